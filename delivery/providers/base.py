@@ -1,0 +1,175 @@
+"""The port to whatever carries messages out of the house: one call, one answer per message.
+
+A provider overrides `_call` (and `_refuse`, where it can tell beforehand that a message is hopeless);
+the template method `Provider.send` does what is the same for all. Two kinds fit:
+
+- a *network* provider (`transactional = False`) speaks to a server. It is called with no transaction open.
+- a *transactional* provider (`transactional = True`) writes rows. It is called inside the transaction that
+  also records the outcomes, so that message and outcome are committed together or not at all. It lets
+  database errors through: the rollback takes the message back.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any, ClassVar, NamedTuple
+
+DETAIL_LENGTH = 200
+_ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
+
+
+class Verdict(enum.Enum):
+    """What the provider's answer means for the delivery; `delivery.retry` decides what follows from it."""
+
+    SENT = "sent"
+    TRANSIENT = "transient"  # definitely not accepted, may be tried again; uses up an attempt
+    PERMANENT = "permanent"  # will be refused as often as it is tried
+    THROTTLED = "throttled"  # slow down: deferred, not an attempt
+    MISCONFIGURED = "misconfigured"  # the account's fault, not the message's: keep the rows, raise the alarm
+    UNKNOWN = "unknown"  # may have been accepted: never blindly again
+    NOT_STARTED = "not_started"  # not a byte was written: hand the rows back
+
+
+class Message(NamedTuple):
+    """One rendered message for one recipient; a part that the template lacks is the empty string."""
+
+    key: str  # the delivery's id, day-occurrence-recipient: "20261121-17-4711"
+    recipient_id: int
+    to: str  # the channel's address; empty where the recipient's id is the address
+    subject: str
+    text: str
+    html: str = ""
+    data: Mapping[str, Any] | None = None
+
+
+class Answer(NamedTuple):
+    """What became of the message with the same key."""
+
+    key: str
+    verdict: Verdict
+    reason: str = ""  # a slug, empty when sent
+    provider_id: str = ""
+    detail: str = ""  # for the ledger: at most DETAIL_LENGTH characters, no personal data (see `scrub`)
+    retry_after: float | None = None  # seconds, where the provider named them
+
+
+class ProviderError(Exception):
+    """One verdict for all messages of a call."""
+
+    def __init__(
+        self, verdict: Verdict, reason: str, *, detail: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def answer(self, message: Message) -> Answer:
+        return Answer(message.key, self.verdict, self.reason, "", self.detail, self.retry_after)
+
+
+class NotStarted(ProviderError):
+    """The permit had run out before anything was written."""
+
+    def __init__(self) -> None:
+        super().__init__(Verdict.NOT_STARTED, "permit_expired")
+
+
+class Permit:
+    """Leave to *start* a provider call, until an instant of `time.monotonic()`.
+
+    It carries the promise that no call starts later than a few seconds after a pause has committed: the state
+    was read at the claim, so the time between claim and first byte is bounded.
+    """
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+    @classmethod
+    def lasting(cls, seconds: float) -> Permit:
+        return cls(time.monotonic() + seconds)
+
+    def is_valid(self) -> bool:
+        return time.monotonic() < self.deadline
+
+    def check(self) -> None:
+        """Raise NotStarted when the permit has run out; called right before the first byte is written."""
+        if not self.is_valid():
+            raise NotStarted
+
+
+class Provider:
+    """A way out. Instances are shared by the threads of a process: `_call` keeps no state on self."""
+
+    name: ClassVar[str]
+    channels: ClassVar[frozenset[str]]
+    max_per_call: ClassVar[int]
+    transactional: ClassVar[bool] = False
+
+    def send(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
+        """Send in one provider call; one answer per message, in the order of the messages.
+
+        Whatever the provider says or fails to say is an answer. Raises only ValueError for more messages than
+        `max_per_call`, what a bug raises, and, from a transactional provider, database errors.
+        """
+        if len(messages) > self.max_per_call:
+            raise ValueError(
+                f"{len(messages)} messages in one call of {self.name}: at most {self.max_per_call}"
+            )
+        refused = {m.key: refusal for m in messages if (refusal := self._refuse(m)) is not None}
+        sendable = [m for m in messages if m.key not in refused] if refused else messages
+        answers = self._answers(sendable, permit) if sendable else []
+        return answers if not refused else _in_order(messages, [*answers, *refused.values()])
+
+    def _answers(self, messages: Sequence[Message], permit: Permit) -> list[Answer]:
+        try:
+            permit.check()
+            answers = self._call(messages, permit=permit)
+        except ProviderError as error:
+            return [error.answer(m) for m in messages]
+        return _in_order(messages, answers)
+
+    def _refuse(self, message: Message) -> Answer | None:
+        """An answer for a message that must not take part in the call, e.g. one without an address."""
+        return None
+
+    def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
+        """One provider call. Checks the permit right before the first byte is written.
+
+        Returns an answer for each message whose fate is known; those left out are unknown. Raises
+        ProviderError where the same holds for all.
+        """
+        raise NotImplementedError
+
+
+def _in_order(messages: Sequence[Message], answers: Sequence[Answer]) -> list[Answer]:
+    by_key = {a.key: a for a in answers}
+    return [by_key.get(m.key) or Answer(m.key, Verdict.UNKNOWN, "no_answer") for m in messages]
+
+
+def scrub(text: str) -> str:
+    """A provider's own words, fit for the ledger: addresses masked, one line, cut to DETAIL_LENGTH."""
+    return " ".join(_ADDRESS.sub("<address>", text).split())[:DETAIL_LENGTH]
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3), None where absent or unreadable.
+
+    A date is measured against the answer's own Date header, so that no clock of ours takes part.
+    Header names are expected in lower case.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, wait.total_seconds())
