@@ -1,0 +1,2 @@
+class LocalServicesError(Exception):
+    """An embedded service can't run. The text says which, why, and what to do about it."""
