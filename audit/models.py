@@ -1,0 +1,40 @@
+"""What happened: the append-only table ``notification_audit``."""
+
+from django.db import models
+
+
+class Action(models.TextChoices):
+    """The closed vocabulary of audited actions: ``noun.verb``."""
+
+    SCHEDULE_CREATE = "schedule.create"
+    SCHEDULE_UPDATE = "schedule.update"
+    SCHEDULE_DELETE = "schedule.delete"
+    SCHEDULE_ACTIVATE = "schedule.activate"
+    SCHEDULE_PAUSE = "schedule.pause"
+    SCHEDULE_RESUME = "schedule.resume"
+    SCHEDULE_CANCEL = "schedule.cancel"
+    SCHEDULE_BREAK = "schedule.break"
+    TEMPLATE_PUBLISH = "template.publish"
+    RECIPIENT_ERASE = "recipient.erase"
+    RECIPIENT_IMPORT = "recipient.import"
+    SENDING_STOP = "sending.stop"
+    SENDING_GO = "sending.go"
+
+
+class AuditEvent(models.Model):
+    """One action. Rows refer to others by id alone: an event outlives what it tells of."""
+
+    action = models.CharField(max_length=40, choices=Action)
+    actor_id = models.CharField(max_length=100, help_text="user:ID, client:ID or system:NAME")
+    schedule_id = models.BigIntegerField(null=True, blank=True)
+    payload_diff = models.JSONField(default=dict, help_text="{field: [before, after]}")
+    request_id = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "notification_audit"
+        indexes = [models.Index(fields=["schedule_id", "-created_at"], name="audit_schedule_idx")]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor_id}"

@@ -1,0 +1,196 @@
+"""The ledger: one row per recipient per occurrence, its batches, its failures; the inbox and the outbox.
+
+``Delivery`` and ``FailedAttempt`` are partitioned by the day of their occurrence and made by SQL in the migrations;
+nothing has a foreign key to or from them. Only ``delivery.ledger`` and ``delivery.materialise`` write them.
+"""
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from schedules.models import Channel, Occurrence, Recipient
+
+
+class State(models.IntegerChoices):
+    """What has become of a delivery. From ``SENT`` on it is an outcome."""
+
+    PENDING = 0, "pending"
+    SENDING = 1, "sending"
+    UNKNOWN = 2, "unknown"
+    SENT = 10, "sent"
+    FAILED = 11, "failed"
+    RATE_LIMITED = 12, "rate_limited"
+    SUPPRESSED = 13, "suppressed"
+    UNADDRESSABLE = 14, "unaddressable"
+    CANCELLED = 15, "cancelled"
+    ERASED = 16, "erased"
+    EXPIRED = 17, "expired"
+
+    @property
+    def is_outcome(self) -> bool:
+        return self >= State.SENT
+
+
+class ZoneSource(models.IntegerChoices):
+    """Whose time zone decided a delivery's instant."""
+
+    FIXED = 0, "the schedule's instant"
+    PROFILE = 1, "the profile's zone"
+    MISSING = 2, "no zone in the profile: the schedule's"
+    INVALID = 3, "unknown zone in the profile: the schedule's"
+
+
+class Delivery(models.Model):
+    """The ledger row. ``wave_at`` is the instant promised to the person; ``due_at`` starts there and moves at a retry.
+
+    ``leased_until`` is real time, all else business time. ``called_at`` is when the provider call started.
+    """
+
+    pk = models.CompositePrimaryKey("day", "occurrence_id", "recipient_id")
+    day = models.DateField()
+    occurrence_id = models.BigIntegerField()
+    recipient_id = models.BigIntegerField()
+    batch_id = models.BigIntegerField()
+    wave_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    state = models.SmallIntegerField(choices=State)
+    zone_source = models.SmallIntegerField(choices=ZoneSource)
+    attempt = models.SmallIntegerField()
+    version = models.IntegerField()
+    claim_token = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    called_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    reason = models.TextField()
+    provider_id = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "delivery_delivery"
+        verbose_name_plural = "deliveries"
+
+    def __str__(self) -> str:
+        return f"{self.day:%Y%m%d}-{self.occurrence_id}-{self.recipient_id}"
+
+
+class FailedAttempt(models.Model):
+    """A provider call that did not end in ``sent``, for one person. Append-only."""
+
+    pk = models.CompositePrimaryKey("day", "occurrence_id", "recipient_id", "attempt", "at")
+    day = models.DateField()
+    occurrence_id = models.BigIntegerField()
+    recipient_id = models.BigIntegerField()
+    attempt = models.SmallIntegerField()
+    at = models.DateTimeField()
+    verdict = models.TextField()
+    reason = models.TextField()
+    detail = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "delivery_failedattempt"
+
+
+def _counts() -> models.expressions.CombinedExpression:
+    names = [state.label for state in State]
+    total = F(names[0]) + F(names[1])
+    for name in names[2:]:
+        total += F(name)
+    return total
+
+
+class Batch(models.Model):
+    """Up to ``BATCH_SIZE`` rows of one occurrence: the unit of publishing, lease and counting.
+
+    The counters are the second record that the books compare; the database refuses one that does not add up.
+    ``next_due_at`` is the least ``due_at`` of the pending rows, empty when none is pending. ``queued_at`` (real time)
+    is set while a message or a worker holds the batch and refreshed by every claim; the sweep frees it when it grows
+    old. ``lease_until`` (real time) is the latest lease of its SENDING rows.
+    """
+
+    occurrence = models.ForeignKey(Occurrence, on_delete=models.CASCADE, related_name="batches")
+    day = models.DateField()
+    channel = models.CharField(max_length=10, choices=Channel)
+    wave_at = models.DateTimeField(null=True, help_text="Empty where waves of few people share the batch")
+    size = models.PositiveIntegerField()
+    next_due_at = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+
+    pending = models.PositiveIntegerField(default=0)
+    sending = models.PositiveIntegerField(default=0)
+    unknown = models.PositiveIntegerField(default=0)
+    sent = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    rate_limited = models.PositiveIntegerField(default=0)
+    suppressed = models.PositiveIntegerField(default=0)
+    unaddressable = models.PositiveIntegerField(default=0)
+    cancelled = models.PositiveIntegerField(default=0)
+    erased = models.PositiveIntegerField(default=0)
+    expired = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "batches"
+        constraints = [
+            models.CheckConstraint(condition=Q(size=_counts()), name="batch_books_close"),
+            models.CheckConstraint(
+                condition=Q(pending=0, next_due_at__isnull=True) | Q(pending__gt=0, next_due_at__isnull=False),
+                name="batch_due_while_pending",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["channel", "next_due_at"], name="batch_due_idx", condition=Q(queued_at__isnull=True, pending__gt=0)
+            ),
+            models.Index(fields=["queued_at"], name="batch_queued_idx", condition=Q(queued_at__isnull=False)),
+            models.Index(fields=["lease_until"], name="batch_lease_idx", condition=Q(sending__gt=0)),
+            models.Index(fields=["id"], name="batch_unknown_idx", condition=Q(unknown__gt=0)),
+            models.Index(
+                fields=["occurrence"],
+                name="batch_open_idx",
+                condition=Q(pending__gt=0) | Q(sending__gt=0) | Q(unknown__gt=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"batch {self.pk} of occurrence {self.occurrence_id}"
+
+
+class InboxMessage(models.Model):
+    """A message in a person's in-app inbox: written in the transaction of its outcome, hence exactly once."""
+
+    recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="inbox")
+    occurrence_id = models.BigIntegerField()
+    title = models.TextField(blank=True)
+    body = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    read_at = models.DateTimeField(null=True, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["recipient", "occurrence_id"], name="inbox_exactly_once")]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class OutboxMessage(models.Model):
+    """What the outbox provider would have sent, rendered, to look at."""
+
+    recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="outbox")
+    occurrence_id = models.BigIntegerField()
+    channel = models.CharField(max_length=10, choices=Channel)
+    to = models.TextField()
+    subject = models.TextField(blank=True)
+    text = models.TextField(blank=True)
+    html = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["recipient", "occurrence_id"], name="outbox_once")]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.channel} {self.subject}"

@@ -1,0 +1,199 @@
+"""Settings of the whole service, read top to bottom.
+
+Every value comes from the environment or has a default that works on a laptop with nothing set: without
+``DATABASE_URL``, ``BROKER_URL`` and ``COUNTERS_URL`` private servers are started under ``.local/`` (see
+``scheduler_project.local``). With ``DATABASE_URL`` given this is taken for a deployment: ``SECRET_KEY`` is then required.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from zoneinfo import reset_tzpath
+
+import dj_database_url
+import structlog
+from environs import Env
+
+from scheduler_project.local import services
+from scheduler_project.logging import configure as configure_logging
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Env()
+
+# Zone data comes from the pinned tzdata package alone: the system's copy may be a year old.
+reset_tzpath(to=())
+
+# --- Where things run -------------------------------------------------------------------------------------------------
+LOCAL_DIR: Path = env.path("LOCAL_DIR", default=BASE_DIR / ".local")
+_GIVEN = {
+    "database": env.str("DATABASE_URL", default=""),
+    "broker": env.str("BROKER_URL", default=""),
+    "counters": env.str("COUNTERS_URL", default=""),
+}
+_MISSING = frozenset(name for name, url in _GIVEN.items() if not url)
+if _MISSING:
+    _LOCAL = services.ensure(root=LOCAL_DIR, need=_MISSING)
+    _URLS = {name: url or getattr(_LOCAL, name) for name, url in _GIVEN.items()}
+else:
+    _URLS = _GIVEN
+DATABASE_URL: str = _URLS["database"]
+BROKER_URL: str = _URLS["broker"]
+COUNTERS_URL: str = _URLS["counters"]
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+DEBUG: bool = env.bool("DEBUG", default=False)
+if "database" in _MISSING and "SECRET_KEY" not in os.environ:
+    # Of this installation alone, and the same at every start: drawn from the embedded database's own password.
+    SECRET_KEY = hashlib.sha256(f"secret key {DATABASE_URL.partition('@')[0]}".encode()).hexdigest()
+else:
+    SECRET_KEY = env.str("SECRET_KEY")
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ROOT_URLCONF = "scheduler_project.urls"
+WSGI_APPLICATION = "scheduler_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin.apps.SimpleAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "audit",
+    "schedules",
+    "delivery",
+    "frontend",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+_DATABASE_CONFIG = dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)
+DATABASES = {
+    "default": {
+        **_DATABASE_CONFIG,
+        "OPTIONS": {
+            "connect_timeout": 5,
+            "application_name": env.str("APPLICATION_NAME", default="notification-scheduler"),
+            **_DATABASE_CONFIG.get("OPTIONS", {}),
+        },
+        # PgBouncer in transaction mode gives no session: cursors live in one transaction only.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+    }
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "/admin/login/"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
+SECURE_SSL_REDIRECT: bool = env.bool("HTTPS", default=False)
+SECURE_HSTS_SECONDS: int = env.int("HSTS_SECONDS", default=0)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+X_FRAME_OPTIONS = "SAMEORIGIN"
+
+UNFOLD = {
+    "SITE_TITLE": "Notification scheduler",
+    "SITE_HEADER": "Notification scheduler",
+    "SITE_SYMBOL": "schedule_send",
+}
+
+# --- Celery -----------------------------------------------------------------------------------------------------------
+# A message is a hint, the row is the truth: late acknowledgement and one prefetched message keep a killed worker's
+# share small, and the sweep publishes again what nobody holds.
+CELERY_BROKER_URL = BROKER_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": env.int("VISIBILITY_TIMEOUT_S", default=900),
+    "socket_timeout": 15,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 15,
+}
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_DEFAULT_QUEUE = "clock"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+CELERY_TIMEZONE = "UTC"
+
+# --- Time -------------------------------------------------------------------------------------------------------------
+TEST_CLOCK: bool = env.bool("TEST_CLOCK", default=False)
+
+# --- Scheduling and delivery --------------------------------------------------------------------------------------------
+AUDIENCE_STATEMENT_TIMEOUT: int = env.int("AUDIENCE_STATEMENT_TIMEOUT_MS", default=5_000)
+MATERIALISE_STATEMENT_TIMEOUT: int = env.int("MATERIALISE_STATEMENT_TIMEOUT_MS", default=300_000)
+MATERIALISE_AHEAD_S: int = env.int("MATERIALISE_AHEAD_S", default=60)
+PUBLISH_AHEAD_S: float = env.float("PUBLISH_AHEAD_S", default=2.0)
+BATCH_SIZE: int = env.int("BATCH_SIZE", default=500)
+# Rows that may wait in a channel's queue: enough for the workers until the next tick, few enough that a pause, a
+# crash or a flushed broker concerns seconds of work.
+PUBLISH_WINDOW_ROWS: int = env.int("PUBLISH_WINDOW_ROWS", default=20_000)
+CALLS_IN_FLIGHT: int = env.int("CALLS_IN_FLIGHT", default=4)
+LEDGER_RETENTION_DAYS: int = env.int("LEDGER_RETENTION_DAYS", default=60)
+
+# --- Providers --------------------------------------------------------------------------------------------------------
+# The provider of each channel, by the names in delivery.providers.registry.
+PROVIDERS: dict[str, str] = {
+    "email": env.str("EMAIL_PROVIDER", default="outbox"),
+    "push": env.str("PUSH_PROVIDER", default="outbox"),
+    "in_app": "in_app",
+}
+EMAIL_FROM: str = env.str("EMAIL_FROM", default="Notification scheduler <no-reply@example.com>")
+AWS_REGION: str = env.str("AWS_REGION", default="eu-central-1")
+SES_CONFIGURATION_SET: str = env.str("SES_CONFIGURATION_SET", default="")
+
+# --- Logging ----------------------------------------------------------------------------------------------------------
+LOGGING_CONFIG = None
+configure_logging(level=env.str("LOG_LEVEL", default="INFO"), as_json=env.bool("LOG_JSON", default=True))
+structlog.get_logger("settings").debug("settings_loaded", embedded=sorted(_MISSING))

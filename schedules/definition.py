@@ -1,0 +1,186 @@
+"""A schedule's definition as one value: what a person or program asked for, apart from what has come of it.
+
+On the wire and in ``ScheduleVersion.definition`` the keys are camelCase (``WIRE``); instants are ISO 8601 in UTC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from schedules import audience
+from schedules.models import Channel, MessageTemplate, OnPast, Schedule, ScheduleType, TimeZoneMode
+from schedules.recurrence import Problem, Timing
+from schedules.recurrence import check as check_timing
+
+WIRE = {
+    "name": "name",
+    "channel": "channel",
+    "audience_query": "audienceQuery",
+    "template_id": "templateId",
+    "schedule_type": "scheduleType",
+    "run_at": "runAt",
+    "cron": "cron",
+    "time_zone": "timeZone",
+    "time_zone_mode": "timeZoneMode",
+    "start_at": "startAt",
+    "end_at": "endAt",
+    "max_runs": "maxRuns",
+    "max_per_user_per_day": "maxPerUserPerDay",
+    "max_per_user_per_week": "maxPerUserPerWeek",
+    "counts_toward_caps": "countsTowardCaps",
+    "misfire_grace_minutes": "misfireGraceMinutes",
+    "on_past": "onPast",
+    "recheck_audience": "recheckAudience",
+}
+TIMING_FIELDS = frozenset(
+    {"schedule_type", "run_at", "cron", "time_zone", "time_zone_mode", "start_at", "end_at", "max_runs"}
+)
+_INSTANTS = frozenset({"run_at", "start_at", "end_at"})
+# An occurrence lives for seven days, so a longer grace could never be used.
+_LONGEST_GRACE_MINUTES = 7 * 24 * 60
+_LARGEST_LIMIT = 1_000_000
+
+
+class InvalidDefinition(ValueError):
+    """The definition can't be kept. ``problems`` names every field, what is wrong and what to do."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Fields as in FR-03; ``audience_query`` is JSON as in ``schedules.audience``."""
+
+    name: str
+    channel: str
+    template_id: int | None
+    schedule_type: str
+    audience_query: Mapping[str, Any] = field(default_factory=dict)
+    run_at: datetime | None = None
+    cron: str = ""
+    time_zone: str = "UTC"
+    time_zone_mode: str = "fixed"
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    max_runs: int | None = None
+    max_per_user_per_day: int | None = None
+    max_per_user_per_week: int | None = None
+    counts_toward_caps: bool = True
+    misfire_grace_minutes: int = 60
+    on_past: str = "skip"
+    recheck_audience: bool | None = None
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> Self:
+        return cls(**{item.name: getattr(schedule, item.name) for item in fields(cls)})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_json``; ``data`` was written by it."""
+        values = {name: data[key] for name, key in WIRE.items() if key in data}
+        for name in _INSTANTS & values.keys():
+            values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        for name in _INSTANTS:
+            instant = values[name]
+            values[name] = instant.astimezone(UTC).isoformat().replace("+00:00", "Z") if instant else None
+        return {key: values[name] for name, key in WIRE.items()}
+
+    def timing(self) -> Timing:
+        return Timing(
+            schedule_type=self.schedule_type,  # type: ignore[arg-type]
+            mode=self.time_zone_mode,  # type: ignore[arg-type]
+            run_at=self.run_at,
+            cron=self.cron,
+            time_zone=self.time_zone,
+            starts_at=self.start_at,
+            ends_at=self.end_at,
+            max_runs=self.max_runs,
+        )
+
+    @property
+    def rechecks_audience(self) -> bool:
+        """Whether a claim asks again if the person still matches: by default in user-local mode."""
+        if self.recheck_audience is None:
+            return self.time_zone_mode == TimeZoneMode.USER_LOCAL
+        return self.recheck_audience
+
+
+def check(definition: Definition, *, now: datetime, timing_is_new: bool = True) -> list[Problem]:
+    """Every problem of ``definition``, none if it can run. A time that stood before may have passed since."""
+    problems = [
+        *_check_words(definition),
+        *_check_limits(definition),
+        *_check_audience(definition),
+        *_check_template(definition),
+    ]
+    if timing_is_new and not any(problem.field in ("scheduleType", "timeZoneMode") for problem in problems):
+        problems += check_timing(definition.timing(), now=now)
+    return problems
+
+
+def check_draft(definition: Definition) -> list[Problem]:
+    """What even a draft must fulfil: words that fit their columns. All else may still be missing or wrong."""
+    problems = [*_check_words(definition), *_check_limits(definition)]
+    if len(definition.cron) > 200 or len(definition.time_zone) > 64:
+        problems.append(Problem("cron", "too_long", "Use at most 200 characters, and 64 for a zone."))
+    return problems
+
+
+def _check_words(definition: Definition) -> list[Problem]:
+    problems = []
+    if not definition.name.strip():
+        problems.append(Problem("name", "required", "Give the schedule a name."))
+    elif len(definition.name) > 200 or not definition.name.isprintable():
+        problems.append(Problem("name", "invalid", "Use at most 200 printable characters on one line."))
+    closed = {
+        "channel": Channel.values,
+        "schedule_type": ScheduleType.values,
+        "time_zone_mode": TimeZoneMode.values,
+        "on_past": OnPast.values,
+    }
+    for name, allowed in closed.items():
+        if getattr(definition, name) not in allowed:
+            problems.append(Problem(WIRE[name], "unknown", f"Use one of: {', '.join(allowed)}."))
+    return problems
+
+
+def _check_limits(definition: Definition) -> list[Problem]:
+    problems = []
+    for name in ("max_per_user_per_day", "max_per_user_per_week", "max_runs"):
+        value = getattr(definition, name)
+        if value is not None and not 1 <= value <= _LARGEST_LIMIT:
+            message = f"Use a number from 1 to {_LARGEST_LIMIT}, or leave it out for no limit."
+            problems.append(Problem(WIRE[name], "out_of_range", message))
+    if not 0 <= definition.misfire_grace_minutes <= _LONGEST_GRACE_MINUTES:
+        message = f"Use 0 to {_LONGEST_GRACE_MINUTES} minutes."
+        problems.append(Problem("misfireGraceMinutes", "out_of_range", message))
+    return problems
+
+
+def _check_audience(definition: Definition) -> list[Problem]:
+    try:
+        audience.parse(definition.audience_query)
+    except audience.InvalidAudience as error:
+        return [
+            Problem(f"audienceQuery{problem.pointer}", problem.code, problem.message) for problem in error.problems
+        ]
+    return []
+
+
+def _check_template(definition: Definition) -> list[Problem]:
+    if definition.template_id is None:
+        return [Problem("templateId", "required", "Choose a template.")]
+    template = MessageTemplate.objects.filter(pk=definition.template_id).first()
+    if template is None:
+        return [Problem("templateId", "not_found", f"There is no template {definition.template_id}.")]
+    if not template.contents.filter(channel=definition.channel).exists():
+        message = f"Template “{template.name}” says nothing for {definition.channel}: add content or choose another."
+        return [Problem("templateId", "no_content", message)]
+    return []

@@ -1,0 +1,150 @@
+"""State changes of occurrences that a person causes. What the ledger causes is written by ``delivery``.
+
+Lock order: the schedule's row first, then its open occurrences by id.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from schedules.definition import TIMING_FIELDS, Definition
+from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleType
+from schedules.recurrence import Firing, next_firing
+
+LIFE = timedelta(days=7)
+# Where the cursor of an occurrence starts: with the audience, or with the people it already has.
+CURSOR_AUDIENCE = ""
+CURSOR_KEPT = "kept"
+
+
+class ApplyTo(StrEnum):
+    """Which occurrences already begun an edit concerns."""
+
+    NEXT = "next"
+    UNSENT = "unsent"
+
+
+class Effect(StrEnum):
+    """What an edit did to an open occurrence."""
+
+    UNTOUCHED = "untouched"  # begun: it ends with the version it began with
+    REPINNED = "repinned"  # nothing else than the version it runs with
+    REMATERIALISED = "rematerialised"  # its recipients are found anew
+    RETIMED = "retimed"  # its people stay, their instants move
+    POSTPONED = "postponed"  # it waits for its new time
+    CANCELLED = "cancelled"  # the new cron no longer names it
+
+
+@dataclass(frozen=True)
+class Touched:
+    """One open occurrence and what the edit did to it."""
+
+    occurrence_id: int
+    effect: Effect
+
+
+def lock_open(schedule: Schedule) -> list[Occurrence]:
+    """The open occurrences of ``schedule``, locked; the caller holds the schedule's lock."""
+    return list(Occurrence.objects.open().filter(schedule=schedule).select_for_update().order_by("id"))
+
+
+def cancel_open(schedule: Schedule, *, reason: str) -> list[Occurrence]:
+    """Cancel what is open. From the commit on no claim succeeds; the sweep settles the rows."""
+    cancelled = lock_open(schedule)
+    for occurrence in cancelled:
+        occurrence.state = OccurrenceState.CANCELLED
+        occurrence.reason = reason
+        occurrence.save(update_fields=["state", "reason"])
+    return cancelled
+
+
+def repin(
+    schedule: Schedule, *, before: Definition, after: Definition, apply_to: ApplyTo, now: datetime, ahead: timedelta
+) -> list[Touched]:
+    """Apply an edit to the open occurrences of ``schedule``, whose row is locked and already carries ``after``.
+
+    ``ahead``: how long before its opening an occurrence is materialised.
+    """
+    changed = {name for name in before.__dataclass_fields__ if getattr(before, name) != getattr(after, name)}
+    touched = []
+    for occurrence in lock_open(schedule):
+        if occurrence.state == OccurrenceState.CANCELLED:
+            continue
+        effect = _effect(occurrence, after=after, changed=changed, apply_to=apply_to)
+        if effect is Effect.RETIMED and not _is_soon(occurrence, after, now=now, ahead=ahead):
+            effect = Effect.POSTPONED
+        _carry_out(occurrence, effect, schedule=schedule, after=after)
+        touched.append(Touched(occurrence.pk, effect))
+    return touched
+
+
+def _effect(occurrence: Occurrence, *, after: Definition, changed: set[str], apply_to: ApplyTo) -> Effect:
+    is_once = after.schedule_type == ScheduleType.ONCE
+    moves = bool(changed & TIMING_FIELDS)
+    if occurrence.begun_at and apply_to is ApplyTo.NEXT and not (is_once and moves):
+        return Effect.UNTOUCHED
+    if moves and is_once:
+        return Effect.REMATERIALISED if "audience_query" in changed and not occurrence.begun_at else Effect.RETIMED
+    if moves and not occurrence.begun_at and not _names(after, occurrence):
+        return Effect.CANCELLED
+    if moves and not occurrence.begun_at:
+        return Effect.RETIMED
+    return Effect.REMATERIALISED if changed & {"audience_query", "on_past"} else Effect.REPINNED
+
+
+def _names(definition: Definition, occurrence: Occurrence) -> bool:
+    just_before = occurrence.occurrence_at - timedelta(microseconds=1)
+    firing = next_firing(definition.timing(), after=just_before)
+    return firing is not None and firing.occurrence_at == occurrence.occurrence_at
+
+
+def _is_soon(occurrence: Occurrence, after: Definition, *, now: datetime, ahead: timedelta) -> bool:
+    return bool(occurrence.begun_at) or _firing(occurrence, after).opens_at <= now + ahead
+
+
+def _firing(occurrence: Occurrence, definition: Definition) -> Firing:
+    """When ``occurrence`` is due under ``definition``: a one-off at its runAt, whatever its identity says."""
+    after = None
+    if definition.schedule_type == ScheduleType.CRON:
+        after = occurrence.occurrence_at - timedelta(microseconds=1)
+    firing = next_firing(definition.timing(), after=after)
+    if firing is None:
+        raise ValueError(f"{occurrence} has no firing under its new definition")
+    return firing
+
+
+def _carry_out(occurrence: Occurrence, effect: Effect, *, schedule: Schedule, after: Definition) -> None:
+    if effect is Effect.UNTOUCHED:
+        return
+    if effect is Effect.CANCELLED:
+        occurrence.state, occurrence.reason = OccurrenceState.CANCELLED, "edited"
+        occurrence.save(update_fields=["state", "reason"])
+        return
+    occurrence.version = schedule.version
+    occurrence.template_version = schedule.template.version if schedule.template else 0
+    if effect is not Effect.REPINNED:
+        _restart(occurrence, effect, after=after)
+    occurrence.save()
+
+
+def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition) -> None:
+    if effect is not Effect.REMATERIALISED:
+        firing = _firing(occurrence, after)
+        occurrence.opens_at = firing.opens_at
+        occurrence.ends_at = firing.opens_at + LIFE
+    begun = occurrence.begun_at is not None
+    occurrence.cursor = CURSOR_KEPT if effect is Effect.RETIMED and begun else CURSOR_AUDIENCE
+    waits = effect is Effect.POSTPONED
+    occurrence.state = OccurrenceState.WAITING if waits else OccurrenceState.MATERIALISING
+    occurrence.materialise_lease_until = None
+
+
+def close(ids: Iterable[int], *, now: datetime) -> int:
+    """Close those whose books hold no open row any more: running ones finish, cancelled ones stay so."""
+    ids = list(ids)
+    open_ones = Occurrence.objects.open().filter(pk__in=ids)
+    finished = open_ones.filter(state=OccurrenceState.RUNNING).update(
+        state=OccurrenceState.FINISHED, closed_at=now
+    )
+    return finished + open_ones.filter(state=OccurrenceState.CANCELLED).update(closed_at=now)

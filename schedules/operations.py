@@ -1,0 +1,269 @@
+"""Everything that changes a schedule: each function is one transaction of change and audit event.
+
+Nothing is enqueued: the tick and every claim read these rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from audit import trail
+from audit.models import Action
+from schedules import definition as definitions
+from schedules import occurrences
+from schedules.definition import Definition, InvalidDefinition
+from schedules.models import Occurrence, Schedule, ScheduleStatus, ScheduleType, ScheduleVersion, StopSwitch
+from schedules.occurrences import ApplyTo, Touched
+from schedules.recurrence import TZDATA_VERSION, Problem, first_firing
+
+_EDITABLE = frozenset({ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN})
+
+
+class NotAllowed(Exception):
+    """The schedule's status does not admit the operation."""
+
+
+class VersionConflict(Exception):
+    """Somebody else changed the schedule meanwhile; ``current`` is the version that stands."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"The schedule is at version {current} by now: read it again and repeat the change.")
+        self.current = current
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited schedule and the open occurrences that the edit met."""
+
+    schedule: Schedule
+    touched: list[Touched] = field(default_factory=list)
+
+
+@transaction.atomic
+def create(*, definition: Definition, by: str, now: datetime, draft: bool = False) -> Schedule:
+    """Keep a new schedule, active unless ``draft``. Raises ``InvalidDefinition``; a draft needs only words that fit."""
+    _refuse(definitions.check_draft(definition) if draft else definitions.check(definition, now=now))
+    schedule = Schedule(created_by=by, created_at=now, updated_at=now)
+    _write(schedule, definition)
+    if not draft:
+        schedule.status = ScheduleStatus.ACTIVE
+        _aim(schedule, definition, now=now)
+    schedule.save()
+    _keep_version(schedule, definition, by=by, now=now)
+    changes = trail.diff({}, definition.to_json())
+    trail.record(action=Action.SCHEDULE_CREATE, by=by, now=now, schedule_id=schedule.pk, changes=changes)
+    return schedule
+
+
+@transaction.atomic
+def activate(*, schedule_id: int, by: str, now: datetime) -> Schedule:
+    """Let a draft run, or a broken schedule that has been mended. Raises ``InvalidDefinition``, ``NotAllowed``."""
+    schedule = _lock(schedule_id, {ScheduleStatus.DRAFT, ScheduleStatus.BROKEN})
+    definition = Definition.of(schedule)
+    _refuse(definitions.check(definition, now=now))
+    return _change_status(schedule, ScheduleStatus.ACTIVE, Action.SCHEDULE_ACTIVATE, by=by, now=now, aim=definition)
+
+
+@transaction.atomic
+def update(
+    *,
+    schedule_id: int,
+    changes: Mapping[str, Any],
+    by: str,
+    now: datetime,
+    expected_version: int | None = None,
+    apply_to: ApplyTo = ApplyTo.NEXT,
+) -> Edit:
+    """Change fields of the definition (keys as in ``Definition``).
+
+    Occurrences of which nothing has been claimed follow the edit; for those already begun ``apply_to`` decides.
+    Raises ``InvalidDefinition``, ``NotAllowed`` and ``VersionConflict``; then nothing has changed.
+    """
+    schedule = _lock(schedule_id, _EDITABLE)
+    if expected_version is not None and expected_version != schedule.version:
+        raise VersionConflict(schedule.version)
+    before = Definition.of(schedule)
+    after = replace(before, **changes)
+    if after == before:
+        return Edit(schedule)
+    timing_changed = before.timing() != after.timing()
+    if schedule.status == ScheduleStatus.DRAFT:
+        _refuse(definitions.check_draft(after))
+    else:
+        _refuse(definitions.check(after, now=now, timing_is_new=timing_changed) + _fixed_for_life(schedule, before, after))
+    _write(schedule, after)
+    schedule.version += 1
+    schedule.updated_at = now
+    schedule.save()
+    _keep_version(schedule, after, by=by, now=now)
+    touched = occurrences.repin(
+        schedule, before=before, after=after, apply_to=apply_to, now=now, ahead=_materialise_ahead()
+    )
+    if timing_changed and schedule.status in (ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED):
+        _aim(schedule, after, now=now)
+        schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data"])
+    changed = trail.diff(before.to_json(), after.to_json())
+    trail.record(action=Action.SCHEDULE_UPDATE, by=by, now=now, schedule_id=schedule.pk, changes=changed)
+    return Edit(schedule, touched)
+
+
+@transaction.atomic
+def pause(*, schedule_id: int, by: str, now: datetime, reason: str = "") -> Schedule:
+    """From the commit on nothing is claimed; calls already started end. Pausing twice changes nothing."""
+    schedule = _lock(schedule_id, {ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED})
+    if schedule.status == ScheduleStatus.PAUSED:
+        return schedule
+    schedule.paused_at, schedule.resumed_at = now, None
+    return _change_status(schedule, ScheduleStatus.PAUSED, Action.SCHEDULE_PAUSE, by=by, now=now, reason=reason)
+
+
+@transaction.atomic
+def resume(*, schedule_id: int, by: str, now: datetime) -> Schedule:
+    """Go on where it stopped. Firings of a cron that passed meanwhile are not replayed."""
+    schedule = _lock(schedule_id, {ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED})
+    if schedule.status == ScheduleStatus.ACTIVE:
+        return schedule
+    schedule.resumed_at = now
+    aim = Definition.of(schedule) if schedule.schedule_type == ScheduleType.CRON else None
+    return _change_status(schedule, ScheduleStatus.ACTIVE, Action.SCHEDULE_RESUME, by=by, now=now, aim=aim)
+
+
+@transaction.atomic
+def cancel(*, schedule_id: int, by: str, now: datetime) -> Schedule:
+    """End the schedule and what of it is open; what was sent stays sent."""
+    schedule = _lock(schedule_id, _EDITABLE | {ScheduleStatus.CANCELLED})
+    if schedule.status == ScheduleStatus.CANCELLED:
+        return schedule
+    return _end(schedule, ScheduleStatus.CANCELLED, Action.SCHEDULE_CANCEL, by=by, now=now)
+
+
+@transaction.atomic
+def delete(*, schedule_id: int, by: str, now: datetime) -> Schedule:
+    """Cancel and take out of every list. The ledger and the audit keep what they know. Deleting twice is one deletion."""
+    schedule = _lock(schedule_id, frozenset(ScheduleStatus))
+    if schedule.status == ScheduleStatus.DELETED:
+        return schedule
+    return _end(schedule, ScheduleStatus.DELETED, Action.SCHEDULE_DELETE, by=by, now=now)
+
+
+def finish_spent(*, now: datetime) -> int:
+    """Finish the active schedules that have nothing more to open and nothing open; return how many."""
+    open_ones = Occurrence.objects.open().filter(schedule=OuterRef("pk"))
+    spent = Schedule.objects.filter(status=ScheduleStatus.ACTIVE, next_run_at__isnull=True)
+    return spent.exclude(Exists(open_ones)).update(status=ScheduleStatus.FINISHED, updated_at=now)
+
+
+@transaction.atomic
+def stop_sending(*, scope: str, by: str, now: datetime, reason: str = "") -> StopSwitch:
+    """No claim within ``scope`` (``all``, ``channel:NAME``, ``schedule:ID``) succeeds from the commit on."""
+    switch, created = StopSwitch.objects.get_or_create(
+        scope=scope, defaults={"reason": reason, "created_by": by, "created_at": now}
+    )
+    if created:
+        changes = {"scope": [None, scope], "reason": [None, reason]}
+        trail.record(action=Action.SENDING_STOP, by=by, now=now, changes=changes)
+    return switch
+
+
+@transaction.atomic
+def go_sending(*, scope: str, by: str, now: datetime) -> bool:
+    """Take the stop of ``scope`` back; false where there was none. Other scopes stay stopped."""
+    deleted, _ = StopSwitch.objects.filter(scope=scope).delete()
+    if deleted:
+        trail.record(action=Action.SENDING_GO, by=by, now=now, changes={"scope": [scope, None]})
+    return bool(deleted)
+
+
+def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleStatus]) -> Schedule:
+    schedule: Schedule = Schedule.objects.select_for_update().get(pk=schedule_id)
+    if schedule.status not in allowed:
+        raise NotAllowed(f"The schedule is {schedule.status}.")
+    return schedule
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise InvalidDefinition(problems)
+
+
+def _fixed_for_life(schedule: Schedule, before: Definition, after: Definition) -> list[Problem]:
+    """What can't change any more once an occurrence exists."""
+    problems = []
+    if before.channel != after.channel:
+        message = "The channel can't change once a schedule is active: duplicate it instead."
+        problems.append(Problem("channel", "immutable", message))
+    if before.schedule_type != after.schedule_type and schedule.occurrences.exists():
+        message = "The type can't change once an occurrence exists: duplicate the schedule instead."
+        problems.append(Problem("scheduleType", "immutable", message))
+    if (
+        after.schedule_type == ScheduleType.ONCE
+        and before.timing() != after.timing()
+        and schedule.occurrences.filter(closed_at__isnull=False).exists()
+    ):
+        problems.append(Problem("runAt", "already_ran", "This one-off has run: duplicate it to send again."))
+    return problems
+
+
+def _write(schedule: Schedule, definition: Definition) -> None:
+    for item in fields(definition):
+        setattr(schedule, item.name, getattr(definition, item.name))
+
+
+def _aim(schedule: Schedule, definition: Definition, *, now: datetime) -> None:
+    """Point the schedule at its next firing; ``next_run_at`` is empty when there is none."""
+    identity = None
+    if definition.schedule_type == ScheduleType.ONCE and schedule.pk:
+        standing = schedule.occurrences.first()
+        if standing and standing.state != "waiting":
+            schedule.next_run_at = schedule.next_occurrence_at = None
+            return
+        identity = standing.occurrence_at if standing else None
+    grace = timedelta(minutes=definition.misfire_grace_minutes)
+    firing = first_firing(definition.timing(), now=now, runs=schedule.runs if identity is None else 0, grace=grace)
+    schedule.next_run_at = firing.opens_at if firing else None
+    schedule.next_occurrence_at = (identity or firing.occurrence_at) if firing else None
+    schedule.zone_data = TZDATA_VERSION
+
+
+def _keep_version(schedule: Schedule, definition: Definition, *, by: str, now: datetime) -> None:
+    ScheduleVersion.objects.create(
+        schedule=schedule, version=schedule.version, definition=definition.to_json(), created_by=by, created_at=now
+    )
+
+
+def _change_status(
+    schedule: Schedule,
+    status: ScheduleStatus,
+    action: Action,
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    aim: Definition | None = None,
+) -> Schedule:
+    before = schedule.status
+    schedule.status, schedule.status_reason, schedule.updated_at = status, reason, now
+    if aim:
+        _aim(schedule, aim, now=now)
+    schedule.save()
+    trail.record(
+        action=action, by=by, now=now, schedule_id=schedule.pk, changes={"status": [before, status.value]}
+    )
+    return schedule
+
+
+def _end(schedule: Schedule, status: ScheduleStatus, action: Action, *, by: str, now: datetime) -> Schedule:
+    schedule.next_run_at = schedule.next_occurrence_at = None
+    occurrences.cancel_open(schedule, reason=status.value)
+    return _change_status(schedule, status, action, by=by, now=now)
+
+
+def _materialise_ahead() -> timedelta:
+    return timedelta(seconds=settings.MATERIALISE_AHEAD_S)
+
+
