@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+# PyDLL keeps the interpreter's lock: between fork and exec no other thread is there to hand it back.
+_prctl = ctypes.PyDLL(None).prctl if sys.platform == "linux" else None
 
 
 def die_with_parent(number: int) -> Callable[[], None]:

@@ -6,7 +6,6 @@ go to `logs/keeper.log`. Only the standard library and this package are imported
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +16,16 @@ from pathlib import Path
 from typing import Protocol
 
 from scheduler_project.local.errors import LocalServicesError
-from scheduler_project.local.layout import ALL, BROKER, COUNTERS, DATABASE, Layout, read_json, write_private
+from scheduler_project.local.layout import (
+    ALL,
+    BROKER,
+    COUNTERS,
+    DATABASE,
+    Layout,
+    read_json,
+    read_secret,
+    write_private,
+)
 from scheduler_project.local.locks import open_lock, try_lock, unlock
 from scheduler_project.local.ports import free_port, is_free
 from scheduler_project.local.postgres import Postgres
@@ -25,9 +33,11 @@ from scheduler_project.local.redis import Redis
 
 _POLL_SECONDS = 0.3
 _LINGER_SECONDS = 1.0
-_READY_SECONDS = 45.0
+# A database that was killed replays up to max_wal_size first.
+_READY_SECONDS = 600.0
 _PORT_ATTEMPTS = 5
-_RESTARTS = 5
+_RESTARTS = 5  # within _RESTARTS_SECONDS
+_RESTARTS_SECONDS = 60.0
 _LOG_LIMIT_BYTES = 10_000_000
 
 
@@ -49,8 +59,8 @@ class Keeper:
     services: dict[str, Service]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    restarts: int = 0
+    errors: dict[str, tuple[str, str]] = field(default_factory=dict)
+    ends: list[float] = field(default_factory=list)
     stopping: bool = False
 
     def serve(self) -> None:
@@ -64,46 +74,48 @@ class Keeper:
             if not try_lock(users):
                 used = time.monotonic()
             elif time.monotonic() - used >= _LINGER_SECONDS:
+                for name in ALL:
+                    self.layout.wanted(name).unlink(missing_ok=True)
                 return
             else:
                 unlock(users)
 
     def stop(self) -> None:
+        """First withdraw the offer, so that nobody attaches to what is going away."""
+        if read_json(self.layout.state).get("keeper") == os.getpid():
+            self.layout.state.unlink(missing_ok=True)
         for name, process in self.running.items():
             self.services[name].stop(process)
             say(f"{name} stopped")
-        if read_json(self.layout.state).get("keeper") == os.getpid():
-            self.layout.state.unlink(missing_ok=True)
-        for name in ALL:
-            self.layout.wanted(name).unlink(missing_ok=True)
 
     def _start_wanted(self) -> None:
-        wanted = [name for name in sorted(ALL) if self.layout.wanted(name).exists()]
-        missing = [name for name in wanted if name not in self.running and name not in self.errors]
-        for name in missing:
+        for name in sorted(ALL - self.running.keys()):
+            request = read_text(self.layout.wanted(name))
+            if not request or self.errors.get(name, ("", ""))[0] == request:
+                continue
             try:
-                self.services[name].prepare()
                 self._start(name)
+                self.errors.pop(name, None)
             except LocalServicesError as error:
-                self.errors[name] = str(error)
+                self.errors[name] = (request, str(error))
                 say(f"{name}: {error}")
-        if missing:
             self._publish()
 
     def _restart_ended(self) -> None:
-        for name, process in list(self.running.items()):
-            if process.poll() is None:
-                continue
-            self.restarts += 1
-            say(f"{name} ended by itself ({process.returncode}), restart {self.restarts} of {_RESTARTS}")
-            if self.restarts > _RESTARTS:
+        ended = [name for name, process in self.running.items() if process.poll() is not None]
+        for name in ended:
+            now = time.monotonic()
+            self.ends = [*(end for end in self.ends if now - end < _RESTARTS_SECONDS), now]
+            say(f"{name} ended by itself ({self.running.pop(name).returncode}), {len(self.ends)} in a minute")
+            if len(self.ends) > _RESTARTS:
                 raise LocalServicesError(f"{name} keeps ending by itself:\n{tail(self.services[name].log)}")
-            self.services[name].prepare()
+            self._publish()
             self._start(name)
             self._publish()
 
     def _start(self, name: str) -> None:
         service = self.services[name]
+        service.prepare()
         port = self.ports.get(name) or read_json(self.layout.ports).get(name, 0)
         for _ in range(_PORT_ATTEMPTS):
             if not (port and is_free(port)):
@@ -119,7 +131,11 @@ class Keeper:
         raise LocalServicesError(f"{name} did not start; the end of {service.log}:\n{tail(service.log)}")
 
     def _publish(self) -> None:
-        urls = {name: self.services[name].url(port=port) for name, port in self.ports.items()}
+        urls = {
+            name: self.services[name].url(port=port)
+            for name, port in self.ports.items()
+            if name in self.running
+        }
         state = {"keeper": os.getpid(), "urls": urls, "errors": self.errors}
         write_private(self.layout.ports, json.dumps({**read_json(self.layout.ports), **self.ports}))
         write_private(self.layout.state, json.dumps(state))
@@ -138,9 +154,9 @@ def main() -> None:
 
 
 def keep(layout: Layout) -> None:
-    for name in ("keeper", *ALL):
-        log = layout.log(name)
-        if name != "keeper" and log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+    """Serve, then stop. What goes wrong is left in `failure.txt` for whoever waits for us."""
+    for log in map(layout.log, ALL):
+        if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
             log.replace(log.with_suffix(".log.1"))
     keeper = Keeper(layout=layout, services=_services(layout))
 
@@ -152,7 +168,7 @@ def keep(layout: Layout) -> None:
     try:
         keeper.serve()
     except Exception as error:
-        layout.failure.write_text(str(error))
+        layout.failure.write_text(f"the keeper of the embedded services gave up: {error}")
         raise
     finally:
         keeper.stop()
@@ -170,20 +186,21 @@ def tail(log: Path, lines: int = 12) -> str:
         return f"({log}: {error.strerror})"
 
 
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def _services(layout: Layout) -> dict[str, Service]:
-    password = _password(layout)
+    # Kept beside the data, since the database knows only its hash.
+    password = read_secret(layout.password)
     return {
         DATABASE: Postgres(DATABASE, layout.home(DATABASE), layout.log(DATABASE), password),
         BROKER: Redis(BROKER, layout.home(BROKER), layout.log(BROKER), password),
         COUNTERS: Redis(COUNTERS, layout.home(COUNTERS), layout.log(COUNTERS), password),
     }
-
-
-def _password(layout: Layout) -> str:
-    """Kept beside the data: the database knows only its hash."""
-    if not layout.password.exists():
-        write_private(layout.password, secrets.token_hex(16))
-    return layout.password.read_text()
 
 
 def _await_ready(service: Service, process: subprocess.Popen[bytes], port: int) -> bool:

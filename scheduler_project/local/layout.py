@@ -1,7 +1,9 @@
 """Where things lie below the root of the embedded services (normally `.local/`)."""
 
+import contextlib
 import json
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """What runs: `{"keeper": pid, "urls": {name: url}, "errors": {name: text}}`."""
+        """What runs: `{"keeper": pid, "urls": {name: url}, "errors": {name: [request, text]}}`."""
         return self.root / "state.json"
 
     @property
@@ -59,7 +61,7 @@ class Layout:
         return self.root / "logs"
 
     def wanted(self, name: str) -> Path:
-        """A marker file: some process asked for this service."""
+        """Some process asked for this service; holds the request's token, with which an error answers it."""
         return self.root / f"{name}.wanted"
 
     def home(self, name: str) -> Path:
@@ -85,3 +87,14 @@ def write_private(path: Path, text: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(text)
     draft.replace(path)
+
+
+def read_secret(path: Path) -> str:
+    """The 64 hexadecimal digits in `path`, made at the first call; the same for all who call at once."""
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+        write_private(draft, secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another was first: his counts
+            path.hardlink_to(draft)
+        draft.unlink()
+    return path.read_text()

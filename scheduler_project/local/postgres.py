@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -14,7 +13,7 @@ from scheduler_project.local.children import die_with_parent, end, end_leftovers
 from scheduler_project.local.errors import LocalServicesError
 from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.postgres_launcher import Launcher, find_launcher
-from scheduler_project.local.postgres_settings import settings_text
+from scheduler_project.local.postgres_settings import fsync_wanted, settings_text
 
 DATABASE_NAME = "notification_scheduler"
 USER_NAME = "notification_scheduler"
@@ -48,7 +47,7 @@ class Postgres:
     def launch(self, *, port: int) -> subprocess.Popen[bytes]:
         launcher = find_launcher()
         (self.home / "postgresql.conf").write_text(settings_text(port=port))
-        launcher.own(self.home / "postgresql.conf")
+        (self.home / "local.conf").touch()
         with self.log.open("ab") as log:
             return launcher.popen(
                 "postgres",
@@ -122,5 +121,5 @@ def _initdb_options(major: int) -> list[str]:
         if major >= 17
         else ["--locale=C.UTF-8"]
     )
-    no_sync = ["--no-sync"] if re.fullmatch("off|0|no|false", os.environ.get("LOCAL_PG_FSYNC", "")) else []
+    no_sync = [] if fsync_wanted() else ["--no-sync"]
     return ["-U", USER_NAME, "-A", "scram-sha-256", "-E", "UTF8", *locale, *no_sync]

@@ -4,13 +4,14 @@ import os
 import shutil
 from pathlib import Path
 
+from scheduler_project.local.errors import LocalServicesError
 from scheduler_project.local.ports import LOOPBACK
 
 _MB = 1024 * 1024
 
 
 def settings_text(*, port: int) -> str:
-    fsync = os.environ.get("LOCAL_PG_FSYNC", "on")
+    fsync = "on" if fsync_wanted() else "off"
     values = {
         "listen_addresses": f"'{LOOPBACK}'",
         "port": port,
@@ -36,14 +37,19 @@ def settings_text(*, port: int) -> str:
         "log_checkpoints": "off",
     }
     lines = [f"{name} = {value}" for name, value in values.items()]
-    return "\n".join(
-        [
-            "# Written at every start; your own settings go into local.conf.",
-            *lines,
-            "include_if_exists = 'local.conf'",
-            "",
-        ]
-    )
+    first = "# Written at every start; your own settings go into local.conf."
+    return "\n".join([first, *lines, "include = 'local.conf'", ""])
+
+
+def fsync_wanted() -> bool:
+    """`LOCAL_PG_FSYNC`: on (default), or off where a power cut may cost the data.
+
+    Raises LocalServicesError for anything else.
+    """
+    value = os.environ.get("LOCAL_PG_FSYNC", "on")
+    if value not in {"on", "off"}:
+        raise LocalServicesError(f"LOCAL_PG_FSYNC is {value!r}; set it to on or off")
+    return value == "on"
 
 
 def _shared_buffers_mb() -> int:

@@ -1,6 +1,7 @@
 """The embedded services as seen by those who use them: `ensure` them, and get their URLs."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scheduler_project.local.errors import LocalServicesError
-from scheduler_project.local.layout import ALL, Layout, read_json
+from scheduler_project.local.layout import ALL, Layout, read_json, read_secret, write_private
 from scheduler_project.local.locks import is_locked, lock_within, open_lock
 from scheduler_project.local.ports import answers
 
-_START_SECONDS = 60.0
+# A database that was killed replays its log first.
+_START_SECONDS = 120.0
 _STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.02
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -51,12 +53,18 @@ def ensure(*, root: Path, need: frozenset[str] = ALL) -> ServiceURLs:
     start = open_lock(layout.start_lock)
     try:
         lock_within(start, seconds=_STOP_SECONDS, what=layout.start_lock)
-        for name in need:
-            layout.wanted(name).touch()
         urls = _running(layout, need) or _await(layout, need)
     finally:
         os.close(start)
     return ServiceURLs(**{name: urls[name] for name in need})
+
+
+def secret(*, root: Path, name: str) -> str:
+    """64 hexadecimal digits of chance, kept below `root` under `name`, readable by their owner only.
+
+    Raises LocalServicesError when `root` can't be written.
+    """
+    return read_secret(_prepare(root).root / name)
 
 
 def _prepare(root: Path) -> Layout:
@@ -98,24 +106,38 @@ def _running(layout: Layout, need: frozenset[str]) -> dict[str, str]:
 
 
 def _await(layout: Layout, need: frozenset[str]) -> dict[str, str]:
+    """Ask the keeper for what `need` names, start one when there is none, and wait for the URLs."""
     deadline = time.monotonic() + _START_SECONDS
-    started = False
+    request = _ask(layout, need)
+    keepers = 0
     while time.monotonic() < deadline:
         if urls := _running(layout, need):
             return urls
+        _raise_error(layout, request)
         if not is_locked(layout.keeper_lock):
-            if started:
+            if keepers == 1:
                 raise LocalServicesError(_failure(layout))
+            request = _ask(layout, need)
             _spawn_keeper(layout)
-            started = True
-        errors: dict[str, str] = read_json(layout.state).get("errors", {})
-        if failed := sorted(need & errors.keys()):
-            raise LocalServicesError("\n".join(errors[name] for name in failed))
+            keepers += 1
         time.sleep(_POLL_SECONDS)
     raise LocalServicesError(
         f"the embedded {', '.join(sorted(need))} did not answer within {_START_SECONDS:.0f} s; "
         f"see {layout.logs}"
     )
+
+
+def _ask(layout: Layout, need: frozenset[str]) -> str:
+    request = secrets.token_hex(8)
+    for name in need:
+        write_private(layout.wanted(name), request)
+    return request
+
+
+def _raise_error(layout: Layout, request: str) -> None:
+    errors: dict[str, list[str]] = read_json(layout.state).get("errors", {})
+    if texts := [text for answered, text in errors.values() if answered == request]:
+        raise LocalServicesError("\n".join(texts))
 
 
 def _failure(layout: Layout) -> str:
@@ -134,6 +156,7 @@ def _spawn_keeper(layout: Layout) -> None:
         done = subprocess.run(  # noqa: S603
             command,
             cwd=_PROJECT,
+            env={**os.environ, "PYTHONPATH": str(_PROJECT)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
