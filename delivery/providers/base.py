@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 DETAIL_LENGTH = 200
 _ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
@@ -112,6 +112,11 @@ class Provider:
     channels: ClassVar[frozenset[str]]
     max_per_call: ClassVar[int]
     transactional: ClassVar[bool] = False
+
+    @classmethod
+    def from_settings(cls) -> Self:
+        """Made from Django's settings; raises ImproperlyConfigured. Connecting waits for the first call."""
+        return cls()
 
     def send(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         """Send in one provider call; one answer per message, in the order of the messages.

@@ -1,0 +1,93 @@
+"""HTTP connections for botocore that know whether a request has been started.
+
+botocore's own hook, `before-send`, comes before the connection is opened; name resolution, connecting and the
+TLS handshake may then take longer than a permit lasts. These connections are opened first and ask the permit
+afterwards. And because they note that a request was begun, an error tells for certain on which side of the
+first byte it happened, whatever its type.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
+
+from delivery.providers.base import NotStarted, Permit
+
+
+class Wire:
+    """What became of one call: `refused` when the permit had run out, `begun` once bytes may have left."""
+
+    __slots__ = ("begun", "permit", "refused")
+
+    def __init__(self, permit: Permit) -> None:
+        self.permit = permit
+        self.begun = False
+        self.refused = False
+
+    def begin(self) -> None:
+        if not self.permit.is_valid():
+            self.refused = True
+            raise NotStarted
+        self.begun = True
+
+
+# A connection is pooled, but used by one thread at a time, and botocore offers no way to hand it an argument.
+_of_this_thread = threading.local()
+
+
+@contextmanager
+def wire(permit: Permit) -> Iterator[Wire]:
+    """The wire on which this thread's next call runs."""
+    current = Wire(permit)
+    _of_this_thread.wire = current
+    try:
+        yield current
+    finally:
+        del _of_this_thread.wire
+
+
+class _PermitFirst:
+    """Mixin: connect, then ask the permit, then write."""
+
+    sock: Any
+    connect: Any
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _of_this_thread.wire.begin()
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+class _Connection(_PermitFirst, AWSHTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _TLSConnection(_PermitFirst, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _Pool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _Connection
+
+
+class _TLSPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _TLSConnection
+
+
+def put_on_wire(client: Any) -> None:
+    """Make a boto3 client connect through this module; every call of it must then run inside `wire`.
+
+    botocore has no public setting for its connection class, so this reaches into the session of the client's
+    endpoint. A botocore that is built otherwise fails here, with AttributeError, before anything is sent.
+    """
+    client._endpoint.http_session._pool_classes_by_scheme.update(http=_Pool, https=_TLSPool)

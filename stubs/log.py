@@ -1,0 +1,52 @@
+"""What a stub has accepted, as lines of a file that only grows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Accepted(NamedTuple):
+    """A message the stub has taken; `at` is UTC. `failure`: why the service would not render it after all."""
+
+    at: str
+    message_id: str
+    to: str
+    subject: str
+    delivery: str
+    text: str
+    html: str
+    failure: str = ""
+
+
+class Log:
+    """NDJSON, a line a message: at, message_id, to, subject, delivery, failure if any, and text_sha256 and
+    html_sha256, or with `bodies` text and html. Written without a buffer of our own; None writes nothing."""
+
+    def __init__(self, path: Path | None, *, bodies: bool = False) -> None:
+        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._bodies = bodies
+
+    def write(self, messages: Sequence[Accepted]) -> None:
+        if self._file is None or not messages:
+            return
+        lines = memoryview("".join(map(self._line, messages)).encode())
+        while lines:
+            lines = lines[os.write(self._file, lines) :]
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def _line(self, message: Accepted) -> str:
+        fields = message._asdict()
+        if not message.failure:
+            del fields["failure"]
+        if not self._bodies:
+            for part in ("text", "html"):
+                fields[f"{part}_sha256"] = hashlib.sha256(fields.pop(part).encode()).hexdigest()
+        return json.dumps(fields) + "\n"
