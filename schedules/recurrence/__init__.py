@@ -8,6 +8,7 @@ from schedules.recurrence.firings import first_firing, next_firing, next_runs
 from schedules.recurrence.misfire import MISFIRE_GRACE, judge, lateness
 from schedules.recurrence.problems import InvalidTiming, Problem, UnknownZone
 from schedules.recurrence.timing import Firing, Mode, ScheduleType, Timing, firing_at
+from schedules.recurrence.wording import Note, NoteKind, describe, notes
 from schedules.recurrence.zones import TZDATA_VERSION, ZONE_NAMES, due_by_zone, due_instant, zone
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "Firing",
     "InvalidTiming",
     "Mode",
+    "Note",
+    "NoteKind",
     "Problem",
     "ScheduleType",
     "Timing",
     "UnknownZone",
     "check",
+    "describe",
     "due_by_zone",
     "due_instant",
     "firing_at",
@@ -31,5 +35,6 @@ __all__ = [
     "lateness",
     "next_firing",
     "next_runs",
+    "notes",
     "zone",
 ]

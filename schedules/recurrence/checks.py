@@ -36,7 +36,7 @@ def _of_kind(timing: Timing) -> Iterator[Problem]:
     if timing.schedule_type not in ("once", "cron"):
         yield Problem("scheduleType", "unknown", "write 'once' or 'cron'.")
     if timing.mode not in ("fixed", "user_local"):
-        yield Problem("mode", "unknown", "write 'fixed' or 'user_local'.")
+        yield Problem("timeZoneMode", "unknown", "write 'fixed' or 'user_local'.")
     if timing.schedule_type == "once":
         yield from _of_once(timing)
     if timing.schedule_type == "cron" and timing.run_at is not None:

@@ -19,7 +19,7 @@ from cronsim.explain import explain
 
 from schedules.recurrence.problems import InvalidTiming, Problem
 
-MAX_LENGTH = 255
+MAX_LENGTH = 200
 _ALLOWED = re.compile(r"[0-9A-Za-z*/,#\- \t]*")
 _STEP = re.compile(r"/(\d+)")
 _ANY_MOMENT = datetime(2024, 1, 1)  # noqa: DTZ001 - wall times are naive
