@@ -1,7 +1,7 @@
 """Runs named long-running commands side by side: for the demo, and for real worker processes in tests.
 
-A child that ends is reported and started again, with growing pauses, until its `restarts` are used up. On Linux
-the children also get SIGTERM when the supervisor itself is killed with -9 (see `children.die_with_parent`);
+A child that ends is reported and started again, with growing pauses, until its `restarts` are used up. On
+Linux the children also get SIGTERM when the supervisor itself is killed with -9 (`children.die_with_parent`);
 elsewhere they would go on. Libraries such as honcho do neither.
 """
 
