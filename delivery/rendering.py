@@ -1,0 +1,545 @@
+"""Renders a template's content for many recipients, each result or error for itself.
+
+Tokens: every top-level attribute by its name (``{{ first_name }}``), and ``recipient.external_id``,
+``.locale``, ``.time_zone``, ``.email``, ``.attributes.<name>``, ``schedule.name``, ``occurrence.at`` (a
+datetime in the recipient's zone). ``recipient``, ``schedule``, ``occurrence``, ``t``, ``range`` and ``loop``
+hide attributes of the same name. What is missing or null renders as an empty string, also in filters and
+in the parameters of ``t()``; only arithmetic on it is an error (``points + 1``; write ``points|default(0)``).
+
+``t("key", count=3, name=first_name)`` reads the catalogues by the recipient's locale; its text is plain text,
+escaped in HTML like every value. A key that no catalogue has renders empty and is named in ``missing_keys``.
+Filters that format follow the recipient's locale and zone: number, currency("EUR"), percent, date, time and
+datetime (format short, medium, long, full or a CLDR pattern). A *value* they cannot read gives an empty
+string, as if it were missing; an *argument* they cannot read (a currency that does not exist) is an error.
+
+Measured with minijinja 3.0.5: fuel is set on the environment and granted anew to each render. Rendering
+holds the GIL, and several threads on one environment are correct but slower than one.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from babel import Locale, dates, numbers
+from minijinja import Environment, TemplateError
+
+from schedules.content import (
+    CONTROL,
+    FUNCTIONS,
+    PARTS,
+    Catalogues,
+    Content,
+    SourceError,
+    Survey,
+    babel_locale,
+    check_source,
+    environment,
+    pick_content,
+    translate,
+)
+from schedules.recurrence.zones import UnknownZone, zone
+
+FUEL: Final = 50_000  # instructions a part; a loop over 500 items with ten tokens each takes about 30,000
+MAX_PART: Final = 512 * 1024  # bytes of a rendered part
+MAX_SUBJECT: Final = 998  # characters, RFC 5322 section 2.1.1
+MAX_VALUE: Final = 64 * 1024  # characters of one attribute, and of what a filter returns
+MAX_DEPTH: Final = 32  # of nested attributes; what lies deeper is missing
+MAX_RANGE: Final = 1_000
+
+_MAX_LOOP_TEXT = 32 * 1024 * 1024  # characters that all iterations of a part's loops may write, at worst
+_UNCOUNTED_TAGS = 50  # so few tags without a loop cannot print much: counting would cost more than it saves
+_RESERVED = frozenset({"recipient", "schedule", "occurrence", "loop"}) | FUNCTIONS
+_NONE: frozenset[str] = frozenset()
+
+
+class RenderError(Exception):
+    """A content cannot be rendered for a recipient.
+
+    ``reason`` is one of template_error, fuel_exhausted, too_large, header_injection and no_content;
+    ``detail`` names part, line and cause in at most 200 characters, without personal data.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail[:200]}")
+        self.reason = reason
+        self.detail = detail[:200]
+
+
+class Rendered(NamedTuple):
+    """What one recipient reads; a part that the content lacks is the empty string."""
+
+    subject: str
+    text: str
+    html: str
+    locale: str  # of the content
+    missing_keys: frozenset[str] = _NONE  # catalogue keys that no locale of the chain has
+    missing_tokens: frozenset[str] = _NONE  # filled by ``preview`` alone
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the recipients of one occurrence have in common.
+
+    ``schedule_zone`` is an IANA name and serves recipients without a valid zone. ``occurrence_at`` is aware.
+    """
+
+    schedule_name: str
+    schedule_zone: str
+    occurrence_at: datetime
+    default_locale: str = "en"
+    catalogues: Catalogues | None = None
+
+
+def render_many(
+    *, contents: Sequence[Content], channel: str, recipients: Iterable[Mapping[str, Any]], shared: Shared
+) -> list[Rendered | RenderError]:
+    """Each recipient's message in the order given, in the best of the ``contents`` for its locale. Never raises.
+
+    A recipient has the keys external_id, locale, time_zone and attributes, and may have email and ``at``: the
+    aware instant of its own wave, where that is not ``shared.occurrence_at``.
+    """
+    by_locale: dict[str | None, CompiledContent | RenderError] = {}
+    results: list[Rendered | RenderError] = []
+    for recipient in recipients:
+        locale = recipient.get("locale")
+        compiled = by_locale.get(locale)
+        if compiled is None:
+            compiled = by_locale[locale] = _compiled_for(contents, channel, locale, shared.default_locale)
+        if isinstance(compiled, RenderError):
+            results.append(compiled)
+            continue
+        try:
+            results.append(compiled.render(recipient=recipient, shared=shared))
+        except RenderError as error:
+            results.append(error.with_traceback(None))
+    return results
+
+
+def preview(
+    *, contents: Sequence[Content], channel: str, recipient: Mapping[str, Any], shared: Shared
+) -> Rendered:
+    """One recipient's message with the tokens that the content names and the recipient lacks. Raises RenderError."""
+    compiled = _compiled_for(contents, channel, recipient.get("locale"), shared.default_locale)
+    if isinstance(compiled, RenderError):
+        raise compiled
+    rendered = compiled.render(recipient=recipient, shared=shared)
+    return rendered._replace(missing_tokens=compiled.missing_tokens(recipient=recipient, shared=shared))
+
+
+def compile_content(*, content: Content) -> "CompiledContent":
+    """The content ready to render, kept for the next call. Raises RenderError (template_error, too_large)."""
+    return _compile(content)
+
+
+# The key is the content itself, so that nothing has to be forgotten when a template is published anew.
+@lru_cache(maxsize=512)
+def _compile(content: Content) -> "CompiledContent":
+    return CompiledContent(content)
+
+
+def _compiled_for(
+    contents: Sequence[Content], channel: str, locale: str | None, default_locale: str
+) -> "CompiledContent | RenderError":
+    content = pick_content(contents=contents, channel=channel, locale=locale, default_locale=default_locale)
+    if content is None:
+        detail = (
+            f"the template has no {channel} content for {locale!r} nor for its default {default_locale!r}"
+        )
+        return RenderError("no_content", detail)
+    try:
+        return compile_content(content=content)
+    except RenderError as error:
+        return error.with_traceback(None)
+
+
+class CompiledContent:
+    """A content compiled once. ``render`` may be called from any thread."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        sources = {part: getattr(content, part) for part in PARTS}
+        surveys = {part: _survey(part, source) for part, source in sources.items()}
+        self._live = tuple(part for part in PARTS if surveys[part].tags or "{#" in sources[part])
+        self._counted = any(_needs_counting(survey) for survey in surveys.values())
+        self._environment = _environment(surveys.values(), counted=self._counted)
+        for part in self._live:
+            self._environment.add_template(part, sources[part])
+        names = {
+            name for part in self._live for name in self._environment.undeclared_variables_in_template(part)
+        }
+        self._attributes = tuple(names - _RESERVED)
+        self._names = names
+        self._fixed = sources
+        for part in set(PARTS) - set(self._live):
+            _check_part(part, sources[part])
+        self._constant = None if self._live else Rendered(locale=content.locale, **sources)
+
+    def render(self, *, recipient: Mapping[str, Any], shared: Shared) -> Rendered:
+        """One recipient's message; see ``render_many`` for the keys. Raises RenderError."""
+        if self._constant is not None:
+            return self._constant
+        context = self._context(recipient, shared)
+        _current.locale = recipient.get("locale")
+        _current.zone = _zone_of(recipient, shared)
+        _current.shared = shared
+        _current.missing = None
+        subject, text, html = [
+            self._render_part(part, context) if part in self._live else self._fixed[part] for part in PARTS
+        ]
+        missing = _NONE if _current.missing is None else frozenset(_current.missing)
+        return Rendered(subject, text, html, self.content.locale, missing)
+
+    def missing_tokens(self, *, recipient: Mapping[str, Any], shared: Shared) -> frozenset[str]:
+        """Dotted names that stand in the content and have no value for this recipient."""
+        context = self._context(recipient, shared)
+        names: set[str] = set()
+        for part in self._live:
+            names |= self._environment.undeclared_variables_in_template(part, nested=True)
+        return frozenset(
+            name
+            for name in names
+            if name.split(".")[0] not in FUNCTIONS | {"loop"} and not _has(context, name)
+        )
+
+    def _context(self, recipient: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
+        attributes = recipient.get("attributes") or {}
+        context: dict[str, Any] = {}
+        for name in self._attributes:
+            value = attributes.get(name)
+            if type(value) is str and len(value) <= MAX_VALUE:
+                context[name] = value
+            elif value is not None:
+                context[name] = _readable(value)
+        if "recipient" in self._names:
+            fields = ("external_id", "locale", "time_zone", "email", "attributes")
+            context["recipient"] = _readable({field: recipient.get(field) for field in fields})
+        if "schedule" in self._names:
+            context["schedule"] = _Fields(name=shared.schedule_name)
+        if "occurrence" in self._names:
+            at = recipient.get("at") or shared.occurrence_at
+            context["occurrence"] = _Fields(at=at.astimezone(_zone_of(recipient, shared)))
+        return context
+
+    def _render_part(self, part: str, context: dict[str, Any]) -> str:
+        _current.left = MAX_PART
+        try:
+            rendered = self._environment.render_template(part, **context)
+        except TemplateError as error:
+            raise _translated(part, error) from None
+        except TypeError as error:  # a filter was called with the wrong arguments
+            raise RenderError("template_error", f"{part}: {error}") from None
+        except (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+            raise RenderError("template_error", f"{part}: {type(error).__name__}") from None
+        _check_part(part, rendered)
+        return rendered
+
+
+# Bounds
+
+
+def _survey(part: str, source: str) -> Survey:
+    try:
+        return check_source(part=part, source=source)
+    except SourceError as error:
+        raise RenderError("template_error", f"{part}, {error}") from error
+
+
+def _needs_counting(survey: Survey) -> bool:
+    return survey.loops > 0 or survey.tags > _UNCOUNTED_TAGS
+
+
+def _environment(surveys: Iterable[Survey], *, counted: bool) -> Environment:
+    made = environment()
+    # An iteration takes at least three instructions, whatever the length of the text it writes.
+    longest = max(survey.longest_loop_text for survey in surveys)
+    made.fuel = max(1_000, min(FUEL, 3 * _MAX_LOOP_TEXT // max(longest, 1)))
+    for name, function in _FILTERS.items():
+        made.add_filter(name, function)
+    made.add_global("t", _t)
+    made.add_global("range", _range)
+    if counted:
+        made.finalizer = _count_output
+    return made
+
+
+def _count_output(value: Any) -> Any:
+    if value is None:
+        return ""
+    _current.left -= len(value) if isinstance(value, str) else len(str(value))
+    if _current.left < 0:
+        raise RenderError("too_large", f"a part grows past {MAX_PART} bytes")
+    return value
+
+
+def _check_part(part: str, rendered: str) -> None:
+    size = len(rendered)
+    if part == "subject":
+        if size > MAX_SUBJECT:
+            raise RenderError("too_large", f"the subject has {size} characters, more than {MAX_SUBJECT}")
+        if CONTROL.search(rendered):
+            raise RenderError(
+                "header_injection", "the subject contains a line break or another control character"
+            )
+    elif size * 4 > MAX_PART and len(rendered.encode(errors="replace")) > MAX_PART:
+        raise RenderError("too_large", f"{part} is longer than {MAX_PART} bytes")
+
+
+def _translated(part: str, error: TemplateError) -> RenderError:
+    if error.kind == "OutOfFuel":
+        return RenderError(
+            "fuel_exhausted", f"{part}, line {error.line}: the template does not come to an end"
+        )
+    cause = re.sub("[0-9]+", "#", error.detail or error.kind)  # arithmetic quotes its operands
+    return RenderError("template_error", f"{part}, line {error.line}: {cause}")
+
+
+# Values
+
+
+class _Fields(dict[str, Any]):
+    """An object as templates see it. minijinja asks for an attribute where an item is missing: ``items`` or
+    ``keys`` would print a method in place of a missing token."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return super().__getattribute__(name)
+        raise AttributeError(name)
+
+
+class _Items(list[Any]):
+    """A list as templates see it; see ``_Fields``."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return super().__getattribute__(name)
+        raise AttributeError(name)
+
+
+def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
+    if isinstance(value, str):
+        if len(value) > MAX_VALUE:
+            raise RenderError("too_large", f"an attribute is longer than {MAX_VALUE} characters")
+        return value
+    if isinstance(value, dict):
+        inner = (
+            {key: _readable(item, depth - 1) for key, item in value.items() if item is not None}
+            if depth
+            else {}
+        )
+        return _Fields(inner)
+    if isinstance(value, list | tuple):
+        return _Items(["" if item is None else _readable(item, depth - 1) for item in value] if depth else [])
+    return value if isinstance(value, int | float | date) else str(value)
+
+
+def _has(context: Mapping[str, Any], dotted: str) -> bool:
+    value: Any = context
+    for name in dotted.split("."):
+        if isinstance(value, dict):
+            value = value[name] if name in value else None
+        else:
+            value = getattr(value, name, None)
+    return value is not None
+
+
+# What functions and filters know of the recipient
+
+
+class _Current(threading.local):
+    locale: str | None = None
+    zone: tzinfo = UTC
+    shared: Shared
+    missing: set[str] | None = None
+    left: int = 0
+
+    @property
+    def babel(self) -> Locale:
+        return babel_locale(locale=self.locale, default_locale=self.shared.default_locale)
+
+
+_current = _Current()
+
+
+def _zone_of(recipient: Mapping[str, Any], shared: Shared) -> tzinfo:
+    for name in (recipient.get("time_zone"), shared.schedule_zone):
+        if name:
+            with suppress(UnknownZone):
+                return zone(name)
+    return UTC
+
+
+def _t(key: Any = None, /, **params: Any) -> str:
+    if not isinstance(key, str):
+        return ""
+    try:
+        text = translate(
+            catalogues=_current.shared.catalogues or {},
+            key=key,
+            locale=_current.locale,
+            default_locale=_current.shared.default_locale,
+            params=params,
+        )
+    except ValueError as error:
+        raise RenderError("too_large", str(error)) from None
+    if text is None:
+        _current.missing = {key} | (_current.missing or set())
+    return text or ""
+
+
+def _range(*bounds: Any) -> list[int]:
+    steps = range(*(0 if bound is None else bound for bound in bounds))
+    if len(steps) > MAX_RANGE:
+        raise RenderError("fuel_exhausted", f"range() has at most {MAX_RANGE} steps")
+    return list(steps)
+
+
+# Filters. A value they cannot read is an empty string; see the module's head.
+
+
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(text := str(value)) > 64:
+        return None
+    try:
+        read = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    # Babel writes out every digit: "1e999999999" would take all memory.
+    return read if read.is_finite() and -30 < read.adjusted() < 30 else None
+
+
+def _moment(value: Any) -> date | datetime | None:
+    """A date, or a datetime in the recipient's zone, from itself or from ISO 8601; without offset it is UTC."""
+    try:
+        if isinstance(value, str):
+            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value[:40])
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(_current.zone)
+    except (ValueError, OverflowError):
+        return None
+    return value if isinstance(value, date) else None
+
+
+def _formatted(kind: str, value: Any, argument: str | None) -> str:
+    if value is None or argument is None:
+        return ""
+    try:
+        return _format(kind, value, _current.babel, argument)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        detail = f"|{kind} cannot use {argument[:40]!r}: {type(error).__name__}"
+        raise RenderError("template_error", detail) from None
+
+
+# Babel takes 10 to 40 us a value, and the recipients of a call share locales, zones and most dates.
+@lru_cache(maxsize=8192)
+def _format(kind: str, value: Any, locale: Locale, argument: str) -> str:
+    return _FORMATS[kind](value, argument, locale)
+
+
+def _currency_of(value: Decimal, code: str, locale: Locale) -> str:
+    numbers.validate_currency(code)
+    return numbers.format_currency(value, code, locale=locale)
+
+
+_FORMATS: Final[Mapping[str, Callable[[Any, str, Locale], str]]] = {
+    "number": lambda value, _, locale: numbers.format_decimal(value, locale=locale),
+    "percent": lambda value, _, locale: numbers.format_percent(value, locale=locale),
+    "currency": _currency_of,
+    "date": lambda value, style, locale: dates.format_date(value, style, locale=locale),
+    "time": lambda value, style, locale: dates.format_time(value, style, tzinfo=value.tzinfo, locale=locale),
+    "datetime": lambda value, style, locale: dates.format_datetime(
+        value, style, tzinfo=value.tzinfo, locale=locale
+    ),
+}
+
+
+def _in_style(kind: str) -> Callable[..., str]:
+    def write(value: Any, format: str | None = "medium") -> str:  # the name that template authors write
+        moment = _moment(value)
+        if isinstance(moment, datetime) or kind == "date":
+            return _formatted(kind, moment, format if format is None else str(format)[:64])
+        return ""
+
+    return write
+
+
+def _int(value: Any) -> int | str:
+    read = _number(value)
+    return "" if read is None else int(read)
+
+
+def _float(value: Any) -> float | str:
+    read = _number(value)
+    return "" if read is None else float(read)
+
+
+def _round(value: Any, digits: Any = 0) -> int | float | str:
+    read, places = _number(value), _number(digits)
+    if read is None or places is None or not 0 <= places <= 15:
+        return ""
+    return float(round(read, int(places))) if places else int(round(read))
+
+
+def _abs(value: Any) -> int | float | str:
+    read = _number(value)
+    return "" if read is None else _plain(abs(read))
+
+
+def _times(value: Any, factor: Any) -> int | float | str:
+    read, by = _number(value), _number(factor)
+    return "" if read is None or by is None else _plain(read * by)
+
+
+def _plain(read: Decimal) -> int | float:
+    return int(read) if read == read.to_integral_value() else float(read)
+
+
+def _end(index: int) -> Callable[[Any], Any]:
+    return lambda value: value[index] if isinstance(value, list | str) and len(value) else ""
+
+
+def _join(value: Any, separator: Any = "") -> str:
+    if not isinstance(value, list):
+        return "" if value is None else str(value)
+    return _bounded(
+        str("" if separator is None else separator), ["" if item is None else str(item) for item in value]
+    )
+
+
+def _replace(value: Any, old: Any, new: Any) -> str:
+    text, sought = str("" if value is None else value), str("" if old is None else old)
+    return _bounded(str("" if new is None else new), text.split(sought)) if sought else text
+
+
+def _bounded(separator: str, pieces: list[str]) -> str:
+    if sum(map(len, pieces)) + len(separator) * len(pieces) > MAX_VALUE:
+        raise RenderError("too_large", f"a filter's result is longer than {MAX_VALUE} characters")
+    return separator.join(pieces)
+
+
+_FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "number": lambda value: _formatted("number", _number(value), ""),
+    "percent": lambda value: _formatted("percent", _number(value), ""),
+    "currency": lambda value, code: _formatted("currency", _number(value), code),
+    "date": _in_style("date"),
+    "time": _in_style("time"),
+    "datetime": _in_style("datetime"),
+    "first": _end(0),
+    "last": _end(-1),
+    "int": _int,
+    "float": _float,
+    "round": _round,
+    "abs": _abs,
+    "times": _times,
+    "join": _join,
+    "replace": _replace,
+}
