@@ -45,6 +45,10 @@ class Message(NamedTuple):
     html: str = ""
     data: Mapping[str, Any] | None = None
 
+    @property
+    def occurrence_id(self) -> int:
+        return int(self.key.split("-")[1])
+
 
 class Answer(NamedTuple):
     """What became of the message with the same key."""

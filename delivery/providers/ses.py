@@ -40,7 +40,7 @@ MAX_DATA = 262_144  # characters of one message's template data (service model, 
 MAX_REQUEST = (
     1_000_000  # bytes of a request with inline content ("Using templates ..." in the developer guide)
 )
-_ENVELOPE = 600  # bytes around one message's data: address, tag, names of the members
+_ENVELOPE = 600  # bytes, at most, around the request or one message's data: address, tag, names of members
 
 _MISCONFIGURED, _PERMANENT = Verdict.MISCONFIGURED, Verdict.PERMANENT
 
@@ -166,11 +166,11 @@ class SesProvider(Provider):
         taken: list[Message] = []
         data: list[str] = []
         left_out: list[Answer] = []
-        size, parts = 0, _parts(messages[0])
+        size, parts = _ENVELOPE, _parts(messages[0])
         for message in messages:
             filling = _data(message)
             weight = _weight(filling)
-            if len(filling) > MAX_DATA or weight > self._max_request:
+            if len(filling) > MAX_DATA or weight + _ENVELOPE > self._max_request:
                 detail = f"{len(filling)} characters"
                 left_out.append(Answer(message.key, _PERMANENT, "too_large", "", detail))
             elif _parts(message) != parts or size + weight > self._max_request:

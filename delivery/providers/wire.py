@@ -47,12 +47,17 @@ _of_this_thread = threading.local()
 @contextmanager
 def wire(permit: Permit) -> Iterator[Wire]:
     """The wire on which this thread's next call runs."""
-    current = Wire(permit)
-    _of_this_thread.wire = current
+    _of_this_thread.wire = used = Wire(permit)
     try:
-        yield current
+        yield used
     finally:
         del _of_this_thread.wire
+
+
+def current() -> Wire:
+    """The wire of this thread's call; raises AttributeError outside of `wire`."""
+    found: Wire = _of_this_thread.wire
+    return found
 
 
 class _PermitFirst:
@@ -64,7 +69,7 @@ class _PermitFirst:
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
-        _of_this_thread.wire.begin()
+        current().begin()
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 

@@ -1,0 +1,146 @@
+import pytest
+
+from delivery.providers.base import (
+    Answer,
+    Message,
+    NotStarted,
+    Permit,
+    Provider,
+    ProviderError,
+    Verdict,
+    retry_after_seconds,
+    scrub,
+)
+
+
+class Recorder(Provider):
+    """Answers as it is told, and remembers what it was called with."""
+
+    name = "recorder"
+    channels = frozenset({"email"})
+    max_per_call = 3
+
+    def __init__(self, answers=None, error=None):
+        self.answers = answers
+        self.error = error
+        self.calls = []
+
+    def _refuse(self, message):
+        return Answer(message.key, Verdict.PERMANENT, "no_address") if not message.to else None
+
+    def _call(self, messages, *, permit):
+        self.calls.append([m.key for m in messages])
+        if self.error is not None:
+            raise self.error
+        if self.answers is not None:
+            return self.answers
+        return [Answer(m.key, Verdict.SENT, "", f"id-{m.key}") for m in messages]
+
+
+def message(key, to="ann@example.com"):
+    return Message(key, 1, to, "Subject", "Text")
+
+
+def permit():
+    return Permit.lasting(60)
+
+
+def verdicts(answers):
+    return [(a.key, a.verdict, a.reason) for a in answers]
+
+
+def test_every_message_gets_its_answer_in_the_order_of_the_messages():
+    shuffled = [Answer("b", Verdict.SENT), Answer("a", Verdict.TRANSIENT, "busy")]
+    answers = Recorder(answers=shuffled).send([message("a"), message("b")], permit=permit())
+    assert verdicts(answers) == [("a", Verdict.TRANSIENT, "busy"), ("b", Verdict.SENT, "")]
+
+
+def test_a_message_that_the_call_says_nothing_about_is_unknown():
+    provider = Recorder(answers=[Answer("a", Verdict.SENT)])
+    answers = provider.send([message("a"), message("b")], permit=permit())
+    assert verdicts(answers) == [("a", Verdict.SENT, ""), ("b", Verdict.UNKNOWN, "no_answer")]
+
+
+def test_answers_about_strangers_are_dropped():
+    provider = Recorder(answers=[Answer("x", Verdict.SENT), Answer("a", Verdict.SENT)])
+    assert verdicts(provider.send([message("a")], permit=permit())) == [("a", Verdict.SENT, "")]
+
+
+def test_a_refused_message_takes_no_part_in_the_call():
+    provider = Recorder()
+    answers = provider.send([message("a"), message("b", to=""), message("c")], permit=permit())
+    assert provider.calls == [["a", "c"]]
+    assert [a.verdict for a in answers] == [Verdict.SENT, Verdict.PERMANENT, Verdict.SENT]
+
+
+def test_when_all_messages_are_refused_nothing_is_called():
+    provider = Recorder()
+    answers = provider.send([message("a", to="")], permit=permit())
+    assert provider.calls == []
+    assert verdicts(answers) == [("a", Verdict.PERMANENT, "no_address")]
+
+
+def test_no_messages_need_no_call():
+    provider = Recorder()
+    assert provider.send([], permit=permit()) == []
+    assert provider.calls == []
+
+
+def test_with_an_expired_permit_nothing_is_called_and_the_rows_can_be_handed_back():
+    provider = Recorder()
+    answers = provider.send([message("a"), message("b")], permit=Permit.lasting(-1))
+    assert provider.calls == []
+    assert [a.verdict for a in answers] == [Verdict.NOT_STARTED] * 2
+
+
+def test_an_error_of_the_call_is_the_answer_for_all_its_messages():
+    error = ProviderError(Verdict.THROTTLED, "throttled", detail="slow down", retry_after=2.5)
+    answers = Recorder(error=error).send([message("a"), message("b")], permit=permit())
+    assert answers == [Answer(k, Verdict.THROTTLED, "throttled", "", "slow down", 2.5) for k in "ab"]
+
+
+def test_what_is_no_answer_of_the_provider_is_let_through():
+    with pytest.raises(ZeroDivisionError):
+        Recorder(error=ZeroDivisionError()).send([message("a")], permit=permit())
+
+
+def test_more_messages_than_a_call_takes_are_refused_with_both_numbers():
+    provider = Recorder()
+    with pytest.raises(ValueError, match="4 messages in one call of recorder: at most 3"):
+        provider.send([message(str(n)) for n in range(4)], permit=permit())
+    assert provider.calls == []
+
+
+def test_a_permit_is_valid_until_its_instant():
+    Permit.lasting(60).check()
+    assert not Permit.lasting(0).is_valid()
+    with pytest.raises(NotStarted):
+        Permit.lasting(0).check()
+
+
+def test_addresses_and_line_breaks_do_not_reach_the_ledger():
+    words = "Email address is not verified: Ann <ann.b+c@example.com>,\r\n bob@example.org"
+    assert scrub(words) == "Email address is not verified: Ann <<address>>, <address>"
+    assert len(scrub("x" * 1000)) == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "120"}, 120.0),
+        (
+            {"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"},
+            30.0,
+        ),
+        (
+            {"retry-after": "Sat, 21 Nov 2026 09:00:00 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"},
+            0.0,
+        ),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT"}, None),
+        ({"retry-after": "soon", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}, None),
+        ({"retry-after": "-5"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date_against_the_answers_own(headers, seconds):
+    assert retry_after_seconds(headers) == seconds
