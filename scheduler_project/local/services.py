@@ -152,11 +152,12 @@ def _spawn_keeper(layout: Layout) -> None:
     layout.failure.unlink(missing_ok=True)
     layout.state.unlink(missing_ok=True)
     command = [sys.executable, "-m", "scheduler_project.local.keeper", str(layout.root)]
+    path = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with layout.log("keeper").open("ab") as log:
         done = subprocess.run(  # noqa: S603
             command,
             cwd=_PROJECT,
-            env={**os.environ, "PYTHONPATH": str(_PROJECT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

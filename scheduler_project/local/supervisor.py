@@ -73,7 +73,7 @@ class Supervisor:
         self._logs = logs
         self._output = output or sys.stdout
         self._selector = selectors.DefaultSelector()
-        self._halt = threading.Event()
+        self._halt, self._launched = threading.Event(), threading.Event()
         self._grace_seconds = _GRACE_SECONDS
         # A daemon, so that an owner who forgets to stop can still end; the children then end with it.
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -88,33 +88,42 @@ class Supervisor:
         self.stop()
 
     def start(self) -> None:
-        """Start all, in the order given. Returns once each has been launched."""
+        """Start all, in the order given. Returns once each has been launched.
+
+        Raises OSError when `logs` can't be made. A command that can't be started is said and given up.
+        """
+        if self._logs is not None:
+            self._logs.mkdir(parents=True, exist_ok=True)
         self._thread.start()
-        while self._thread.is_alive() and any(child.again_at == 0.0 for child in self._children.values()):
-            time.sleep(0.01)
+        self._launched.wait()
 
     def stop(self, *, grace_seconds: float = _GRACE_SECONDS) -> None:
         """SIGTERM to each, `grace_seconds` for all together, then SIGKILL to what is left of their groups."""
         self._grace_seconds = grace_seconds
         self._halt.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def hurry(self) -> None:
         """Cut short the patience of a `stop` under way."""
         self._grace_seconds = 0.0
 
     def waiting(self) -> list[str]:
-        """Names whose `ready` has not said yes yet; each is asked again until it has."""
+        """Names that don't run, or whose `ready` has not said yes yet; each is asked until it has."""
         for name, child in self._children.items():
             if not child.is_ready and self.is_running(name):
                 child.is_ready = child.process.ready is None or child.process.ready()
         return sorted(name for name, child in self._children.items() if not child.is_ready)
 
-    def wait_ready(self, *, seconds: float) -> None:
-        """Returns when nothing is `waiting`. Raises LocalServicesError naming what never got ready."""
+    def wait_ready(self, *names: str, seconds: float) -> None:
+        """Returns when none of `names` (default: all) is `waiting`, be it for the first time or again.
+
+        Raises LocalServicesError naming what did not get ready.
+        """
         deadline = time.monotonic() + seconds
-        while waiting := self.waiting():
-            if given_up := self.given_up:
+        wanted = set(names or self._children)
+        while waiting := sorted(wanted & set(self.waiting())):
+            if given_up := sorted(wanted & set(self.given_up)):
                 raise LocalServicesError(f"{', '.join(given_up)} kept ending; see the output")
             if time.monotonic() > deadline:
                 raise LocalServicesError(f"{', '.join(waiting)} not ready within {seconds:.0f} s")
@@ -128,6 +137,7 @@ class Supervisor:
         if number == signal.SIGKILL:
             _signal_group(popen.pid, number)
             popen.wait(5)
+            self._children[name].is_ready = False
         else:
             popen.send_signal(number)
 
@@ -152,8 +162,10 @@ class Supervisor:
             while not self._halt.is_set():
                 for child in self._children.values():
                     self._tend(child)
+                self._launched.set()
                 self._relay(_POLL_SECONDS)
         finally:
+            self._launched.set()
             self._end_all()
 
     def _tend(self, child: _Child) -> None:
@@ -190,7 +202,7 @@ class Supervisor:
         child.failures = 1 if time.monotonic() - child.started > _STEADY_SECONDS else child.failures + 1
         # What is left of the group would work on unseen beside its successor.
         _signal_group(popen.pid, signal.SIGKILL)
-        child.popen = None
+        child.popen, child.is_ready = None, False
         if child.failures > child.process.restarts:
             child.again_at = None
             self._say(child, f"ended ({_cause(popen.returncode)}); not started again")
@@ -203,8 +215,8 @@ class Supervisor:
         alive = [child.popen for child in self._children.values() if child.popen]
         for popen in alive:
             popen.terminate()
-        deadline = time.monotonic() + self._grace_seconds
-        while any(popen.poll() is None for popen in alive) and time.monotonic() < deadline:
+        begun = time.monotonic()
+        while any(popen.poll() is None for popen in alive) and time.monotonic() - begun < self._grace_seconds:
             self._relay(_POLL_SECONDS)
         for popen in alive:
             _signal_group(popen.pid, signal.SIGKILL)
@@ -215,7 +227,6 @@ class Supervisor:
     def _sink(self, name: str) -> contextlib.AbstractContextManager[IO[bytes] | None]:
         if self._logs is None:
             return contextlib.nullcontext()
-        self._logs.mkdir(parents=True, exist_ok=True)
         return (self._logs / f"{name}.log").open("ab")
 
     def _relay(self, seconds: float) -> None:
