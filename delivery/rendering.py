@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from babel import Locale, dates, numbers
 from minijinja import Environment, TemplateError
@@ -43,7 +45,8 @@ from schedules.content import (
     pick_content,
     translate,
 )
-from schedules.recurrence.zones import UnknownZone, zone
+from schedules.recurrence.problems import UnknownZone
+from schedules.recurrence.zones import zone
 
 FUEL: Final = 50_000  # instructions a part; a loop over 500 items with ten tokens each takes about 30,000
 MAX_PART: Final = 512 * 1024  # bytes of a rendered part
@@ -55,6 +58,7 @@ MAX_RANGE: Final = 1_000
 _MAX_LOOP_TEXT = 32 * 1024 * 1024  # characters that all iterations of a part's loops may write, at worst
 _UNCOUNTED_TAGS = 50  # so few tags without a loop cannot print much: counting would cost more than it saves
 _RESERVED = frozenset({"recipient", "schedule", "occurrence", "loop"}) | FUNCTIONS
+_FIELDS = ("external_id", "locale", "time_zone", "email", "attributes")
 _NONE: frozenset[str] = frozenset()
 
 
@@ -99,7 +103,7 @@ class Shared:
 def render_many(
     *, contents: Sequence[Content], channel: str, recipients: Iterable[Mapping[str, Any]], shared: Shared
 ) -> list[Rendered | RenderError]:
-    """Each recipient's message in the order given, in the best of the ``contents`` for its locale. Never raises.
+    """Each recipient's message in the order given, in the content that fits its locale best. Never raises.
 
     A recipient has the keys external_id, locale, time_zone and attributes, and may have email and ``at``: the
     aware instant of its own wave, where that is not ``shared.occurrence_at``.
@@ -121,10 +125,11 @@ def render_many(
     return results
 
 
-def preview(
-    *, contents: Sequence[Content], channel: str, recipient: Mapping[str, Any], shared: Shared
-) -> Rendered:
-    """One recipient's message with the tokens that the content names and the recipient lacks. Raises RenderError."""
+def preview(*, contents: Sequence[Content], channel: str, recipient: Mapping[str, Any], shared: Shared) -> Rendered:
+    """One recipient's message, with the tokens that the content names and the recipient lacks.
+
+    Raises RenderError.
+    """
     compiled = _compiled_for(contents, channel, recipient.get("locale"), shared.default_locale)
     if isinstance(compiled, RenderError):
         raise compiled
@@ -148,9 +153,7 @@ def _compiled_for(
 ) -> "CompiledContent | RenderError":
     content = pick_content(contents=contents, channel=channel, locale=locale, default_locale=default_locale)
     if content is None:
-        detail = (
-            f"the template has no {channel} content for {locale!r} nor for its default {default_locale!r}"
-        )
+        detail = f"the template has no {channel} content for {locale!r} nor for its default {default_locale!r}"
         return RenderError("no_content", detail)
     try:
         return compile_content(content=content)
@@ -170,11 +173,15 @@ class CompiledContent:
         self._environment = _environment(surveys.values(), counted=self._counted)
         for part in self._live:
             self._environment.add_template(part, sources[part])
-        names = {
-            name for part in self._live for name in self._environment.undeclared_variables_in_template(part)
-        }
-        self._attributes = tuple(names - _RESERVED)
-        self._names = names
+        self._tokens = frozenset(
+            name
+            for part in self._live
+            for name in self._environment.undeclared_variables_in_template(part, nested=True)
+        )
+        self._names = frozenset(name.partition(".")[0] for name in self._tokens)
+        self._attributes = tuple(self._names - _RESERVED)
+        # Only what is named is handed over: making all attributes readable costs more than printing some.
+        self._fields = tuple(field for field in _FIELDS if self._tokens_under(field))
         self._fixed = sources
         for part in set(PARTS) - set(self._live):
             _check_part(part, sources[part])
@@ -198,14 +205,11 @@ class CompiledContent:
     def missing_tokens(self, *, recipient: Mapping[str, Any], shared: Shared) -> frozenset[str]:
         """Dotted names that stand in the content and have no value for this recipient."""
         context = self._context(recipient, shared)
-        names: set[str] = set()
-        for part in self._live:
-            names |= self._environment.undeclared_variables_in_template(part, nested=True)
-        return frozenset(
-            name
-            for name in names
-            if name.split(".")[0] not in FUNCTIONS | {"loop"} and not _has(context, name)
-        )
+        return frozenset(name for name in self._tokens if name not in FUNCTIONS | {"loop"} and not _has(context, name))
+
+    def _tokens_under(self, field: str) -> bool:
+        dotted = f"recipient.{field}"
+        return any(name in ("recipient", dotted) or name.startswith(f"{dotted}.") for name in self._tokens)
 
     def _context(self, recipient: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
         attributes = recipient.get("attributes") or {}
@@ -216,14 +220,15 @@ class CompiledContent:
                 context[name] = value
             elif value is not None:
                 context[name] = _readable(value)
-        if "recipient" in self._names:
-            fields = ("external_id", "locale", "time_zone", "email", "attributes")
-            context["recipient"] = _readable({field: recipient.get(field) for field in fields})
+        if self._fields:
+            context["recipient"] = SimpleNamespace(
+                **{field: _readable(value) for field in self._fields if (value := recipient.get(field))}
+            )
         if "schedule" in self._names:
-            context["schedule"] = _Fields(name=shared.schedule_name)
+            context["schedule"] = SimpleNamespace(name=shared.schedule_name)
         if "occurrence" in self._names:
             at = recipient.get("at") or shared.occurrence_at
-            context["occurrence"] = _Fields(at=at.astimezone(_zone_of(recipient, shared)))
+            context["occurrence"] = SimpleNamespace(at=at.astimezone(_zone_of(recipient, shared)))
         return context
 
     def _render_part(self, part: str, context: dict[str, Any]) -> str:
@@ -236,6 +241,10 @@ class CompiledContent:
             raise RenderError("template_error", f"{part}: {error}") from None
         except (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
             raise RenderError("template_error", f"{part}: {type(error).__name__}") from None
+        except BaseException as error:  # a panic in the native code; it must not end the other recipients
+            if type(error).__name__ != "PanicException":
+                raise
+            raise RenderError("template_error", f"{part}: the engine failed") from None
         _check_part(part, rendered)
         return rendered
 
@@ -283,18 +292,14 @@ def _check_part(part: str, rendered: str) -> None:
         if size > MAX_SUBJECT:
             raise RenderError("too_large", f"the subject has {size} characters, more than {MAX_SUBJECT}")
         if CONTROL.search(rendered):
-            raise RenderError(
-                "header_injection", "the subject contains a line break or another control character"
-            )
+            raise RenderError("header_injection", "the subject contains a line break or another control character")
     elif size * 4 > MAX_PART and len(rendered.encode(errors="replace")) > MAX_PART:
         raise RenderError("too_large", f"{part} is longer than {MAX_PART} bytes")
 
 
 def _translated(part: str, error: TemplateError) -> RenderError:
     if error.kind == "OutOfFuel":
-        return RenderError(
-            "fuel_exhausted", f"{part}, line {error.line}: the template does not come to an end"
-        )
+        return RenderError("fuel_exhausted", f"{part}, line {error.line}: the template does not come to an end")
     cause = re.sub("[0-9]+", "#", error.detail or error.kind)  # arithmetic quotes its operands
     return RenderError("template_error", f"{part}, line {error.line}: {cause}")
 
@@ -302,27 +307,22 @@ def _translated(part: str, error: TemplateError) -> RenderError:
 # Values
 
 
-class _Fields(dict[str, Any]):
-    """An object as templates see it. minijinja asks for an attribute where an item is missing: ``items`` or
-    ``keys`` would print a method in place of a missing token."""
+class _Hidden:
+    """Says of an attribute that it is not there."""
 
-    __slots__ = ()
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("_"):
-            return super().__getattribute__(name)
-        raise AttributeError(name)
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        raise AttributeError
 
 
-class _Items(list[Any]):
-    """A list as templates see it; see ``_Fields``."""
+def _shown_bare(kind: type) -> type:
+    """A subclass without public methods. minijinja asks for an attribute where an item is missing, so that
+    ``items`` would print a method in place of a missing token. (A ``__getattribute__`` takes thrice as long.)
+    """
+    hidden = {name: _Hidden() for name in dir(kind) if not name.startswith("_")}
+    return type(f"_Bare{kind.__name__}", (kind,), {"__slots__": (), **hidden})
 
-    __slots__ = ()
 
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("_"):
-            return super().__getattribute__(name)
-        raise AttributeError(name)
+_Fields, _Items = _shown_bare(dict), _shown_bare(list)
 
 
 def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -331,11 +331,7 @@ def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
             raise RenderError("too_large", f"an attribute is longer than {MAX_VALUE} characters")
         return value
     if isinstance(value, dict):
-        inner = (
-            {key: _readable(item, depth - 1) for key, item in value.items() if item is not None}
-            if depth
-            else {}
-        )
+        inner = {key: _readable(item, depth - 1) for key, item in value.items() if item is not None} if depth else {}
         return _Fields(inner)
     if isinstance(value, list | tuple):
         return _Items(["" if item is None else _readable(item, depth - 1) for item in value] if depth else [])
@@ -345,10 +341,7 @@ def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
 def _has(context: Mapping[str, Any], dotted: str) -> bool:
     value: Any = context
     for name in dotted.split("."):
-        if isinstance(value, dict):
-            value = value[name] if name in value else None
-        else:
-            value = getattr(value, name, None)
+        value = dict.get(value, name) if isinstance(value, dict) else getattr(value, name, None)
     return value is not None
 
 
@@ -418,7 +411,7 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _moment(value: Any) -> date | datetime | None:
-    """A date, or a datetime in the recipient's zone, from itself or from ISO 8601; without offset it is UTC."""
+    """A date, or a datetime in the recipient's zone, from itself or ISO 8601; without offset it is UTC."""
     try:
         if isinstance(value, str):
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value[:40])
@@ -456,9 +449,7 @@ _FORMATS: Final[Mapping[str, Callable[[Any, str, Locale], str]]] = {
     "currency": _currency_of,
     "date": lambda value, style, locale: dates.format_date(value, style, locale=locale),
     "time": lambda value, style, locale: dates.format_time(value, style, tzinfo=value.tzinfo, locale=locale),
-    "datetime": lambda value, style, locale: dates.format_datetime(
-        value, style, tzinfo=value.tzinfo, locale=locale
-    ),
+    "datetime": lambda value, style, locale: dates.format_datetime(value, style, tzinfo=value.tzinfo, locale=locale),
 }
 
 
@@ -486,7 +477,7 @@ def _round(value: Any, digits: Any = 0) -> int | float | str:
     read, places = _number(value), _number(digits)
     if read is None or places is None or not 0 <= places <= 15:
         return ""
-    return float(round(read, int(places))) if places else int(round(read))
+    return float(round(read, int(places))) if places else round(read)
 
 
 def _abs(value: Any) -> int | float | str:
@@ -510,14 +501,16 @@ def _end(index: int) -> Callable[[Any], Any]:
 def _join(value: Any, separator: Any = "") -> str:
     if not isinstance(value, list):
         return "" if value is None else str(value)
-    return _bounded(
-        str("" if separator is None else separator), ["" if item is None else str(item) for item in value]
-    )
+    return _bounded(str("" if separator is None else separator), ["" if item is None else str(item) for item in value])
 
 
 def _replace(value: Any, old: Any, new: Any) -> str:
     text, sought = str("" if value is None else value), str("" if old is None else old)
     return _bounded(str("" if new is None else new), text.split(sought)) if sought else text
+
+
+def _urlencode(value: Any) -> str:
+    return _bounded("", ["" if value is None else quote(str(value), errors="replace")])
 
 
 def _bounded(separator: str, pieces: list[str]) -> str:
@@ -542,4 +535,5 @@ _FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "times": _times,
     "join": _join,
     "replace": _replace,
+    "urlencode": _urlencode,
 }

@@ -31,32 +31,18 @@ MAX_SOURCE: Final = {"subject": 998, "text": 100_000, "html": 250_000}  # charac
 MAX_TAGS: Final = 2_000  # per source
 MAX_ELIFS: Final = 50  # per source; minijinja parses them recursively
 MAX_TOKENS: Final = 120  # per tag, for the same reason
-MAX_JOINS: Final = 20  # of ~ and + per tag
+MAX_JOINS: Final = 10  # of ~ and + per tag
 MAX_MESSAGE: Final = 10_000  # characters of one catalogue message
 MAX_TRANSLATION: Final = 64 * 1024  # characters, its parameters filled in
 
 TAGS: Final = frozenset({"if", "elif", "else", "endif", "for", "endfor", "set"})
 FUNCTIONS: Final = frozenset({"t", "range"})
-# Only filters that cannot make a value much larger; the own ones are written in delivery.rendering.
-BUILTIN_FILTERS: Final = frozenset(
-    {
-        "upper",
-        "lower",
-        "title",
-        "capitalize",
-        "trim",
-        "default",
-        "d",
-        "length",
-        "count",
-        "escape",
-        "e",
-        "urlencode",
-    }
-)
+# Only filters that cannot make a value much larger, however often they are applied; the own ones are written
+# in delivery.rendering and bounded there. None marks a value as safe: every value is escaped in HTML.
+BUILTIN_FILTERS: Final = frozenset({"upper", "lower", "title", "capitalize", "trim", "default", "d", "length", "count"})
 OWN_FILTERS: Final = frozenset(
     {"number", "currency", "percent", "date", "time", "datetime"}
-    | {"first", "last", "int", "float", "round", "abs", "times", "join", "replace"}
+    | {"first", "last", "int", "float", "round", "abs", "times", "join", "replace", "urlencode"}
 )
 FILTERS: Final = BUILTIN_FILTERS | OWN_FILTERS
 TESTS: Final = frozenset(
@@ -110,9 +96,7 @@ class SourceError(Exception):
 # Locales
 
 
-_LOCALE = re.compile(
-    r"([a-z]{2,3})(?:-([a-z]{4}))?(?:-([a-z]{2}|\d{3}))?(?:-[a-z0-9-]*)?", re.IGNORECASE | re.ASCII
-)
+_LOCALE = re.compile(r"([a-z]{2,3})(?:-([a-z]{4}))?(?:-([a-z]{2}|\d{3}))?(?:-[a-z0-9-]*)?", re.IGNORECASE | re.ASCII)
 
 
 @lru_cache(maxsize=4096)
@@ -301,9 +285,7 @@ def survey_source(source: str) -> Survey:
         keywords[keyword] += 1
         depth += (keyword == "for") - (keyword == "endfor")
         if keywords.total() > MAX_TAGS or keywords["elif"] > MAX_ELIFS:
-            raise SourceError(
-                "too_large", line, f"has at most {MAX_TAGS} tags and {MAX_ELIFS} elif: split it"
-            )
+            raise SourceError("too_large", line, f"has at most {MAX_TAGS} tags and {MAX_ELIFS} elif: split it")
     return Survey(tags=keywords.total(), loops=keywords["for"], longest_loop_text=longest)
 
 
@@ -322,17 +304,13 @@ def _read_tag(source: str, position: int, opened: str, line: int) -> tuple[list[
         if len(tokens) > MAX_TOKENS:
             raise SourceError("too_large", line, f"a tag has at most {MAX_TOKENS} words: split it")
     stray = source[position : position + 12].strip() or "the end"
-    raise SourceError(
-        "template_syntax", line, f"cannot be read from {stray!r} on; is {closing} missing before it?"
-    )
+    raise SourceError("template_syntax", line, f"cannot be read from {stray!r} on; is {closing} missing before it?")
 
 
 def _check_tag(tokens: list[_Token], *, is_block: bool, line: int) -> str:
     keyword = tokens[0].text if is_block and tokens else ""
     if is_block and keyword not in TAGS:
-        raise SourceError(
-            "unknown_tag", line, f"{{% {keyword} %}} is not available; there are {_listed(TAGS)}"
-        )
+        raise SourceError("unknown_tag", line, f"{{% {keyword} %}} is not available; there are {_listed(TAGS)}")
     if keyword == "set" and _Token("op", "=") not in tokens:
         raise SourceError("unknown_tag", line, "{% set %} is written {% set name = value %}")
     if keyword == "for" and _Token("name", "recursive") in tokens:
@@ -340,9 +318,7 @@ def _check_tag(tokens: list[_Token], *, is_block: bool, line: int) -> str:
     joins = sum(token.kind == "op" and token.text in "~+" for token in tokens)
     # A variable made of variables can double at each assignment; inside one expression growth is linear.
     if joins > (0 if keyword in ("for", "set") else MAX_JOINS):
-        raise SourceError(
-            "operator", line, f"too many ~ or + (for, set: none; else {MAX_JOINS}): join where you print"
-        )
+        raise SourceError("operator", line, f"too many ~ or + (for, set: none; else {MAX_JOINS}): join where you print")
     targets = tokens.index(_Token("name", "in")) if keyword == "for" and _Token("name", "in") in tokens else 0
     _check_expression(tokens, targets=targets, line=line)
     return keyword
@@ -385,9 +361,7 @@ def _opened(tokens: list[_Token], index: int, line: int) -> str:
     before = tokens[index - 2].text if index > 1 else ""
     if before == "|" or (before != "." and name in FUNCTIONS) or (before in ("is", "not") and name in TESTS):
         return "call"
-    raise SourceError(
-        "unknown_function", line, f"{name}(...) is not available; there are {_listed(FUNCTIONS)}"
-    )
+    raise SourceError("unknown_function", line, f"{name}(...) is not available; there are {_listed(FUNCTIONS)}")
 
 
 def _check_test(tokens: list[_Token], index: int, line: int) -> None:
@@ -399,9 +373,7 @@ def _check_test(tokens: list[_Token], index: int, line: int) -> None:
 def _check_name(tokens: list[_Token], index: int, known: Set[str], noun: str, line: int) -> None:
     name = tokens[index].text if index < len(tokens) else ""
     if name not in known:
-        raise SourceError(
-            f"unknown_{noun}", line, f"the {noun} {name!r} is not available; there are {_listed(known)}"
-        )
+        raise SourceError(f"unknown_{noun}", line, f"the {noun} {name!r} is not available; there are {_listed(known)}")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -414,19 +386,13 @@ def _listed(names: Iterable[str]) -> str:
 def validate_content(*, channel: str, subject: str = "", text: str = "", html: str = "") -> list[Problem]:
     """What is wrong with one content; empty when it can be saved."""
     if channel not in CHANNELS:
-        return [
-            Problem("channel", "unknown_channel", f"{channel!r} is no channel; there are {_listed(CHANNELS)}")
-        ]
+        return [Problem("channel", "unknown_channel", f"{channel!r} is no channel; there are {_listed(CHANNELS)}")]
     problems = _missing_parts(channel, subject, text, html)
     if CONTROL.search(subject):
-        problems.append(
-            Problem("subject", "header_injection", "a subject is one line without control characters")
-        )
+        problems.append(Problem("subject", "header_injection", "a subject is one line without control characters"))
     for field, source in zip(PARTS, (subject, text, html), strict=True):
         if len(source) > MAX_SOURCE[field]:
-            problems.append(
-                Problem(field, "too_large", f"has at most {MAX_SOURCE[field]:,} characters: shorten it")
-            )
+            problems.append(Problem(field, "too_large", f"has at most {MAX_SOURCE[field]:,} characters: shorten it"))
             continue
         try:
             check_source(part=field, source=source)
@@ -456,13 +422,9 @@ def _missing_parts(channel: str, subject: str, text: str, html: str) -> list[Pro
             Problem("html", "not_shown", "a push notification shows subject and text only: remove the HTML")
         )
     if channel == "push" and not (subject.strip() or text.strip()):
-        problems.append(
-            Problem("text", "required", "a push notification needs a subject (its title) or a text")
-        )
+        problems.append(Problem("text", "required", "a push notification needs a subject (its title) or a text"))
     if channel == "in_app" and not (subject.strip() or text.strip() or html.strip()):
-        problems.append(
-            Problem("text", "required", "an in-app message needs a subject, a text or an HTML part")
-        )
+        problems.append(Problem("text", "required", "an in-app message needs a subject, a text or an HTML part"))
     return problems
 
 
@@ -471,9 +433,7 @@ def validate_catalogue(*, locale: str, messages: object) -> list[Problem]:
     try:
         spoken = Locale.parse(normalise_locale(locale), sep="-")
     except (ValueError, UnknownLocaleError):
-        return [
-            Problem("locale", "unknown_locale", f"{locale!r} is no known locale: write it like de or de-AT")
-        ]
+        return [Problem("locale", "unknown_locale", f"{locale!r} is no known locale: write it like de or de-AT")]
     if not isinstance(messages, Mapping):
         return [Problem("messages", "type", 'is an object of messages: {"key": "text"}')]
     categories = frozenset(spoken.plural_form.tags) | {"other"}
