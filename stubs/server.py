@@ -59,9 +59,7 @@ class Operation(Protocol):
     def addresses(self, call: Any) -> list[str]:
         """Whom the call is for, entry by entry."""
 
-    def accept(
-        self, call: Any, at: str, statuses: Mapping[int, str]
-    ) -> tuple[list[Accepted], dict[str, Any]]:
+    def accept(self, call: Any, at: str, statuses: Mapping[int, str]) -> tuple[list[Accepted], dict[str, Any]]:
         """What is accepted, and the answer; `statuses` are those of entries that a fault refuses."""
 
     def shorten(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -125,9 +123,7 @@ class Stub:
             return web.json_response(self._accept(operation, call, {}))
         return await self._fail(request, operation, call, plan)
 
-    async def _fail(
-        self, request: web.Request, operation: Operation, call: Any, plan: Plan
-    ) -> web.StreamResponse:
+    async def _fail(self, request: web.Request, operation: Operation, call: Any, plan: Plan) -> web.StreamResponse:
         if plan.seconds:
             self.faulted["latency"] += 1
             await asyncio.sleep(plan.seconds)
@@ -151,9 +147,7 @@ class Stub:
         return _cut(request, reset=rule.kind == "reset")
 
     def _accept(self, operation: Operation, call: Any, statuses: Mapping[int, str]) -> dict[str, Any]:
-        accepted, answer = operation.accept(
-            call, datetime.now(UTC).isoformat(timespec="microseconds"), statuses
-        )
+        accepted, answer = operation.accept(call, datetime.now(UTC).isoformat(timespec="microseconds"), statuses)
         self._log.write(accepted)
         self.mailbox.extend(accepted)
         self.counts["accepted"] += len(accepted)

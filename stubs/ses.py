@@ -99,9 +99,7 @@ class SendBulkEmail(SesOperation):
     def addresses(self, call: Any) -> list[str]:
         return [_recipients(entry["Destination"]) for entry in call["BulkEmailEntries"]]
 
-    def accept(
-        self, call: Any, at: str, statuses: Mapping[int, str]
-    ) -> tuple[list[Accepted], dict[str, Any]]:
+    def accept(self, call: Any, at: str, statuses: Mapping[int, str]) -> tuple[list[Accepted], dict[str, Any]]:
         template = call["DefaultContent"]["Template"]
         default_tags = call.get("DefaultEmailTags", ())
         accepted: list[Accepted] = []
@@ -162,9 +160,7 @@ class SendEmail(SesOperation):
     def addresses(self, call: Any) -> list[str]:
         return [_recipients(call.get("Destination", {}))]
 
-    def accept(
-        self, call: Any, at: str, statuses: Mapping[int, str]
-    ) -> tuple[list[Accepted], dict[str, Any]]:
+    def accept(self, call: Any, at: str, statuses: Mapping[int, str]) -> tuple[list[Accepted], dict[str, Any]]:
         message_id = self._ids.next()
         subject, text, html, failure = _content(call["Content"])
         to, delivery = _recipients(call.get("Destination", {})), _tag(call.get("EmailTags", ()))

@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, NamedTuple, Self
 
 DETAIL_LENGTH = 200
+MAX_RETRY_AFTER = 86_400.0  # seconds: a provider's slip must not put a delivery off for years
 _ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
 
 
@@ -64,9 +65,7 @@ class Answer(NamedTuple):
 class ProviderError(Exception):
     """One verdict for all messages of a call."""
 
-    def __init__(
-        self, verdict: Verdict, reason: str, *, detail: str = "", retry_after: float | None = None
-    ) -> None:
+    def __init__(self, verdict: Verdict, reason: str, *, detail: str = "", retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
@@ -129,9 +128,7 @@ class Provider:
         `max_per_call`, what a bug raises, and, from a transactional provider, database errors.
         """
         if len(messages) > self.max_per_call:
-            raise ValueError(
-                f"{len(messages)} messages in one call of {self.name}: at most {self.max_per_call}"
-            )
+            raise ValueError(f"{len(messages)} messages in one call of {self.name}: at most {self.max_per_call}")
         refused = {m.key: refusal for m in messages if (refusal := self._refuse(m)) is not None}
         sendable = [m for m in messages if m.key not in refused] if refused else messages
         answers = self._answers(sendable, permit) if sendable else []
@@ -169,16 +166,16 @@ def scrub(text: str) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3), None where absent or unreadable.
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3), at most MAX_RETRY_AFTER; None where absent or unreadable.
 
     A date is measured against the answer's own Date header, so that no clock of ours takes part.
     Header names are expected in lower case.
     """
     value = headers.get("retry-after", "").strip()
     if value.isdecimal():
-        return float(value)
+        return min(float(value), MAX_RETRY_AFTER)
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
     except (TypeError, ValueError):
         return None
-    return max(0.0, wait.total_seconds())
+    return min(max(0.0, wait.total_seconds()), MAX_RETRY_AFTER)

@@ -37,9 +37,7 @@ from delivery.providers.wire import Wire, put_on_wire, wire
 
 TAG = "delivery"  # the message tag that carries the key
 MAX_DATA = 262_144  # characters of one message's template data (service model, EmailTemplateData)
-MAX_REQUEST = (
-    1_000_000  # bytes of a request with inline content ("Using templates ..." in the developer guide)
-)
+MAX_REQUEST = 1_000_000  # bytes of a request with inline content ("Using templates ..." in the developer guide)
 _ENVELOPE = 600  # bytes, at most, around the request or one message's data: address, tag, names of members
 
 _MISCONFIGURED, _PERMANENT = Verdict.MISCONFIGURED, Verdict.PERMANENT
@@ -289,9 +287,7 @@ def _refusal(response: Mapping[str, Any]) -> ProviderError:
     error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     words = error.get("Message") or ""
     verdict, reason = (
-        _by_words(words)
-        or ERRORS.get(error.get("Code", ""))
-        or _by_status(int(metadata.get("HTTPStatusCode", 0)))
+        _by_words(words) or ERRORS.get(error.get("Code", "")) or _by_status(int(metadata.get("HTTPStatusCode", 0)))
     )
     detail = scrub(f"{metadata.get('HTTPStatusCode')} {error.get('Code')}: {words}")
     wait = retry_after_seconds(metadata.get("HTTPHeaders", {}))

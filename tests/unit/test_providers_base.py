@@ -128,6 +128,7 @@ def test_addresses_and_line_breaks_do_not_reach_the_ledger():
     ("headers", "seconds"),
     [
         ({"retry-after": "120"}, 120.0),
+        ({"retry-after": "9" * 30}, 86_400.0),
         (
             {"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"},
             30.0,

@@ -268,9 +268,7 @@ def test_what_does_not_fit_in_one_request_is_handed_back_for_the_next():
     ses = Ses()
     answers = ses.send(*messages(50, html="<p>" + "ä" * 10_000))
     sent = [a for a in answers if a.verdict is Verdict.SENT]
-    assert short(answers) == [(Verdict.SENT, "")] * len(sent) + [(Verdict.NOT_STARTED, "next_call")] * (
-        50 - len(sent)
-    )
+    assert short(answers) == [(Verdict.SENT, "")] * len(sent) + [(Verdict.NOT_STARTED, "next_call")] * (50 - len(sent))
     assert 15 <= len(sent) < 20
     assert len(ses.bodies[0]) <= 1_000_000
 
