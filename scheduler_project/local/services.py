@@ -52,7 +52,7 @@ def ensure(*, root: Path, need: frozenset[str] = ALL) -> ServiceURLs:
     _hold(layout)
     start = open_lock(layout.start_lock)
     try:
-        lock_within(start, seconds=_STOP_SECONDS, what=layout.start_lock)
+        lock_within(start, seconds=_START_SECONDS + _STOP_SECONDS, what=layout.start_lock)
         urls = _running(layout, need) or _await(layout, need)
     finally:
         os.close(start)

@@ -1,5 +1,6 @@
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from scheduler_project.local.postgres_launcher import Launcher, find_launcher
 
 
 @pytest.fixture
-def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine whose only PostgreSQL is what a test puts into the returned folder; we are not root there."""
     monkeypatch.setattr(postgres_launcher, "_folders", lambda: sorted(tmp_path.glob("*/")))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     find_launcher.cache_clear()
-    return tmp_path
+    yield tmp_path
+    find_launcher.cache_clear()
 
 
 def install(system: Path, name: str, version: str) -> Path:
