@@ -15,6 +15,7 @@ class Action(models.TextChoices):
     SCHEDULE_CANCEL = "schedule.cancel"
     SCHEDULE_BREAK = "schedule.break"
     TEMPLATE_PUBLISH = "template.publish"
+    CATALOGUE_SAVE = "catalogue.save"
     RECIPIENT_ERASE = "recipient.erase"
     RECIPIENT_IMPORT = "recipient.import"
     SENDING_STOP = "sending.stop"
@@ -24,7 +25,7 @@ class Action(models.TextChoices):
 class AuditEvent(models.Model):
     """One action. Rows refer to others by id alone: an event outlives what it tells of."""
 
-    action = models.CharField(max_length=40, choices=Action)
+    action = models.CharField(max_length=40)
     actor_id = models.CharField(max_length=100, help_text="user:ID, client:ID or system:NAME")
     schedule_id = models.BigIntegerField(null=True, blank=True)
     payload_diff = models.JSONField(default=dict, help_text="{field: [before, after]}")

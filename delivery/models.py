@@ -6,7 +6,6 @@ nothing has a foreign key to or from them. Only ``delivery.ledger`` and ``delive
 
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from schedules.models import Channel, Occurrence, Recipient
 
@@ -141,7 +140,9 @@ class Batch(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["channel", "next_due_at"], name="batch_due_idx", condition=Q(queued_at__isnull=True, pending__gt=0)
+                fields=["channel", "next_due_at"],
+                name="batch_due_idx",
+                condition=Q(queued_at__isnull=True, pending__gt=0),
             ),
             models.Index(fields=["queued_at"], name="batch_queued_idx", condition=Q(queued_at__isnull=False)),
             models.Index(fields=["lease_until"], name="batch_lease_idx", condition=Q(sending__gt=0)),
@@ -181,7 +182,6 @@ class OutboxMessage(models.Model):
 
     recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="outbox")
     occurrence_id = models.BigIntegerField()
-    channel = models.CharField(max_length=10, choices=Channel)
     to = models.TextField()
     subject = models.TextField(blank=True)
     text = models.TextField(blank=True)
@@ -193,4 +193,4 @@ class OutboxMessage(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.channel} {self.subject}"
+        return self.subject or self.text[:50]

@@ -62,7 +62,7 @@ def drop(*, before: date) -> list[str]:
 
 
 def rows_in_default() -> int:
-    """How many rows fell into a default partition, up to 1,000 each: more than none means a day was not made in time."""
+    """How many rows fell into a default partition, up to 1,000 each: any means that a day was not made in time."""
     with connection.cursor() as cursor:
         total = 0
         for table in TABLES:

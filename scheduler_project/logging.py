@@ -20,7 +20,9 @@ def configure(*, level: str, as_json: bool) -> None:
 
     ``level`` is a name of the logging module (``INFO``); an unknown one raises ``ValueError`` at start.
     """
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -31,10 +33,22 @@ def configure(*, level: str, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("botocore", "boto3", "urllib3", "asyncio", "celery.beat", "celery.worker.strategy", "celery.app.trace"):
+    for chatty in (
+        "botocore",
+        "boto3",
+        "urllib3",
+        "asyncio",
+        "celery.beat",
+        "celery.worker.strategy",
+        "celery.app.trace",
+    ):
         logging.getLogger(chatty).setLevel(max(root.level, logging.WARNING))
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -2,7 +2,7 @@
 
 Every value comes from the environment or has a default that works on a laptop with nothing set: without
 ``DATABASE_URL``, ``BROKER_URL`` and ``COUNTERS_URL`` private servers are started under ``.local/`` (see
-``scheduler_project.local``). With ``DATABASE_URL`` given this is taken for a deployment: ``SECRET_KEY`` is then required.
+``scheduler_project.local``). With ``DATABASE_URL`` given this is taken for a deployment, which must set ``SECRET_KEY``.
 """
 
 import hashlib
@@ -170,7 +170,7 @@ CELERY_TIMEZONE = "UTC"
 # --- Time -------------------------------------------------------------------------------------------------------------
 TEST_CLOCK: bool = env.bool("TEST_CLOCK", default=False)
 
-# --- Scheduling and delivery --------------------------------------------------------------------------------------------
+# --- Scheduling and delivery ------------------------------------------------------------------------------------------
 AUDIENCE_STATEMENT_TIMEOUT: int = env.int("AUDIENCE_STATEMENT_TIMEOUT_MS", default=5_000)
 MATERIALISE_STATEMENT_TIMEOUT: int = env.int("MATERIALISE_STATEMENT_TIMEOUT_MS", default=300_000)
 MATERIALISE_AHEAD_S: int = env.int("MATERIALISE_AHEAD_S", default=60)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from schedules import audience
+from schedules.audience.parser import InvalidAudience, parse
 from schedules.models import Channel, MessageTemplate, OnPast, Schedule, ScheduleType, TimeZoneMode
 from schedules.recurrence import Problem, Timing
 from schedules.recurrence import check as check_timing
@@ -166,11 +166,9 @@ def _check_limits(definition: Definition) -> list[Problem]:
 
 def _check_audience(definition: Definition) -> list[Problem]:
     try:
-        audience.parse(definition.audience_query)
-    except audience.InvalidAudience as error:
-        return [
-            Problem(f"audienceQuery{problem.pointer}", problem.code, problem.message) for problem in error.problems
-        ]
+        parse(definition.audience_query)
+    except InvalidAudience as error:
+        return [Problem(f"audienceQuery{problem.pointer}", problem.code, problem.message) for problem in error.problems]
     return []
 
 

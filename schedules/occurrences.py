@@ -60,7 +60,13 @@ def cancel_open(schedule: Schedule, *, reason: str) -> list[Occurrence]:
 
 
 def repin(
-    schedule: Schedule, *, before: Definition, after: Definition, apply_to: ApplyTo, now: datetime, ahead: timedelta
+    schedule: Schedule,
+    *,
+    before: Definition,
+    after: Definition,
+    apply_to: ApplyTo,
+    now: datetime,
+    ahead: timedelta,
 ) -> list[Touched]:
     """Apply an edit to the open occurrences of ``schedule``, whose row is locked and already carries ``after``.
 
@@ -144,7 +150,5 @@ def close(ids: Iterable[int], *, now: datetime) -> int:
     """Close those whose books hold no open row any more: running ones finish, cancelled ones stay so."""
     ids = list(ids)
     open_ones = Occurrence.objects.open().filter(pk__in=ids)
-    finished = open_ones.filter(state=OccurrenceState.RUNNING).update(
-        state=OccurrenceState.FINISHED, closed_at=now
-    )
+    finished = open_ones.filter(state=OccurrenceState.RUNNING).update(state=OccurrenceState.FINISHED, closed_at=now)
     return finished + open_ones.filter(state=OccurrenceState.CANCELLED).update(closed_at=now)

@@ -95,7 +95,9 @@ def update(
     if schedule.status == ScheduleStatus.DRAFT:
         _refuse(definitions.check_draft(after))
     else:
-        _refuse(definitions.check(after, now=now, timing_is_new=timing_changed) + _fixed_for_life(schedule, before, after))
+        _refuse(
+            definitions.check(after, now=now, timing_is_new=timing_changed) + _fixed_for_life(schedule, before, after)
+        )
     _write(schedule, after)
     schedule.version += 1
     schedule.updated_at = now
@@ -144,7 +146,7 @@ def cancel(*, schedule_id: int, by: str, now: datetime) -> Schedule:
 
 @transaction.atomic
 def delete(*, schedule_id: int, by: str, now: datetime) -> Schedule:
-    """Cancel and take out of every list. The ledger and the audit keep what they know. Deleting twice is one deletion."""
+    """Cancel and take out of every list; ledger and audit keep what they know. Deleting twice is one deletion."""
     schedule = _lock(schedule_id, frozenset(ScheduleStatus))
     if schedule.status == ScheduleStatus.DELETED:
         return schedule
@@ -232,7 +234,11 @@ def _aim(schedule: Schedule, definition: Definition, *, now: datetime) -> None:
 
 def _keep_version(schedule: Schedule, definition: Definition, *, by: str, now: datetime) -> None:
     ScheduleVersion.objects.create(
-        schedule=schedule, version=schedule.version, definition=definition.to_json(), created_by=by, created_at=now
+        schedule=schedule,
+        version=schedule.version,
+        definition=definition.to_json(),
+        created_by=by,
+        created_at=now,
     )
 
 
@@ -251,9 +257,7 @@ def _change_status(
     if aim:
         _aim(schedule, aim, now=now)
     schedule.save()
-    trail.record(
-        action=action, by=by, now=now, schedule_id=schedule.pk, changes={"status": [before, status.value]}
-    )
+    trail.record(action=action, by=by, now=now, schedule_id=schedule.pk, changes={"status": [before, status.value]})
     return schedule
 
 
@@ -265,5 +269,3 @@ def _end(schedule: Schedule, status: ScheduleStatus, action: Action, *, by: str,
 
 def _materialise_ahead() -> timedelta:
     return timedelta(seconds=settings.MATERIALISE_AHEAD_S)
-
-

@@ -26,7 +26,7 @@ CREATE TABLE delivery_delivery (
     CONSTRAINT delivery_pk PRIMARY KEY (day, occurrence_id, recipient_id),
     CONSTRAINT delivery_state_known CHECK (state IN (0, 1, 2, 10, 11, 12, 13, 14, 15, 16, 17)),
     CONSTRAINT delivery_reason_given CHECK (state IN (0, 1, 2, 10) OR reason <> ''),
-    CONSTRAINT delivery_claim_whole CHECK ((state = 1) = (claim_token IS NOT NULL)),
+    CONSTRAINT delivery_claim_whole CHECK ((state IN (1, 2)) = (claim_token IS NOT NULL)),
     CONSTRAINT delivery_settled_is_outcome CHECK ((state >= 10) = (settled_at IS NOT NULL))
 ) PARTITION BY RANGE (day);
 CREATE INDEX delivery_batch_idx ON delivery_delivery (batch_id);

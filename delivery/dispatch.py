@@ -1,0 +1,265 @@
+"""From what is due to what is to be done: occurrences opened, batches chosen for the queues.
+
+Any number of ticks may run at once: rows are taken with SKIP LOCKED, an occurrence exists once by its key, and
+``next_run_at`` always moves strictly past the occurrence just opened.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+
+from audit import trail
+from audit.models import Action
+from schedules.definition import Definition
+from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
+from schedules.occurrences import LIFE
+from schedules.recurrence import TZDATA_VERSION, Firing, firing_at, next_firing
+
+log = structlog.get_logger(__name__)
+
+# Schedules taken in one transaction of the tick.
+OPEN_CHUNK = 1_000
+# What one message carries at the most: a second of work or so.
+MESSAGE_BATCHES = 50
+MESSAGE_ROWS = 2_000
+BY = "system:tick"
+
+
+@dataclass
+class Opened:
+    """What a tick did: ids of occurrences to materialise, and how many firings came too late for anyone."""
+
+    occurrence_ids: list[int] = field(default_factory=list)
+    missed: int = 0
+    broken: int = 0
+
+
+@dataclass(frozen=True)
+class Message:
+    """Batches of one channel for one worker."""
+
+    channel: str
+    batch_ids: list[int]
+
+
+@dataclass(frozen=True)
+class _Due:
+    schedule: Schedule
+    firing: Firing
+    following: Firing | None
+    is_missed: bool
+
+
+def open_due(*, now: datetime) -> Opened:
+    """Open the occurrences of every schedule that is due within the time that materialising is ahead."""
+    opened = Opened()
+    ahead = now + timedelta(seconds=settings.MATERIALISE_AHEAD_S)
+    while _open_chunk(opened, by=ahead, now=now) == OPEN_CHUNK:
+        pass
+    return opened
+
+
+@transaction.atomic
+def _open_chunk(opened: Opened, *, by: datetime, now: datetime) -> int:
+    due = Schedule.objects.due(by=by).select_related("template").select_for_update(skip_locked=True, of=("self",))
+    schedules = list(due[:OPEN_CHUNK])
+    firings = []
+    for schedule in schedules:
+        try:
+            firings.append(_next(schedule, now=now))
+        except Exception as error:  # whatever the recurrence raises concerns this schedule alone
+            _break(schedule, error, now=now)
+            opened.broken += 1
+    if firings:
+        opened.occurrence_ids += _insert_occurrences(firings, now=now)
+        opened.missed += sum(due.is_missed for due in firings)
+        _move_on(firings, now=now)
+    return len(schedules)
+
+
+def _next(schedule: Schedule, *, now: datetime) -> _Due:
+    definition = Definition.of(schedule)
+    timing = definition.timing()
+    assert schedule.next_occurrence_at is not None
+    is_once = definition.schedule_type == ScheduleType.ONCE
+    at = definition.run_at if is_once and definition.run_at else schedule.next_occurrence_at
+    firing = firing_at(at, timing.mode)
+    following = None
+    if not is_once:
+        following = next_firing(timing, after=schedule.next_occurrence_at, runs=schedule.runs + 1)
+    grace = timedelta(minutes=definition.misfire_grace_minutes)
+    return _Due(schedule, firing, following, is_missed=firing.closes_at + grace < now)
+
+
+def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
+    """Insert what is new, wake what waited for its new time; return the ids of those to materialise."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO schedules_occurrence AS o (schedule_id, occurrence_at, state, reason, version, template_version,
+                opens_at, ends_at, targeted, cursor, opened_at, closed_at)
+            SELECT v.schedule_id, v.occurrence_at, CASE WHEN v.missed THEN 'missed' ELSE 'materialising' END,
+                   CASE WHEN v.missed THEN 'down' ELSE '' END, v.version, v.template_version, v.opens_at,
+                   GREATEST(v.opens_at, %(now)s) + %(life)s, 0, '', %(now)s, CASE WHEN v.missed THEN %(now)s END
+            FROM unnest(%(schedules)s::bigint[], %(ats)s::timestamptz[], %(missed)s::boolean[], %(versions)s::int[],
+                        %(templates)s::int[], %(opens)s::timestamptz[])
+                AS v(schedule_id, occurrence_at, missed, version, template_version, opens_at)
+            ON CONFLICT (schedule_id, occurrence_at) DO UPDATE SET
+                state = EXCLUDED.state, reason = EXCLUDED.reason, version = EXCLUDED.version,
+                template_version = EXCLUDED.template_version, opens_at = EXCLUDED.opens_at, ends_at = EXCLUDED.ends_at,
+                cursor = '', materialise_lease_until = NULL, closed_at = EXCLUDED.closed_at
+                WHERE o.state = 'waiting'
+            RETURNING o.id, o.state
+            """,
+            {
+                "now": now,
+                "life": LIFE,
+                "schedules": [due.schedule.pk for due in firings],
+                "ats": [due.schedule.next_occurrence_at for due in firings],
+                "missed": [due.is_missed for due in firings],
+                "versions": [due.schedule.version for due in firings],
+                "templates": [due.schedule.template.version if due.schedule.template else 0 for due in firings],
+                "opens": [due.firing.opens_at for due in firings],
+            },
+        )
+        return [pk for pk, state in cursor.fetchall() if state == OccurrenceState.MATERIALISING]
+
+
+def _move_on(firings: list[_Due], *, now: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE schedules_schedule s SET next_run_at = v.opens_at, next_occurrence_at = v.occurrence_at,
+                   runs = s.runs + 1, zone_data = %(zone_data)s
+            FROM unnest(%(ids)s::bigint[], %(opens)s::timestamptz[], %(ats)s::timestamptz[])
+                AS v(id, opens_at, occurrence_at)
+            WHERE s.id = v.id
+            """,
+            {
+                "zone_data": TZDATA_VERSION,
+                "ids": [due.schedule.pk for due in firings],
+                "opens": [due.following.opens_at if due.following else None for due in firings],
+                "ats": [due.following.occurrence_at if due.following else None for due in firings],
+            },
+        )
+
+
+def _break(schedule: Schedule, error: Exception, *, now: datetime) -> None:
+    reason = f"Its next run can't be computed: {error}"[:500]
+    Schedule.objects.filter(pk=schedule.pk).update(
+        status=ScheduleStatus.BROKEN,
+        status_reason=reason,
+        next_run_at=None,
+        next_occurrence_at=None,
+        updated_at=now,
+    )
+    changes = {"status": [schedule.status, ScheduleStatus.BROKEN.value]}
+    trail.record(action=Action.SCHEDULE_BREAK, by=BY, now=now, schedule_id=schedule.pk, changes=changes)
+    log.error("schedule_broken", schedule_id=schedule.pk, error=str(error))
+
+
+def refresh_zone_data(*, now: datetime, limit: int = OPEN_CHUNK) -> int:
+    """Recompute what lies ahead of schedules whose next run was computed with other zone data; return how many."""
+    with transaction.atomic():
+        stale = (
+            Schedule.objects.filter(status=ScheduleStatus.ACTIVE, next_run_at__gt=now)
+            .exclude(zone_data=TZDATA_VERSION)
+            .select_for_update(skip_locked=True)
+            .order_by("id")[:limit]
+        )
+        schedules = list(stale)
+        for schedule in schedules:
+            timing = Definition.of(schedule).timing()
+            # The identity of a fixed cron is an instant, which other zone data may move: search from before it.
+            last = schedule.occurrences.order_by("-occurrence_at").values_list("occurrence_at", flat=True).first()
+            firing = next_firing(timing, after=max(last, now) if last else now, runs=schedule.runs)
+            if timing.schedule_type == "once" and timing.run_at:
+                firing = firing_at(timing.run_at, timing.mode)
+            schedule.next_run_at = firing.opens_at if firing else None
+            schedule.next_occurrence_at = firing.occurrence_at if firing else None
+            schedule.zone_data = TZDATA_VERSION
+            schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data"])
+    return len(schedules)
+
+
+def to_materialise(*, limit: int = 200) -> list[int]:
+    """Occurrences that wait for a worker: just opened, edited, or given up by one that died."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT o.id FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+            WHERE o.state = 'materialising' AND s.status IN ('active', 'paused')
+              AND (o.materialise_lease_until IS NULL OR o.materialise_lease_until < clock_timestamp())
+            ORDER BY o.opens_at LIMIT %s
+            """,
+            [limit],
+        )
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def take_due(*, now: datetime) -> list[Message]:
+    """Mark the batches due soon as queued and pack them into messages, the soonest first.
+
+    A channel's queue holds at most ``PUBLISH_WINDOW_ROWS`` rows: what is queued is as good as running, so a short
+    queue keeps a pause quick and a lost broker cheap.
+    """
+    soon = now + timedelta(seconds=settings.PUBLISH_AHEAD_S)
+    messages: list[Message] = []
+    for channel in Channel.values:
+        with transaction.atomic():
+            messages += _pack(channel, _take(channel, by=soon))
+    return messages
+
+
+def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
+    """(id, rows) of the batches now queued."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH room AS MATERIALIZED (
+                SELECT %(window)s - COALESCE(sum(pending), 0) AS rows FROM delivery_batch
+                WHERE queued_at IS NOT NULL AND channel = %(channel)s
+            ), due AS MATERIALIZED (
+                SELECT b.id, b.pending, b.next_due_at FROM delivery_batch b
+                JOIN schedules_occurrence o ON o.id = b.occurrence_id
+                JOIN schedules_schedule s ON s.id = o.schedule_id
+                WHERE b.channel = %(channel)s AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
+                  AND o.state = 'running' AND s.status = 'active' AND (SELECT rows FROM room) > 0
+                  AND NOT EXISTS (
+                      SELECT 1 FROM schedules_stopswitch w
+                      WHERE w.scope IN ('all', 'channel:' || %(channel)s, 'schedule:' || s.id)
+                  )
+                ORDER BY b.next_due_at, b.id LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
+            ), fitting AS (
+                SELECT id, pending, next_due_at, sum(pending) OVER (ORDER BY next_due_at, id) - pending AS before
+                FROM due
+            )
+            UPDATE delivery_batch b SET queued_at = clock_timestamp()
+            FROM fitting f WHERE b.id = f.id AND f.before < (SELECT rows FROM room)
+            RETURNING f.next_due_at, b.id, f.pending
+            """,
+            {
+                "window": settings.PUBLISH_WINDOW_ROWS,
+                "channel": channel,
+                "by": by,
+                "limit": settings.PUBLISH_WINDOW_ROWS // 10,
+            },
+        )
+        return [(pk, rows) for _, pk, rows in sorted(cursor.fetchall())]
+
+
+def _pack(channel: str, batches: Iterable[tuple[int, int]]) -> Iterator[Message]:
+    pack: list[int] = []
+    rows = 0
+    for batch_id, size in batches:
+        if pack and (len(pack) == MESSAGE_BATCHES or rows + size > MESSAGE_ROWS):
+            yield Message(channel, pack)
+            pack, rows = [], 0
+        pack.append(batch_id)
+        rows += size
+    if pack:
+        yield Message(channel, pack)

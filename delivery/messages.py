@@ -1,0 +1,131 @@
+"""From a claim to its messages: what the occurrence is pinned to, rendered for each person who still belongs to it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from delivery.ledger import Claim, Outcome, Person
+from delivery.models import State
+from delivery.providers.base import Message
+from delivery.rendering import RenderError, Shared, render_many
+from schedules.audience.matching import Profile, matches, reachable_channels
+from schedules.audience.parser import parse
+from schedules.audience.tree import Node
+from schedules.content import Catalogues, Content, read_catalogues, read_contents
+from schedules.definition import Definition
+from schedules.models import Catalogue, MessageTemplate, ScheduleVersion, TemplateVersion
+
+# Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
+_CATALOGUES_S = 10
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What all claims of one version of an occurrence have in common. ``recheck``: the audience to ask again."""
+
+    definition: Definition
+    contents: tuple[Content, ...]
+    default_locale: str
+    recheck: Node | None
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The messages of one provider call, and the people who turned out not to get one."""
+
+    messages: list[Message]
+    settled: list[Outcome]
+
+
+def compose(claim: Claim, *, now: datetime) -> Composed:
+    """Render the messages of a claim. One person's failure is that person's outcome alone."""
+    if not claim.people:
+        return Composed([], [])
+    pinned = _pinned(claim.schedule_id, claim.version, claim.template_version)
+    people, settled = _still_meant(claim, pinned, now=now)
+    shared = Shared(
+        schedule_name=pinned.definition.name,
+        schedule_zone=pinned.definition.time_zone,
+        occurrence_at=claim.occurrence_at,
+        default_locale=pinned.default_locale,
+        catalogues=_catalogues(int(time.monotonic() // _CATALOGUES_S)),
+    )
+    channel = claim.work.channel
+    rendered = render_many(
+        contents=pinned.contents,
+        channel=channel,
+        recipients=[_tokens(person) for person in people],
+        shared=shared,
+    )
+    prefix = f"{claim.work.day:%Y%m%d}-{claim.work.occurrence_id}-"
+    messages = []
+    for person, result in zip(people, rendered, strict=True):
+        if isinstance(result, RenderError):
+            settled.append(_not_rendered(person, result))
+            continue
+        to = person.email if channel == "email" else ",".join(person.devices)
+        key = f"{prefix}{person.recipient_id}"
+        messages.append(Message(key, person.recipient_id, to, result.subject, result.text, result.html))
+    return Composed(messages, settled)
+
+
+def _tokens(person: Person) -> dict[str, Any]:
+    return {
+        "external_id": person.external_id,
+        "email": person.email,
+        "locale": person.locale,
+        "time_zone": person.time_zone,
+        "attributes": person.attributes,
+        "at": person.wave_at,
+    }
+
+
+def _not_rendered(person: Person, error: RenderError) -> Outcome:
+    return Outcome(person.recipient_id, State.FAILED, error.reason, verdict="permanent", detail=error.detail)
+
+
+def _still_meant(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[Sequence[Person], list[Outcome]]:
+    if pinned.recheck is None:
+        return claim.people, []
+    staying, settled = [], []
+    for person in claim.people:
+        if matches(pinned.recheck, _profile(person), now=now):
+            staying.append(person)
+        else:
+            settled.append(Outcome(person.recipient_id, State.SUPPRESSED, "left_audience"))
+    return staying, settled
+
+
+def _profile(person: Person) -> Profile:
+    return Profile(
+        external_id=person.external_id,
+        locale=person.locale,
+        time_zone=person.time_zone,
+        created_at=person.created_at,
+        tags=person.tags,
+        channels=reachable_channels(has_email=bool(person.email), has_device=person.has_device, consent=person.consent),
+        attributes=person.attributes,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _pinned(schedule_id: int, version: int, template_version: int) -> Pinned:
+    """Versions never change, so what was read once stays true."""
+    stored = ScheduleVersion.objects.get(schedule=schedule_id, version=version)
+    definition = Definition.from_json(stored.definition)
+    template = MessageTemplate.objects.get(pk=definition.template_id)
+    said = TemplateVersion.objects.filter(template=template, version=template_version).first()
+    return Pinned(
+        definition,
+        read_contents(said.contents) if said else (),
+        template.default_locale,
+        parse(definition.audience_query) if definition.rechecks_audience else None,
+    )
+
+
+@lru_cache(maxsize=1)
+def _catalogues(_period: int) -> Catalogues:
+    return read_catalogues(Catalogue.objects.values_list("locale", "messages"))

@@ -1,0 +1,156 @@
+"""What nobody holds any more: expired leases, forgotten messages, ended occurrences, answers that never came.
+
+Every step is a conditional write over a few batches, so two sweeps at once or one that dies do no harm.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from django.db import connection, transaction
+
+from delivery import ledger
+from delivery.ledger import Tally
+from delivery.models import State
+from schedules import occurrences, operations
+
+log = structlog.get_logger(__name__)
+
+# Real time after which a queued batch that nobody touched is published again: a lost message, a killed worker.
+QUEUED_S = 45
+# Batches settled in one transaction.
+CHUNK = 100
+
+
+@dataclass
+class Swept:
+    """Rows settled by each step; ``requeued`` and ``closed`` count batches and occurrences."""
+
+    lease_expired: int = 0
+    unknown_failed: int = 0
+    cancelled: int = 0
+    ended: int = 0
+    requeued: int = 0
+    closed: int = 0
+    finished: int = 0
+
+
+@dataclass(frozen=True)
+class _Step:
+    """``find`` selects (batch id, day, reason) of some batches; ``condition`` says which of their rows are meant."""
+
+    find: str
+    source: State
+    target: State
+    condition: str = "true"
+
+
+# A call nobody answers for may have reached the provider, so it is never blindly repeated.
+_LEASE_EXPIRED = _Step(
+    """
+    SELECT b.id, b.day, 'worker_lost' FROM delivery_batch b
+    WHERE b.sending > 0 AND b.lease_until < clock_timestamp() AND b.id > %(after)s ORDER BY b.id LIMIT %(chunk)s
+    """,
+    State.SENDING,
+    State.UNKNOWN,
+    "d.leased_until < clock_timestamp()",
+)
+_UNKNOWN = _Step(
+    """
+    SELECT b.id, b.day, 'outcome_unknown' FROM delivery_batch b
+    WHERE b.unknown > 0 AND b.id > %(after)s ORDER BY b.id LIMIT %(chunk)s
+    """,
+    State.UNKNOWN,
+    State.FAILED,
+    "d.leased_until < clock_timestamp()",
+)
+_CANCELLED = _Step(
+    """
+    SELECT b.id, b.day, o.reason FROM schedules_occurrence o JOIN delivery_batch b ON b.occurrence_id = o.id
+    WHERE o.closed_at IS NULL AND o.state = 'cancelled' AND b.pending > 0 AND b.id > %(after)s
+    ORDER BY b.id LIMIT %(chunk)s
+    """,
+    State.PENDING,
+    State.CANCELLED,
+)
+_ENDED = _Step(
+    """
+    SELECT b.id, b.day, 'occurrence_ended' FROM schedules_occurrence o JOIN delivery_batch b ON b.occurrence_id = o.id
+    WHERE o.closed_at IS NULL AND o.state = 'running' AND o.ends_at <= %(now)s AND b.pending > 0 AND b.id > %(after)s
+    ORDER BY b.id LIMIT %(chunk)s
+    """,
+    State.PENDING,
+    State.EXPIRED,
+)
+
+
+def sweep(*, now: datetime) -> Swept:
+    """Run every step once."""
+    swept = Swept(
+        lease_expired=_run(_LEASE_EXPIRED, now=now),
+        unknown_failed=_run(_UNKNOWN, now=now),
+        cancelled=_run(_CANCELLED, now=now),
+        ended=_run(_ENDED, now=now),
+        requeued=_requeue(),
+    )
+    swept.closed = close_settled(now=now)
+    swept.finished = operations.finish_spent(now=now)
+    if any(vars(swept).values()):
+        log.info("swept", **{name: count for name, count in vars(swept).items() if count})
+    return swept
+
+
+def _run(step: _Step, *, now: datetime) -> int:
+    """Once through the batches that the step finds, some in each transaction; return the rows settled."""
+    settled, after = 0, 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(step.find, {"now": now, "chunk": CHUNK, "after": after})
+            batches = cursor.fetchall()
+            tally = Tally()
+            for batch_id, day, reason in batches:
+                settled += ledger.settle_batch(
+                    batch_id,
+                    day=day,
+                    source=step.source,
+                    target=step.target,
+                    reason=reason,
+                    now=now,
+                    tally=tally,
+                    condition=step.condition,
+                )
+            tally.flush()
+        if len(batches) < CHUNK:
+            return settled
+        after = batches[-1][0]
+
+
+def close_settled(*, now: datetime) -> int:
+    """Close the occurrences that have no open row left."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT o.id FROM schedules_occurrence o
+            WHERE o.closed_at IS NULL AND o.state IN ('running', 'cancelled') AND NOT EXISTS (
+                SELECT 1 FROM delivery_batch b
+                WHERE b.occurrence_id = o.id AND (b.pending > 0 OR b.sending > 0 OR b.unknown > 0)
+            )
+            ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
+            """
+        )
+        return occurrences.close([pk for (pk,) in cursor.fetchall()], now=now)
+
+
+def _requeue() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH stale AS MATERIALIZED (
+                SELECT id FROM delivery_batch WHERE queued_at < clock_timestamp() - make_interval(secs => %s)
+                ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED
+            )
+            UPDATE delivery_batch b SET queued_at = NULL FROM stale WHERE b.id = stale.id
+            """,
+            [QUEUED_S],
+        )
+        return int(cursor.rowcount)

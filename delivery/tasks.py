@@ -1,0 +1,80 @@
+"""The tasks: the only file of this app that knows Celery. Each parses, makes one call, and enqueues what follows.
+
+Arguments are keyword-only ids, and unknown ones are ignored, so that old and new workers overlap during a deploy.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery import shared_task
+from django.conf import settings
+
+from delivery import dispatch, materialise, partitions, sending
+from delivery import sweep as sweeping
+from schedules import clock
+from schedules.audience.sources import AudienceTooSlow
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(name="delivery.tick")
+def tick(**_: Any) -> None:
+    """Open what is due, hand out what waits. Once a second."""
+    now = clock.now()
+    opened = dispatch.open_due(now=now)
+    if opened.occurrence_ids or opened.missed or opened.broken:
+        log.info("opened", occurrences=len(opened.occurrence_ids), missed=opened.missed, broken=opened.broken)
+    for occurrence_id in dispatch.to_materialise():
+        materialise_occurrence.apply_async(
+            kwargs={"occurrence_id": occurrence_id}, queue="materialise", expires=settings.MATERIALISE_AHEAD_S
+        )
+    publish()
+
+
+def publish() -> None:
+    """Queue the batches that are due within the next moments."""
+    for message in dispatch.take_due(now=clock.now()):
+        send.apply_async(kwargs={"batch_ids": message.batch_ids}, queue=message.channel)
+
+
+@shared_task(name="delivery.materialise")
+def materialise_occurrence(*, occurrence_id: int, **_: Any) -> None:
+    """Find the recipients of an occurrence. A second copy of the message finds the lease taken."""
+    if not materialise.lease(occurrence_id):
+        return
+    try:
+        done = materialise.materialise(occurrence_id=occurrence_id, now=clock.now())
+    except materialise.Superseded:
+        materialise.give_back(occurrence_id)
+        log.info("materialise_superseded", occurrence_id=occurrence_id)
+    except AudienceTooSlow:
+        log.warning("audience_too_slow", occurrence_id=occurrence_id)
+    else:
+        log.info("materialised", occurrence_id=occurrence_id, targeted=done.targeted, pending=done.pending)
+        publish()
+
+
+@shared_task(name="delivery.send")
+def send(*, batch_ids: list[int], **_: Any) -> None:
+    """Send what is due of some batches."""
+    sending.send(batch_ids=batch_ids)
+
+
+@shared_task(name="delivery.sweep")
+def sweep(**_: Any) -> None:
+    """Settle what nobody holds any more. Every few seconds."""
+    sweeping.sweep(now=clock.now())
+
+
+@shared_task(name="delivery.daily")
+def daily(**_: Any) -> None:
+    """Make the ledger's coming days, drop those past their retention, follow new zone data."""
+    now = clock.now()
+    partitions.ensure_around(today=now.date())
+    try:
+        partitions.drop(before=(now - timedelta(days=settings.LEDGER_RETENTION_DAYS)).date())
+    except partitions.PartitionInUse as error:
+        log.warning("partition_in_use", error=str(error))
+    while dispatch.refresh_zone_data(now=now):
+        pass

@@ -1,0 +1,126 @@
+"""Changes of templates and catalogues: checked, versioned, audited, in one transaction each."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from audit import trail
+from audit.models import Action
+from schedules.content import Problem, normalise_locale, validate_catalogue, validate_content
+from schedules.models import Catalogue, Channel, MessageTemplate, TemplateContent, TemplateVersion
+
+PARTS = ("channel", "locale", "subject", "text", "html")
+
+
+class InvalidTemplate(ValueError):
+    """The template or catalogue can't be kept; ``problems`` names each part, what is wrong and what to do."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = problems
+
+
+@transaction.atomic
+def save(
+    *, name: str, contents: Sequence[Mapping[str, str]], by: str, now: datetime, default_locale: str = "en"
+) -> MessageTemplate:
+    """Create or replace the template called ``name`` and publish it.
+
+    ``contents``: {channel, locale, subject, text, html}, absent parts empty. Raises ``InvalidTemplate``.
+    """
+    template, _ = MessageTemplate.objects.select_for_update().get_or_create(
+        name=name, defaults={"default_locale": default_locale}
+    )
+    template.default_locale = default_locale
+    template.save()
+    template.contents.all().delete()
+    _refuse(_repeated(contents))
+    for content in contents:
+        TemplateContent.objects.create(template=template, **{part: content.get(part, "") for part in PARTS})
+    return publish(template_id=template.pk, by=by, now=now)
+
+
+@transaction.atomic
+def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
+    """Make what the template's contents say now its next version, if they say anything new.
+
+    Occurrences opened from now on use it. Raises ``InvalidTemplate``: the caller's transaction is then rolled back.
+    """
+    template = MessageTemplate.objects.select_for_update().get(pk=template_id)
+    contents = list(template.contents.values(*PARTS))
+    _refuse(check(contents, default_locale=template.default_locale))
+    last = template.versions.order_by("-version").first()
+    if last and last.contents == contents:
+        return template
+    template.version += 1
+    template.updated_at = now
+    template.save()
+    TemplateVersion.objects.create(template=template, version=template.version, contents=contents, created_at=now)
+    before = {"contents": last.contents if last else None, "version": template.version - 1}
+    changes = trail.diff(before, {"contents": contents, "version": template.version})
+    trail.record(action=Action.TEMPLATE_PUBLISH, by=by, now=now, changes={"template": template.pk, **changes})
+    return template
+
+
+def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list[Problem]:
+    """Every problem of a template's contents; the field says where: ``email.de.subject``."""
+    problems = _repeated(contents)
+    if not contents:
+        problems.append(Problem("contents", "required", "Add content for at least one channel."))
+    for content in contents:
+        channel, locale = content.get("channel", ""), content.get("locale", "")
+        place = f"{channel}.{locale}"
+        if channel not in Channel.values:
+            problems.append(Problem(f"{place}.channel", "unknown", f"Use one of: {', '.join(Channel.values)}."))
+            continue
+        if locale != "default" and not normalise_locale(locale):
+            problems.append(Problem(f"{place}.locale", "invalid", "Use a locale such as “de” or “de-AT”."))
+        parts = {part: content.get(part, "") for part in ("subject", "text", "html")}
+        problems += [
+            Problem(f"{place}.{problem.field}", problem.code, problem.message)
+            for problem in validate_content(channel=channel, **parts)
+        ]
+    return problems + _without_default(contents, default_locale)
+
+
+def _without_default(contents: Sequence[Mapping[str, str]], default_locale: str) -> list[Problem]:
+    fallbacks = {normalise_locale(default_locale), normalise_locale(default_locale).split("-")[0], ""}
+    problems = []
+    for channel in sorted({content.get("channel", "") for content in contents} & set(Channel.values)):
+        locales = {normalise_locale(content["locale"]) for content in contents if content.get("channel") == channel}
+        if not locales & fallbacks:
+            message = f"Add {channel} content in {default_locale}: it serves everyone whose locale has none."
+            problems.append(Problem(f"{channel}.{default_locale}", "no_default", message))
+    return problems
+
+
+def _repeated(contents: Sequence[Mapping[str, str]]) -> list[Problem]:
+    seen, problems = set(), []
+    for content in contents:
+        key = (content.get("channel"), normalise_locale(content.get("locale", "")))
+        if key in seen:
+            message = "This channel and locale stand twice: keep one of them."
+            problems.append(Problem(f"{content.get('channel')}.{content.get('locale')}", "repeated", message))
+        seen.add(key)
+    return problems
+
+
+@transaction.atomic
+def save_catalogue(*, locale: str, messages: Mapping[str, Any], by: str, now: datetime) -> Catalogue:
+    """Create or replace a locale's translations. Raises ``InvalidTemplate``."""
+    _refuse(validate_catalogue(locale=locale, messages=messages))
+    before = Catalogue.objects.filter(locale=locale).first()
+    catalogue, _ = Catalogue.objects.update_or_create(
+        locale=locale, defaults={"messages": dict(messages), "updated_at": now}
+    )
+    changes = trail.diff(before.messages if before else {}, dict(messages))
+    if changes:
+        trail.record(action=Action.CATALOGUE_SAVE, by=by, now=now, changes={"locale": locale, **changes})
+    return catalogue
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise InvalidTemplate(problems)
