@@ -131,11 +131,7 @@ class Keeper:
         raise LocalServicesError(f"{name} did not start; the end of {service.log}:\n{tail(service.log)}")
 
     def _publish(self) -> None:
-        urls = {
-            name: self.services[name].url(port=port)
-            for name, port in self.ports.items()
-            if name in self.running
-        }
+        urls = {name: self.services[name].url(port=port) for name, port in self.ports.items() if name in self.running}
         state = {"keeper": os.getpid(), "urls": urls, "errors": self.errors}
         write_private(self.layout.ports, json.dumps({**read_json(self.layout.ports), **self.ports}))
         write_private(self.layout.state, json.dumps(state))

@@ -117,9 +117,7 @@ class Postgres:
 def _initdb_options(major: int) -> list[str]:
     # C.UTF-8 sorts by code point the same everywhere; from version 17 on without the system's help.
     locale = (
-        ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        if major >= 17
-        else ["--locale=C.UTF-8"]
+        ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"] if major >= 17 else ["--locale=C.UTF-8"]
     )
     no_sync = [] if fsync_wanted() else ["--no-sync"]
     return ["-U", USER_NAME, "-A", "scram-sha-256", "-E", "UTF8", *locale, *no_sync]

@@ -125,9 +125,7 @@ def _identities() -> list[tuple[tuple[str, ...], pwd.struct_passwd | None]]:
     if os.geteuid() != 0:
         return [((), None)]
     unshare = shutil.which("unshare")
-    namespace: list[tuple[tuple[str, ...], pwd.struct_passwd | None]] = (
-        [((unshare, "--user"), None)] if unshare else []
-    )
+    namespace: list[tuple[tuple[str, ...], pwd.struct_passwd | None]] = [((unshare, "--user"), None)] if unshare else []
     return [*namespace, ((), pwd.getpwnam("nobody"))]
 
 

@@ -43,9 +43,7 @@ def ensure(*, root: Path, need: frozenset[str] = ALL) -> ServiceURLs:
     Raises LocalServicesError, whose text names the remedy; ValueError for an unknown name in `need`.
     """
     if unknown := need - ALL:
-        raise ValueError(
-            f"need: no such service {', '.join(sorted(unknown))}; choose from {', '.join(sorted(ALL))}"
-        )
+        raise ValueError(f"need: no such service {', '.join(sorted(unknown))}; choose from {', '.join(sorted(ALL))}")
     if not need:
         return ServiceURLs()
     layout = _prepare(root)
@@ -122,8 +120,7 @@ def _await(layout: Layout, need: frozenset[str]) -> dict[str, str]:
             keepers += 1
         time.sleep(_POLL_SECONDS)
     raise LocalServicesError(
-        f"the embedded {', '.join(sorted(need))} did not answer within {_START_SECONDS:.0f} s; "
-        f"see {layout.logs}"
+        f"the embedded {', '.join(sorted(need))} did not answer within {_START_SECONDS:.0f} s; see {layout.logs}"
     )
 
 
@@ -165,6 +162,4 @@ def _spawn_keeper(layout: Layout) -> None:
             check=False,
         )
     if done.returncode:
-        raise LocalServicesError(
-            f"the keeper of the embedded services could not start; see {layout.log('keeper')}"
-        )
+        raise LocalServicesError(f"the keeper of the embedded services could not start; see {layout.log('keeper')}")

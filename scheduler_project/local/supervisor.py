@@ -63,12 +63,9 @@ class Supervisor:
     As a context manager it starts on entry, without waiting for readiness, and stops on leaving.
     """
 
-    def __init__(
-        self, processes: Iterable[Process], *, logs: Path | None = None, output: TextIO | None = None
-    ) -> None:
+    def __init__(self, processes: Iterable[Process], *, logs: Path | None = None, output: TextIO | None = None) -> None:
         self._children = {
-            process.name: _Child(process, _COLOURS[place % len(_COLOURS)])
-            for place, process in enumerate(processes)
+            process.name: _Child(process, _COLOURS[place % len(_COLOURS)]) for place, process in enumerate(processes)
         }
         self._logs = logs
         self._output = output or sys.stdout
@@ -247,9 +244,7 @@ class Supervisor:
         name = f"{child.process.name:<{width}} |"
         if self._output.isatty() and not os.environ.get("NO_COLOR"):
             name = f"\x1b[{child.colour}m{name}\x1b[0m"
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # the terminal may be gone; the children still need their end
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone; the children still need their end
             self._output.write(f"{name} {text}\n")
             self._output.flush()
 
