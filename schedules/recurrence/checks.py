@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeGuard
 
 from schedules.recurrence.crons import closer_than, parse
 from schedules.recurrence.firings import first_firing
 from schedules.recurrence.problems import InvalidTiming, Problem
-from schedules.recurrence.timing import Timing, firing_at
+from schedules.recurrence.timing import YEARS, Timing, firing_at
 from schedules.recurrence.zones import zone
 
 USER_LOCAL_SPACING = timedelta(hours=6)
 """The least time between two firings in user-local mode."""
-
-# Room for 26 hours on either side of the calendar, and for zones, which are only known since 1970.
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 
 def check(timing: Timing, *, now: datetime) -> list[Problem]:
@@ -69,8 +67,8 @@ def _of_datetimes(timing: Timing) -> Iterator[Problem]:
 def _of_datetime(name: str, value: datetime, timing: Timing) -> Iterator[Problem]:
     if value.utcoffset() is None:
         yield Problem(name, "naive", f"{name} says no offset; end it in Z or in one such as +01:00.")
-    elif not _FIRST_YEAR <= value.year < _LAST_YEAR:
-        yield Problem(name, "out_of_range", f"{name} must lie between the years 1970 and 8999.")
+    elif value.year not in YEARS:
+        yield Problem(name, "out_of_range", f"{name} must lie between the years {YEARS[0]} and {YEARS[-1]}.")
     elif timing.mode == "user_local" and value.utcoffset() != timedelta(0):
         yield Problem(
             name,
@@ -131,11 +129,11 @@ def _of_spacing(cron: str) -> Iterator[Problem]:
 def _of_range(timing: Timing, now: datetime) -> Iterator[Problem]:
     if first_firing(timing, now=now) is not None:
         return
-    if timing.ends_at is None:
+    if first_firing(replace(timing, ends_at=None), now=now) is None:
         yield Problem("cron", "never_fires", "the cron matches no date of the next 50 years; change its day.")
-    else:
-        since = "now" if timing.starts_at is None or timing.starts_at <= now else "startAt"
-        yield Problem("endAt", "no_firing", f"the cron does not fire between {since} and endAt; move endAt.")
+        return
+    since = "now" if timing.starts_at is None or timing.starts_at <= now else "startAt"
+    yield Problem("endAt", "no_firing", f"the cron does not fire between {since} and endAt; move endAt.")
 
 
 def _problem_of(read: Callable[[], object]) -> Iterable[Problem]:

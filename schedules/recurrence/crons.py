@@ -48,15 +48,12 @@ class Cron:
     def walls(self, *, after: datetime) -> Iterator[datetime]:
         """Matching naive wall times strictly after the naive `after`, ascending.
 
-        Ends when cronsim finds none within 50 years, or at the end of the calendar.
+        Ends when cronsim finds none within 50 years.
         """
         # Reading the expression costs ten times as much as a step, so the engine is read once and copied.
         engine = copy.copy(self._engine)
-        try:
-            engine.dt = self._skip_ahead(after)
-            yield from engine
-        except OverflowError:  # past the year 9999
-            return
+        engine.dt = self._skip_ahead(after)
+        return engine
 
     def matches(self, wall: datetime) -> bool:
         """Whether the naive, whole-minute `wall` is one of the cron's times."""
@@ -150,9 +147,7 @@ def _refuse_long_steps(part: str, name: str, size: int) -> None:
     # */90 in the minute would fire every hour, which nobody who writes it means.
     for step in _STEP.findall(part):
         if int(step) >= size:
-            raise _invalid(
-                "syntax", f"the step /{step} is longer than the {name} itself; steps don't carry over."
-            )
+            raise _invalid("syntax", f"the step /{step} is longer than the {name} itself; steps don't carry over.")
 
 
 def _invalid(code: str, message: str) -> InvalidTiming:

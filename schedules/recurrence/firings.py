@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from schedules.recurrence.crons import Cron, parse
 from schedules.recurrence.misfire import MISFIRE_GRACE
-from schedules.recurrence.timing import Firing, Timing, firing_at
+from schedules.recurrence.timing import YEARS, Firing, Timing, firing_at
 from schedules.recurrence.zones import offset_after, offset_at, offset_before, zone
 
 _DAY = timedelta(days=1)
@@ -22,7 +22,8 @@ def next_firing(timing: Timing, *, after: datetime | None, runs: int = 0) -> Fir
 
     `after=None` means from the beginning, which only a one-off and a cron with `starts_at` have; any other
     cron raises `ValueError` (ask `first_firing`). `runs` is how many firings were opened already. None when
-    none is left: the one-off was opened, `ends_at` or `max_runs` is reached, or the cron ends.
+    none is left: the one-off was opened, `ends_at` or `max_runs` is reached, or the cron (or the calendar,
+    `YEARS`) ends.
     Raises `InvalidTiming` for a cron or zone that cannot be read.
     """
     if timing.schedule_type == "once":
@@ -87,6 +88,8 @@ def _later(after: datetime | None, starts_at: datetime | None) -> datetime:
 
 
 def _next_occurrence_at(timing: Timing, after: datetime) -> datetime | None:
+    if after.year not in YEARS:
+        return None
     cron = parse(timing.cron)
     if timing.mode == "fixed":
         return _next_instant(cron, zone(timing.time_zone), after)

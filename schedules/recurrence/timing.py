@@ -11,6 +11,10 @@ from schedules.recurrence.zones import EASTERNMOST, WESTERNMOST
 ScheduleType = Literal["once", "cron"]
 Mode = Literal["fixed", "user_local"]
 
+YEARS = range(1970, 9000)
+"""Years that a timing may speak of: offsets are known since 1970, and hours and days either side of the
+last one are still dates."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:

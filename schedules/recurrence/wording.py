@@ -160,9 +160,7 @@ def _user_local_notes(firing: Firing) -> Iterator[Note]:
         message = f"The clock skips {_reading(wall)} in {_some(moved)}: people there get it that much later."
         yield Note(firing.occurrence_at, "moved", tuple(moved), message)
     if doubled:
-        message = (
-            f"The clock shows {_reading(wall)} twice in {_some(doubled)}: people there get it at the first."
-        )
+        message = f"The clock shows {_reading(wall)} twice in {_some(doubled)}: people there get it at the first."
         yield Note(firing.occurrence_at, "first_of_two", tuple(doubled), message)
 
 
