@@ -48,13 +48,14 @@ from schedules.content import (
 from schedules.recurrence.problems import UnknownZone
 from schedules.recurrence.zones import zone
 
-FUEL: Final = 50_000  # instructions a part; a loop over 500 items with ten tokens each takes about 30,000
+FUEL: Final = 20_000  # instructions a part; an item with ten tokens in a loop takes about 35
 MAX_PART: Final = 512 * 1024  # bytes of a rendered part
 MAX_SUBJECT: Final = 998  # characters, RFC 5322 section 2.1.1
-MAX_VALUE: Final = 64 * 1024  # characters of one attribute, and of what a filter returns
+MAX_VALUE: Final = 16 * 1024  # characters of one attribute, and of what a filter returns
 MAX_DEPTH: Final = 32  # of nested attributes; what lies deeper is missing
 MAX_RANGE: Final = 1_000
 
+_MAX_WORK = 4 * MAX_PART  # characters that a part's values and filters may make
 _MAX_LOOP_TEXT = 32 * 1024 * 1024  # characters that all iterations of a part's loops may write, at worst
 _UNCOUNTED_TAGS = 50  # so few tags without a loop cannot print much: counting would cost more than it saves
 _RESERVED = frozenset({"recipient", "schedule", "occurrence", "loop"}) | FUNCTIONS
@@ -173,11 +174,8 @@ class CompiledContent:
         self._environment = _environment(surveys.values(), counted=self._counted)
         for part in self._live:
             self._environment.add_template(part, sources[part])
-        self._tokens = frozenset(
-            name
-            for part in self._live
-            for name in self._environment.undeclared_variables_in_template(part, nested=True)
-        )
+        self._tokens = frozenset[str]().union(*(survey.names for survey in surveys.values()))
+        self._assigned = frozenset[str]().union(*(survey.assigned for survey in surveys.values()), {"loop"})
         self._names = frozenset(name.partition(".")[0] for name in self._tokens)
         self._attributes = tuple(self._names - _RESERVED)
         # Only what is named is handed over: making all attributes readable costs more than printing some.
@@ -205,7 +203,9 @@ class CompiledContent:
     def missing_tokens(self, *, recipient: Mapping[str, Any], shared: Shared) -> frozenset[str]:
         """Dotted names that stand in the content and have no value for this recipient."""
         context = self._context(recipient, shared)
-        return frozenset(name for name in self._tokens if name not in FUNCTIONS | {"loop"} and not _has(context, name))
+        return frozenset(
+            name for name in self._tokens if name.partition(".")[0] not in self._assigned and not _has(context, name)
+        )
 
     def _tokens_under(self, field: str) -> bool:
         dotted = f"recipient.{field}"
@@ -232,7 +232,7 @@ class CompiledContent:
         return context
 
     def _render_part(self, part: str, context: dict[str, Any]) -> str:
-        _current.left = MAX_PART
+        _current.left = _MAX_WORK
         try:
             rendered = self._environment.render_template(part, **context)
         except TemplateError as error:
@@ -269,7 +269,7 @@ def _environment(surveys: Iterable[Survey], *, counted: bool) -> Environment:
     longest = max(survey.longest_loop_text for survey in surveys)
     made.fuel = max(1_000, min(FUEL, 3 * _MAX_LOOP_TEXT // max(longest, 1)))
     for name, function in _FILTERS.items():
-        made.add_filter(name, function)
+        made.add_filter(name, _charged(function))
     made.add_global("t", _t)
     made.add_global("range", _range)
     if counted:
@@ -280,10 +280,14 @@ def _environment(surveys: Iterable[Survey], *, counted: bool) -> Environment:
 def _count_output(value: Any) -> Any:
     if value is None:
         return ""
-    _current.left -= len(value) if isinstance(value, str) else len(str(value))
-    if _current.left < 0:
-        raise RenderError("too_large", f"a part grows past {MAX_PART} bytes")
+    _spend(len(value) if isinstance(value, str) else len(str(value)))
     return value
+
+
+def _spend(size: int) -> None:
+    _current.left -= size
+    if _current.left < 0:
+        raise RenderError("too_large", f"the values of a part have more than {_MAX_WORK} characters together")
 
 
 def _check_part(part: str, rendered: str) -> None:
@@ -386,6 +390,7 @@ def _t(key: Any = None, /, **params: Any) -> str:
         raise RenderError("too_large", str(error)) from None
     if text is None:
         _current.missing = {key} | (_current.missing or set())
+    _spend(len(text or ""))
     return text or ""
 
 
@@ -438,7 +443,11 @@ def _format(kind: str, value: Any, locale: Locale, argument: str) -> str:
     return _FORMATS[kind](value, argument, locale)
 
 
-def _currency_of(value: Decimal, code: str, locale: Locale) -> str:
+def _currency(value: Any, code: str | None) -> str:
+    return _formatted("currency", _number(value), code)
+
+
+def _in_currency(value: Decimal, code: str, locale: Locale) -> str:
     numbers.validate_currency(code)
     return numbers.format_currency(value, code, locale=locale)
 
@@ -446,7 +455,7 @@ def _currency_of(value: Decimal, code: str, locale: Locale) -> str:
 _FORMATS: Final[Mapping[str, Callable[[Any, str, Locale], str]]] = {
     "number": lambda value, _, locale: numbers.format_decimal(value, locale=locale),
     "percent": lambda value, _, locale: numbers.format_percent(value, locale=locale),
-    "currency": _currency_of,
+    "currency": _in_currency,
     "date": lambda value, style, locale: dates.format_date(value, style, locale=locale),
     "time": lambda value, style, locale: dates.format_time(value, style, tzinfo=value.tzinfo, locale=locale),
     "datetime": lambda value, style, locale: dates.format_datetime(value, style, tzinfo=value.tzinfo, locale=locale),
@@ -498,19 +507,38 @@ def _end(index: int) -> Callable[[Any], Any]:
     return lambda value: value[index] if isinstance(value, list | str) and len(value) else ""
 
 
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # str.title() would write "Don'T"
+
+
+def _charged(function: Callable[..., Any]) -> Callable[..., Any]:
+    def charge(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        if isinstance(result, str):
+            _spend(len(result))
+        return result
+
+    return charge
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _trim(value: Any, characters: str | None = None) -> str:
+    return _text(value).strip(characters)
+
+
 def _join(value: Any, separator: Any = "") -> str:
-    if not isinstance(value, list):
-        return "" if value is None else str(value)
-    return _bounded(str("" if separator is None else separator), ["" if item is None else str(item) for item in value])
+    return _bounded(_text(separator), [_text(item) for item in value]) if isinstance(value, list) else _text(value)
 
 
 def _replace(value: Any, old: Any, new: Any) -> str:
-    text, sought = str("" if value is None else value), str("" if old is None else old)
-    return _bounded(str("" if new is None else new), text.split(sought)) if sought else text
+    text, sought = _text(value), _text(old)
+    return _bounded(_text(new), text.split(sought)) if sought else text
 
 
 def _urlencode(value: Any) -> str:
-    return _bounded("", ["" if value is None else quote(str(value), errors="replace")])
+    return _bounded("", [quote(_text(value), errors="replace")])
 
 
 def _bounded(separator: str, pieces: list[str]) -> str:
@@ -522,7 +550,12 @@ def _bounded(separator: str, pieces: list[str]) -> str:
 _FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "number": lambda value: _formatted("number", _number(value), ""),
     "percent": lambda value: _formatted("percent", _number(value), ""),
-    "currency": lambda value, code: _formatted("currency", _number(value), code),
+    "currency": _currency,
+    "upper": lambda value: _text(value).upper(),
+    "lower": lambda value: _text(value).lower(),
+    "capitalize": lambda value: _text(value).capitalize(),
+    "title": lambda value: _WORD.sub(lambda word: word[0].capitalize(), _text(value)),
+    "trim": _trim,
     "date": _in_style("date"),
     "time": _in_style("time"),
     "datetime": _in_style("datetime"),

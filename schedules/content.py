@@ -33,16 +33,17 @@ MAX_ELIFS: Final = 50  # per source; minijinja parses them recursively
 MAX_TOKENS: Final = 120  # per tag, for the same reason
 MAX_JOINS: Final = 10  # of ~ and + per tag
 MAX_MESSAGE: Final = 10_000  # characters of one catalogue message
-MAX_TRANSLATION: Final = 64 * 1024  # characters, its parameters filled in
+MAX_TRANSLATION: Final = 32 * 1024  # characters, its parameters filled in
 
 TAGS: Final = frozenset({"if", "elif", "else", "endif", "for", "endfor", "set"})
 FUNCTIONS: Final = frozenset({"t", "range"})
-# Only filters that cannot make a value much larger, however often they are applied; the own ones are written
-# in delivery.rendering and bounded there. None marks a value as safe: every value is escaped in HTML.
-BUILTIN_FILTERS: Final = frozenset({"upper", "lower", "title", "capitalize", "trim", "default", "d", "length", "count"})
+# Most filters are written in delivery.rendering, which bounds what they make. None marks a value as safe: every
+# value is escaped in HTML.
+BUILTIN_FILTERS: Final = frozenset({"default", "d", "length", "count"})
 OWN_FILTERS: Final = frozenset(
     {"number", "currency", "percent", "date", "time", "datetime"}
-    | {"first", "last", "int", "float", "round", "abs", "times", "join", "replace", "urlencode"}
+    | {"upper", "lower", "title", "capitalize", "trim", "replace", "urlencode"}
+    | {"first", "last", "join", "int", "float", "round", "abs", "times"}
 )
 FILTERS: Final = BUILTIN_FILTERS | OWN_FILTERS
 TESTS: Final = frozenset(
@@ -78,11 +79,16 @@ class Problem(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What the renderer needs to know of a source to bound its cost."""
+    """What the renderer needs to know of a source.
+
+    minijinja's own list of undeclared variables leaves out sliced ones and those that ``set`` reassigns (3.0.5).
+    """
 
     tags: int
     loops: int
     longest_loop_text: int  # characters of the longest literal text inside a loop
+    names: frozenset[str]  # read somewhere, dotted as far as written: "recipient.locale"
+    assigned: frozenset[str]  # variables of for and set
 
 
 class SourceError(Exception):
@@ -245,6 +251,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _KEYWORDS = frozenset({"in", "is", "not", "and", "or", "if", "elif", "else"})
+_CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
 
 
 class _Token(NamedTuple):
@@ -273,6 +280,8 @@ def survey_source(source: str) -> Survey:
     """Hold a source against the language. Raises SourceError at the first thing that is not in it."""
     position, depth, longest = 0, 0, 0
     keywords: Counter[str] = Counter()
+    names: set[str] = set()
+    assigned: set[str] = set()
     while match := _OPEN.search(source, position):
         longest = max(longest, match.start() - position if depth else 0)
         if match[0] == "{#":
@@ -281,12 +290,14 @@ def survey_source(source: str) -> Survey:
             continue
         line = source.count("\n", 0, match.start()) + 1
         tokens, position = _read_tag(source, match.end(), match[0], line)
-        keyword = _check_tag(tokens, is_block=match[0] == "{%", line=line)
+        keyword, targets = _check_tag(tokens, is_block=match[0] == "{%", line=line)
+        names.update(_names_read(tokens, targets))
+        assigned.update(text for kind, text in tokens[:targets] if kind == "name")
         keywords[keyword] += 1
         depth += (keyword == "for") - (keyword == "endfor")
         if keywords.total() > MAX_TAGS or keywords["elif"] > MAX_ELIFS:
             raise SourceError("too_large", line, f"has at most {MAX_TAGS} tags and {MAX_ELIFS} elif: split it")
-    return Survey(tags=keywords.total(), loops=keywords["for"], longest_loop_text=longest)
+    return Survey(keywords.total(), keywords["for"], longest, frozenset(names), frozenset(assigned))
 
 
 def _read_tag(source: str, position: int, opened: str, line: int) -> tuple[list[_Token], int]:
@@ -307,11 +318,12 @@ def _read_tag(source: str, position: int, opened: str, line: int) -> tuple[list[
     raise SourceError("template_syntax", line, f"cannot be read from {stray!r} on; is {closing} missing before it?")
 
 
-def _check_tag(tokens: list[_Token], *, is_block: bool, line: int) -> str:
+def _check_tag(tokens: list[_Token], *, is_block: bool, line: int) -> tuple[str, int]:
+    """The tag's keyword, "" for an expression, and how many tokens at its front are keyword and assigned names."""
     keyword = tokens[0].text if is_block and tokens else ""
     if is_block and keyword not in TAGS:
         raise SourceError("unknown_tag", line, f"{{% {keyword} %}} is not available; there are {_listed(TAGS)}")
-    if keyword == "set" and _Token("op", "=") not in tokens:
+    if keyword == "set" and tokens[2:3] != [_Token("op", "=")]:
         raise SourceError("unknown_tag", line, "{% set %} is written {% set name = value %}")
     if keyword == "for" and _Token("name", "recursive") in tokens:
         raise SourceError("unknown_tag", line, "a loop cannot be recursive")
@@ -319,13 +331,34 @@ def _check_tag(tokens: list[_Token], *, is_block: bool, line: int) -> str:
     # A variable made of variables can double at each assignment; inside one expression growth is linear.
     if joins > (0 if keyword in ("for", "set") else MAX_JOINS):
         raise SourceError("operator", line, f"too many ~ or + (for, set: none; else {MAX_JOINS}): join where you print")
-    targets = tokens.index(_Token("name", "in")) if keyword == "for" and _Token("name", "in") in tokens else 0
+    targets = {"": 0, "set": 2}.get(keyword, 1)
+    if keyword == "for" and _Token("name", "in") in tokens:
+        targets = tokens.index(_Token("name", "in"))
     _check_expression(tokens, targets=targets, line=line)
-    return keyword
+    return keyword, targets
+
+
+def _names_read(tokens: list[_Token], start: int) -> Iterator[str]:
+    for index in range(start, len(tokens)):
+        before, after = (tokens[at].text if 0 <= at < len(tokens) else "" for at in (index - 1, index + 1))
+        is_test = before == "is" or (before == "not" and index > 1 and tokens[index - 2].text == "is")
+        if not _is_operand(tokens, index) or tokens[index].kind != "name" or tokens[index].text in _CONSTANTS:
+            continue
+        if (
+            is_test or before in (".", "|") or after in ("(", "=")
+        ):  # a test, an attribute, a filter, a call, a parameter
+            continue
+        end = index + 1
+        while (
+            tokens[end : end + 1] == [_Token("op", ".")]
+            and tokens[end + 1 : end + 2]
+            and tokens[end + 1].kind == "name"
+        ):
+            end += 2
+        yield "".join(text for _, text in tokens[index:end])
 
 
 def _check_expression(tokens: list[_Token], *, targets: int, line: int) -> None:
-    """``targets``: how many tokens at the front are a loop's variables, where a comma is no list."""
     brackets: list[str] = []
     for index, (kind, text) in enumerate(tokens):
         if brackets and brackets[-1] == "list" and kind != "literal" and text not in ",]-":
