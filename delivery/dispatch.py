@@ -113,6 +113,7 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
                 template_version = EXCLUDED.template_version, opens_at = EXCLUDED.opens_at, ends_at = EXCLUDED.ends_at,
                 cursor = '', materialise_lease_until = NULL, closed_at = EXCLUDED.closed_at
                 WHERE o.state = 'waiting'
+                   OR (o.state = 'cancelled' AND o.reason = 'edited' AND o.begun_at IS NULL)
             RETURNING o.id, o.state
             """,
             {

@@ -5,7 +5,6 @@ Every value comes from the environment or has a default that works on a laptop w
 ``scheduler_project.local``). With ``DATABASE_URL`` given this is taken for a deployment, which must set ``SECRET_KEY``.
 """
 
-import hashlib
 import os
 from pathlib import Path
 from zoneinfo import reset_tzpath
@@ -43,8 +42,7 @@ COUNTERS_URL: str = _URLS["counters"]
 # --- Django -----------------------------------------------------------------------------------------------------------
 DEBUG: bool = env.bool("DEBUG", default=False)
 if "database" in _MISSING and "SECRET_KEY" not in os.environ:
-    # Of this installation alone, and the same at every start: drawn from the embedded database's own password.
-    SECRET_KEY = hashlib.sha256(f"secret key {DATABASE_URL.partition('@')[0]}".encode()).hexdigest()
+    SECRET_KEY = services.secret(root=LOCAL_DIR, name="secret_key")
 else:
     SECRET_KEY = env.str("SECRET_KEY")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])

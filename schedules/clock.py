@@ -15,7 +15,7 @@ from schedules.models import TestClock
 
 # How long an answer of the database is carried on. Short under the test clock, so that every process follows a shift.
 _CARRY_S = 30.0
-_CARRY_TEST_CLOCK_S = 0.25
+_CARRY_TEST_CLOCK_S = 0.02
 
 
 class ClockDisabled(Exception):

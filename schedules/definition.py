@@ -153,7 +153,7 @@ def _check_words(definition: Definition) -> list[Problem]:
 
 def _check_limits(definition: Definition) -> list[Problem]:
     problems = []
-    for name in ("max_per_user_per_day", "max_per_user_per_week", "max_runs"):
+    for name in ("max_per_user_per_day", "max_per_user_per_week"):
         value = getattr(definition, name)
         if value is not None and not 1 <= value <= _LARGEST_LIMIT:
             message = f"Use a number from 1 to {_LARGEST_LIMIT}, or leave it out for no limit."

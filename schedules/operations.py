@@ -17,7 +17,15 @@ from audit.models import Action
 from schedules import definition as definitions
 from schedules import occurrences
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import Occurrence, Schedule, ScheduleStatus, ScheduleType, ScheduleVersion, StopSwitch
+from schedules.models import (
+    Occurrence,
+    OccurrenceState,
+    Schedule,
+    ScheduleStatus,
+    ScheduleType,
+    ScheduleVersion,
+    StopSwitch,
+)
 from schedules.occurrences import ApplyTo, Touched
 from schedules.recurrence import TZDATA_VERSION, Problem, first_firing
 
@@ -221,15 +229,25 @@ def _aim(schedule: Schedule, definition: Definition, *, now: datetime) -> None:
     identity = None
     if definition.schedule_type == ScheduleType.ONCE and schedule.pk:
         standing = schedule.occurrences.first()
-        if standing and standing.state != "waiting":
+        if standing and standing.state != OccurrenceState.WAITING:
             schedule.next_run_at = schedule.next_occurrence_at = None
             return
         identity = standing.occurrence_at if standing else None
     grace = timedelta(minutes=definition.misfire_grace_minutes)
-    firing = first_firing(definition.timing(), now=now, runs=schedule.runs if identity is None else 0, grace=grace)
+    runs = schedule.runs if identity is None else 0
+    firing = first_firing(definition.timing(), now=now, runs=runs, grace=grace, after=_last_opened(schedule))
     schedule.next_run_at = firing.opens_at if firing else None
     schedule.next_occurrence_at = (identity or firing.occurrence_at) if firing else None
     schedule.zone_data = TZDATA_VERSION
+
+
+def _last_opened(schedule: Schedule) -> datetime | None:
+    """The identity of a cron's latest occurrence, but for those that an edit took back before anyone was claimed."""
+    if schedule.schedule_type == ScheduleType.ONCE or not schedule.pk:
+        return None
+    opened = schedule.occurrences.exclude(state=OccurrenceState.CANCELLED, reason="edited", begun_at=None)
+    last = opened.order_by("-occurrence_at").first()
+    return last.occurrence_at if last else None
 
 
 def _keep_version(schedule: Schedule, definition: Definition, *, by: str, now: datetime) -> None:

@@ -1,0 +1,118 @@
+"""Advancing the test clock: from due instant to due instant, everything that is due done in between.
+
+One jump over many hours would expire every wave; so nobody jumps.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection
+
+from delivery import dispatch, materialise, partitions, sending, sweep
+from schedules import clock
+
+# Real seconds without any change after which workers are taken for dead.
+STUCK_S = 30.0
+_POLL_S = 0.02
+
+
+class NobodyWorks(Exception):
+    """Something is due and nobody does it."""
+
+
+def advance(*, to: datetime, drive: Callable[[], None]) -> Iterator[datetime]:
+    """Bring the test clock to ``to``; yield the instants on the way, each with everything due by then done.
+
+    ``drive`` hands out what is due (the tick), or does it itself (``work``). Raises ``NobodyWorks`` and what
+    ``clock.advance_to`` raises.
+    """
+    partitions.ensure(first=clock.now().date(), last=to.date() + timedelta(days=partitions.AHEAD_DAYS))
+    _drain(drive)
+    while (instant := _next_instant(after=clock.now())) and instant < to:
+        _go(instant)
+        _drain(drive)
+        yield clock.now()
+    _go(to)
+    _drain(drive)
+    yield clock.now()
+
+
+def work() -> None:
+    """Do in this process what is due: open, materialise, send, sweep."""
+    dispatch.open_due(now=clock.now())
+    for occurrence_id in dispatch.to_materialise():
+        if materialise.lease(occurrence_id):
+            materialise.materialise(occurrence_id=occurrence_id, now=clock.now())
+    for message in dispatch.take_due(now=clock.now()):
+        sending.send(batch_ids=message.batch_ids)
+    sweep.sweep(now=clock.now())
+
+
+def _go(instant: datetime) -> None:
+    """The clock runs on meanwhile and may have passed ``instant``."""
+    if instant > clock.now():
+        clock.advance_to(instant)
+
+
+def _drain(drive: Callable[[], None]) -> None:
+    left = _due()
+    changed = time.monotonic()
+    while any(left):
+        drive()
+        time.sleep(_POLL_S)
+        before, left = left, _due()
+        if left != before:
+            changed = time.monotonic()
+        elif time.monotonic() - changed > STUCK_S:
+            raise NobodyWorks(
+                f"{left[0]} schedules, {left[1]} occurrences and {left[2]} recipients are due and nothing happens:"
+                " start the workers, or work in this process (--inline)."
+            )
+
+
+# An occurrence or a schedule that a pause or a stop holds back is not waited for.
+_GOING = """
+s.status = 'active' AND NOT EXISTS (
+    SELECT 1 FROM schedules_stopswitch w WHERE w.scope IN ('all', 'channel:' || s.channel, 'schedule:' || s.id))"""
+
+
+def _due() -> tuple[int, int, int]:
+    """Schedules to open, occurrences to materialise, recipients to send to or being sent to, all by now."""
+    now = clock.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT (SELECT count(*) FROM schedules_schedule WHERE status = 'active' AND next_run_at <= %(ahead)s),
+                   (SELECT count(*) FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+                    WHERE o.state = 'materialising' AND s.status = 'active'),
+                   (SELECT COALESCE(sum(b.sending + CASE WHEN b.next_due_at <= %(now)s THEN b.pending ELSE 0 END), 0)
+                    FROM delivery_batch b
+                    JOIN schedules_occurrence o ON o.id = b.occurrence_id AND o.state = 'running'
+                    JOIN schedules_schedule s ON s.id = o.schedule_id
+                    WHERE (b.sending > 0 OR b.pending > 0 AND b.next_due_at <= %(now)s) AND {_GOING})
+            """,
+            {"now": now, "ahead": now + timedelta(seconds=settings.MATERIALISE_AHEAD_S)},
+        )
+        schedules, occurrences, recipients = cursor.fetchone()
+        return int(schedules), int(occurrences), int(recipients)
+
+
+def _next_instant(*, after: datetime) -> datetime | None:
+    """The next instant at which an occurrence opens or anyone is due."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT LEAST(
+                (SELECT min(next_run_at) - %(ahead)s FROM schedules_schedule
+                 WHERE status = 'active' AND next_run_at > %(after)s + %(ahead)s),
+                (SELECT min(b.next_due_at) FROM delivery_batch b
+                 JOIN schedules_occurrence o ON o.id = b.occurrence_id AND o.state = 'running'
+                 JOIN schedules_schedule s ON s.id = o.schedule_id
+                 WHERE b.pending > 0 AND b.next_due_at > %(after)s AND {_GOING}))
+            """,
+            {"after": after, "ahead": timedelta(seconds=settings.MATERIALISE_AHEAD_S)},
+        )
+        instant: datetime | None = cursor.fetchone()[0]
+    return instant

@@ -1,0 +1,120 @@
+"""The books: for each occurrence, what it targeted against what became of it, from records kept apart.
+
+Three figures must agree at any moment: ``Occurrence.targeted`` (raised when rows are written), the counters of its
+batches (moved with every outcome) and the ledger's rows, counted. Each answer here is one statement, hence one
+snapshot.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+
+from delivery.models import State
+
+_OUTCOMES = [state.label for state in State if state.is_outcome]
+
+
+@dataclass(frozen=True)
+class Books:
+    """``counted`` and ``rows`` map each state's name to people, by the batches' counters and by the rows themselves.
+
+    ``is_open``: rows may still be added or change; the sums agree all the same.
+    """
+
+    occurrence_id: int
+    schedule_id: int
+    occurrence_at: datetime
+    state: str
+    targeted: int
+    counted: dict[str, int]
+    rows: dict[str, int]
+    is_open: bool
+
+    @property
+    def closes(self) -> bool:
+        return not self.differences
+
+    @property
+    def differences(self) -> list[str]:
+        """What does not agree, one readable line each."""
+        found = []
+        if self.targeted != sum(self.counted.values()):
+            found.append(f"targeted {self.targeted}, counted {sum(self.counted.values())}")
+        if self.targeted != sum(self.rows.values()):
+            found.append(f"targeted {self.targeted}, rows {sum(self.rows.values())}")
+        for name in self.counted:
+            if self.counted[name] != self.rows[name]:
+                found.append(f"{name}: counted {self.counted[name]}, rows {self.rows[name]}")
+        if not self.is_open and (left := sum(self.rows[name] for name in self.rows if name not in _OUTCOMES)):
+            found.append(f"closed with {left} rows that have no outcome")
+        return found
+
+
+def of(occurrence_id: int) -> Books:
+    """The books of one occurrence. Raises ``LookupError`` where there is none."""
+    for books in _read("WHERE o.id = %(id)s", {"id": occurrence_id}):
+        return books
+    raise LookupError(f"There is no occurrence {occurrence_id}.")
+
+
+def every(*, since: datetime | None = None) -> Iterable[Books]:
+    """The books of every occurrence, or of those from ``since`` on, and of rows whose occurrence is gone."""
+    if since is None:
+        return _read("", {})
+    return _read("WHERE o.occurrence_at >= %(since)s", {"since": since})
+
+
+_COUNTERS = ", ".join(f"COALESCE(sum(b.{state.label}), 0)::bigint AS {state.label}" for state in State)
+_ROWS = ", ".join(f"COALESCE(l.s{int(state)}, 0)" for state in State)
+_BY_STATE = ", ".join(f"count(*) FILTER (WHERE d.state = {int(state)}) AS s{int(state)}" for state in State)
+_COUNTED = ", ".join(f"COALESCE(c.{state.label}, 0)" for state in State)
+
+
+def _read(condition: str, parameters: dict[str, object]) -> Iterable[Books]:
+    orphans = "" if condition else _ORPHANS
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH o AS MATERIALIZED (
+                SELECT o.id, o.schedule_id, o.occurrence_at, o.state, o.targeted, o.closed_at,
+                       (o.occurrence_at AT TIME ZONE 'UTC')::date AS day
+                FROM schedules_occurrence o {condition}
+            ), c AS (
+                SELECT b.occurrence_id, {_COUNTERS} FROM delivery_batch b JOIN o ON o.id = b.occurrence_id
+                GROUP BY b.occurrence_id
+            ), l AS (
+                SELECT d.occurrence_id, {_BY_STATE} FROM delivery_delivery d
+                JOIN o ON o.day = d.day AND o.id = d.occurrence_id
+                WHERE d.day = ANY(ARRAY(SELECT DISTINCT day FROM o))
+                GROUP BY d.occurrence_id
+            )
+            SELECT o.id, o.schedule_id, o.occurrence_at, o.state, o.targeted, o.closed_at IS NULL, {_COUNTED}, {_ROWS}
+            FROM o LEFT JOIN c ON c.occurrence_id = o.id LEFT JOIN l ON l.occurrence_id = o.id
+            {orphans}
+            ORDER BY 1
+            """,
+            parameters,
+        )
+        rows = cursor.fetchall()
+    return [_books(row) for row in rows]
+
+
+_ZEROES = ", ".join("0" for _ in State)
+_ORPHANS = f"""
+UNION ALL
+SELECT d.occurrence_id, 0, min(d.due_at), 'gone', 0, false, {_ZEROES}, {_BY_STATE}
+FROM delivery_delivery d
+WHERE NOT EXISTS (SELECT 1 FROM o WHERE o.id = d.occurrence_id AND o.day = d.day) GROUP BY d.occurrence_id"""
+
+
+def _books(row: tuple[object, ...]) -> Books:
+    names = [state.label for state in State]
+    counted, rows = row[6 : 6 + len(names)], row[6 + len(names) :]
+    return Books(
+        *row[:5],  # type: ignore[arg-type]
+        counted=dict(zip(names, counted, strict=True)),  # type: ignore[arg-type]
+        rows=dict(zip(names, rows, strict=True)),  # type: ignore[arg-type]
+        is_open=bool(row[5]),
+    )
