@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+# Checks import the settings; with every address given none of them starts a server.
+NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis://127.0.0.1:1/0 \
+	COUNTERS_URL=redis://127.0.0.1:1/0 SECRET_KEY=checks-only
+APPS := audit schedules delivery frontend scheduler_project stubs benchmarks tests manage.py
+
+.PHONY: setup browser demo test lint bench fmt lock clean help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.installed ## a virtual environment with the pinned dependencies
+
+.venv/.installed: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	@touch $@
+
+browser: ## Chromium for the browser tests, where the system's packages may be installed
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+		else echo "No Chromium found: install it with your system's package manager to run the browser tests."; fi; }
+
+demo: setup ## the whole service with demo data; Ctrl-C ends it
+	@$(BIN)/python manage.py demo $(ARGS)
+
+test: setup browser ## every test; coverage of unit and integration tests apart
+	$(BIN)/coverage erase
+	COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --cov --cov-report= -q
+	COVERAGE_FILE=.coverage.integration $(BIN)/pytest tests/integration --cov --cov-report= -q
+	$(BIN)/pytest tests/journeys tests/chaos -q
+	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(UNIT_TESTED)' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
+	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }
+
+lint: setup ## style, types, layers, migrations
+	$(BIN)/ruff check $(APPS)
+	$(BIN)/ruff format --check $(APPS)
+	$(NO_SERVERS) $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(NO_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(NO_SERVERS) $(BIN)/python manage.py check
+
+bench: setup ## the figures that the README quotes, one JSON object a line
+	@for name in audience tick throughput; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+fmt: setup ## format and mend what can be mended
+	$(BIN)/ruff format $(APPS)
+	$(BIN)/ruff check --fix $(APPS)
+
+lock: setup ## write constraints.txt anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --upgrade -o constraints.txt
+
+clean: ## remove what was set up, the demo's data included
+	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* staticfiles
