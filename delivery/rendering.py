@@ -239,7 +239,7 @@ class CompiledContent:
             raise _translated(part, error) from None
         except TypeError as error:  # a filter was called with the wrong arguments
             raise RenderError("template_error", f"{part}: {error}") from None
-        except (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        except (ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
             raise RenderError("template_error", f"{part}: {type(error).__name__}") from None
         except BaseException as error:  # a panic in the native code; it must not end the other recipients
             if type(error).__name__ != "PanicException":
@@ -432,9 +432,9 @@ def _formatted(kind: str, value: Any, argument: str | None) -> str:
         return ""
     try:
         return _format(kind, value, _current.babel, argument)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        detail = f"|{kind} cannot use {argument[:40]!r}: {type(error).__name__}"
-        raise RenderError("template_error", detail) from None
+    except (numbers.UnknownCurrencyError, ValueError, KeyError, AttributeError, TypeError) as error:
+        # Neither value nor argument is named: both may come from the recipient.
+        raise RenderError("template_error", f"|{kind} cannot use its argument: {type(error).__name__}") from None
 
 
 # Babel takes 10 to 40 us a value, and the recipients of a call share locales, zones and most dates.

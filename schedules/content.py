@@ -292,7 +292,7 @@ def survey_source(source: str) -> Survey:
         tokens, position = _read_tag(source, match.end(), match[0], line)
         keyword, targets = _check_tag(tokens, is_block=match[0] == "{%", line=line)
         names.update(_names_read(tokens, targets))
-        assigned.update(text for kind, text in tokens[:targets] if kind == "name")
+        assigned.update(text for kind, text in tokens[1:targets] if kind == "name")
         keywords[keyword] += 1
         depth += (keyword == "for") - (keyword == "endfor")
         if keywords.total() > MAX_TAGS or keywords["elif"] > MAX_ELIFS:
