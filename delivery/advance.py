@@ -105,14 +105,14 @@ def _next_instant(*, after: datetime) -> datetime | None:
         cursor.execute(
             f"""
             SELECT LEAST(
-                (SELECT min(next_run_at) - %(ahead)s FROM schedules_schedule
-                 WHERE status = 'active' AND next_run_at > %(after)s + %(ahead)s),
+                (SELECT min(next_run_at) - make_interval(secs => %(ahead)s) FROM schedules_schedule
+                 WHERE status = 'active' AND next_run_at > %(after)s + make_interval(secs => %(ahead)s)),
                 (SELECT min(b.next_due_at) FROM delivery_batch b
                  JOIN schedules_occurrence o ON o.id = b.occurrence_id AND o.state = 'running'
                  JOIN schedules_schedule s ON s.id = o.schedule_id
                  WHERE b.pending > 0 AND b.next_due_at > %(after)s AND {_GOING}))
             """,
-            {"after": after, "ahead": timedelta(seconds=settings.MATERIALISE_AHEAD_S)},
+            {"after": after, "ahead": settings.MATERIALISE_AHEAD_S},
         )
         instant: datetime | None = cursor.fetchone()[0]
     return instant

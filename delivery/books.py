@@ -8,6 +8,7 @@ snapshot.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
@@ -72,7 +73,7 @@ _BY_STATE = ", ".join(f"count(*) FILTER (WHERE d.state = {int(state)}) AS s{int(
 _COUNTED = ", ".join(f"COALESCE(c.{state.label}, 0)" for state in State)
 
 
-def _read(condition: str, parameters: dict[str, object]) -> Iterable[Books]:
+def _read(condition: str, parameters: dict[str, Any]) -> Iterable[Books]:
     orphans = "" if condition else _ORPHANS
     with connection.cursor() as cursor:
         cursor.execute(
@@ -109,12 +110,9 @@ FROM delivery_delivery d
 WHERE NOT EXISTS (SELECT 1 FROM o WHERE o.id = d.occurrence_id AND o.day = d.day) GROUP BY d.occurrence_id"""
 
 
-def _books(row: tuple[object, ...]) -> Books:
+def _books(row: tuple[Any, ...]) -> Books:
     names = [state.label for state in State]
-    counted, rows = row[6 : 6 + len(names)], row[6 + len(names) :]
-    return Books(
-        *row[:5],  # type: ignore[arg-type]
-        counted=dict(zip(names, counted, strict=True)),  # type: ignore[arg-type]
-        rows=dict(zip(names, rows, strict=True)),  # type: ignore[arg-type]
-        is_open=bool(row[5]),
-    )
+    occurrence_id, schedule_id, occurrence_at, state, targeted, is_open = row[:6]
+    counted = dict(zip(names, row[6 : 6 + len(names)], strict=True))
+    rows = dict(zip(names, row[6 + len(names) :], strict=True))
+    return Books(occurrence_id, schedule_id, occurrence_at, state, targeted, counted, rows, is_open)

@@ -104,7 +104,8 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
                 opens_at, ends_at, targeted, cursor, opened_at, closed_at)
             SELECT v.schedule_id, v.occurrence_at, CASE WHEN v.missed THEN 'missed' ELSE 'materialising' END,
                    CASE WHEN v.missed THEN 'down' ELSE '' END, v.version, v.template_version, v.opens_at,
-                   GREATEST(v.opens_at, %(now)s) + %(life)s, 0, '', %(now)s, CASE WHEN v.missed THEN %(now)s END
+                   GREATEST(v.opens_at, %(now)s) + make_interval(secs => %(life)s),
+                   0, '', %(now)s, CASE WHEN v.missed THEN %(now)s END
             FROM unnest(%(schedules)s::bigint[], %(ats)s::timestamptz[], %(missed)s::boolean[], %(versions)s::int[],
                         %(templates)s::int[], %(opens)s::timestamptz[])
                 AS v(schedule_id, occurrence_at, missed, version, template_version, opens_at)
@@ -118,7 +119,7 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
             """,
             {
                 "now": now,
-                "life": LIFE,
+                "life": LIFE.total_seconds(),
                 "schedules": [due.schedule.pk for due in firings],
                 "ats": [due.schedule.next_occurrence_at for due in firings],
                 "missed": [due.is_missed for due in firings],

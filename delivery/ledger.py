@@ -338,8 +338,7 @@ def _as_claim(work: Work, token: UUID | None, gate: tuple[Any, ...], rows: list[
 
 def _person(row: tuple[Any, ...]) -> Person:
     # Django hands JSON out as text on a plain cursor.
-    attributes, tags, consent = (json.loads(column) for column in row[7:10])
-    return Person(*row[:7], attributes, tags, consent, *row[10:])
+    return Person._make([*row[:7], *(json.loads(column) for column in row[7:10]), *row[10:]])
 
 
 def settle(

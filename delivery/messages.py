@@ -116,12 +116,12 @@ def _pinned(schedule_id: int, version: int, template_version: int) -> Pinned:
     """Versions never change, so what was read once stays true."""
     stored = ScheduleVersion.objects.get(schedule=schedule_id, version=version)
     definition = Definition.from_json(stored.definition)
-    template = MessageTemplate.objects.get(pk=definition.template_id)
+    template = MessageTemplate.objects.filter(pk=definition.template_id or 0).first()
     said = TemplateVersion.objects.filter(template=template, version=template_version).first()
     return Pinned(
         definition,
         read_contents(said.contents) if said else (),
-        template.default_locale,
+        template.default_locale if template else "en",
         parse(definition.audience_query) if definition.rechecks_audience else None,
     )
 

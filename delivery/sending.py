@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from django.conf import settings
@@ -166,13 +166,13 @@ class _Pipeline:
         _durably(write)
 
     def _record_and_claim(
-        self, finished: list[tuple[Call, _Answered]], work: Work, token: object
+        self, finished: list[tuple[Call, _Answered]], work: Work, token: UUID
     ) -> tuple[Claim | None, Permit]:
         tally = Tally()
         _settle(finished, tally)
         permit = Permit.lasting(PERMIT_S)
         limit = self._provider.max_per_call
-        claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally)  # type: ignore[arg-type]
+        claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally)
         tally.flush()
         if claim is None or claim.found < limit:
             ledger.release(work.batch_id, day=work.day)
@@ -223,9 +223,9 @@ def _expire_late(work: Work) -> None:
     _durably(write)
 
 
-def _take_back(work: Work, token: object) -> None:
+def _take_back(work: Work, token: UUID) -> None:
     tally = Tally()
-    ledger.take_back(work, token=token, tally=tally)  # type: ignore[arg-type]
+    ledger.take_back(work, token=token, tally=tally)
     tally.flush()
 
 

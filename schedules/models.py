@@ -46,9 +46,9 @@ class Recipient(models.Model):
         constraints = [
             models.CheckConstraint(condition=~Q(external_id=""), name="recipient_external_id_given"),
             models.CheckConstraint(
-                condition=Exact(_json_type("attributes"), "object")
-                & Exact(_json_type("tags"), "array")
-                & Exact(_json_type("consent"), "object"),
+                condition=Q(Exact(_json_type("attributes"), "object"))
+                & Q(Exact(_json_type("tags"), "array"))
+                & Q(Exact(_json_type("consent"), "object")),
                 name="recipient_json_shapes",
             ),
         ]

@@ -3,7 +3,7 @@
 import json
 from argparse import ArgumentParser
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
@@ -47,7 +47,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({**figures, "targeted": each.targeted, **each.rows, "closes": each.closes}))
 
     def _print_table(self, found: list[Books], *, with_waves: bool) -> None:
-        console = Console(file=self.stdout, width=None if self.stdout.isatty() else 160)
+        console = Console(file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else 160)
         shown = [name for name in (found[0].rows if found else {}) if any(each.rows[name] for each in found)]
         table = Table("occurrence", "of schedule", "at (UTC)", "state", title="Books")
         for heading in ("targeted", *shown):

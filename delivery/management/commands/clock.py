@@ -3,7 +3,7 @@
 import re
 from argparse import ArgumentParser
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
@@ -40,7 +40,10 @@ class Command(BaseCommand):
         end = _read(to, now=start)
         drive = advance.work if inline else tasks.tick
         with Progress(
-            TextColumn("{task.fields[at]}"), BarColumn(), TimeElapsedColumn(), console=Console(file=self.stdout)
+            TextColumn("{task.fields[at]}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=Console(file=cast(IO[str], self.stdout)),
         ) as progress:
             task = progress.add_task("", total=(end - start).total_seconds(), at=f"{start:%d %b %H:%M:%S} UTC")
             for instant in advance.advance(to=end, drive=drive):
