@@ -7,7 +7,7 @@ instant. It is RFC 3339 with seconds optional, and a space allowed in the place 
 """
 
 import re
-from datetime import datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta
 
 _YEAR = "[1-9][0-9]{3}"
 _LEAP_YEAR = (
@@ -15,28 +15,40 @@ _LEAP_YEAR = (
     "|(?:[2468][048]|[13579][26])00)"  # divisible by 400
 )
 _DAY = (
-    f"(?:{_YEAR}-(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
-    f"|{_YEAR}-(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    f"|{_YEAR}-02-(?:0[1-9]|1[0-9]|2[0-8])"
+    f"(?:{_YEAR}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     f"|{_LEAP_YEAR}-02-29)"
 )
 _CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,6})?)?"
 _OFFSET = "(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])"
 
 # Anchored for PostgreSQL, where `$` is the end of the text; Python's `$` isn't, hence `fullmatch` below.
-INSTANT_PATTERN = f"^{_DAY}[T ]{_CLOCK}{_OFFSET}$"
-DATE_PATTERN = f"^{_DAY}$"
-MIDNIGHT = "T00:00:00Z"
+INSTANT_OR_DATE_PATTERN = f"^{_DAY}(?:[T ]{_CLOCK}{_OFFSET})?$"
+DATE_LENGTH = len("2026-03-01")
+MIDNIGHT = "T00:00:00Z"  # of a bare date
 
-_INSTANT = re.compile(INSTANT_PATTERN)
-_DATE = re.compile(DATE_PATTERN)
+_INSTANT_OR_DATE = re.compile(INSTANT_OR_DATE_PATTERN)
+_FARTHEST = timedelta(hours=15)  # an offset is less than that
+_AFTER_ALL_DIGITS = ":"
 
 
 def read_instant(text: str) -> datetime | None:
     """The instant written in `text`, with the offset it is written in; None when it is none."""
-    return datetime.fromisoformat(text) if _INSTANT.fullmatch(text) else None
+    return read_instant_or_date(text) if len(text) > DATE_LENGTH else None
 
 
 def read_instant_or_date(text: str) -> datetime | None:
     """As `read_instant`; a bare date such as `2026-03-01` is its midnight in UTC."""
-    return datetime.fromisoformat(text + MIDNIGHT) if _DATE.fullmatch(text) else read_instant(text)
+    if not _INSTANT_OR_DATE.fullmatch(text):
+        return None
+    return datetime.fromisoformat(text if len(text) > DATE_LENGTH else text + MIDNIGHT)
+
+
+def lowest_text(instant: datetime) -> str:
+    """No text of this instant or a later one comes before this, by code point."""
+    return f"{(instant.astimezone(UTC) - _FARTHEST).date()}"
+
+
+def highest_text(instant: datetime) -> str:
+    """Every text of this instant or an earlier one comes before this, by code point."""
+    utc = instant.astimezone(UTC)
+    return f"{(utc + _FARTHEST).date() + timedelta(days=1)}" if utc.year < MAXYEAR else _AFTER_ALL_DIGITS

@@ -99,9 +99,7 @@ class _Reader:
         elif depth > MAX_DEPTH:
             self._add(_too_deep(pointer))
         elif not isinstance(data, dict):
-            self._report(
-                pointer, "wrong_type", 'An object is needed: a clause, or a group such as {"all": [...]}.'
-            )
+            self._report(pointer, "wrong_type", 'An object is needed: a clause, or a group such as {"all": [...]}.')
         elif not data:
             self._report(pointer, "empty_query", 'The object is empty; for everyone write {"all": []}.')
         elif any(key in data for key in _GROUPS):
@@ -240,9 +238,7 @@ class _Reader:
 def _is_identifier(name: str) -> bool:
     """Whether a field names an address or a token, however it is spelled, as an attribute or not."""
     plain = name[:100].removeprefix(_PREFIX).casefold()
-    return any(
-        part.replace("_", "").replace("-", "") in _IDENTIFIERS for part in (plain, plain.partition(".")[0])
-    )
+    return any(part.replace("_", "").replace("-", "") in _IDENTIFIERS for part in (plain, plain.partition(".")[0]))
 
 
 def _shown(name: object) -> str:

@@ -54,6 +54,7 @@ class Kind(Enum):
 
     TEXT = "a text that isn't empty"
     TEXTS = "a list of texts"
+    TAGS = "a list of tags"
     SCALAR = "a text, a number, true or false"
     SCALARS = "a list of texts, numbers, true or false"
     NUMBER = "a number"
@@ -87,8 +88,8 @@ RULES: Mapping[Field, Mapping[Operator, Kind]] = MappingProxyType(
         Field.CREATED_AT: _DATED,
         Field.TAGS: {
             Operator.CONTAINS: Kind.TEXT,
-            Operator.IN: Kind.TEXTS,
-            Operator.NOT_IN: Kind.TEXTS,
+            Operator.IN: Kind.TAGS,
+            Operator.NOT_IN: Kind.TAGS,
             Operator.EXISTS: Kind.BOOLEAN,
         },
         Field.CHANNELS: {

@@ -14,6 +14,7 @@ from schedules.audience.tree import Kind, Scalar, Value
 CHANNELS = ("email", "push", "in_app")
 MAX_TEXT = 256  # characters; longer than any column that can be asked about
 MAX_VALUES = 1_000  # of one list
+MAX_TAGS = 50  # of one list; a profile's tags are compared with each of them
 MAX_NUMBER = 2**53 - 1  # what every JSON implementation reads alike (RFC 7493, section 2.2)
 MAX_DURATION = timedelta(days=3_660)
 
@@ -44,9 +45,7 @@ def _text(value: object) -> str:
 
 def _checked(text: str) -> str:
     if len(text) > MAX_TEXT:
-        raise BadValue(
-            ("", "too_long", f"The text has {len(text)} characters; at most {MAX_TEXT} are allowed.")
-        )
+        raise BadValue(("", "too_long", f"The text has {len(text)} characters; at most {MAX_TEXT} are allowed."))
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         message = "The text holds a NUL or half a surrogate pair, which no profile can hold; remove it."
         raise BadValue(("", "invalid_text", message))
@@ -111,14 +110,16 @@ def _channel(value: object) -> str:
     raise BadValue(("", "unknown_channel", f"A channel is one of {', '.join(CHANNELS)}."))
 
 
-def _list(kind: Kind, read_item: Callable[[object], Scalar], value: object) -> tuple[Scalar, ...]:
+def _list(
+    kind: Kind, read_item: Callable[[object], Scalar], value: object, *, most: int = MAX_VALUES
+) -> tuple[Scalar, ...]:
     if not isinstance(value, list):
         raise _wrong_type(kind)
     if not value:
         message = "The list is empty; give at least one value, or leave the clause out."
         raise BadValue(("", "empty_list", message))
-    if len(value) > MAX_VALUES:
-        message = f"The list has {len(value)} values; at most {MAX_VALUES} are allowed: use a tag instead."
+    if len(value) > most:
+        message = f"The list has {len(value)} values; at most {most} are allowed: give those people one tag."
         raise BadValue(("", "too_many_values", message))
     items: list[Scalar] = []
     faults: list[tuple[str, str, str]] = []
@@ -140,6 +141,7 @@ def _wrong_type(kind: Kind) -> BadValue:
 _READERS: Mapping[Kind, Callable[[object], Value]] = {
     Kind.TEXT: _text,
     Kind.TEXTS: lambda value: _list(Kind.TEXTS, _text, value),
+    Kind.TAGS: lambda value: _list(Kind.TAGS, _text, value, most=MAX_TAGS),
     Kind.SCALAR: _scalar,
     Kind.SCALARS: lambda value: _list(Kind.SCALARS, _scalar, value),
     Kind.NUMBER: _number,

@@ -1,10 +1,13 @@
 """What the operators mean, told on one profile at a time."""
 
-from datetime import UTC, datetime, timedelta
+import itertools
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schedules.audience.instants import read_instant, read_instant_or_date
+from schedules.audience.instants import highest_text, lowest_text, read_instant, read_instant_or_date
 from schedules.audience.matching import Profile, matches, reachable_channels
 from schedules.audience.parser import parse
 
@@ -238,6 +241,30 @@ def test_no_instant(text):
 )
 def test_an_instant_has_its_offset(text, instant):
     assert read_instant(text) == instant
+
+
+def test_every_day_of_the_calendar_is_a_date_and_no_other():
+    for year in (1000, 1600, 1899, 1900, 2000, 2023, 2024, 2100, 9996, 9999):
+        for month, day in itertools.product(range(14), range(33)):
+            try:
+                expected = datetime(year, month, day, tzinfo=UTC)
+            except ValueError:
+                expected = None
+            assert read_instant_or_date(f"{year}-{month:02}-{day:02}") == expected
+
+
+@given(
+    st.integers(-30_610_137_600, 253_402_128_000).map(lambda second: datetime.fromtimestamp(second, UTC)),
+    st.timedeltas(timedelta(hours=-14, minutes=-59), timedelta(hours=14, minutes=59)),
+    st.timedeltas(timedelta(0), timedelta(days=2)),
+)
+def test_texts_of_instants_lie_within_their_bounds(instant, offset, distance):
+    zone = timezone(timedelta(minutes=offset // timedelta(minutes=1)))
+    later = instant + min(distance, datetime(9999, 12, 31, tzinfo=UTC) - instant)
+    assert lowest_text(instant) <= later.astimezone(zone).isoformat()
+    assert instant.astimezone(zone).isoformat() < highest_text(later)
+    assert lowest_text(instant) <= later.date().isoformat()
+    assert instant.date().isoformat() < highest_text(later)
 
 
 def test_a_date_is_its_midnight_in_utc():

@@ -26,6 +26,7 @@ PRO = {"field": "attributes.plan", "op": "eq", "value": "pro"}
 VALID_VALUES = {
     Kind.TEXT: "de",
     Kind.TEXTS: ["de", "en"],
+    Kind.TAGS: ["vip", "beta"],
     Kind.SCALAR: "de",
     Kind.SCALARS: ["de", 1, 2.5, True],
     Kind.NUMBER: 30,
@@ -110,9 +111,7 @@ def test_values_are_normalised():
     assert parse(clause("created_at", "within_last", "2w")).value == timedelta(days=14)
 
 
-@pytest.mark.parametrize(
-    ("written", "canonical"), [("2w", "14d"), ("48h", "2d"), ("36h", "36h"), ("90m", "90m")]
-)
+@pytest.mark.parametrize(("written", "canonical"), [("2w", "14d"), ("48h", "2d"), ("36h", "36h"), ("90m", "90m")])
 def test_durations_have_one_canonical_form(written, canonical):
     assert to_json(parse(clause("created_at", "within_last", written)))["value"] == canonical
 
@@ -177,6 +176,7 @@ def test_all_problems_are_told_at_once_each_at_its_place():
         (clause(op="in", value="pro"), ("/value", "wrong_type")),
         (clause(op="in", value=[]), ("/value", "empty_list")),
         (clause(op="in", value=["x"] * 1_001), ("/value", "too_many_values")),
+        (clause("tags", "in", ["x"] * 51), ("/value", "too_many_values")),
         (clause(op="in", value=[["x"]]), ("/value/0", "wrong_type")),
         (clause(op="exists", value=1), ("/value", "wrong_type")),
         (clause("locale", "eq", ""), ("/value", "empty_value")),
@@ -213,9 +213,7 @@ def test_bad_input_is_refused_at_its_place(data, expected):
 def test_direct_identifiers_have_a_refusal_of_their_own(name):
     with pytest.raises(InvalidAudience, match="Addresses and device tokens can't be queried") as caught:
         parse(clause(name, "eq", "ada@example.com"))
-    assert [(problem.pointer, problem.code) for problem in caught.value.problems] == [
-        ("/field", "identifier_field")
-    ]
+    assert [(problem.pointer, problem.code) for problem in caught.value.problems] == [("/field", "identifier_field")]
     assert "ada@" not in str(caught.value)
 
 
@@ -275,7 +273,7 @@ def test_size_is_bounded():
 
 
 def test_the_list_of_problems_is_bounded():
-    assert len(problems(clause("tags", "in", [0] * 1_000))) == MAX_PROBLEMS
+    assert len(problems(clause("external_id", "in", [0] * 1_000))) == MAX_PROBLEMS
     assert len(problems({str(key): 0 for key in range(10_000)})) == MAX_PROBLEMS
 
 
