@@ -1,6 +1,7 @@
 """Locales, contents and catalogues as plain data, and the language that template sources are held to."""
 
 import pytest
+from babel import Locale
 
 from schedules.content import (
     MAX_ELIFS,
@@ -8,6 +9,7 @@ from schedules.content import (
     MAX_TRANSLATION,
     Content,
     SourceError,
+    babel_locale,
     locale_chain,
     normalise_locale,
     pick_content,
@@ -76,6 +78,11 @@ def test_a_locale_falls_back_from_the_most_specific_to_the_default(locale: str |
 
 def test_a_locale_is_written_one_way() -> None:
     assert [normalise_locale(each) for each in ("DE_at", "zh_hant_tw", "x", "")] == ["de-AT", "zh-Hant-TW", "", ""]
+
+
+def test_a_locale_unknown_to_cldr_formats_as_english() -> None:
+    assert babel_locale(locale="xx-YY", default_locale="") == Locale("en")
+    assert babel_locale(locale="de-XX", default_locale="fr") == Locale("de")
 
 
 def test_the_most_specific_content_of_the_channel_is_picked() -> None:

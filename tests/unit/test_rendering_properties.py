@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.rendering import Rendered, RenderError, Shared, render_many
-from schedules.content import CONTROL, FILTERS, TESTS, Content, read_catalogues, validate_catalogue, validate_content
+from schedules.content import (
+    CONTROL,
+    FILTERS,
+    TAGS,
+    TESTS,
+    Content,
+    read_catalogues,
+    validate_catalogue,
+    validate_content,
+)
 
 SHARED = Shared(
     schedule_name="<Sale> & more",
@@ -74,67 +83,40 @@ USES = (
 )
 SOURCES = st.lists(st.sampled_from(USES), min_size=1, max_size=3).map("".join)
 # What an author might type, well or badly: pieces of the language in any order.
-SCRAPS = st.lists(
-    st.sampled_from(
-        [
-            "{{",
-            "}}",
-            "{%",
-            "%}",
-            "{#",
-            "#}",
-            "-",
-            "+",
-            "if ",
-            "elif ",
-            "else ",
-            "endif ",
-            "for ",
-            "endfor ",
-            "set ",
-            "in ",
-            "is ",
-            "not ",
-            "name",
-            "items",
-            ".x",
-            "[0]",
-            "[:",
-            "]",
-            "(",
-            ")",
-            ",",
-            "=",
-            "==",
-            "~",
-            "*",
-            "'a'",
-            '"',
-            "1",
-            "1.5",
-            "\\",
-            "upper",
-            "default",
-            "(name)",
-            "t(",
-            "range(",
-            "loop.index",
-            "\n",
-            " ",
-            "raw",
-            "include ",
-            "macro ",
-            "{",
-            "}",
-            "%",
-            "é",
-        ]
-    )
-    | st.sampled_from(
-        ["{{ name }}", "{% for x in items %}", "{% endfor %}", "|upper", "|", "{% if name %}", "{% endif %}"]
-    ),
-    max_size=25,
-).map("".join)
+PIECES = [
+    *"- + ] ( ) , = ~ * | { } % é \\",
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "{#",
+    "#}",
+    "==",
+    "[0]",
+    "[:",
+    ".x",
+    "'a'",
+    '"',
+    "1.5",
+]
+PIECES += [
+    *TESTS,
+    *TAGS,
+    "name",
+    "items",
+    "in",
+    "is",
+    "not",
+    "t(",
+    "range(",
+    "(name)",
+    "loop.index",
+    "upper",
+    "raw",
+    "macro",
+]
+WHOLE = ["{{ name }}", "{% for x in items %}", "{% endfor %}", "|upper", "|", "{% if name %}", "{% endif %}", " ", "\n"]
+SCRAPS = st.lists(st.sampled_from(PIECES).map("{} ".format) | st.sampled_from(PIECES + WHOLE), max_size=25).map("".join)
 
 
 def render(source: str, recipient: dict[str, Any]) -> list[Rendered | RenderError]:
