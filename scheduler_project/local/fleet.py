@@ -1,0 +1,38 @@
+"""The processes of a whole service on one machine, for the `Supervisor`: beat and a worker for each queue.
+
+A queue has a worker of its own so that one slow provider delays no other channel and no materialising delays the tick.
+"""
+
+import sys
+from collections.abc import Mapping
+
+from scheduler_project.local.supervisor import Process
+
+_CELERY = (sys.executable, "-m", "celery", "-A", "scheduler_project.celery")
+# Processes of each queue's worker, fit for two cores.
+CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 1, "email": 2, "push": 1, "in_app": 1}
+
+
+def beat(*, name: str = "beat", env: Mapping[str, str] | None = None, restarts: int = 5) -> Process:
+    """Celery beat. Two of them may run: the tick is idempotent."""
+    return Process(name, (*_CELERY, "beat", "--loglevel=WARNING", "--pidfile="), env=env or {}, restarts=restarts)
+
+
+def worker(
+    *queues: str,
+    concurrency: int = 1,
+    name: str = "",
+    env: Mapping[str, str] | None = None,
+    restarts: int = 5,
+) -> Process:
+    """A worker that serves ``queues``; its children are what is killed, raced and counted."""
+    name = name or "-".join(queues)
+    options = ("-Q", ",".join(queues), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel=WARNING")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    return Process(name, (*_CELERY, "worker", *options, *quiet), env=env or {}, restarts=restarts)
+
+
+def fleet(*, concurrency: Mapping[str, int] = CONCURRENCY, env: Mapping[str, str] | None = None) -> list[Process]:
+    """Beat and one worker a queue."""
+    workers = [worker(queue, concurrency=count, env=env) for queue, count in concurrency.items()]
+    return [beat(env=env), *workers]
