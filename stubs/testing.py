@@ -35,6 +35,10 @@ class RunningStub:
         """Put these rules in force, instead of the present ones; see stubs.faults."""
         self._ask("POST", "/faults", {"rules": rules, "seed": seed})
 
+    def clear_faults(self) -> None:
+        """Behave well again."""
+        self._ask("DELETE", "/faults")
+
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         with urlopen(Request(self.url + path, data, method=method), timeout=10) as answer:  # noqa: S310
