@@ -1,0 +1,55 @@
+"""People and a message: what every benchmark that sends something sends, and to whom."""
+
+from benchmarks.harness import execute
+from schedules import templates
+from schedules.models import MessageTemplate
+
+SUBJECT = "{{ first_name }}, your {{ plan }} plan in {{ city }}"
+TEXT = (
+    "Hello {{ first_name }},\n\nyou have {{ points }} points on your {{ plan }} plan, enough for a weekend in"
+    " {{ city }}. Your code is {{ coupon }}.\n"
+)
+_PARAGRAPH = (
+    "<p style='margin:0 0 16px;font-family:Georgia,serif;font-size:16px;line-height:24px;color:#1d2327'>Every month we"
+    " look at what our members did and choose something that fits. This time it is a short journey: two nights, a"
+    " late breakfast, and a train that leaves when you do. Seats are kept for a week, without any obligation.</p>\n"
+)
+HTML = (
+    "<!doctype html><html><head><meta charset='utf-8'></head><body>\n"
+    "<h1>Hello {{ first_name }}</h1>\n<p>You have <b>{{ points }}</b> points on your {{ plan }} plan.</p>\n"
+    + _PARAGRAPH
+    * 5
+    + "<p>Off to <b>{{ city }}</b>: <a href='https://example.com/redeem/{{ coupon }}'>redeem {{ coupon }}</a></p>\n"
+    "</body></html>\n"
+)
+
+# The first people are also members of smaller audiences.
+GROUPS = {"warm": 2_000, "ten_thousand": 10_000}
+
+_INSERT = """
+INSERT INTO schedules_recipient (external_id, email, locale, time_zone, attributes, tags, consent)
+SELECT 'member-' || i, 'member' || i || '@example.com', (ARRAY['en', 'de', 'fr', 'es'])[1 + i %% 4],
+       (ARRAY['Europe/Berlin', 'America/New_York', 'Asia/Tokyo', 'Australia/Sydney'])[1 + i %% 4],
+       jsonb_build_object(
+           'first_name', (ARRAY['Ada', 'Grace', 'Edsger', 'Barbara', 'Alan', 'Radia'])[1 + i %% 6],
+           'city', (ARRAY['Lisbon', 'Vienna', 'Kyoto', 'Montréal', 'Porto'])[1 + i %% 5],
+           'plan', (ARRAY['free', 'plus', 'pro'])[1 + i %% 3],
+           'points', i %% 1000, 'coupon', substr(md5(i::text), 1, 10)
+       ) || CASE WHEN i <= %(ten_thousand)s THEN '{"ten_thousand": true}' ELSE '{}' END::jsonb
+         || CASE WHEN i <= %(warm)s THEN '{"warm": true}' ELSE '{}' END::jsonb,
+       '["member"]', '{}'
+FROM generate_series(1, %(people)s) AS i
+"""
+
+
+def insert(count: int) -> None:
+    """Insert ``count`` recipients, ids ascending, into an empty table."""
+    execute(_INSERT, {**GROUPS, "people": count})
+    execute("VACUUM ANALYZE schedules_recipient")
+
+
+def save_template(*, now: object) -> MessageTemplate:
+    """A message of five tokens: two kilobytes of HTML by e-mail, a few lines in the app."""
+    parts = {"subject": SUBJECT, "text": TEXT, "locale": "en"}
+    contents = [{**parts, "channel": "email", "html": HTML}, {**parts, "channel": "in_app"}]
+    return templates.save(name="Benchmark", contents=contents, by="benchmark", now=now)  # type: ignore[arg-type]
