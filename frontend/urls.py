@@ -1,5 +1,22 @@
 """Addresses of the pages."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern] = []
+# Importing frontend.admin registers every model on the site.
+from frontend import admin  # noqa: F401
+from frontend.admin_site import site
+from frontend.pages.home import home
+from frontend.pages.ledger import ledger
+from frontend.pages.messages import inbox, inbox_message, outbox, outbox_message
+from frontend.pages.occurrence import occurrence
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", home, name="home"),
+    path("admin/", site.urls),
+    path("ledger/", ledger, name="ledger"),
+    path("occurrences/<int:occurrence_id>/", occurrence, name="occurrence"),
+    path("outbox/", outbox, name="outbox"),
+    path("outbox/<int:message_id>/", outbox_message, name="outbox-message"),
+    path("inbox/", inbox, name="inbox"),
+    path("inbox/<int:message_id>/", inbox_message, name="inbox-message"),
+]

@@ -1,0 +1,71 @@
+"""The stop switch, and the test clock to look at."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from frontend.admin.base import Admin, only
+from frontend.admin.columns import moment
+from frontend.admin_site import site
+from schedules import clock, operations
+from schedules.models import Channel, StopSwitch, TestClock
+from schedules.permissions import Ability
+
+
+class StopForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = StopSwitch
+        fields = ("scope", "reason")
+        help_texts = {"scope": "all, channel:email, channel:push, channel:in_app, or schedule:ID"}
+        widgets = {"scope": UnfoldAdminTextInputWidget(attrs={"placeholder": "all"})}
+
+    def clean_scope(self) -> str:
+        scope = str(self.cleaned_data["scope"]).strip()
+        kind, _, name = scope.partition(":")
+        if scope == StopSwitch.ALL or (kind == "channel" and name in Channel.values):
+            return scope
+        if kind == "schedule" and name.isascii() and name.isdigit():
+            return f"schedule:{int(name)}"
+        raise forms.ValidationError("Write all, channel:email, channel:push, channel:in_app, or schedule:ID.")
+
+
+@admin.register(StopSwitch, site=site)
+class StopSwitchAdmin(Admin):
+    add_ability = delete_ability = Ability.STOP_SENDING
+    form = StopForm
+    list_display = ("scope", "reason", "created_by", "since")
+    search_fields = ("scope", "reason")
+    ordering = ("scope",)
+    since = moment("created_at", "since")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["scope", "reason", "created_by", "since"] if obj else ["scope", "reason"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["scope", "reason", "created_by", "since"] if obj else []
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        return only(*(f"Sending for “{stop.scope}” goes on." for stop in objs))
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        stop = operations.stop_sending(scope=obj.scope, reason=obj.reason, by=self.by(request), now=clock.now())
+        obj.pk = stop.pk
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        operations.go_sending(scope=obj.scope, by=self.by(request), now=clock.now())
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[StopSwitch]) -> None:
+        for stop in queryset:
+            self.delete_model(request, stop)
+
+
+@admin.register(TestClock, site=site)
+class TestClockAdmin(Admin):
+    """Moved by ``manage.py clock``, which does what is due on the way."""
+
+    list_display = ("shift",)
+    fields = readonly_fields = ("shift",)

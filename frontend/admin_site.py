@@ -1,0 +1,62 @@
+"""The one admin site: unfold's, with our roles at the door and what everybody must know on top of each page."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.templatetags.static import static
+from unfold.forms import AuthenticationForm
+from unfold.sites import UnfoldAdminSite
+
+from frontend.instants import show
+from frontend.navigation import sidebar
+from schedules import clock
+from schedules.models import StopSwitch
+from schedules.permissions import Ability, can
+
+# More stops than that are summed up, so that the banner stays a banner.
+_STOPS_SHOWN = 3
+
+
+class LoginForm(AuthenticationForm):  # type: ignore[misc]
+    """A role is what lets in; Django's staff flag says nothing here."""
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        if not can(user, Ability.READ):
+            raise ValidationError("This account has no role yet: ask an admin to give it one.", code="no_role")
+
+
+class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
+    login_form = LoginForm
+    site_title = site_header = "Notification scheduler"
+    index_title = "Everything"
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return can(request.user, Ability.READ)
+
+    def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
+        return sidebar(request)
+
+    def extra_context(self, context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
+        """Called by unfold at the end of ``each_context``."""
+        context["styles"] = [*(context.get("styles") or []), static("frontend/pages.css")]
+        context["banners"] = _banners() if self.has_permission(request) else []
+        return context
+
+
+def _banners() -> list[str]:
+    """What makes the whole service behave otherwise than its schedules say."""
+    banners = []
+    stops = list(StopSwitch.objects.order_by("created_at")[: _STOPS_SHOWN + 1])
+    for stop in stops[:_STOPS_SHOWN]:
+        what = "All sending is" if stop.scope == StopSwitch.ALL else f"Sending for {stop.scope.replace(':', ' ')} is"
+        why = f" Reason: {stop.reason}" if stop.reason else ""
+        banners.append(f"{what} stopped since {show(stop.created_at)}.{why}")
+    if len(stops) > _STOPS_SHOWN:
+        banners.append("More stop switches are on: see Stop switch.")
+    if shift := clock.shift():
+        banners.append(f"Test clock: it is taken to be {show(clock.now())}, {shift} ahead of the real time.")
+    return banners
+
+
+site = SchedulerAdminSite(name="admin")

@@ -1,0 +1,26 @@
+"""Instants as people read them: always with the zone and its offset."""
+
+from datetime import UTC, datetime
+
+from schedules.recurrence import ZONE_NAMES, zone
+
+
+def show(instant: datetime | None, zone_name: str = "UTC") -> str:
+    """``2026-11-22 09:00:00 Europe/Berlin (UTC+01:00)``; an unknown zone is read as UTC, no instant as “—”."""
+    if instant is None:
+        return "—"
+    if zone_name == "UTC" or zone_name not in ZONE_NAMES:
+        return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    local = instant.astimezone(zone(zone_name))
+    offset = f"{local:%z}"
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone_name} (UTC{offset[:3]}:{offset[3:5]})"
+
+
+def show_seconds(seconds: float | None) -> str:
+    """A length of time for the eye: ``120 ms``, ``3.4 s``, ``12 min``, ``5.0 h``; none is “—”."""
+    if seconds is None:
+        return "—"
+    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if abs(seconds) >= length * (2 if unit != "s" else 1):
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds * 1000:.0f} ms"

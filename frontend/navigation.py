@@ -1,0 +1,55 @@
+"""The sidebar: what there is to look at, in the order in which a message comes to be."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from schedules.permissions import Ability, can
+
+_READ = Ability.READ
+GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
+    (
+        "Plan",
+        (
+            ("Schedules", "admin:schedules_schedule_changelist", "schedule_send", _READ),
+            ("Templates", "admin:schedules_messagetemplate_changelist", "draft", _READ),
+            ("Catalogues", "admin:schedules_catalogue_changelist", "translate", _READ),
+            ("Recipients", "admin:schedules_recipient_changelist", "group", _READ),
+        ),
+    ),
+    (
+        "Watch",
+        (
+            ("Occurrences", "admin:schedules_occurrence_changelist", "play_circle", _READ),
+            ("Ledger", "ledger", "receipt_long", _READ),
+            ("Outbox", "outbox", "outbox", _READ),
+            ("Inbox", "inbox", "inbox", _READ),
+            ("Audit", "admin:audit_auditevent_changelist", "history", _READ),
+        ),
+    ),
+    (
+        "Control",
+        (
+            ("Stop switch", "admin:schedules_stopswitch_changelist", "front_hand", _READ),
+            ("Clock", "admin:django_celery_beat_periodictask_changelist", "timer", _READ),
+            ("People and roles", "admin:auth_user_changelist", "manage_accounts", Ability.MANAGE_USERS),
+            ("Everything", "admin:index", "apps", _READ),
+        ),
+    ),
+)
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """What ``request.user`` may open, as unfold's template wants it."""
+    return [{"title": title, "items": _items(request, items)} for title, items in GROUPS]
+
+
+def _items(request: HttpRequest, items: tuple[tuple[str, str, str, Ability], ...]) -> list[dict[str, Any]]:
+    shown = []
+    for title, name, icon, ability in items:
+        link = reverse(name)
+        here = request.path == link if name == "admin:index" else request.path.startswith(link)
+        allowed = can(request.user, ability)
+        shown.append({"title": title, "link": link, "icon": icon, "active": here, "has_permission": allowed})
+    return shown

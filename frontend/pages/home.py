@@ -1,0 +1,12 @@
+"""The front door."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from schedules.permissions import Ability, can
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """To what there is to see, or to the login."""
+    name = "admin:index" if can(request.user, Ability.READ) else "admin:login"
+    return HttpResponseRedirect(reverse(name))

@@ -1,0 +1,169 @@
+"""The ledger, read-only: who got what, when, and why not."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.db import OperationalError, connection, transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSource
+from frontend.access import needs
+from frontend.admin_site import site
+from frontend.pages.ledger_rows import Filters, Key, Page, page
+from frontend.wording import REASONS, STATES, reason, state
+from schedules import clock
+from schedules.models import Occurrence, Recipient
+from schedules.permissions import Ability
+from schedules.recurrence import ZONE_NAMES
+
+# A page that takes longer than this asks too much of the ledger.
+_TIMEOUT_MS = 5_000
+
+
+class FilterForm(forms.Form):
+    occurrence = forms.IntegerField(required=False, min_value=1)
+    schedule = forms.IntegerField(required=False, min_value=1)
+    recipient = forms.CharField(required=False, max_length=200, help_text="External id, or #12 for person 12")
+    state = forms.TypedChoiceField(
+        required=False,
+        coerce=lambda value: State(int(value)),
+        empty_value=None,
+        choices=[("", "Any"), *((int(item), words) for item, words in STATES.items())],
+    )
+    reason = forms.ChoiceField(required=False, choices=[("", "Any"), *REASONS.items()])
+
+    def clean_recipient(self) -> int | None:
+        """The surrogate id; the ledger knows people by nothing else."""
+        text = self.cleaned_data["recipient"].strip()
+        if not text:
+            return None
+        if text.startswith("#") and text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
+            return int(text[1:])
+        found = Recipient.objects.filter(external_id=text).values_list("pk", flat=True).first()
+        if found is None:
+            raise forms.ValidationError("Nobody has this external id. An erased person is found by #number only.")
+        return found
+
+    def filters(self) -> Filters:
+        data = self.cleaned_data
+        return Filters(data["occurrence"], data["schedule"], data["recipient"], data["state"], data["reason"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ledger row with what belongs to it elsewhere. ``person`` is empty for somebody erased."""
+
+    delivery: Delivery
+    person: Recipient | None
+    occurrence: Occurrence | None
+    zone_name: str
+    message: str
+
+    @property
+    def state(self) -> str:
+        return state(self.delivery.state)
+
+    @property
+    def css(self) -> str:
+        return State(self.delivery.state).label
+
+    @property
+    def reason(self) -> str:
+        return reason(self.delivery.reason) if self.delivery.reason else ""
+
+    @property
+    def zone_source(self) -> str:
+        return ZoneSource(self.delivery.zone_source).label
+
+    @property
+    def lateness(self) -> float | None:
+        """Seconds from the promised instant to the start of the call; a retry is late by design and has none."""
+        called_at: datetime | None = self.delivery.called_at
+        if called_at is None or self.delivery.attempt != 1:
+            return None
+        return (called_at - self.delivery.wave_at).total_seconds()
+
+
+@needs(Ability.READ)
+def ledger(request: HttpRequest) -> HttpResponse:
+    form = FilterForm(request.GET or None)
+    found, problem = Page([], None), ""
+    if not form.is_bound or form.is_valid():
+        filters = form.filters() if form.is_bound else Filters()
+        try:
+            found = _read(filters, after=Key.read(request.GET.get("after", "")))
+        except OperationalError:
+            problem = "That took too long. Name an occurrence or a recipient."
+    context = {
+        **site.each_context(request),
+        "title": "Ledger",
+        "form": form,
+        "rows": with_company(found.rows),
+        "problem": problem,
+        "following": _link(request, found.following) if found.following else "",
+        "is_first": "after" not in request.GET,
+        "first": _link(request, None),
+    }
+    return render(request, "frontend/ledger.html", context)
+
+
+def _read(filters: Filters, *, after: Key | None) -> Page:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
+        found = page(filters, today=clock.now().date(), after=after)
+        cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+    return found
+
+
+def _link(request: HttpRequest, key: Key | None) -> str:
+    query = request.GET.copy()
+    query.pop("after", None)
+    if key:
+        query["after"] = str(key)
+    return f"{reverse('ledger')}?{query.urlencode()}"
+
+
+def with_company(deliveries: Iterable[Delivery]) -> list[Row]:
+    """The rows with people, occurrences and messages, each looked up once for all of them."""
+    deliveries = list(deliveries)
+    people = Recipient.objects.in_bulk({row.recipient_id for row in deliveries})
+    wanted = {row.occurrence_id for row in deliveries}
+    occurrences = {o.pk: o for o in Occurrence.objects.filter(pk__in=wanted).select_related("schedule")}
+    messages = _messages(deliveries)
+    return [
+        Row(
+            row,
+            people.get(row.recipient_id),
+            occurrence := occurrences.get(row.occurrence_id),
+            _zone_name(row, people.get(row.recipient_id), occurrence),
+            messages.get((row.recipient_id, row.occurrence_id), ""),
+        )
+        for row in deliveries
+    ]
+
+
+def _zone_name(row: Delivery, person: Recipient | None, occurrence: Occurrence | None) -> str:
+    """Whose clock the promise was made on. The zone of somebody erased is gone with the profile."""
+    if row.zone_source == ZoneSource.PROFILE:
+        return person.time_zone if person and person.time_zone in ZONE_NAMES else "UTC"
+    return occurrence.schedule.time_zone if occurrence else "UTC"
+
+
+def _messages(deliveries: list[Delivery]) -> dict[tuple[int, int], str]:
+    """The page of each row's message, where one is kept."""
+    keys: dict[str, Any] = {
+        "recipient_id__in": {row.recipient_id for row in deliveries},
+        "occurrence_id__in": {row.occurrence_id for row in deliveries},
+    }
+    found = {}
+    for model, name in ((OutboxMessage, "outbox-message"), (InboxMessage, "inbox-message")):
+        for pk, recipient_id, occurrence_id in model.objects.filter(**keys).values_list(  # type: ignore[attr-defined]
+            "pk", "recipient_id", "occurrence_id"
+        ):
+            found[recipient_id, occurrence_id] = reverse(name, args=[pk])
+    return found

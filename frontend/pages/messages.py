@@ -1,0 +1,176 @@
+"""Outbox and inbox: the messages as people would get them, one after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+from delivery.models import InboxMessage, OutboxMessage
+from frontend.access import needs
+from frontend.admin_site import site
+from schedules.models import Channel, Occurrence, Recipient, Schedule
+from schedules.permissions import Ability, shown_address
+
+PAGE = 50
+# Written into the HTML before it is shown: no script, no request to anywhere, whatever the template says. The frame's
+# sandbox takes scripts, forms and the site's origin away besides.
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy"'
+    " content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'\">"
+)
+
+
+class FilterForm(forms.Form):
+    occurrence = forms.IntegerField(required=False, min_value=1)
+    recipient = forms.CharField(required=False, max_length=200, help_text="External id")
+    before = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
+
+    def clean_recipient(self) -> int | None:
+        external_id = self.cleaned_data["recipient"].strip()
+        if not external_id:
+            return None
+        found = Recipient.objects.filter(external_id=external_id).values_list("pk", flat=True).first()
+        if found is None:
+            raise ValidationError("Nobody has this external id.")
+        return found
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A message of either kind in the same words. ``to`` is masked already."""
+
+    pk: int
+    channel: str
+    to: str
+    subject: str
+    text: str
+    html: str
+    created_at: datetime
+    recipient: Recipient
+    occurrence_id: int
+    schedule: Schedule | None
+    link: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """What differs between the two: ``name`` is the list's address, ``page`` that of one message."""
+
+    model: type[InboxMessage] | type[OutboxMessage]
+    name: str
+    page: str
+    title: str
+    about: str
+
+
+OUTBOX = Box(
+    OutboxMessage,
+    "outbox",
+    "outbox-message",
+    "Outbox",
+    "What the outbox provider was given to send. Nothing here has left this service.",
+)
+INBOX = Box(InboxMessage, "inbox", "inbox-message", "Inbox", "What stands in people's in-app inboxes.")
+
+
+@needs(Ability.READ)
+def outbox(request: HttpRequest) -> HttpResponse:
+    return _list(request, OUTBOX)
+
+
+@needs(Ability.READ)
+def inbox(request: HttpRequest) -> HttpResponse:
+    return _list(request, INBOX)
+
+
+@needs(Ability.READ)
+def outbox_message(request: HttpRequest, message_id: int) -> HttpResponse:
+    return _message(request, OUTBOX, message_id)
+
+
+@needs(Ability.READ)
+def inbox_message(request: HttpRequest, message_id: int) -> HttpResponse:
+    return _message(request, INBOX, message_id)
+
+
+def _list(request: HttpRequest, box: Box) -> HttpResponse:
+    form = FilterForm(request.GET)
+    messages: list[Any] = []
+    if form.is_valid():
+        rows = box.model.objects.select_related("recipient").order_by("-id")  # type: ignore[attr-defined]
+        asked = form.cleaned_data
+        if asked["occurrence"]:
+            rows = rows.filter(occurrence_id=asked["occurrence"])
+        if asked["recipient"] is not None:
+            rows = rows.filter(recipient_id=asked["recipient"])
+        if asked["before"]:
+            rows = rows.filter(pk__lt=asked["before"])
+        messages = list(rows[: PAGE + 1])
+    context = {
+        **site.each_context(request),
+        "title": box.title,
+        "box": box,
+        "form": form,
+        "messages_shown": _shown(messages[:PAGE], box, request),
+        "following": _link(request, box, messages[PAGE - 1].pk) if len(messages) > PAGE else "",
+        "is_first": "before" not in request.GET,
+        "first": _link(request, box, None),
+    }
+    return render(request, "frontend/messages.html", context)
+
+
+def _link(request: HttpRequest, box: Box, before: int | None) -> str:
+    query = request.GET.copy()
+    query.pop("before", None)
+    if before:
+        query["before"] = str(before)
+    return f"{reverse(box.name)}?{query.urlencode()}"
+
+
+def _message(request: HttpRequest, box: Box, message_id: int) -> HttpResponse:
+    found = box.model.objects.select_related("recipient").filter(pk=message_id).first()  # type: ignore[attr-defined]
+    if found is None:
+        raise Http404(f"There is no message {message_id}; an erased person's messages are gone.")
+    (message,) = _shown([found], box, request)
+    ids = box.model.objects.values_list("pk", flat=True)  # type: ignore[attr-defined]
+    context = {
+        **site.each_context(request),
+        "title": message.subject or f"{box.title} message {message.pk}",
+        "subtitle": box.title,
+        "box": box,
+        "message": message,
+        "framed": _POLICY + message.html if message.html else "",
+        "newer": ids.filter(pk__gt=message_id).order_by("pk").first(),
+        "older": ids.filter(pk__lt=message_id).order_by("-pk").first(),
+    }
+    return render(request, "frontend/message.html", context)
+
+
+def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Shown]:
+    wanted = {message.occurrence_id for message in messages}
+    schedules = {o.pk: o.schedule for o in Occurrence.objects.filter(pk__in=wanted).select_related("schedule")}
+    return [_show(message, schedules.get(message.occurrence_id), box, request) for message in messages]
+
+
+def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpRequest) -> Shown:
+    is_inbox = box is INBOX
+    channel = Channel.IN_APP if is_inbox else (schedule.channel if schedule else "")
+    return Shown(
+        pk=message.pk,
+        channel=Channel(channel).label if channel else "—",
+        to=message.recipient.external_id if is_inbox else shown_address(message.to, to=request.user),
+        subject=message.title if is_inbox else message.subject,
+        text=message.body if is_inbox else message.text,
+        html="" if is_inbox else message.html,
+        created_at=message.created_at,
+        recipient=message.recipient,
+        occurrence_id=message.occurrence_id,
+        schedule=schedule,
+        link=reverse(box.page, args=[message.pk]),
+    )

@@ -1,0 +1,78 @@
+"""States and reasons of the ledger in plain words.
+
+A reason is a slug in the database, since programs and tests compare it; people read the sentence kept here.
+"""
+
+from delivery.models import State
+
+STATES = {
+    State.PENDING: "pending",
+    State.SENDING: "being sent",
+    State.UNKNOWN: "outcome unknown",
+    State.SENT: "sent",
+    State.FAILED: "failed",
+    State.RATE_LIMITED: "rate limited",
+    State.SUPPRESSED: "suppressed",
+    State.UNADDRESSABLE: "no address",
+    State.CANCELLED: "cancelled",
+    State.ERASED: "erased",
+    State.EXPIRED: "expired",
+}
+
+REASONS = {
+    # The schedule and its people
+    "cancelled": "The schedule was cancelled.",
+    "deleted": "The schedule was deleted.",
+    "edited": "An edit took this person out of the run.",
+    "left_audience": "No longer matched the audience when it was sent.",
+    "no_address": "The profile has no address for this channel.",
+    "opted_out": "Opted out of this channel.",
+    "profile_gone": "The profile was erased.",
+    # Time
+    "down": "The service did not run at the promised time.",
+    "paused": "The schedule was paused over the promised time.",
+    "past_zone": "The local time had already passed in this person's zone.",
+    "occurrence_ended": "The run reached its end before this could be sent.",
+    # Rendering
+    "fuel_exhausted": "The template took too much computing for one message.",
+    "header_injection": "The subject would have contained a line break.",
+    "line_break_in_header": "An address or the subject contains a line break.",
+    "no_content": "The template says nothing for this channel and locale.",
+    "template_error": "The template failed on this person's data.",
+    "too_large": "The message is larger than the provider takes.",
+    # The provider
+    "access_denied": "The provider denied access: its credentials or rights are wrong.",
+    "account_suspended": "The provider has suspended the account.",
+    "address_not_ascii": "The provider takes only ASCII addresses.",
+    "aws_settings": "The provider's settings are incomplete.",
+    "bad_request": "The provider could not read the request.",
+    "configuration_set_not_found": "The provider does not know the configuration set.",
+    "daily_quota": "The provider's daily quota is used up.",
+    "identity_not_verified": "The provider has not verified the sender.",
+    "invalid_parameter": "The provider refused a value of this message.",
+    "invalid_sending_pool": "The provider does not know the sending pool.",
+    "limit_exceeded": "A limit of the provider's account is reached.",
+    "message_rejected": "The provider rejected the message.",
+    "no_answer": "The provider did not answer after it had the request.",
+    "outcome_unknown": "Nobody can say whether it arrived; it was not repeated.",
+    "provider_error": "The provider had an error of its own.",
+    "refused": "The provider refused it.",
+    "sending_paused": "The provider has paused sending for the account.",
+    "template_not_found": "The provider does not know the template.",
+    "throttled": "The provider asked to slow down.",
+    "transient_failure": "The provider failed for a moment.",
+    "unexpected_status": "The provider answered in a way nobody expected.",
+    "unreachable": "The provider could not be reached.",
+    "unreadable_answer": "The provider's answer could not be read.",
+    "worker_lost": "The worker died during the call; it may have arrived.",
+    "database_away": "The database was away when the answer came.",
+}
+
+
+def reason(slug: str) -> str:
+    """The sentence for a reason; one that has none yet is shown as it stands, readable enough."""
+    return REASONS.get(slug) or slug.replace("_", " ")
+
+
+def state(value: int) -> str:
+    return STATES[State(value)]

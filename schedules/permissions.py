@@ -1,0 +1,72 @@
+"""Who may do what: the one answer that admin, pages and API share.
+
+A person's roles are the groups he is in; a superuser is an admin. What a role may is written here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+
+
+class Role(StrEnum):
+    """Names of the groups, made by a migration."""
+
+    MARKETER = "MARKETER"
+    ADMIN = "ADMIN"
+    ANALYST = "ANALYST"
+
+
+class Ability(StrEnum):
+    """What is asked for at a door."""
+
+    READ = "read"
+    SEE_ADDRESSES = "see_addresses"  # e-mail addresses and device tokens in clear
+    EDIT_SCHEDULES = "edit_schedules"
+    EDIT_TEMPLATES = "edit_templates"
+    EDIT_RECIPIENTS = "edit_recipients"  # erasing a person included
+    STOP_SENDING = "stop_sending"
+    MANAGE_CLOCK = "manage_clock"
+    MANAGE_USERS = "manage_users"
+
+
+_GRANTS: Mapping[Role, frozenset[Ability]] = {
+    Role.ANALYST: frozenset({Ability.READ}),
+    Role.MARKETER: frozenset({Ability.READ, Ability.SEE_ADDRESSES, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES}),
+    Role.ADMIN: frozenset(Ability),
+}
+_ROLES = "_roles_once_read"
+
+
+def roles_of(user: AbstractBaseUser | AnonymousUser) -> frozenset[Role]:
+    """The roles of ``user``, none for the inactive and the anonymous.
+
+    Read once per user object, hence once per request, as Django does with its own permissions.
+    """
+    if not user.is_active or not isinstance(user, PermissionsMixin):
+        return frozenset()
+    if not hasattr(user, _ROLES):
+        names = set(user.groups.values_list("name", flat=True))
+        roles = {role for role in Role if role in names} | ({Role.ADMIN} if user.is_superuser else set())
+        setattr(user, _ROLES, frozenset(roles))
+    roles_read: frozenset[Role] = getattr(user, _ROLES)
+    return roles_read
+
+
+def can(user: AbstractBaseUser | AnonymousUser, ability: Ability) -> bool:
+    return any(ability in _GRANTS[role] for role in roles_of(user))
+
+
+def shown_address(address: str, *, to: AbstractBaseUser | AnonymousUser) -> str:
+    """``address`` as ``to`` may see it: ``anna@example.com`` in clear, else ``a…@example.com``.
+
+    Of several, separated by commas, each; of a device token the last six characters, to everyone.
+    """
+    return ", ".join(_shown(part.strip(), in_clear=can(to, Ability.SEE_ADDRESSES)) for part in address.split(","))
+
+
+def _shown(address: str, *, in_clear: bool) -> str:
+    name, at, domain = address.rpartition("@")
+    if at:
+        return address if in_clear else f"{name[:1]}…@{domain}"
+    return f"…{address[-6:]}" if address else ""
