@@ -31,22 +31,10 @@ from urllib.parse import quote
 from babel import Locale, dates, numbers
 from minijinja import Environment, TemplateError
 
-from schedules.content import (
-    CONTROL,
-    FUNCTIONS,
-    PARTS,
-    Catalogues,
-    Content,
-    SourceError,
-    Survey,
-    babel_locale,
-    check_source,
-    environment,
-    pick_content,
-    translate,
-)
-from schedules.recurrence.problems import UnknownZone
+from schedules.content import CONTROL, PARTS, Catalogues, Content, babel_locale, pick_content, translate
+from schedules.recurrence.errors import UnknownZone
 from schedules.recurrence.zones import zone
+from schedules.template_language import FUNCTIONS, SourceError, Survey, check_source, environment
 
 FUEL: Final = 20_000  # instructions a part; an item with ten tokens in a loop takes about 35
 MAX_PART: Final = 512 * 1024  # bytes of a rendered part

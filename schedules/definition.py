@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.models import Channel, MessageTemplate, OnPast, Schedule, ScheduleType, TimeZoneMode
-from schedules.recurrence import Problem, Timing
+from schedules.problems import Problem
+from schedules.recurrence import Timing
 from schedules.recurrence import check as check_timing
 
 WIRE = {

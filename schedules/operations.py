@@ -27,7 +27,8 @@ from schedules.models import (
     StopSwitch,
 )
 from schedules.occurrences import ApplyTo, Touched
-from schedules.recurrence import TZDATA_VERSION, Problem, first_firing
+from schedules.problems import Problem
+from schedules.recurrence import TZDATA_VERSION, first_firing
 
 _EDITABLE = frozenset({ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN})
 

@@ -8,8 +8,9 @@ from django.db import transaction
 
 from audit import trail
 from audit.models import Action
-from schedules.content import Problem, normalise_locale, validate_catalogue, validate_content
+from schedules.content import normalise_locale, validate_catalogue, validate_content
 from schedules.models import Catalogue, Channel, MessageTemplate, TemplateContent, TemplateVersion
+from schedules.problems import Problem
 
 PARTS = ("channel", "locale", "subject", "text", "html")
 

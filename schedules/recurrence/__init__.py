@@ -4,9 +4,9 @@ Import from here; the rooms inside are: zones, crons → timing → firings → 
 """
 
 from schedules.recurrence.checks import USER_LOCAL_SPACING, check
+from schedules.recurrence.errors import InvalidTiming, UnknownZone
 from schedules.recurrence.firings import first_firing, next_firing, next_runs
 from schedules.recurrence.misfire import MISFIRE_GRACE, judge, lateness
-from schedules.recurrence.problems import InvalidTiming, Problem, UnknownZone
 from schedules.recurrence.timing import Firing, Mode, ScheduleType, Timing, firing_at
 from schedules.recurrence.wording import Note, NoteKind, describe, notes
 from schedules.recurrence.zones import TZDATA_VERSION, ZONE_NAMES, due_by_zone, due_instant, zone
@@ -21,7 +21,6 @@ __all__ = [
     "Mode",
     "Note",
     "NoteKind",
-    "Problem",
     "ScheduleType",
     "Timing",
     "UnknownZone",

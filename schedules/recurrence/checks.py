@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeGuard
 
+from schedules.problems import Problem
 from schedules.recurrence.crons import closer_than, parse
+from schedules.recurrence.errors import InvalidTiming
 from schedules.recurrence.firings import first_firing
-from schedules.recurrence.problems import InvalidTiming, Problem
 from schedules.recurrence.timing import YEARS, Timing, firing_at
 from schedules.recurrence.zones import zone
 

@@ -17,7 +17,8 @@ from itertools import islice, pairwise, takewhile
 from cronsim import CronSim, CronSimError
 from cronsim.explain import explain
 
-from schedules.recurrence.problems import InvalidTiming, Problem
+from schedules.problems import Problem
+from schedules.recurrence.errors import InvalidTiming
 
 MAX_LENGTH = 200
 _ALLOWED = re.compile(r"[0-9A-Za-z*/,#\- \t]*")

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
 
-from schedules.recurrence.problems import Problem, UnknownZone
+from schedules.problems import Problem
+from schedules.recurrence.errors import UnknownZone
 
 TZDATA_VERSION: str = tzdata.IANA_VERSION
 """Release of the zone data in use, such as "2026f"; stored with what was computed from it."""

@@ -13,10 +13,10 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from schedules.problems import Problem
 from schedules.recurrence import (
     ZONE_NAMES,
     InvalidTiming,
-    Problem,
     Timing,
     check,
     describe,

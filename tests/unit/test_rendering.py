@@ -21,7 +21,8 @@ from delivery.rendering import (
     preview,
     render_many,
 )
-from schedules.content import OWN_FILTERS, Content, read_catalogues
+from schedules.content import Content, read_catalogues
+from schedules.template_language import OWN_FILTERS
 
 CATALOGUES = read_catalogues(
     [

@@ -8,16 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.rendering import Rendered, RenderError, Shared, render_many
-from schedules.content import (
-    CONTROL,
-    FILTERS,
-    TAGS,
-    TESTS,
-    Content,
-    read_catalogues,
-    validate_catalogue,
-    validate_content,
-)
+from schedules.content import CONTROL, Content, read_catalogues, validate_catalogue, validate_content
+from schedules.template_language import FILTERS, TAGS, TESTS
 
 SHARED = Shared(
     schedule_name="<Sale> & more",

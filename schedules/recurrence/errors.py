@@ -1,21 +1,8 @@
-"""What can be wrong with a timing, said in a way that a form, the API and a log can all show."""
+"""What is raised where a timing cannot be computed with. `checks` reports the same problems without raising."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a timing.
-
-    `field` is the public name ("cron", "runAt", ...), `code` is stable and meant for programs,
-    `message` says what is wrong and what to write instead.
-    """
-
-    field: str
-    code: str
-    message: str
+from schedules.problems import Problem
 
 
 class InvalidTiming(ValueError):
