@@ -1,17 +1,24 @@
 """Columns and read-only fields that several admins share."""
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from django.contrib import admin
 from django.db.models import Model
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.decorators import display
 
 from frontend.instants import show
 
 Column = Callable[[Any, Any], Any]
+F = TypeVar("F", bound=Column)
+
+
+def badge(*, description: str, ordering: str, colours: Mapping[str, str]) -> Callable[[F], F]:
+    """Show the column's value as a label, coloured by value: success, warning, info, danger."""
+    return cast(Callable[[F], F], display(description=description, ordering=ordering, label=dict(colours)))
 
 
 def moment(field: str, label: str = "") -> Column:

@@ -8,11 +8,10 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.decorators import display
 
 from delivery.models import Batch, State
 from frontend.admin.base import Admin
-from frontend.admin.columns import moment
+from frontend.admin.columns import badge, moment
 from frontend.admin_site import site
 from frontend.wording import STATES
 from schedules.models import Occurrence
@@ -70,9 +69,12 @@ class OccurrenceAdmin(Admin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(sent_sum=_summed("sent"), open_sum=_summed("pending", "sending", "unknown"))
+        annotated: QuerySet[Any] = rows.annotate(
+            sent_sum=_summed("sent"), open_sum=_summed("pending", "sending", "unknown")
+        )
+        return annotated
 
-    @display(description="state", ordering="state", label=_COLOURS)
+    @badge(description="state", ordering="state", colours=_COLOURS)
     def state_label(self, occurrence: Occurrence) -> str:
         return occurrence.state
 

@@ -1,5 +1,7 @@
 """Paging through tables of millions of rows: nobody needs their exact number to look at one of them."""
 
+from typing import Any
+
 from django.core.paginator import Paginator
 from django.db import connection
 from django.utils.functional import cached_property
@@ -16,13 +18,13 @@ class EstimatedPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def count(self) -> int:
-        rows = self.object_list
+        rows: Any = self.object_list
         query = getattr(rows, "query", None)
         if query is not None and not query.where and (estimate := _estimate(query.model._meta.db_table)) > _COUNT_LIMIT:
             return estimate
         if query is None:
             return len(rows)
-        return int(rows.order_by()[:_COUNT_LIMIT].count())  # type: ignore[union-attr]
+        return int(rows.order_by()[:_COUNT_LIMIT].count())
 
 
 def _estimate(table: str) -> int:

@@ -29,7 +29,10 @@ class RecipientForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     def clean_attributes(self) -> dict[str, Any]:
-        return _of_type(self.cleaned_data["attributes"], dict, 'Write a JSON object: {"plan": "pro"}')
+        attributes: dict[str, Any] = _of_type(
+            self.cleaned_data["attributes"], dict, 'Write a JSON object: {"plan": "pro"}'
+        )
+        return attributes
 
     def clean_tags(self) -> list[str]:
         tags: list[Any] = _of_type(self.cleaned_data["tags"], list, 'Write a JSON list of words: ["beta"]')

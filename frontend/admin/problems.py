@@ -1,20 +1,10 @@
 """The core's problems as form errors."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
 
 from django import forms
 
-
-class Problem(Protocol):
-    """What recurrence, audience and templates all report."""
-
-    @property
-    def field(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def message(self) -> str: ...
+from schedules.problems import Problem
 
 
 def add_problems(form: forms.BaseForm, problems: Iterable[Problem]) -> None:
@@ -25,7 +15,3 @@ def add_problems(form: forms.BaseForm, problems: Iterable[Problem]) -> None:
         else:
             message = f"{problem.field}: {problem.message}" if problem.field else problem.message
             form.add_error(None, forms.ValidationError(message, code=problem.code))
-
-
-def as_messages(problems: Iterable[Any]) -> list[str]:
-    return [f"{problem.field}: {problem.message}" for problem in problems]

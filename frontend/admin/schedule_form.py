@@ -12,7 +12,7 @@ from schedules.definition import WIRE, Definition, InvalidDefinition
 from schedules.models import Schedule
 from schedules.occurrences import ApplyTo, Touched
 from schedules.operations import NotAllowed, VersionConflict
-from schedules.recurrence import Problem
+from schedules.problems import Problem
 
 # The form's name of each field on the wire.
 FIELD_OF = {wire: "template" if name == "template_id" else name for name, wire in WIRE.items()}
@@ -96,8 +96,9 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def save(self, commit: bool = True) -> Schedule:
         """The operation has saved; there is nothing left to write."""
-        self.save_m2m = lambda: None
-        return self.instance
+        self.save_m2m = lambda: None  # type: ignore[method-assign]
+        saved: Schedule = self.instance
+        return saved
 
 
 def _in_form(problem: Problem) -> Problem:

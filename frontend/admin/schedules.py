@@ -10,10 +10,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
-from unfold.decorators import display
 
 from frontend.admin.base import Admin, only
-from frontend.admin.columns import as_json, moment
+from frontend.admin.columns import as_json, badge, moment
 from frontend.admin.schedule_form import ScheduleForm
 from frontend.admin_site import site
 from frontend.instants import show
@@ -144,7 +143,7 @@ class ScheduleAdmin(Admin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         return only(*objs)
 
-    @display(description="status", ordering="status", label=STATUS_COLOURS)
+    @badge(description="status", ordering="status", colours=STATUS_COLOURS)
     def status_label(self, schedule: Schedule) -> str:
         return schedule.status
 

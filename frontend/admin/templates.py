@@ -45,7 +45,8 @@ class ContentFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         """``templates.check`` says it better, and knows that de_AT and de-AT are one."""
 
     def _kept(self) -> list[Any]:
-        return [form for form in self.forms if form.says_something()]
+        forms: list[Any] = self.forms
+        return [form for form in forms if form.says_something()]
 
     def is_valid(self) -> bool:
         # Problems are added to forms that were valid by themselves, so ask them once more.
@@ -146,8 +147,9 @@ class CatalogueForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def save(self, commit: bool = True) -> Catalogue:
         """The operation has saved; there is nothing left to write."""
-        self.save_m2m = lambda: None
-        return self.instance
+        self.save_m2m = lambda: None  # type: ignore[method-assign]
+        saved: Catalogue = self.instance
+        return saved
 
 
 def _in_form(problem: Problem) -> Problem:

@@ -15,7 +15,7 @@ from schedules.permissions import Ability
 
 
 @admin.register(User, site=site)
-class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     """A role is a group; Django's staff flag and single permissions play no part."""
 
     view_ability = add_ability = change_ability = delete_ability = Ability.MANAGE_USERS

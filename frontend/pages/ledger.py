@@ -162,7 +162,7 @@ def _messages(deliveries: list[Delivery]) -> dict[tuple[int, int], str]:
     }
     found = {}
     for model, name in ((OutboxMessage, "outbox-message"), (InboxMessage, "inbox-message")):
-        for pk, recipient_id, occurrence_id in model.objects.filter(**keys).values_list(  # type: ignore[attr-defined]
+        for pk, recipient_id, occurrence_id in model.objects.filter(**keys).values_list(
             "pk", "recipient_id", "occurrence_id"
         ):
             found[recipient_id, occurrence_id] = reverse(name, args=[pk])

@@ -64,12 +64,12 @@ class Page:
 def page(filters: Filters, *, today: date, after: Key | None = None) -> Page:
     """Up to ``PAGE`` rows. A page may be short or empty and still have a ``following``: the search goes on there."""
     if filters.recipient_id is not None:
-        return _of_person(filters, today=today, after=after)
+        return _of_person(filters.recipient_id, filters, today=today, after=after)
     return _of_occurrences(filters, after=after)
 
 
-def _of_person(filters: Filters, *, today: date, after: Key | None) -> Page:
-    rows = _matching(filters).filter(recipient_id=filters.recipient_id)
+def _of_person(recipient_id: int, filters: Filters, *, today: date, after: Key | None) -> Page:
+    rows = _matching(filters).filter(recipient_id=recipient_id)
     # A run can be planned ahead by a day and more: user-local days begin at UTC+14.
     rows = rows.filter(day__gte=today - timedelta(days=settings.LEDGER_RETENTION_DAYS), day__lte=_last_day(today))
     if filters.occurrence_id is not None:

@@ -103,7 +103,7 @@ def _list(request: HttpRequest, box: Box) -> HttpResponse:
     form = FilterForm(request.GET)
     messages: list[Any] = []
     if form.is_valid():
-        rows = box.model.objects.select_related("recipient").order_by("-id")  # type: ignore[attr-defined]
+        rows = box.model.objects.select_related("recipient").order_by("-id")
         asked = form.cleaned_data
         if asked["occurrence"]:
             rows = rows.filter(occurrence_id=asked["occurrence"])
@@ -134,11 +134,11 @@ def _link(request: HttpRequest, box: Box, before: int | None) -> str:
 
 
 def _message(request: HttpRequest, box: Box, message_id: int) -> HttpResponse:
-    found = box.model.objects.select_related("recipient").filter(pk=message_id).first()  # type: ignore[attr-defined]
+    found = box.model.objects.select_related("recipient").filter(pk=message_id).first()
     if found is None:
         raise Http404(f"There is no message {message_id}; an erased person's messages are gone.")
     (message,) = _shown([found], box, request)
-    ids = box.model.objects.values_list("pk", flat=True)  # type: ignore[attr-defined]
+    ids = box.model.objects.values_list("pk", flat=True)
     context = {
         **site.each_context(request),
         "title": message.subject or f"{box.title} message {message.pk}",
