@@ -16,13 +16,16 @@ from audit import trail
 from audit.models import Action
 from schedules.definition import Definition
 from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
-from schedules.occurrences import LIFE
+from schedules.occurrences import LIFE, last_opened
 from schedules.recurrence import TZDATA_VERSION, Firing, firing_at, next_firing
 
 log = structlog.get_logger(__name__)
 
 # Schedules taken in one transaction of the tick.
 OPEN_CHUNK = 1_000
+# Firings of one schedule opened in one transaction: after an outage there may be thousands, and all but the last hour's
+# are missed. One a tick would take as many seconds as there were firings, and the present ones would wait for that.
+OPEN_FIRINGS = 100
 # What one message carries at the most: a second of work or so.
 MESSAGE_BATCHES = 50
 MESSAGE_ROWS = 2_000
@@ -48,10 +51,21 @@ class Message:
 
 @dataclass(frozen=True)
 class _Due:
+    """A firing to open. ``missed`` says why it comes too late for everyone, or is empty."""
+
     schedule: Schedule
-    firing: Firing
+    occurrence_at: datetime
+    opens_at: datetime
+    missed: str
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What one schedule has due, and where it goes from there."""
+
+    schedule: Schedule
+    due: list[_Due]
     following: Firing | None
-    is_missed: bool
 
 
 def open_due(*, now: datetime) -> Opened:
@@ -67,32 +81,41 @@ def open_due(*, now: datetime) -> Opened:
 def _open_chunk(opened: Opened, *, by: datetime, now: datetime) -> int:
     due = Schedule.objects.due(by=by).select_related("template").select_for_update(skip_locked=True, of=("self",))
     schedules = list(due[:OPEN_CHUNK])
-    firings = []
+    turns = []
     for schedule in schedules:
         try:
-            firings.append(_next(schedule, now=now))
+            turns.append(_turn(schedule, by=by, now=now))
         except Exception as error:  # whatever the recurrence raises concerns this schedule alone
             _break(schedule, error, now=now)
             opened.broken += 1
-    if firings:
+    if turns:
+        firings = [due for turn in turns for due in turn.due]
         opened.occurrence_ids += _insert_occurrences(firings, now=now)
-        opened.missed += sum(due.is_missed for due in firings)
-        _move_on(firings, now=now)
+        opened.missed += sum(bool(due.missed) for due in firings)
+        _move_on(turns)
     return len(schedules)
 
 
-def _next(schedule: Schedule, *, now: datetime) -> _Due:
+def _turn(schedule: Schedule, *, by: datetime, now: datetime) -> _Turn:
     definition = Definition.of(schedule)
     timing = definition.timing()
     assert schedule.next_occurrence_at is not None
-    is_once = definition.schedule_type == ScheduleType.ONCE
-    at = definition.run_at if is_once and definition.run_at else schedule.next_occurrence_at
-    firing = firing_at(at, timing.mode)
-    following = None
-    if not is_once:
-        following = next_firing(timing, after=schedule.next_occurrence_at, runs=schedule.runs + 1)
-    grace = timedelta(minutes=definition.misfire_grace_minutes)
-    return _Due(schedule, firing, following, is_missed=firing.closes_at + grace < now)
+    if definition.schedule_type == ScheduleType.ONCE:
+        firing = firing_at(definition.run_at or schedule.next_occurrence_at, timing.mode)
+        return _Turn(schedule, [_judged(schedule, schedule.next_occurrence_at, firing, now=now)], None)
+    due: list[_Due] = []
+    following: Firing | None = firing_at(schedule.next_occurrence_at, timing.mode)
+    while following and (not due or following.opens_at <= by) and len(due) < OPEN_FIRINGS:
+        due.append(_judged(schedule, following.occurrence_at, following, now=now))
+        following = next_firing(timing, after=following.occurrence_at, runs=schedule.runs + len(due))
+    return _Turn(schedule, due, following)
+
+
+def _judged(schedule: Schedule, occurrence_at: datetime, firing: Firing, *, now: datetime) -> _Due:
+    missed = ""
+    if firing.closes_at + timedelta(minutes=schedule.misfire_grace_minutes) < now:
+        missed = "paused" if schedule.resumed_at and schedule.resumed_at > firing.closes_at else "down"
+    return _Due(schedule, occurrence_at, firing.opens_at, missed)
 
 
 def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
@@ -102,11 +125,11 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
             """
             INSERT INTO schedules_occurrence AS o (schedule_id, occurrence_at, state, reason, version, template_version,
                 opens_at, ends_at, targeted, cursor, opened_at, closed_at)
-            SELECT v.schedule_id, v.occurrence_at, CASE WHEN v.missed THEN 'missed' ELSE 'materialising' END,
-                   CASE WHEN v.missed THEN 'down' ELSE '' END, v.version, v.template_version, v.opens_at,
+            SELECT v.schedule_id, v.occurrence_at, CASE WHEN v.missed <> '' THEN 'missed' ELSE 'materialising' END,
+                   v.missed, v.version, v.template_version, v.opens_at,
                    GREATEST(v.opens_at, %(now)s) + make_interval(secs => %(life)s),
-                   0, '', %(now)s, CASE WHEN v.missed THEN %(now)s END
-            FROM unnest(%(schedules)s::bigint[], %(ats)s::timestamptz[], %(missed)s::boolean[], %(versions)s::int[],
+                   0, '', %(now)s, CASE WHEN v.missed <> '' THEN %(now)s END
+            FROM unnest(%(schedules)s::bigint[], %(ats)s::timestamptz[], %(missed)s::text[], %(versions)s::int[],
                         %(templates)s::int[], %(opens)s::timestamptz[])
                 AS v(schedule_id, occurrence_at, missed, version, template_version, opens_at)
             ON CONFLICT (schedule_id, occurrence_at) DO UPDATE SET
@@ -121,31 +144,32 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
                 "now": now,
                 "life": LIFE.total_seconds(),
                 "schedules": [due.schedule.pk for due in firings],
-                "ats": [due.schedule.next_occurrence_at for due in firings],
-                "missed": [due.is_missed for due in firings],
+                "ats": [due.occurrence_at for due in firings],
+                "missed": [due.missed for due in firings],
                 "versions": [due.schedule.version for due in firings],
                 "templates": [due.schedule.template.version if due.schedule.template else 0 for due in firings],
-                "opens": [due.firing.opens_at for due in firings],
+                "opens": [due.opens_at for due in firings],
             },
         )
         return [pk for pk, state in cursor.fetchall() if state == OccurrenceState.MATERIALISING]
 
 
-def _move_on(firings: list[_Due], *, now: datetime) -> None:
+def _move_on(turns: list[_Turn]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE schedules_schedule s SET next_run_at = v.opens_at, next_occurrence_at = v.occurrence_at,
-                   runs = s.runs + 1, zone_data = %(zone_data)s
-            FROM unnest(%(ids)s::bigint[], %(opens)s::timestamptz[], %(ats)s::timestamptz[])
-                AS v(id, opens_at, occurrence_at)
+                   runs = s.runs + v.runs, zone_data = %(zone_data)s
+            FROM unnest(%(ids)s::bigint[], %(opens)s::timestamptz[], %(ats)s::timestamptz[], %(runs)s::int[])
+                AS v(id, opens_at, occurrence_at, runs)
             WHERE s.id = v.id
             """,
             {
                 "zone_data": TZDATA_VERSION,
-                "ids": [due.schedule.pk for due in firings],
-                "opens": [due.following.opens_at if due.following else None for due in firings],
-                "ats": [due.following.occurrence_at if due.following else None for due in firings],
+                "ids": [turn.schedule.pk for turn in turns],
+                "opens": [turn.following.opens_at if turn.following else None for turn in turns],
+                "ats": [turn.following.occurrence_at if turn.following else None for turn in turns],
+                "runs": [len(turn.due) for turn in turns],
             },
         )
 
@@ -175,17 +199,25 @@ def refresh_zone_data(*, now: datetime, limit: int = OPEN_CHUNK) -> int:
         )
         schedules = list(stale)
         for schedule in schedules:
-            timing = Definition.of(schedule).timing()
-            # The identity of a fixed cron is an instant, which other zone data may move: search from before it.
-            last = schedule.occurrences.order_by("-occurrence_at").values_list("occurrence_at", flat=True).first()
-            firing = next_firing(timing, after=max(last, now) if last else now, runs=schedule.runs)
-            if timing.schedule_type == "once" and timing.run_at:
-                firing = firing_at(timing.run_at, timing.mode)
-            schedule.next_run_at = firing.opens_at if firing else None
-            schedule.next_occurrence_at = firing.occurrence_at if firing else None
-            schedule.zone_data = TZDATA_VERSION
-            schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data"])
+            try:
+                _look_ahead(schedule, now=now)
+            except Exception as error:  # a zone that is no more concerns this schedule alone
+                _break(schedule, error, now=now)
     return len(schedules)
+
+
+def _look_ahead(schedule: Schedule, *, now: datetime) -> None:
+    # A one-off's instants don't depend on zone data: runAt is one, and user-local waves are placed when they open.
+    if schedule.schedule_type == ScheduleType.CRON:
+        # The identity of a fixed cron is an instant, which other zone data may move: search from before it.
+        last = last_opened(schedule)
+        firing = next_firing(
+            Definition.of(schedule).timing(), after=max(last, now) if last else now, runs=schedule.runs
+        )
+        schedule.next_run_at = firing.opens_at if firing else None
+        schedule.next_occurrence_at = firing.occurrence_at if firing else None
+    schedule.zone_data = TZDATA_VERSION
+    schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data"])
 
 
 def to_materialise(*, limit: int = 200) -> list[int]:

@@ -16,6 +16,8 @@ LIFE = timedelta(days=7)
 # Where the cursor of an occurrence starts: with the audience, or with the people it already has.
 CURSOR_AUDIENCE = ""
 CURSOR_KEPT = "kept"
+# Why an occurrence or a delivery is cancelled that an edit left without a place.
+EDITED = "edited"
 
 
 class ApplyTo(StrEnum):
@@ -47,6 +49,16 @@ class Touched:
 def lock_open(schedule: Schedule) -> list[Occurrence]:
     """The open occurrences of ``schedule``, locked; the caller holds the schedule's lock."""
     return list(Occurrence.objects.open().filter(schedule=schedule).select_for_update().order_by("id"))
+
+
+def last_opened(schedule: Schedule) -> datetime | None:
+    """The identity of the latest occurrence that has had its turn; the next firing is sought past it.
+
+    Those that an edit has postponed, or cancelled before anyone was claimed, have not: the tick takes them up again.
+    """
+    opened = Occurrence.objects.filter(schedule=schedule).exclude(state=OccurrenceState.WAITING)
+    opened = opened.exclude(state=OccurrenceState.CANCELLED, reason=EDITED, begun_at=None)
+    return opened.order_by("-occurrence_at").values_list("occurrence_at", flat=True).first()
 
 
 def cancel_open(schedule: Schedule, *, reason: str) -> list[Occurrence]:
@@ -124,7 +136,7 @@ def _carry_out(occurrence: Occurrence, effect: Effect, *, schedule: Schedule, af
     if effect is Effect.UNTOUCHED:
         return
     if effect is Effect.CANCELLED:
-        occurrence.state, occurrence.reason = OccurrenceState.CANCELLED, "edited"
+        occurrence.state, occurrence.reason = OccurrenceState.CANCELLED, EDITED
         occurrence.save(update_fields=["state", "reason"])
         return
     occurrence.version = schedule.version

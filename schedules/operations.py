@@ -236,19 +236,12 @@ def _aim(schedule: Schedule, definition: Definition, *, now: datetime) -> None:
         identity = standing.occurrence_at if standing else None
     grace = timedelta(minutes=definition.misfire_grace_minutes)
     runs = schedule.runs if identity is None else 0
-    firing = first_firing(definition.timing(), now=now, runs=runs, grace=grace, after=_last_opened(schedule))
+    is_cron = definition.schedule_type == ScheduleType.CRON
+    after = occurrences.last_opened(schedule) if is_cron and schedule.pk else None
+    firing = first_firing(definition.timing(), now=now, runs=runs, grace=grace, after=after)
     schedule.next_run_at = firing.opens_at if firing else None
     schedule.next_occurrence_at = (identity or firing.occurrence_at) if firing else None
     schedule.zone_data = TZDATA_VERSION
-
-
-def _last_opened(schedule: Schedule) -> datetime | None:
-    """The identity of a cron's latest occurrence, but for those that an edit took back before anyone was claimed."""
-    if schedule.schedule_type == ScheduleType.ONCE or not schedule.pk:
-        return None
-    opened = schedule.occurrences.exclude(state=OccurrenceState.CANCELLED, reason="edited", begun_at=None)
-    last = opened.order_by("-occurrence_at").first()
-    return last.occurrence_at if last else None
 
 
 def _keep_version(schedule: Schedule, definition: Definition, *, by: str, now: datetime) -> None:

@@ -1,7 +1,51 @@
 """Tests run on servers of their own, below .local/tests, without fsync."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("LOCAL_DIR", str(Path(__file__).resolve().parent.parent / ".local" / "tests"))
 os.environ.setdefault("LOCAL_PG_FSYNC", "off")
+
+
+@pytest.fixture(scope="session")
+def ledger_days(django_db_setup, django_db_blocker) -> None:
+    """Partitions around the instant at which the tests take place."""
+    from delivery import partitions
+    from tests.factories import NOW
+
+    with django_db_blocker.unblock():
+        partitions.ensure_around(today=NOW.date())
+
+
+@pytest.fixture
+def service(ledger_days, db, monkeypatch) -> Iterator["Service"]:  # noqa: F821 - Django isn't set up yet
+    """The service, standing at ``NOW``. After the test the books must close."""
+    from django.db import connection
+
+    from schedules import clock
+    from tests.helpers import Service, assert_books_close
+
+    driven = Service()
+    monkeypatch.setattr(clock, "now", lambda: driven.now)
+    yield driven
+    assert_books_close()
+    if not connection.in_atomic_block:  # Django empties only the tables it manages
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE delivery_delivery, delivery_failedattempt")
+
+
+@pytest.fixture
+def provider(settings) -> Iterator[type["RecordingProvider"]]:  # noqa: F821
+    """Every channel leads to the recording provider."""
+    from delivery.providers import registry
+    from tests.helpers import RecordingProvider
+
+    path = "tests.helpers.RecordingProvider"
+    settings.PROVIDERS = {"email": path, "push": path, "in_app": path}
+    registry.for_channel.cache_clear()
+    RecordingProvider.reset()
+    yield RecordingProvider
+    registry.for_channel.cache_clear()
