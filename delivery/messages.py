@@ -16,7 +16,7 @@ from schedules.audience.parser import parse
 from schedules.audience.tree import Node
 from schedules.content import Catalogues, Content, read_catalogues, read_contents
 from schedules.definition import Definition
-from schedules.models import Catalogue, MessageTemplate, ScheduleVersion, TemplateVersion
+from schedules.models import Catalogue, ScheduleVersion, TemplateVersion
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
 _CATALOGUES_S = 10
@@ -116,12 +116,11 @@ def _pinned(schedule_id: int, version: int, template_version: int) -> Pinned:
     """Versions never change, so what was read once stays true."""
     stored = ScheduleVersion.objects.get(schedule=schedule_id, version=version)
     definition = Definition.from_json(stored.definition)
-    template = MessageTemplate.objects.filter(pk=definition.template_id or 0).first()
-    said = TemplateVersion.objects.filter(template=template, version=template_version).first()
+    said = TemplateVersion.objects.filter(template=definition.template_id or 0, version=template_version).first()
     return Pinned(
         definition,
         read_contents(said.contents) if said else (),
-        template.default_locale if template else "en",
+        said.default_locale if said else "en",
         parse(definition.audience_query) if definition.rechecks_audience else None,
     )
 

@@ -123,6 +123,7 @@ class TemplateVersion(models.Model):
     template = models.ForeignKey(MessageTemplate, on_delete=models.CASCADE, related_name="versions")
     version = models.PositiveIntegerField()
     contents = models.JSONField(help_text="[{channel, locale, subject, text, html}]")
+    default_locale = models.CharField(max_length=35)
     created_at = models.DateTimeField()
 
     class Meta:

@@ -45,7 +45,7 @@ def save(
 
 @transaction.atomic
 def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
-    """Make what the template's contents say now its next version, if they say anything new.
+    """Make what the template's contents and default locale are now its next version, if anything is new.
 
     Occurrences opened from now on use it. Raises ``InvalidTemplate``: the caller's transaction is then rolled back.
     """
@@ -53,14 +53,15 @@ def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
     contents = list(template.contents.values(*PARTS))
     _refuse(check(contents, default_locale=template.default_locale))
     last = template.versions.order_by("-version").first()
-    if last and last.contents == contents:
+    if last and (last.contents, last.default_locale) == (contents, template.default_locale):
         return template
     template.version += 1
     template.updated_at = now
     template.save()
-    TemplateVersion.objects.create(template=template, version=template.version, contents=contents, created_at=now)
-    before = {"contents": last.contents if last else None, "version": template.version - 1}
-    changes = trail.diff(before, {"contents": contents, "version": template.version})
+    said = {"contents": contents, "default_locale": template.default_locale, "version": template.version}
+    TemplateVersion.objects.create(template=template, created_at=now, **said)
+    before = {name: getattr(last, name, None) for name in said} | {"version": template.version - 1}
+    changes = trail.diff(before, said)
     trail.record(action=Action.TEMPLATE_PUBLISH, by=by, now=now, changes={"template": template.pk, **changes})
     return template
 
