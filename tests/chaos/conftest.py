@@ -45,7 +45,7 @@ class Running:
         """People by state, counted from the rows."""
         names = {0: "pending", 1: "sending", 2: "unknown", 10: "sent", 11: "failed"}
         rows = self.sql(
-            "SELECT state, count(*) FROM delivery_delivery d JOIN schedules_occurrence o ON o.id = d.occurrence_id"
+            "SELECT d.state, count(*) FROM delivery_delivery d JOIN schedules_occurrence o ON o.id = d.occurrence_id"
             " WHERE o.schedule_id = %s GROUP BY 1",
             schedule,
         )
