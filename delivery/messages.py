@@ -10,7 +10,8 @@ from typing import Any
 from delivery.ledger import Claim, Outcome, Person
 from delivery.models import State
 from delivery.providers.base import Message
-from delivery.rendering import RenderError, Shared, render_many
+from delivery.rendering import Shared, render_many
+from delivery.rendering_limits import RenderError
 from schedules.audience.matching import Profile, matches, reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.tree import Node

@@ -17,51 +17,35 @@ holds the GIL, and several threads on one environment are correct but slower tha
 """
 
 import re
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
-from babel import Locale, dates, numbers
 from minijinja import Environment, TemplateError
 
-from schedules.content import CONTROL, PARTS, Catalogues, Content, babel_locale, pick_content, translate
-from schedules.recurrence.errors import UnknownZone
-from schedules.recurrence.zones import zone
+from delivery import formats
+from delivery.rendering_limits import (
+    FUEL,
+    MAX_DEPTH,
+    MAX_LOOP_TEXT,
+    MAX_VALUE,
+    RenderError,
+    check_part,
+    grant,
+    spend,
+)
+from schedules.content import PARTS, Catalogues, Content, pick_content
+from schedules.recurrence import UnknownZone, zone
 from schedules.template_language import FUNCTIONS, SourceError, Survey, check_source, environment
 
-FUEL: Final = 20_000  # instructions a part; an item with ten tokens in a loop takes about 35
-MAX_PART: Final = 512 * 1024  # bytes of a rendered part
-MAX_SUBJECT: Final = 998  # characters, RFC 5322 section 2.1.1
-MAX_VALUE: Final = 16 * 1024  # characters of one attribute, and of what a filter returns
-MAX_DEPTH: Final = 32  # of nested attributes; what lies deeper is missing
-MAX_RANGE: Final = 1_000
-
-_MAX_WORK = 4 * MAX_PART  # characters that a part's values and filters may make
-_MAX_LOOP_TEXT = 32 * 1024 * 1024  # characters that all iterations of a part's loops may write, at worst
 _UNCOUNTED_TAGS = 50  # so few tags without a loop cannot print much: counting would cost more than it saves
 _RESERVED = frozenset({"recipient", "schedule", "occurrence", "loop"}) | FUNCTIONS
 _FIELDS = ("external_id", "locale", "time_zone", "email", "attributes")
 _NONE: frozenset[str] = frozenset()
-
-
-class RenderError(Exception):
-    """A content cannot be rendered for a recipient.
-
-    ``reason`` is one of template_error, fuel_exhausted, too_large, header_injection and no_content;
-    ``detail`` names part, line and cause in at most 200 characters, without personal data.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail[:200]}")
-        self.reason = reason
-        self.detail = detail[:200]
 
 
 class Rendered(NamedTuple):
@@ -170,7 +154,7 @@ class CompiledContent:
         self._fields = tuple(field for field in _FIELDS if self._tokens_under(field))
         self._fixed = sources
         for part in set(PARTS) - set(self._live):
-            _check_part(part, sources[part])
+            check_part(part=part, rendered=sources[part])
         self._constant = None if self._live else Rendered(locale=content.locale, **sources)
 
     def render(self, *, recipient: Mapping[str, Any], shared: Shared) -> Rendered:
@@ -178,15 +162,16 @@ class CompiledContent:
         if self._constant is not None:
             return self._constant
         context = self._context(recipient, shared)
-        _current.locale = recipient.get("locale")
-        _current.zone = _zone_of(recipient, shared)
-        _current.shared = shared
-        _current.missing = None
+        formats.write_for(
+            locale=recipient.get("locale"),
+            zone=_zone_of(recipient, shared),
+            default_locale=shared.default_locale,
+            catalogues=shared.catalogues or {},
+        )
         subject, text, html = [
             self._render_part(part, context) if part in self._live else self._fixed[part] for part in PARTS
         ]
-        missing = _NONE if _current.missing is None else frozenset(_current.missing)
-        return Rendered(subject, text, html, self.content.locale, missing)
+        return Rendered(subject, text, html, self.content.locale, formats.missing_keys())
 
     def missing_tokens(self, *, recipient: Mapping[str, Any], shared: Shared) -> frozenset[str]:
         """Dotted names that stand in the content and have no value for this recipient."""
@@ -220,7 +205,7 @@ class CompiledContent:
         return context
 
     def _render_part(self, part: str, context: dict[str, Any]) -> str:
-        _current.left = _MAX_WORK
+        grant()
         try:
             rendered = self._environment.render_template(part, **context)
         except TemplateError as error:
@@ -233,7 +218,7 @@ class CompiledContent:
             if type(error).__name__ != "PanicException":
                 raise
             raise RenderError("template_error", f"{part}: the engine failed") from None
-        _check_part(part, rendered)
+        check_part(part=part, rendered=rendered)
         return rendered
 
 
@@ -255,11 +240,8 @@ def _environment(surveys: Iterable[Survey], *, counted: bool) -> Environment:
     made = environment()
     # An iteration takes at least three instructions, whatever the length of the text it writes.
     longest = max(survey.longest_loop_text for survey in surveys)
-    made.fuel = max(1_000, min(FUEL, 3 * _MAX_LOOP_TEXT // max(longest, 1)))
-    for name, function in _FILTERS.items():
-        made.add_filter(name, _charged(function))
-    made.add_global("t", _t)
-    made.add_global("range", _range)
+    made.fuel = max(1_000, min(FUEL, 3 * MAX_LOOP_TEXT // max(longest, 1)))
+    formats.add_to(made)
     if counted:
         made.finalizer = _count_output
     return made
@@ -268,25 +250,8 @@ def _environment(surveys: Iterable[Survey], *, counted: bool) -> Environment:
 def _count_output(value: Any) -> Any:
     if value is None:
         return ""
-    _spend(len(value) if isinstance(value, str) else len(str(value)))
+    spend(len(value) if isinstance(value, str) else len(str(value)))
     return value
-
-
-def _spend(size: int) -> None:
-    _current.left -= size
-    if _current.left < 0:
-        raise RenderError("too_large", f"the values of a part have more than {_MAX_WORK} characters together")
-
-
-def _check_part(part: str, rendered: str) -> None:
-    size = len(rendered)
-    if part == "subject":
-        if size > MAX_SUBJECT:
-            raise RenderError("too_large", f"the subject has {size} characters, more than {MAX_SUBJECT}")
-        if CONTROL.search(rendered):
-            raise RenderError("header_injection", "the subject contains a line break or another control character")
-    elif size * 4 > MAX_PART and len(rendered.encode(errors="replace")) > MAX_PART:
-        raise RenderError("too_large", f"{part} is longer than {MAX_PART} bytes")
 
 
 def _translated(part: str, error: TemplateError) -> RenderError:
@@ -337,224 +302,9 @@ def _has(context: Mapping[str, Any], dotted: str) -> bool:
     return value is not None
 
 
-# What functions and filters know of the recipient
-
-
-class _Current(threading.local):
-    locale: str | None = None
-    zone: tzinfo = UTC
-    shared: Shared
-    missing: set[str] | None = None
-    left: int = 0
-
-    @property
-    def babel(self) -> Locale:
-        return babel_locale(locale=self.locale, default_locale=self.shared.default_locale)
-
-
-_current = _Current()
-
-
 def _zone_of(recipient: Mapping[str, Any], shared: Shared) -> tzinfo:
     for name in (recipient.get("time_zone"), shared.schedule_zone):
         if name:
             with suppress(UnknownZone):
                 return zone(name)
     return UTC
-
-
-def _t(key: Any = None, /, **params: Any) -> str:
-    if not isinstance(key, str):
-        return ""
-    try:
-        text = translate(
-            catalogues=_current.shared.catalogues or {},
-            key=key,
-            locale=_current.locale,
-            default_locale=_current.shared.default_locale,
-            params=params,
-        )
-    except ValueError as error:
-        raise RenderError("too_large", str(error)) from None
-    if text is None:
-        _current.missing = {key} | (_current.missing or set())
-    _spend(len(text or ""))
-    return text or ""
-
-
-def _range(*bounds: Any) -> list[int]:
-    steps = range(*(0 if bound is None else bound for bound in bounds))
-    if len(steps) > MAX_RANGE:
-        raise RenderError("fuel_exhausted", f"range() has at most {MAX_RANGE} steps")
-    return list(steps)
-
-
-# Filters. A value they cannot read is an empty string; see the module's head.
-
-
-def _number(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(text := str(value)) > 64:
-        return None
-    try:
-        read = Decimal(text.strip())
-    except InvalidOperation:
-        return None
-    # Babel writes out every digit: "1e999999999" would take all memory.
-    return read if read.is_finite() and -30 < read.adjusted() < 30 else None
-
-
-def _moment(value: Any) -> date | datetime | None:
-    """A date, or a datetime in the recipient's zone, from itself or ISO 8601; without offset it is UTC."""
-    try:
-        if isinstance(value, str):
-            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value[:40])
-        if isinstance(value, datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(_current.zone)
-    except (ValueError, OverflowError):
-        return None
-    return value if isinstance(value, date) else None
-
-
-def _formatted(kind: str, value: Any, argument: str | None) -> str:
-    if value is None or argument is None:
-        return ""
-    try:
-        return _format(kind, value, _current.babel, argument)
-    except (numbers.UnknownCurrencyError, ValueError, KeyError, AttributeError, TypeError) as error:
-        # Neither value nor argument is named: both may come from the recipient.
-        raise RenderError("template_error", f"|{kind} cannot use its argument: {type(error).__name__}") from None
-
-
-# Babel takes 10 to 40 us a value, and the recipients of a call share locales, zones and most dates.
-@lru_cache(maxsize=8192)
-def _format(kind: str, value: Any, locale: Locale, argument: str) -> str:
-    return _FORMATS[kind](value, argument, locale)
-
-
-def _currency(value: Any, code: str | None) -> str:
-    return _formatted("currency", _number(value), code)
-
-
-def _in_currency(value: Decimal, code: str, locale: Locale) -> str:
-    numbers.validate_currency(code)
-    return numbers.format_currency(value, code, locale=locale)
-
-
-_FORMATS: Final[Mapping[str, Callable[[Any, str, Locale], str]]] = {
-    "number": lambda value, _, locale: numbers.format_decimal(value, locale=locale),
-    "percent": lambda value, _, locale: numbers.format_percent(value, locale=locale),
-    "currency": _in_currency,
-    "date": lambda value, style, locale: dates.format_date(value, style, locale=locale),
-    "time": lambda value, style, locale: dates.format_time(value, style, tzinfo=value.tzinfo, locale=locale),
-    "datetime": lambda value, style, locale: dates.format_datetime(value, style, tzinfo=value.tzinfo, locale=locale),
-}
-
-
-def _in_style(kind: str) -> Callable[..., str]:
-    def write(value: Any, format: str | None = "medium") -> str:  # the name that template authors write
-        moment = _moment(value)
-        if isinstance(moment, datetime) or kind == "date":
-            return _formatted(kind, moment, format if format is None else str(format)[:64])
-        return ""
-
-    return write
-
-
-def _int(value: Any) -> int | str:
-    read = _number(value)
-    return "" if read is None else int(read)
-
-
-def _float(value: Any) -> float | str:
-    read = _number(value)
-    return "" if read is None else float(read)
-
-
-def _round(value: Any, digits: Any = 0) -> int | float | str:
-    read, places = _number(value), _number(digits)
-    if read is None or places is None or not 0 <= places <= 15:
-        return ""
-    return float(round(read, int(places))) if places else round(read)
-
-
-def _abs(value: Any) -> int | float | str:
-    read = _number(value)
-    return "" if read is None else _plain(abs(read))
-
-
-def _times(value: Any, factor: Any) -> int | float | str:
-    read, by = _number(value), _number(factor)
-    return "" if read is None or by is None else _plain(read * by)
-
-
-def _plain(read: Decimal) -> int | float:
-    return int(read) if read == read.to_integral_value() else float(read)
-
-
-def _end(index: int) -> Callable[[Any], Any]:
-    return lambda value: value[index] if isinstance(value, list | str) and len(value) else ""
-
-
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # str.title() would write "Don'T"
-
-
-def _charged(function: Callable[..., Any]) -> Callable[..., Any]:
-    def charge(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        if isinstance(result, str):
-            _spend(len(result))
-        return result
-
-    return charge
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _trim(value: Any, characters: str | None = None) -> str:
-    return _text(value).strip(characters)
-
-
-def _join(value: Any, separator: Any = "") -> str:
-    return _bounded(_text(separator), [_text(item) for item in value]) if isinstance(value, list) else _text(value)
-
-
-def _replace(value: Any, old: Any, new: Any) -> str:
-    text, sought = _text(value), _text(old)
-    return _bounded(_text(new), text.split(sought)) if sought else text
-
-
-def _urlencode(value: Any) -> str:
-    return _bounded("", [quote(_text(value), errors="replace")])
-
-
-def _bounded(separator: str, pieces: list[str]) -> str:
-    if sum(map(len, pieces)) + len(separator) * len(pieces) > MAX_VALUE:
-        raise RenderError("too_large", f"a filter's result is longer than {MAX_VALUE} characters")
-    return separator.join(pieces)
-
-
-_FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "number": lambda value: _formatted("number", _number(value), ""),
-    "percent": lambda value: _formatted("percent", _number(value), ""),
-    "currency": _currency,
-    "upper": lambda value: _text(value).upper(),
-    "lower": lambda value: _text(value).lower(),
-    "capitalize": lambda value: _text(value).capitalize(),
-    "title": lambda value: _WORD.sub(lambda word: word[0].capitalize(), _text(value)),
-    "trim": _trim,
-    "date": _in_style("date"),
-    "time": _in_style("time"),
-    "datetime": _in_style("datetime"),
-    "first": _end(0),
-    "last": _end(-1),
-    "int": _int,
-    "float": _float,
-    "round": _round,
-    "abs": _abs,
-    "times": _times,
-    "join": _join,
-    "replace": _replace,
-    "urlencode": _urlencode,
-}

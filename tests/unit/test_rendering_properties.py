@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery.rendering import Rendered, RenderError, Shared, render_many
+from delivery.rendering import Rendered, Shared, render_many
+from delivery.rendering_limits import RenderError
 from schedules.content import CONTROL, Content, read_catalogues, validate_catalogue, validate_content
 from schedules.template_language import FILTERS, TAGS, TESTS
 
