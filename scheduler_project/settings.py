@@ -52,6 +52,7 @@ WSGI_APPLICATION = "scheduler_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
+    "frontend",  # before unfold, whose templates it extends under their own names
     "unfold",
     "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
@@ -65,7 +66,6 @@ INSTALLED_APPS = [
     "audit",
     "schedules",
     "delivery",
-    "frontend",
 ]
 
 MIDDLEWARE = [
