@@ -24,7 +24,6 @@ import operator as python
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import assert_never, cast
 
 from schedules.audience.instants import read_instant_or_date
@@ -33,7 +32,7 @@ from schedules.audience.tree import AllOf, AnyOf, Clause, Field, Node, Not, Oper
 # Each of these is the plain opposite of another, so that nothing is neither.
 OPPOSITES: Mapping[Operator, Operator] = {Operator.NE: Operator.EQ, Operator.NOT_IN: Operator.IN}
 
-_COMPARISONS: Mapping[Operator, Callable[[float | Decimal, float | Decimal], bool]] = {
+_COMPARISONS: Mapping[Operator, Callable[[float, float], bool]] = {
     Operator.GT: python.gt,
     Operator.GTE: python.ge,
     Operator.LT: python.lt,
@@ -138,7 +137,9 @@ def _instant_holds(clause: Clause, operator: Operator, instant: datetime, now: d
 
 def _attribute_holds(clause: Clause, operator: Operator, held: object, now: datetime) -> bool:
     if operator in _COMPARISONS:
-        return _is_number(held) and _COMPARISONS[operator](*_comparable(held, clause.value))
+        # Exact between int and float. A query's numbers are bounded, so that it makes no difference that
+        # PostgreSQL compares what is written, and Python a float's bits.
+        return _is_number(held) and _COMPARISONS[operator](cast("float", held), cast("float", clause.value))
     if operator in _DATED:
         instant = read_instant_or_date(held) if isinstance(held, str) else None
         return instant is not None and _instant_holds(clause, operator, instant, now)
@@ -162,21 +163,9 @@ def _attribute_holds(clause: Clause, operator: Operator, held: object, now: date
 def _same(held: object, value: object) -> bool:
     """Equality of JSON scalars. Python's own holds True == 1."""
     if _is_number(held) and _is_number(value):
-        left, right = _comparable(held, value)
-        return left == right
+        return held == value
     return type(held) is type(value) and isinstance(held, str | bool) and held == value
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _comparable(held: object, value: object) -> tuple[float | Decimal, float | Decimal]:
-    """Two numbers, made comparable as PostgreSQL has them: by what is written, not by a float's bits."""
-    if type(held) is type(value):
-        return cast("float", held), cast("float", value)
-    return _decimal(held), _decimal(value)
-
-
-def _decimal(number: object) -> Decimal:
-    return Decimal(number) if isinstance(number, int) else Decimal(repr(number))
