@@ -13,6 +13,7 @@ import dj_database_url
 import structlog
 from environs import Env
 
+from scheduler_project.demo import environment as demo
 from scheduler_project.local import services
 from scheduler_project.logging import configure as configure_logging
 
@@ -38,6 +39,9 @@ else:
 DATABASE_URL: str = _URLS["database"]
 BROKER_URL: str = _URLS["broker"]
 COUNTERS_URL: str = _URLS["counters"]
+if len(_MISSING) == len(_GIVEN):
+    # While a demo runs on these servers, every command is part of it: its test clock, its providers.
+    demo.join(LOCAL_DIR)
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 DEBUG: bool = env.bool("DEBUG", default=False)
@@ -66,6 +70,7 @@ INSTALLED_APPS = [
     "audit",
     "schedules",
     "delivery",
+    "scheduler_project",
 ]
 
 MIDDLEWARE = [

@@ -103,6 +103,10 @@ class Stub:
     def close(self) -> None:
         self._log.close()
 
+    def now(self) -> datetime:
+        """What `at` says of a message accepted at this moment; UTC. For a world with a clock of its own."""
+        return datetime.now(UTC)
+
     def _door(self, operation: Operation) -> Callable[[web.Request], Any]:
         async def answer(request: web.Request) -> web.StreamResponse:
             self.counts["requests"] += 1
@@ -147,7 +151,7 @@ class Stub:
         return _cut(request, reset=rule.kind == "reset")
 
     def _accept(self, operation: Operation, call: Any, statuses: Mapping[int, str]) -> dict[str, Any]:
-        accepted, answer = operation.accept(call, datetime.now(UTC).isoformat(timespec="microseconds"), statuses)
+        accepted, answer = operation.accept(call, self.now().isoformat(timespec="microseconds"), statuses)
         self._log.write(accepted)
         self.mailbox.extend(accepted)
         self.counts["accepted"] += len(accepted)

@@ -1,0 +1,93 @@
+"""The demo's data: put in once, kept from start to start, emptied on request."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import chain, islice
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, transaction
+from redis import Redis
+
+from delivery import partitions
+from scheduler_project.demo import content
+from scheduler_project.demo.people import Person, invent
+from scheduler_project.demo.plans import EACH_MINUTE, bulletin, plans
+from schedules import operations, templates
+from schedules.models import Device, MessageTemplate, Recipient, Schedule, ScheduleStatus
+
+BY = "system:demo"
+_CHUNK = 2_000
+_LOCK_WAIT = "10s"
+
+
+def empty() -> None:
+    """Drop every table and flush both Redis servers. Raises ``OperationalError`` while others hold a table."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_WAIT])
+        cursor.execute("DROP SCHEMA public CASCADE")
+        cursor.execute("CREATE SCHEMA public")
+    for url in (settings.BROKER_URL, settings.COUNTERS_URL):
+        with Redis.from_url(url) as server:
+            server.flushdb()
+
+
+def migrate() -> None:
+    call_command("migrate", interactive=False, verbosity=0)
+
+
+def is_there() -> bool:
+    """Whether a demo has put its data in; a schedule is never removed, so this stays true whatever users delete."""
+    return Schedule.objects.filter(created_by=BY).exists()
+
+
+@transaction.atomic
+def put_in(*, people: int, now: datetime) -> None:
+    """Recipients, templates, catalogues and schedules; all or nothing."""
+    partitions.ensure_around(today=now.date())
+    _put_people(invent(count=people, now=now))
+    for locale, messages in content.CATALOGUES.items():
+        templates.save_catalogue(locale=locale, messages=messages, by=BY, now=now)
+    template_ids = {
+        name: templates.save(name=name, contents=contents, by=BY, now=now).pk
+        for name, contents in content.templates().items()
+    }
+    for plan in plans(now=now, template_ids=template_ids):
+        draft = plan.then == "keep as draft"
+        schedule = operations.create(definition=plan.definition, by=BY, now=now, draft=draft)
+        if plan.then == "pause":
+            operations.pause(schedule_id=schedule.pk, by=BY, now=now, reason="Until the roastery is back from holiday")
+
+
+@transaction.atomic
+def renew(*, now: datetime) -> None:
+    """Let the bulletin of each minute go out for the coming hours, unless it does so or a user has paused it."""
+    standing = Schedule.objects.filter(name=EACH_MINUTE, status__in=[ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED])
+    template = MessageTemplate.objects.filter(name=content.BULLETIN).first()
+    if template and not standing.filter(end_at__gt=now).exists():
+        operations.create(definition=bulletin(now=now, template_id=template.pk), by=BY, now=now)
+
+
+def _put_people(people: Iterable[Person]) -> None:
+    people = iter(people)
+    while chunk := list(islice(people, _CHUNK)):
+        recipients = Recipient.objects.bulk_create(_recipient(person) for person in chunk)
+        owned = zip(recipients, (person.devices for person in chunk), strict=True)
+        Device.objects.bulk_create(
+            chain.from_iterable(
+                (Device(recipient=recipient, token=token, platform=platform) for token, platform in devices)
+                for recipient, devices in owned
+            )
+        )
+
+
+def _recipient(person: Person) -> Recipient:
+    return Recipient(
+        external_id=person.external_id,
+        email=person.email,
+        locale=person.locale,
+        time_zone=person.time_zone,
+        attributes=person.attributes,
+        tags=person.tags,
+        consent=person.consent,
+    )

@@ -1,0 +1,92 @@
+"""The processes of the demo, and how each shows that it works."""
+
+import http.client
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+from redis import Redis
+
+from delivery import tasks
+from scheduler_project.local.fleet import fleet
+from scheduler_project.local.ports import LOOPBACK
+from scheduler_project.local.supervisor import Process
+from schedules.models import Channel
+
+_HTTP_S = 5.0
+# Never a real account, whatever the user's home knows of one.
+_NO_ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": "demo",
+    "AWS_SECRET_ACCESS_KEY": "demo",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
+
+
+def processes(*, web_port: int, mail_port: int, mail_log: Path, variables: Mapping[str, str]) -> list[Process]:
+    """``mail_port`` 0: no mailbox. ``variables`` are given to all."""
+    chosen = [_web(web_port), *fleet()]
+    if mail_port:
+        chosen.insert(0, _mailbox(mail_port, mail_log))
+    broker = Redis.from_url(settings.BROKER_URL)
+
+    def is_empty(queue: str) -> bool:
+        return not broker.llen(queue)
+
+    return [
+        replace(
+            each,
+            env={**each.env, **variables, **_NO_ACCOUNT, **_LOGGING, "APPLICATION_NAME": _application(each.name)},
+            cwd=settings.BASE_DIR,
+            ready=each.ready or partial(_reads_database if each.name == "beat" else is_empty, each.name),
+        )
+        for each in chosen
+    ]
+
+
+def knock() -> None:
+    """Leave a message without consequences for each worker: that it is gone shows the worker."""
+    for channel in Channel.values:
+        tasks.send.apply_async(kwargs={"batch_ids": []}, queue=channel)
+    tasks.materialise_occurrence.apply_async(kwargs={"occurrence_id": 0}, queue="materialise")
+    tasks.sweep.apply_async(queue="clock")
+
+
+def _web(port: int) -> Process:
+    command = (sys.executable, "-m", "gunicorn", "scheduler_project.wsgi", "--bind", f"{LOOPBACK}:{port}")
+    return Process(
+        "web", (*command, "--threads", "4", "--no-control-socket"), ready=partial(_answers, port, "/admin/login/")
+    )
+
+
+def _mailbox(port: int, log: Path) -> Process:
+    command = (sys.executable, "-m", "scheduler_project.demo.mailbox", "--port", str(port))
+    return Process("mailbox", (*command, "--log", str(log), "--bodies"), ready=partial(_answers, port, "/stats"))
+
+
+def _application(name: str) -> str:
+    return f"demo {name}"
+
+
+def _reads_database(name: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s)", [_application(name)])
+        return bool(cursor.fetchone()[0])
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        asked = http.client.HTTPConnection(LOOPBACK, port, timeout=_HTTP_S)
+        asked.request("GET", path)
+        status = asked.getresponse().status
+        asked.close()
+    except (OSError, http.client.HTTPException):
+        return False
+    return status < http.client.INTERNAL_SERVER_ERROR

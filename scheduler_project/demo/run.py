@@ -1,0 +1,162 @@
+"""A demo from start to end: data, processes, the guide, and a clean stop."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from rich.console import Console
+
+from scheduler_project.demo import accounts, data, environment, guide
+from scheduler_project.demo.processes import knock, processes
+from scheduler_project.local import services, supervisor
+from scheduler_project.local.ports import LOOPBACK, is_free
+from schedules import clock
+
+MAIL_PORT = 8025
+_PORTS_TRIED = 100
+_ROOM_BYTES = 500_000_000
+_READY_SECONDS = 150.0
+_MARK = "NOTIFICATION_SCHEDULER_DEMO"
+_OWN_SERVERS = ("DATABASE_URL", "BROKER_URL", "COUNTERS_URL")
+
+
+class CannotRun(Exception):
+    """The demo can't run here; the text names the remedy."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """``port``: where the pages are wanted; the next free one is taken. ``people`` matters for new data only.
+
+    ``email_provider`` is ``ses`` (to the stub) or ``outbox``.
+    """
+
+    port: int = 8000
+    email_provider: str = "ses"
+    fresh: bool = False
+    people: int = 10_000
+
+
+def enter_own_world() -> None:
+    """Begin anew with the environment of a demo, which the settings must see before anything else runs.
+
+    Nothing of the user's AWS account or proxies comes along. Returns once that has happened.
+    """
+    if os.environ.get(_MARK):
+        return
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    direct = {"NO_PROXY": f"{LOOPBACK},localhost", "no_proxy": f"{LOOPBACK},localhost"}
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), *sys.argv[1:]]
+    os.execve(sys.executable, command, {**kept, **direct, _MARK: "1", "TEST_CLOCK": "1"})  # noqa: S606
+
+
+def run(options: Options, console: Console) -> int:
+    """Run the demo until Ctrl-C or SIGTERM. Returns 0, or 1 when a process would not run; nothing is left running.
+
+    Raises ``CannotRun``, ``environment.AlreadyRunning``, ``LocalServicesError``, ``OSError``, ``OperationalError``,
+    and ``KeyboardInterrupt`` when asked to stop before it is ready.
+    """
+    begun = time.monotonic()
+    _check_ground()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    root: Path = settings.LOCAL_DIR.expanduser().resolve()
+    with environment.alone(root):
+        mail_log = root / "ses-accepted.ndjson"
+        password = services.secret(root=root, name="demo-password")[:12]
+        if options.fresh:
+            console.print("Emptying database, queues and the log of e-mails …")
+            data.empty()
+            mail_log.unlink(missing_ok=True)
+        is_new = _prepare(options, console, password)
+        web_port, mail_port = _ports(options, console)
+        facts = guide.Facts(
+            is_new=is_new,
+            web=f"http://{LOOPBACK}:{web_port}",
+            mailbox=f"http://{LOOPBACK}:{mail_port}" if mail_port else "",
+            mail_log=mail_log,
+            logs=root / "logs",
+            password=password,
+        )
+        variables = _variables(options, facts.mailbox)
+        environment.lend(root, variables)
+        children = processes(web_port=web_port, mail_port=mail_port, mail_log=mail_log, variables=variables)
+        return _serve(children, console, facts, begun)
+
+
+def _serve(children: list[supervisor.Process], console: Console, facts: guide.Facts, begun: float) -> int:
+    status = guide.Status(console)
+    was_ready = False
+
+    def ready() -> None:
+        nonlocal was_ready
+        was_ready = True
+        guide.show(console, facts, seconds=time.monotonic() - begun)
+        status.start()
+
+    console.print("Starting the processes …")
+    knock()
+    code = supervisor.run(children, logs=facts.logs, ready_seconds=_READY_SECONDS, on_ready=ready)
+    status.end()
+    if code:
+        console.print(f"Why stands at the end of the files in {facts.logs}.")
+    elif not was_ready:
+        raise KeyboardInterrupt
+    else:
+        console.print("Stopped. The data is kept for the next start; --fresh empties it.")
+    return code
+
+
+def _check_ground() -> None:
+    if given := [name for name in _OWN_SERVERS if os.environ.get(name)]:
+        raise CannotRun(f"The demo runs on servers of its own, never on yours: unset {', '.join(given)}.")
+    if (room := shutil.disk_usage(settings.LOCAL_DIR).free) < _ROOM_BYTES:
+        raise CannotRun(
+            f"{settings.LOCAL_DIR} has {room // 1_000_000} MB of free space left, and a demo wants"
+            f" {_ROOM_BYTES // 1_000_000} MB. Make room, or set LOCAL_DIR to a folder elsewhere."
+        )
+
+
+def _prepare(options: Options, console: Console, password: str) -> bool:
+    """Bring tables, accounts and data up to date; whether the data is new."""
+    console.print("Preparing the database …")
+    data.migrate()
+    accounts.open_accounts(password=password)
+    is_new = not data.is_there()
+    if is_new:
+        console.print(f"Inventing {options.people:,} people …")
+        data.put_in(people=options.people, now=clock.now())
+    data.renew(now=clock.now())
+    return is_new
+
+
+def _ports(options: Options, console: Console) -> tuple[int, int]:
+    """Of pages and mailbox, the latter 0 where there is none."""
+    web = _free_port(options.port)
+    if web != options.port:
+        console.print(f"Port {options.port} is taken, so the pages are at port {web}.")
+    return web, _free_port(MAIL_PORT, but_not=web) if options.email_provider == "ses" else 0
+
+
+def _free_port(wanted: int, *, but_not: int = 0) -> int:
+    for port in range(wanted, min(wanted + _PORTS_TRIED, 65_536)):
+        if port != but_not and is_free(port):
+            return port
+    raise CannotRun(f"No port from {wanted} on is free: name another one with --port.")
+
+
+def _variables(options: Options, mailbox: str) -> dict[str, str]:
+    variables = {
+        "TEST_CLOCK": "1",
+        "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
+        "EMAIL_PROVIDER": options.email_provider,
+        "PUSH_PROVIDER": "outbox",
+    }
+    if mailbox:
+        variables |= {"AWS_ENDPOINT_URL_SESV2": mailbox, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
+    return variables

@@ -1,0 +1,210 @@
+"""The demo as its users meet it: real processes on servers of its own, started and stopped like on a terminal."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+
+from audit.models import AuditEvent
+from scheduler_project.demo import accounts, data, guide
+from scheduler_project.demo.plans import EACH_MINUTE
+from schedules.models import Device, MessageTemplate, Recipient, Schedule
+from schedules.permissions import Role, roles_of
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOW = datetime(2026, 11, 21, 14, 20, tzinfo=UTC)
+
+
+@pytest.mark.django_db
+def test_the_data_holds_one_schedule_of_each_kind_that_is_worth_watching() -> None:
+    data.put_in(people=200, now=NOW)
+    data.renew(now=NOW)
+    kinds = {(each.channel, each.schedule_type, each.time_zone_mode, each.status) for each in Schedule.objects.all()}
+    assert kinds == {
+        ("email", "once", "fixed", "active"),
+        ("in_app", "cron", "fixed", "active"),
+        ("email", "once", "user_local", "active"),
+        ("push", "cron", "user_local", "active"),
+        ("push", "cron", "fixed", "active"),
+        ("email", "cron", "fixed", "paused"),
+        ("email", "once", "fixed", "draft"),
+    }
+    assert Recipient.objects.count() == 200
+    assert Device.objects.values("recipient").distinct().count() > 80
+    assert MessageTemplate.objects.filter(version=1).count() == 5
+    assert data.is_there()
+
+
+@pytest.mark.django_db
+def test_the_bulletin_of_each_minute_is_renewed_once_it_has_ended() -> None:
+    data.put_in(people=1, now=NOW)
+    for hours in (0, 1, 4, 4):
+        data.renew(now=NOW + timedelta(hours=hours))
+    ends = Schedule.objects.filter(name=EACH_MINUTE).order_by("end_at").values_list("end_at", flat=True)
+    assert list(ends) == [NOW + timedelta(hours=3), NOW + timedelta(hours=7)]
+
+
+@pytest.mark.django_db
+def test_the_audit_names_the_demo_as_whoever_put_the_data_in() -> None:
+    data.put_in(people=10, now=NOW)
+    assert set(AuditEvent.objects.values_list("actor_id", flat=True)) == {data.BY}
+
+
+@pytest.mark.django_db
+def test_each_role_has_an_account_and_keeps_its_password() -> None:
+    accounts.open_accounts(password="first")
+    accounts.open_accounts(password="second")
+    assert authenticate(username="analyst", password="first")
+    roles = {user.username: roles_of(user) for user in User.objects.all()}
+    assert roles == {"marketer": {Role.MARKETER}, "analyst": {Role.ANALYST}, "admin": {Role.ADMIN}}
+
+
+@pytest.mark.django_db
+def test_the_standing_names_what_was_sent_and_what_waits() -> None:
+    assert guide.standing(now=NOW) == "0 sent · 0 not sent, for a reason each · 0 waiting"
+
+
+def test_the_demo_works_stops_without_a_trace_and_starts_again_with_its_data(tmp_path: Path) -> None:
+    port = free_port()
+    with demo(tmp_path, "--recipients", "150", "--port", str(port)) as running:
+        shown = running.until("In a second terminal")
+        assert "150 recipients in" in shown
+        assert f"http://127.0.0.1:{port}/" in shown
+        assert "marketer, analyst, admin; password " in shown
+        assert status_of(f"http://127.0.0.1:{port}/admin/login/") == 200
+        mailbox = re.search(r"http://127\.0\.0\.1:\d+(?=/ shows)", shown)
+        assert mailbox
+
+        second = manage(tmp_path, "demo")
+        assert second.returncode == 1
+        assert "runs in" in second.stderr
+        assert manage(tmp_path, "clock", "show").returncode == 0
+
+        log = tmp_path / "ses-accepted.ndjson"
+        expected = 150 - 20
+        eventually(lambda: log.exists() and len(log.read_text().splitlines()) > expected, seconds=60)
+        assert "<iframe" in body_of(mailbox[0] + newest_mail(mailbox[0]))
+        running.process.send_signal(signal.SIGINT)
+        assert "Stopped. The data is kept" in running.rest()
+        assert running.process.wait(30) == 0
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+    mails = [json.loads(line)["to"] for line in log.read_text().splitlines()]
+    assert len(set(mails)) == len(mails)
+
+    with demo(tmp_path, "--port", str(port)) as running:
+        shown = running.until("In a second terminal")
+        assert "with the data of its last run" in shown
+        assert "150 recipients in" in shown
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(30) == 0
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+
+
+def test_a_taken_port_is_stepped_over_and_an_early_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with demo(tmp_path, "--recipients", "10", "--port", str(port)) as running:
+            assert f"Port {port} is taken" in running.until("Starting the processes")
+            running.process.send_signal(signal.SIGINT)
+            assert "Nothing is left running." in running.rest()
+            assert running.process.wait(30) == 130
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+
+
+class Running:
+    """A demo and what it has said."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said = ""
+
+    def until(self, words: str) -> str:
+        """All lines up to the one with ``words``."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said += line
+            if words in line:
+                return self.said
+        raise AssertionError(f"{words!r} was not said:\n{self.said}")
+
+    def rest(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.read()
+
+
+@contextlib.contextmanager
+def demo(root: Path, *options: str) -> Iterator[Running]:
+    command = [sys.executable, "manage.py", "demo", *options]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, env=environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield Running(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def manage(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment(root), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def environment(root: Path) -> dict[str, str]:
+    return {**os.environ, "LOCAL_DIR": str(root), "COLUMNS": "160"}
+
+
+def processes_of(root: Path) -> list[int]:
+    """Those that inherited the folder, the servers and workers among them; zombies have no environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"LOCAL_DIR={root}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def newest_mail(mailbox: str) -> str:
+    link = re.search(r'href="(/mail/[^"]+)"', body_of(mailbox))
+    assert link
+    return link[1]
+
+
+def body_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def status_of(url: str) -> int:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        status: int = response.status
+        return status
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
