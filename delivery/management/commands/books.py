@@ -11,8 +11,12 @@ from rich.table import Table
 
 from delivery import books, punctuality
 from delivery.books import Books
+from delivery.models import State
 from schedules import clock
 from schedules.models import Occurrence
+
+# Occurrences shown one by one; what does not balance is always shown.
+LATEST = 20
 
 
 class Command(BaseCommand):
@@ -48,16 +52,21 @@ class Command(BaseCommand):
 
     def _print_table(self, found: list[Books], *, with_waves: bool) -> None:
         console = Console(file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else 160)
-        shown = [name for name in (found[0].rows if found else {}) if any(each.rows[name] for each in found)]
-        table = Table("occurrence", "of schedule", "at (UTC)", "state", title="Books")
-        for heading in ("targeted", *shown):
-            table.add_column(heading, justify="right")
+        names = [state.label for state in State if any(each.rows[state.label] for each in found)]
+        table = Table("occurrence", "of schedule", "at (UTC)", "state", title="Books", show_footer=len(found) > 1)
+        for name in ("targeted", *names):
+            total = sum(each.targeted if name == "targeted" else each.rows[name] for each in found)
+            table.add_column(name, f"{total:,}", justify="right")
         table.add_column("balance")
-        for each in found:
+        table.columns[0].footer = f"all {len(found):,}"
+        shown = [each for each in found[:-LATEST] if not each.closes] + found[-LATEST:]
+        for each in shown:
             words = [str(each.occurrence_id), str(each.schedule_id), f"{each.occurrence_at:%Y-%m-%d %H:%M}", each.state]
-            figures = [f"{each.targeted:,}", *(f"{each.rows[name]:,}" for name in shown)]
+            figures = [f"{each.targeted:,}", *(f"{each.rows[name]:,}" for name in names)]
             table.add_row(*words, *figures, ("open" if each.is_open else "closed") if each.closes else "[red]NO[/red]")
         console.print(table)
+        if len(shown) < len(found):
+            console.print(f"{len(found) - len(shown):,} earlier occurrences balance and are not shown; --json has all.")
         if with_waves and found:
             self._print_waves(console, Occurrence.objects.get(pk=found[0].occurrence_id))
 

@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def _advance(self, to: str, *, inline: bool) -> None:
         start = clock.now()
         end = _read(to, now=start)
-        drive = advance.work if inline else tasks.tick
+        drive = advance.work if inline else tasks.catch_up
         with Progress(
             TextColumn("{task.fields[at]}"),
             BarColumn(),
