@@ -75,7 +75,10 @@ class Claim:
 
 
 class Outcome(NamedTuple):
-    """What became of one claimed row. ``due_at`` is set when it goes back to pending."""
+    """What became of one claimed row.
+
+    ``due_at`` is set when it goes back to pending, ``was_asked`` when the provider was asked for it.
+    """
 
     recipient_id: int
     state: State
@@ -85,6 +88,7 @@ class Outcome(NamedTuple):
     is_attempt: bool = True
     verdict: str = ""
     detail: str = ""
+    was_asked: bool = False
 
 
 class Tally:
@@ -144,10 +148,13 @@ def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            WITH taken AS (
-                UPDATE delivery_batch SET queued_at = clock_timestamp()
-                WHERE id = ANY(%(ids)s::bigint[]) AND pending > 0
-                RETURNING id, day, occurrence_id, channel, next_due_at
+            WITH locked AS MATERIALIZED (
+                SELECT id FROM delivery_batch WHERE id = ANY(%(ids)s::bigint[]) AND pending > 0
+                ORDER BY id FOR UPDATE
+            ), taken AS (
+                UPDATE delivery_batch b SET queued_at = clock_timestamp() FROM locked
+                WHERE b.id = locked.id
+                RETURNING b.id, b.day, b.occurrence_id, b.channel, b.next_due_at
             )
             SELECT t.id, t.day, t.occurrence_id, t.channel, t.next_due_at,
                    t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
@@ -209,6 +216,8 @@ _VERDICT = """
 _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
 
 
+# A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
+# occurrence for each call. The array of recipients binds it to the rows of the call, whatever it believes.
 def _claim_sql(devices: str) -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
@@ -225,7 +234,8 @@ WITH {_GATE}, judged AS MATERIALIZED (
         settled_at = CASE j.state WHEN 1 THEN NULL ELSE %(now)s END,
         version = gate.version
     FROM judged j, gate
-    WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s AND d.recipient_id = j.recipient_id
+    WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s
+      AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged)) AND d.recipient_id = j.recipient_id
     RETURNING d.recipient_id
 )
 SELECT g.schedule_id, g.occurrence_at, g.version, g.template_version, j.state, j.recipient_id, j.wave_at,
@@ -268,11 +278,9 @@ def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally) -
     ``token`` is fresh: every later write of these rows must name it. People who can't be sent to are settled in the
     same statement and are not among ``people``.
     """
-    _begin(work, now=now)
-    rows = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token)
+    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token)
     if not rows:
         return None
-    found = [row for row in rows if row[4] is not None]
     for state, count in Counter(row[4] for row in found).items():
         tally.move(work.batch_id, State.PENDING, State(state), count)
     if found:
@@ -286,11 +294,9 @@ def hold(work: Work, *, limit: int, now: datetime, tally: Tally) -> tuple[Claim,
     Returns the claim (without token) and the outcomes found out by itself, both for ``settle``; ``None`` while the
     batch may not send at all. Profiles are locked too, so that none is erased before its message is written.
     """
-    _begin(work, now=now)
-    rows = _pick(_HOLD[work.channel], work, limit=limit, now=now, token=None)
+    rows, found = _pick(_HOLD[work.channel], work, limit=limit, now=now, token=None)
     if not rows:
         return None
-    found = [row for row in rows if row[4] is not None]
     if found:
         tally.claimed(work.batch_id, now)
     settled = [
@@ -301,33 +307,40 @@ def hold(work: Work, *, limit: int, now: datetime, tally: Tally) -> tuple[Claim,
     return _as_claim(work, None, rows[0], found), settled
 
 
-def _begin(work: Work, *, now: datetime) -> None:
-    """Mark the occurrence begun, once. An edit holds this row: the claim that follows sees the edit or wins over it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE schedules_occurrence SET begun_at = %s WHERE id = %s AND begun_at IS NULL AND state = 'running'"
-            " AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = schedule_id AND s.status = 'active')",
-            [now, work.occurrence_id],
-        )
+def _pick(
+    sql: str, work: Work, *, limit: int, now: datetime, token: UUID | None
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """What the claiming statement says, and those of its rows that hold a recipient.
 
-
-def _pick(sql: str, work: Work, *, limit: int, now: datetime, token: UUID | None) -> list[tuple[Any, ...]]:
+    The occurrence is marked begun before, and unmarked where there was nobody to claim. An edit holds its row: the
+    claim that follows sees the edit or wins over it.
+    """
+    parameters = {
+        "occurrence": work.occurrence_id,
+        "batch": work.batch_id,
+        "day": work.day,
+        "channel": work.channel,
+        "now": now,
+        "limit": limit,
+        "token": token,
+        "lease": LEASE_S,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            sql,
-            {
-                "occurrence": work.occurrence_id,
-                "batch": work.batch_id,
-                "day": work.day,
-                "channel": work.channel,
-                "now": now,
-                "limit": limit,
-                "token": token,
-                "lease": LEASE_S,
-            },
-        )
+        cursor.execute(_BEGIN, parameters)
+        begins = cursor.rowcount
+        cursor.execute(sql, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows
+        found = [row for row in rows if row[4] is not None]
+        if begins and not found:
+            cursor.execute("UPDATE schedules_occurrence SET begun_at = NULL WHERE id = %(occurrence)s", parameters)
+    return rows, found
+
+
+_BEGIN = """
+UPDATE schedules_occurrence SET begun_at = %(now)s
+WHERE id = %(occurrence)s AND begun_at IS NULL AND state = 'running'
+  AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = schedule_id AND s.status = 'active')
+"""
 
 
 def _as_claim(work: Work, token: UUID | None, gate: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Claim:
@@ -361,17 +374,20 @@ def settle(
 _SETTLE = """
 UPDATE delivery_delivery d SET
     state = v.state, reason = v.reason, provider_id = v.provider_id, due_at = COALESCE(v.due_at, d.due_at),
-    attempt = CASE WHEN v.state = 0 AND NOT v.is_attempt THEN GREATEST(d.attempt - 1, 0)
-                   WHEN %(token)s::uuid IS NULL AND v.is_attempt THEN d.attempt + 1 ELSE d.attempt END,
+    attempt = d.attempt + CASE
+        WHEN %(token)s::uuid IS NULL THEN CASE WHEN v.is_attempt THEN 1 ELSE 0 END
+        WHEN v.state = 0 AND NOT v.is_attempt THEN -1
+        ELSE 0 END,
     claim_token = CASE WHEN v.state = 2 THEN d.claim_token END,
     leased_until = CASE WHEN v.state = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-    called_at = COALESCE(%(called)s::timestamptz, d.called_at),
+    called_at = CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
     settled_at = CASE WHEN v.state >= 10 THEN %(now)s::timestamptz END,
     version = %(version)s
 FROM unnest(%(ids)s::bigint[], %(states)s::smallint[], %(reasons)s::text[], %(providers)s::text[],
-            %(dues)s::timestamptz[], %(attempts)s::boolean[])
-    AS v(recipient_id, state, reason, provider_id, due_at, is_attempt)
-WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s AND d.recipient_id = v.recipient_id
+            %(dues)s::timestamptz[], %(attempts)s::boolean[], %(asked)s::boolean[])
+    AS v(recipient_id, state, reason, provider_id, due_at, is_attempt, was_asked)
+WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s
+  AND d.recipient_id = ANY(%(ids)s::bigint[]) AND d.recipient_id = v.recipient_id
   AND d.state = %(source)s AND d.claim_token IS NOT DISTINCT FROM %(token)s::uuid
 RETURNING d.recipient_id, d.state, d.attempt
 """
@@ -397,6 +413,7 @@ def _write_outcomes(
                 "providers": [outcome.provider_id for outcome in outcomes],
                 "dues": [outcome.due_at for outcome in outcomes],
                 "attempts": [outcome.is_attempt for outcome in outcomes],
+                "asked": [outcome.was_asked for outcome in outcomes],
                 "day": work.day,
                 "occurrence": work.occurrence_id,
                 "source": int(source),
@@ -501,18 +518,23 @@ def settle_batch(
     return moved
 
 
-# A wave has started when any of its people has been claimed. Waves with batches of their own are known by their
-# batches; in a shared batch the rows tell.
-_UNSTARTED = """
-d.attempt = 0 AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
-AND NOT d.wave_at = ANY(ARRAY(
-    SELECT b.wave_at FROM delivery_batch b
-    WHERE b.occurrence_id = %(occurrence)s AND b.started_at IS NOT NULL AND b.wave_at IS NOT NULL
-    UNION
-    SELECT m.wave_at FROM delivery_delivery m
-    WHERE m.day = %(day)s AND m.batch_id = %(batch)s AND m.attempt > 0
-))
+# A wave has started when the provider was asked for any of its people. Waves with batches of their own are known by
+# these; where waves share batches, the rows tell.
+_STARTED_WAVES = """
+SELECT b.wave_at FROM delivery_batch b
+WHERE b.occurrence_id = %(occurrence)s AND b.started_at IS NOT NULL AND b.wave_at IS NOT NULL
+UNION
+SELECT m.wave_at FROM delivery_batch b JOIN delivery_delivery m ON m.batch_id = b.id
+WHERE b.occurrence_id = %(occurrence)s AND b.wave_at IS NULL
+  AND m.day = %(day)s AND (m.attempt > 0 OR m.called_at IS NOT NULL)
 """
+
+
+def started_waves(occurrence_id: int, *, day: date) -> list[datetime]:
+    """The instants of the occurrence's waves that have begun, hence run on however late it gets."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STARTED_WAVES, {"occurrence": occurrence_id, "day": day})
+        return [wave_at for (wave_at,) in cursor.fetchall()]
 
 
 def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
@@ -528,7 +550,9 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
                                AND COALESCE(s.resumed_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
             FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
             WHERE o.id = %(occurrence)s AND o.state = 'running' AND s.status = 'active'
-              AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = 0 AND {_UNSTARTED}
+              AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = 0
+              AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
+              AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))
             """,
             {"now": now, "occurrence": work.occurrence_id, "day": work.day, "batch": work.batch_id},
         )

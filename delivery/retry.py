@@ -28,6 +28,11 @@ def delay(attempt: int, *, rng: random.Random) -> float:
 
 def decide(answer: Answer, *, recipient_id: int, attempt: int, now: datetime, rng: random.Random) -> Outcome:
     """The outcome of one person's ``attempt`` (from 1), or the instant of the next one."""
+    outcome = _decide(answer, recipient_id=recipient_id, attempt=attempt, now=now, rng=rng)
+    return outcome._replace(was_asked=answer.verdict is not Verdict.NOT_STARTED)
+
+
+def _decide(answer: Answer, *, recipient_id: int, attempt: int, now: datetime, rng: random.Random) -> Outcome:
     verdict, reason = answer.verdict, answer.reason
     if verdict is Verdict.SENT:
         return Outcome(recipient_id, State.SENT, provider_id=answer.provider_id, verdict="sent")
