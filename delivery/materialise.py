@@ -9,14 +9,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
 
+from delivery import ledger
 from delivery.models import State, ZoneSource
 from schedules.audience.parser import parse
-from schedules.audience.sources import LocalSource
+from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.definition import Definition
 from schedules.models import Occurrence, OccurrenceState, OnPast, ScheduleType, ScheduleVersion, TimeZoneMode
-from schedules.occurrences import CURSOR_KEPT
+from schedules.occurrences import CURSOR_KEPT, EDITED
 from schedules.recurrence import due_by_zone, due_instant
 
 # Waves of fewer people share batches: a user-local occurrence would else fall into hundreds of tiny ones.
@@ -74,8 +76,16 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             return _materialise(cursor, occurrence, pinned, now=now)
-    except IntegrityError as error:  # another worker wrote the same rows first
-        raise Superseded from error
+    except IntegrityError as error:
+        if isinstance(error.__cause__, UniqueViolation):  # another worker wrote the same rows first
+            raise Superseded from error
+        raise
+    except OperationalError as error:
+        if isinstance(error.__cause__, DeadlockDetected):
+            raise Superseded from error
+        if isinstance(error.__cause__, QueryCanceled):
+            raise AudienceTooSlow(timeout_ms=settings.MATERIALISE_STATEMENT_TIMEOUT) from error
+        raise
 
 
 def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, now: datetime) -> Materialised:
@@ -85,6 +95,7 @@ def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *
         _withdraw(cursor, occurrence, now=now)
     targeted = _write_rows(cursor, occurrence, pinned, again=again, now=now)
     if again:
+        _cancel_withdrawn(cursor, occurrence)
         targeted = _recount(cursor, occurrence) - occurrence.targeted
     _advance(cursor, occurrence, targeted=targeted, now=now)
     return Materialised(occurrence.pk, occurrence.targeted + targeted, _count_pending(cursor, occurrence))
@@ -93,7 +104,7 @@ def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *
 def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, again: bool, now: datetime) -> int:
     """Insert rows and batches; return how many rows were written, those taken back into the run included."""
     definition = Definition.from_json(pinned.definition)
-    people, parameters = _people(occurrence, definition, now=now)
+    people, parameters = _people(occurrence, definition, again=again, now=now)
     times = _times(occurrence, definition)
     past_before = None if times.is_fixed else pinned.created_at
     cursor.execute(
@@ -106,8 +117,7 @@ def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *,
             past_before,
             now,
             past_before,
-            now - timedelta(minutes=definition.misfire_grace_minutes),
-            _lateness_reason(occurrence),
+            *_lateness(occurrence, definition, again=again, now=now),
             SMALLEST_OWN_WAVE,
             BUCKETS,
             settings.BATCH_SIZE,
@@ -124,23 +134,39 @@ def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *,
     return inserted
 
 
-def _lateness_reason(occurrence: Occurrence) -> str:
-    """Why a wave is past the grace already when the occurrence is materialised."""
+def _lateness(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> list[Any]:
+    """In the order of the placeholders in _INSERT's `people`: since when a wave is too late, and when paused."""
     schedule = occurrence.schedule
-    was_paused = schedule.paused_at and schedule.resumed_at and schedule.resumed_at > occurrence.opens_at
-    return "paused" if was_paused else "down"
+    grace = timedelta(minutes=definition.misfire_grace_minutes)
+    started = ledger.started_waves(occurrence.pk, day=occurrence.day) if again else []
+    paused = schedule.paused_at - grace if schedule.paused_at else None
+    return [now - grace, started, paused, schedule.resumed_at or "infinity"]
 
 
-def _people(occurrence: Occurrence, definition: Definition, *, now: datetime) -> tuple[str, list[Any]]:
-    """SQL for (id, time_zone) of those meant: the audience, or the people an occurrence already has."""
+def _people(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> tuple[str, list[Any]]:
+    """SQL for (id, time_zone, held_at) of those meant: the audience, or the people an occurrence already has.
+
+    ``held_at`` is the instant that the person was waiting for until now. Left out is who has been claimed.
+    """
+    key = [occurrence.day, occurrence.pk]
     if occurrence.cursor == CURSOR_KEPT:
-        sql = (
-            "SELECT r.id, r.time_zone FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id"
-            " WHERE k.day = %s AND k.occurrence_id = %s AND k.state = 15 AND k.reason = 'edited'"
-        )
-        return sql, [occurrence.day, occurrence.pk]
+        return _KEPT, key
     sql, parameters = LocalSource().sql(parse(definition.audience_query), now=now)
-    return sql, list(parameters)
+    if again:
+        return _AGAIN.replace("__AUDIENCE__", sql), [*parameters, *key]
+    return f"SELECT id, time_zone, NULL::timestamptz AS held_at FROM ({sql}) AS a", list(parameters)
+
+
+_KEPT = """
+SELECT r.id, r.time_zone, k.wave_at AS held_at FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id
+WHERE k.day = %s AND k.occurrence_id = %s AND k.state = 15 AND k.reason = 'withdrawn'"""
+# Rows with an outcome, or of a call under way, are not even looked at by the insertion: it would wait for their locks,
+# which their worker may hold while it waits for ours.
+_AGAIN = """
+SELECT a.id, a.time_zone, CASE WHEN k.reason = 'withdrawn' THEN k.wave_at END AS held_at
+FROM (__AUDIENCE__) AS a
+LEFT JOIN delivery_delivery k ON k.day = %s AND k.occurrence_id = %s AND k.recipient_id = a.id
+WHERE k.recipient_id IS NULL OR (k.state = 15 AND k.reason IN ('withdrawn', 'edited'))"""
 
 
 @dataclass(frozen=True)
@@ -170,7 +196,8 @@ def _times(occurrence: Occurrence, definition: Definition) -> _Times:
     return _Times(dict(due_by_zone(wall)), due_instant(wall, definition.time_zone), is_fixed=False)
 
 
-# placed: who is due when. people: who is too late already (and why), or sent to at once. waves -> cut: which batch.
+# placed: who is due when. moved: who is sent to at once. people: who is too late already, and why; nobody is who waited
+# for that very instant before an edit, and no wave that has started. waves -> cut: which batch.
 # In fixed mode no zone joins, so everyone gets the default instant. Rows are written in the order of their ids while
 # batches go by bucket: the rows of one call then lie on different pages, each with room for the new version beside the
 # old (HOT).
@@ -180,15 +207,20 @@ WITH zones AS MATERIALIZED (
 ), audience AS (
     __PEOPLE__
 ), placed AS (
-    SELECT a.id, COALESCE(z.due_at, %s::timestamptz) AS wave_at,
+    SELECT a.id, a.held_at, COALESCE(z.due_at, %s::timestamptz) AS wave_at,
            CASE WHEN z.name IS NOT NULL THEN %s WHEN a.time_zone = '' THEN %s ELSE %s END AS zone_source
     FROM audience a LEFT JOIN zones z ON z.name = a.time_zone
 ), moved AS (
-    SELECT id, zone_source, CASE WHEN %s AND wave_at < %s::timestamptz THEN %s::timestamptz ELSE wave_at END AS due_at
+    SELECT id, held_at, zone_source,
+           CASE WHEN %s AND wave_at < %s::timestamptz AND held_at IS DISTINCT FROM wave_at THEN %s::timestamptz
+                ELSE wave_at END AS due_at
     FROM placed
 ), people AS MATERIALIZED (
     SELECT id, zone_source, due_at,
-           CASE WHEN due_at < %s::timestamptz THEN 'past_zone' WHEN due_at < %s::timestamptz THEN %s ELSE '' END AS lost
+           CASE WHEN due_at < %s::timestamptz AND held_at IS DISTINCT FROM due_at THEN 'past_zone'
+                WHEN due_at >= %s::timestamptz OR due_at = ANY(%s::timestamptz[]) THEN ''
+                WHEN due_at >= %s::timestamptz AND due_at < %s::timestamptz THEN 'paused'
+                ELSE 'down' END AS lost
     FROM moved
 ), waves AS (
     SELECT due_at, count(*) >= %s AS is_own FROM people GROUP BY due_at
@@ -227,38 +259,56 @@ WITH zones AS MATERIALIZED (
 SELECT count(*) FROM rows
 """
 
-# A row that was only withdrawn by the edit comes back; one that was claimed before keeps its outcome.
+# A row that was only withdrawn by an edit comes back. Where its instant stays, so do its attempts and their next time.
 _TAKE_BACK = """
     ON CONFLICT (day, occurrence_id, recipient_id) DO UPDATE SET
-        batch_id = EXCLUDED.batch_id, wave_at = EXCLUDED.wave_at, due_at = EXCLUDED.due_at,
-        version = EXCLUDED.version, zone_source = EXCLUDED.zone_source, state = EXCLUDED.state,
-        reason = EXCLUDED.reason, settled_at = EXCLUDED.settled_at, attempt = 0
-    WHERE delivery_delivery.state = 15 AND delivery_delivery.reason = 'edited'
+        batch_id = EXCLUDED.batch_id, wave_at = EXCLUDED.wave_at, version = EXCLUDED.version,
+        zone_source = EXCLUDED.zone_source, state = EXCLUDED.state, reason = EXCLUDED.reason,
+        settled_at = EXCLUDED.settled_at,
+        due_at = CASE WHEN delivery_delivery.wave_at = EXCLUDED.wave_at THEN delivery_delivery.due_at
+                      ELSE EXCLUDED.due_at END,
+        attempt = CASE WHEN delivery_delivery.wave_at = EXCLUDED.wave_at THEN delivery_delivery.attempt ELSE 0 END,
+        called_at = CASE WHEN delivery_delivery.wave_at = EXCLUDED.wave_at THEN delivery_delivery.called_at END
+    WHERE delivery_delivery.state = 15 AND delivery_delivery.reason IN ('withdrawn', 'edited')
 """
 
 
 def _withdraw(cursor: Any, occurrence: Occurrence, *, now: datetime) -> None:
-    """Take every pending row out of the run; those still meant are taken back by the insertion that follows."""
-    cursor.execute("SELECT id FROM delivery_batch WHERE occurrence_id = %s ORDER BY id FOR UPDATE", [occurrence.pk])
+    """Take every pending row out of the run; those still meant are taken back by the insertion that follows.
+
+    The reason stands within this transaction only: it tells these rows from those that an earlier edit cancelled.
+    """
     cursor.execute(
-        "UPDATE delivery_delivery SET state = %s, reason = 'edited', settled_at = %s"
+        "UPDATE delivery_delivery SET state = %s, reason = 'withdrawn', settled_at = %s"
         " WHERE day = %s AND occurrence_id = %s AND state = 0",
         [int(State.CANCELLED), now, occurrence.day, occurrence.pk],
+    )
+
+
+def _cancel_withdrawn(cursor: Any, occurrence: Occurrence) -> None:
+    cursor.execute(
+        "UPDATE delivery_delivery SET reason = %s"
+        " WHERE day = %s AND occurrence_id = %s AND state = %s AND reason = 'withdrawn'",
+        [EDITED, occurrence.day, occurrence.pk, int(State.CANCELLED)],
     )
 
 
 def _recount(cursor: Any, occurrence: Occurrence) -> int:
     """Count every batch of the occurrence from its rows, and drop those that lost them all; return the rows in all.
 
-    The batches are locked since ``_withdraw`` began, so no outcome can be counted twice or not at all.
+    The batches are locked before the rows are read: an outcome written meanwhile is either seen here, or added to what
+    is counted here once these locks are gone. Rows come first, as in every transaction that locks both.
     """
+    cursor.execute("SELECT id FROM delivery_batch WHERE occurrence_id = %s ORDER BY id FOR UPDATE", [occurrence.pk])
     sums = ", ".join(f"count(*) FILTER (WHERE d.state = {int(state)}) AS {state.label}" for state in State)
     sets = ", ".join(f"{state.label} = COALESCE(c.{state.label}, 0)" for state in State)
     cursor.execute(
         f"""
-        UPDATE delivery_batch b SET {sets}, size = COALESCE(c.size, 0), next_due_at = c.next_due_at, queued_at = NULL
+        UPDATE delivery_batch b SET {sets}, size = COALESCE(c.size, 0), next_due_at = c.next_due_at, queued_at = NULL,
+               started_at = COALESCE(b.started_at, c.called_at)
         FROM delivery_batch a LEFT JOIN (
-            SELECT d.batch_id, count(*) AS size, min(d.due_at) FILTER (WHERE d.state = 0) AS next_due_at, {sums}
+            SELECT d.batch_id, count(*) AS size, min(d.due_at) FILTER (WHERE d.state = 0) AS next_due_at,
+                   min(d.called_at) AS called_at, {sums}
             FROM delivery_delivery d WHERE d.day = %s AND d.occurrence_id = %s GROUP BY d.batch_id
         ) c ON c.batch_id = a.id
         WHERE a.occurrence_id = %s AND b.id = a.id
