@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
+from django.urls import reverse
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from frontend.instants import show
+from frontend.instants import show, show_seconds
 from frontend.navigation import sidebar
 from schedules import clock
 from schedules.models import StopSwitch
@@ -34,6 +37,13 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
     def has_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Ability.READ)
 
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Unfold's form forgets where to go next, unless the address says it."""
+        if request.method == "GET" and REDIRECT_FIELD_NAME not in request.GET:
+            return redirect_to_login(reverse("admin:index"), login_url=request.path)
+        response: HttpResponse = super().login(request, extra_context)
+        return response
+
     def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
         return sidebar(request)
 
@@ -55,7 +65,8 @@ def _banners() -> list[str]:
     if len(stops) > _STOPS_SHOWN:
         banners.append("More stop switches are on: see Stop switch.")
     if shift := clock.shift():
-        banners.append(f"Test clock: it is taken to be {show(clock.now())}, {shift} ahead of the real time.")
+        ahead = show_seconds(shift.total_seconds())
+        banners.append(f"Test clock: it is taken to be {show(clock.now())}, {ahead} ahead of the real time.")
     return banners
 
 

@@ -57,7 +57,7 @@ def _row(field: str, value: Any) -> tuple[str, SafeString, SafeString]:
 
 
 def _shown(value: Any) -> SafeString:
-    if value is None:
-        return format_html("<span>{}</span>", "—")
+    if value is None or value == "":
+        return format_html("<span>{}</span>", "—" if value is None else "empty")
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     return format_html("<pre>{}</pre>", text)

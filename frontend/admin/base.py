@@ -3,10 +3,11 @@
 from typing import Any, ClassVar
 
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 from unfold.admin import StackedInline as UnfoldStackedInline
 from unfold.admin import TabularInline as UnfoldTabularInline
+from unfold.views import ChangeList as UnfoldChangeList
 
 from frontend.access import actor
 from frontend.admin.paginator import EstimatedPaginator
@@ -41,11 +42,32 @@ def _may(request: HttpRequest, ability: Ability | None) -> bool:
     return ability is not None and can(request.user, ability)
 
 
+class ChangeList(UnfoldChangeList):  # type: ignore[misc]
+    """Offers the way back to the whole list only from a part of it."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.has_active_filters and not self.query:
+            self.full_result_count = self.result_count
+
+
 class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     paginator = EstimatedPaginator
     show_full_result_count = False
     list_per_page = 50
     compressed_fields = False
+    # What deleting does where an operation does it; shown before anybody says yes.
+    consequence = ""
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if self.consequence:
+            self.delete_confirmation_template = "frontend/delete.html"
+        context = {**(extra_context or {}), "consequence": self.consequence}
+        response: HttpResponse = super().delete_view(request, object_id, extra_context=context)
+        return response
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ChangeList
 
     @staticmethod
     def by(request: HttpRequest) -> str:

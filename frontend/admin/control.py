@@ -37,6 +37,7 @@ class StopForm(forms.ModelForm):  # type: ignore[type-arg]
 class StopSwitchAdmin(Admin):
     add_ability = delete_ability = Ability.STOP_SENDING
     form = StopForm
+    consequence = "Sending goes on at once. What has become too late meanwhile expires, unless its wave had begun."
     list_display = ("scope", "reason", "created_by", "since")
     search_fields = ("scope", "reason")
     ordering = ("scope",)
@@ -49,7 +50,7 @@ class StopSwitchAdmin(Admin):
         return ["scope", "reason", "created_by", "since"] if obj else []
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        return only(*(f"Sending for “{stop.scope}” goes on." for stop in objs))
+        return only(*(f"The stop of “{stop.scope}”" for stop in objs))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         stop = operations.stop_sending(scope=obj.scope, reason=obj.reason, by=self.by(request), now=clock.now())

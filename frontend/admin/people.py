@@ -77,6 +77,10 @@ class TimeZoneFilter(IndexedChoices):
 class RecipientAdmin(Admin):
     add_ability = change_ability = delete_ability = Ability.EDIT_RECIPIENTS
     form = RecipientForm
+    consequence = (
+        "The person is erased: profile, devices, inbox and kept messages. Whatever is still to come is not sent."
+        " The ledger keeps a number and no name. There is no way back."
+    )
     inlines = (DeviceInline,)
     list_filter = (LocaleFilter, TimeZoneFilter)
     ordering = ("-id",)

@@ -1,10 +1,12 @@
 """The schedule's form: reads a definition, calls one operation, says in its fields what was wrong."""
 
+import json
 from dataclasses import fields
 from typing import Any, ClassVar
 
 from django import forms
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
+from django.forms.fields import InvalidJSONInput
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from frontend.admin.problems import add_problems
 from schedules import clock, operations
@@ -19,12 +21,24 @@ FIELD_OF = {wire: "template" if name == "template_id" else name for name, wire i
 FIELDS = list(FIELD_OF.values())
 
 
+class IndentedJSON(forms.JSONField):
+    """JSON that one can read while one edits it."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if isinstance(value, InvalidJSONInput) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
 class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
     """``by`` is set by the admin, on the class it makes for each request. ``touched``: what an edit met."""
 
     by: ClassVar[str]
     touched: list[Touched]
 
+    audience_query = IndentedJSON(
+        initial={"all": []},
+        help_text='Everyone: {"all": []}. Some: {"all": [{"field": "attributes.plan", "op": "eq", "value": "pro"}]}',
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 8}),
+    )
     save_as_draft = forms.BooleanField(
         required=False,
         label="Save as draft",
@@ -53,6 +67,13 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["expected_version"].initial = self.instance.version
         if "template" in self.fields:
             self.fields["template"].required = False
+        if "recheck_audience" in self.fields:
+            self.fields["recheck_audience"].help_text = "Whether a person must still match when the message is sent."
+            self.fields["recheck_audience"].widget.choices = [
+                ("unknown", "At each recipient's local time yes, else no"),
+                ("true", "Yes"),
+                ("false", "No"),
+            ]
 
     def _post_clean(self) -> None:
         """Where a model form would validate the model, the operation does, and writes."""

@@ -74,6 +74,10 @@ def next_runs_of(schedule: Schedule) -> list[str]:
 class ScheduleAdmin(Admin):
     add_ability = change_ability = delete_ability = Ability.EDIT_SCHEDULES
     form = ScheduleForm
+    consequence = (
+        "The schedule and what of it is open are cancelled, and it leaves every list. What was sent stays sent:"
+        " ledger and audit keep what they know. There is no way back."
+    )
     change_form_outer_before_template = "frontend/schedule_summary.html"
     list_display = ("name", "status_label", "channel", "timing", "next_run", "template", "version")
     list_filter = ("status", "channel", "schedule_type", "time_zone_mode")

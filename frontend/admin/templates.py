@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from frontend.admin.base import Admin, Stacked
 from frontend.admin.columns import as_json, moment
@@ -57,7 +58,7 @@ class ContentForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = TemplateContent
         fields = PARTS
-        widgets = {"text": forms.Textarea(attrs={"rows": 6}), "html": forms.Textarea(attrs={"rows": 6})}
+        widgets = {part: UnfoldAdminTextareaWidget(attrs={"rows": 6}) for part in ("text", "html")}
 
     def says_something(self) -> bool:
         """Neither left empty nor marked for deletion."""

@@ -39,6 +39,7 @@ class Cause:
     """People of one state and reason."""
 
     state: int
+    name: str
     words: str
     slug: str
     reason: str
@@ -99,4 +100,7 @@ def _causes(found: Occurrence) -> list[Cause]:
     """What kept people from getting it, or keeps them waiting, the most frequent first."""
     rows = Delivery.objects.filter(day=found.day, occurrence_id=found.pk).exclude(reason="")
     causes = rows.values_list("state", "reason").annotate(people=Count("recipient_id")).order_by("-people", "reason")
-    return [Cause(value, STATES[State(value)], slug, reason(slug), people) for value, slug, people in causes]
+    return [
+        Cause(value, State(value).label, STATES[State(value)], slug, reason(slug), people)
+        for value, slug, people in causes
+    ]
