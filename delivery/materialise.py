@@ -158,7 +158,8 @@ def _people(occurrence: Occurrence, definition: Definition, *, again: bool, now:
 
 
 _KEPT = """
-SELECT r.id, r.time_zone, k.wave_at AS held_at FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id
+SELECT r.id, r.time_zone, k.wave_at AS held_at
+FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id
 WHERE k.day = %s AND k.occurrence_id = %s AND k.state = 15 AND k.reason = 'withdrawn'"""
 # Rows with an outcome, or of a call under way, are not even looked at by the insertion: it would wait for their locks,
 # which their worker may hold while it waits for ours.

@@ -213,9 +213,11 @@ def test_a_crash_in_the_middle_leaves_nothing_and_the_next_attempt_all(service, 
     people(700)
     schedule = ScheduleFactory()
     service.tick()
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+    occurrence_id = only_occurrence(schedule).pk
+    with monkeypatch.context() as patched:
         patched.setattr(materialise, "_advance", crash)
-        materialise.materialise(occurrence_id=only_occurrence(schedule).pk, now=NOW)
+        with pytest.raises(RuntimeError):
+            materialise.materialise(occurrence_id=occurrence_id, now=NOW)
     assert not Batch.objects.exists()
     assert not Delivery.objects.exists()
     assert only_occurrence(schedule).targeted == 0
@@ -257,8 +259,8 @@ def test_whoever_changes_the_occurrence_meanwhile_wins(service, monkeypatch, mea
         original(*arguments, **keywords)
 
     original = materialise._advance
-    with monkeypatch.context() as patched, pytest.raises(materialise.Superseded):
-        patched.setattr(materialise, "_advance", advance)
+    monkeypatch.setattr(materialise, "_advance", advance)
+    with pytest.raises(materialise.Superseded):
         materialise.materialise(occurrence_id=only_occurrence(schedule).pk, now=NOW)
     assert not Delivery.objects.exists()
 
@@ -335,8 +337,7 @@ def test_two_occurrences_of_one_schedule_have_rows_of_their_own(service, provide
     people(3)
     schedule = ScheduleFactory(cron="*/5 * * * *")
     service.run_to(NOW + 11 * MINUTE)
-    assert Counter(row.occurrence_id for row in Delivery.objects.all()) == {
-        pk: 3 for pk in schedule.occurrences.values_list("pk", flat=True)
-    }
+    ids = schedule.occurrences.values_list("pk", flat=True)
+    assert Counter(row.occurrence_id for row in Delivery.objects.all()) == dict.fromkeys(ids, 3)
     assert set(provider.reached().values()) == {2}
     assert Recipient.objects.count() == 3
