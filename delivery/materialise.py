@@ -25,6 +25,8 @@ from schedules.recurrence import due_by_zone, due_instant
 SMALLEST_OWN_WAVE = 50
 # Batches are cut in this order, so that one call's people share few slots of the counters.
 BUCKETS = 64
+# Rows from which on the planner is told of an occurrence at once.
+LARGE = 5_000
 # Real time: longer than the largest audience takes; a second worker then tries again.
 LEASE_S = 300
 CURSOR_END = "end"
@@ -75,7 +77,7 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
     pinned = ScheduleVersion.objects.get(schedule=occurrence.schedule_id, version=occurrence.version)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            return _materialise(cursor, occurrence, pinned, now=now)
+            done = _materialise(cursor, occurrence, pinned, now=now)
     except IntegrityError as error:
         if isinstance(error.__cause__, UniqueViolation):  # another worker wrote the same rows first
             raise Superseded from error
@@ -86,6 +88,8 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
         if isinstance(error.__cause__, QueryCanceled):
             raise AudienceTooSlow(timeout_ms=settings.MATERIALISE_STATEMENT_TIMEOUT) from error
         raise
+    _tell_planner(occurrence, rows=done.pending)
+    return done
 
 
 def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, now: datetime) -> Materialised:
@@ -99,6 +103,24 @@ def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *
         targeted = _recount(cursor, occurrence) - occurrence.targeted
     _advance(cursor, occurrence, targeted=targeted, now=now)
     return Materialised(occurrence.pk, occurrence.targeted + targeted, _count_pending(cursor, occurrence))
+
+
+def _tell_planner(occurrence: Occurrence, *, rows: int) -> None:
+    """Have the ledger's day analysed if these rows are a good part of it.
+
+    Autovacuum comes up to a minute later. Until then the planner would know of no row, or of small occurrences only,
+    and might read far more than a call's people at each call.
+    """
+    if rows < LARGE:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE reltuples * 0.1 <= %s AND oid = ("
+            "SELECT tableoid FROM delivery_delivery WHERE day = %s AND occurrence_id = %s LIMIT 1)",
+            [rows, occurrence.day, occurrence.pk],
+        )
+        for (partition,) in cursor.fetchall():
+            cursor.execute(f"ANALYZE (SKIP_LOCKED) {partition}")
 
 
 def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, again: bool, now: datetime) -> int:

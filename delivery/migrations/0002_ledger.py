@@ -1,6 +1,8 @@
 """The partitioned ledger, by SQL: Django knows neither partitions nor fillfactor.
 
-No index, partial predicate included, stands on a column that changes: an outcome is then a heap-only update.
+No index, partial predicate included, stands on a column that changes: an outcome is then a heap-only update. The index on
+batches has the day too, which every statement names: without statistics, a new day's partition would else be read whole,
+by its primary key, to find the rows of one batch.
 """
 
 from django.db import migrations
@@ -29,7 +31,7 @@ CREATE TABLE delivery_delivery (
     CONSTRAINT delivery_claim_whole CHECK ((state IN (1, 2)) = (claim_token IS NOT NULL)),
     CONSTRAINT delivery_settled_is_outcome CHECK ((state >= 10) = (settled_at IS NOT NULL))
 ) PARTITION BY RANGE (day);
-CREATE INDEX delivery_batch_idx ON delivery_delivery (batch_id);
+CREATE INDEX delivery_batch_idx ON delivery_delivery (batch_id, day);
 CREATE INDEX delivery_recipient_idx ON delivery_delivery (recipient_id);
 CREATE TABLE delivery_delivery_default PARTITION OF delivery_delivery DEFAULT WITH (fillfactor = 70);
 

@@ -1,0 +1,52 @@
+"""What the planner makes of the send path where it knows nothing: each day's partition is new, and never analysed."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from delivery import sending
+from tests.factories import ScheduleFactory, people
+
+pytestmark = pytest.mark.django_db
+
+# The columns that narrow a statement down to the rows of one batch or of one person.
+NARROW = ("recipient_id", "batch_id")
+
+
+def plan_of(sql: str) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (FORMAT JSON) " + sql)
+        (answer,) = cursor.fetchone()
+    return (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+def test_a_claim_and_its_outcome_read_no_more_than_their_own_rows(service, provider):
+    people(3_000)
+    ScheduleFactory()
+    service.open()
+    (message, *_) = service.publish()
+    with CaptureQueriesContext(connection) as executed:
+        sending.send(batch_ids=message.batch_ids[:1])
+    on_ledger = [query["sql"] for query in executed if "delivery_delivery" in query["sql"]]
+    scans = [(node, sql) for sql in on_ledger for node in nodes(plan_of(sql)) if is_of_ledger(node)]
+    assert len(provider.messages()) == 500
+    assert scans
+    for node, sql in scans:
+        assert any(column in node.get("Index Cond", "") for column in NARROW), (node, sql)
+
+
+def is_of_ledger(node: dict[str, Any]) -> bool:
+    """Whether the node reads rows of the ledger; a bitmap is judged by the index scans below it."""
+    if node["Node Type"] == "Seq Scan":
+        return str(node["Relation Name"]).startswith("delivery_delivery")
+    return "Index Name" in node and node["Index Name"].startswith("delivery_delivery")
