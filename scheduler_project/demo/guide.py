@@ -81,7 +81,7 @@ def _sights(facts: Facts) -> Iterator[str]:
     if facts.is_new:
         yield "“Newsletter to everyone” is being sent: its books fill, and it can be paused"
     yield "“Bulletin for the team” goes to some in-app inboxes each minute"
-    yield "“Evening digest” is a run in progress at any time: a push at 18:00 on each person’s own clock"
+    yield "“Evening digest” is a run in progress at any time: a push at 18:00 on each person’s own clock, wave by wave"
     if waves := _waves():
         yield (
             f"“{AT_NINE}” has {waves.count} waves, {_at(waves.first)} to {_at(waves.last)};"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import django
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 
 from stubs.log import Log
 from stubs.server import main
@@ -28,6 +28,11 @@ class Mailbox(SesStub):
 
     def now(self) -> datetime:
         return self._reader.submit(_read_clock).result()
+
+    def close(self) -> None:
+        self._reader.submit(connection.close)
+        self._reader.shutdown()
+        super().close()
 
 
 def _read_clock() -> datetime:

@@ -12,6 +12,8 @@ from itertools import accumulate
 from typing import Any
 
 SEED = 20_260_401
+PREFIX = "demo-"
+"""Of the external ids."""
 TEAM_EVERY = 200
 """Each so manieth person belongs to the team that reads the bulletin of each minute."""
 
@@ -129,7 +131,7 @@ def _person(number: int, place: _Place, chance: random.Random, now: datetime) ->
     first, last = chance.choice(firsts.split()), chance.choice(lasts.split())
     address = f"{_ascii(first)}.{_ascii(last)}.{number}@{chance.choice(_DOMAINS)}".lower()
     return Person(
-        external_id=f"demo-{number:06d}",
+        external_id=f"{PREFIX}{number:06d}",
         email=address if number <= len(_PLACES) or chance.random() < 0.97 else "",
         locale=locale if chance.random() < 0.97 else "",
         time_zone=_zone(number, place, chance),

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from scheduler_project.demo import content
+from scheduler_project.demo.people import PREFIX
 from schedules.definition import Definition
 from schedules.recurrence import firing_at
 
 EVERYONE: Mapping[str, Any] = {"all": []}
+# Who imports people of his own counts their mails, and should find his own alone.
+THE_INVENTED: Mapping[str, Any] = {"field": "external_id", "op": "starts_with", "value": PREFIX}
 AT_NINE = "Nine o’clock, everywhere"
 EACH_MINUTE = "Bulletin for the team, each minute"
 BULLETINS_FOR = timedelta(hours=3)
@@ -46,7 +49,7 @@ def plans(*, now: datetime, template_ids: Mapping[str, int]) -> Iterator[Plan]:
             schedule_type="once",
             run_at=next_nine(now=now),
             time_zone_mode="user_local",
-            audience_query=EVERYONE,
+            audience_query=THE_INVENTED,
         )
     )
     yield Plan(
@@ -62,11 +65,11 @@ def plans(*, now: datetime, template_ids: Mapping[str, int]) -> Iterator[Plan]:
     )
     yield Plan(
         Definition(
-            name="Basket reminder, each quarter of an hour",
+            name="Basket reminder, twenty past each hour",
             channel="push",
             template_id=template_ids[content.REMINDER],
             schedule_type="cron",
-            cron="*/15 * * * *",
+            cron="20 * * * *",
             audience_query={
                 "all": [
                     {"field": "attributes.plan", "op": "eq", "value": "pro"},

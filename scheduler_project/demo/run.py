@@ -20,6 +20,7 @@ from schedules import clock
 MAIL_PORT = 8025
 _PORTS_TRIED = 100
 _ROOM_BYTES = 500_000_000
+_LOG_BYTES = 10_000_000
 _READY_SECONDS = 150.0
 _MARK = "NOTIFICATION_SCHEDULER_DEMO"
 _OWN_SERVERS = ("DATABASE_URL", "BROKER_URL", "COUNTERS_URL")
@@ -100,6 +101,8 @@ def _serve(children: list[supervisor.Process], console: Console, facts: guide.Fa
         status.start()
 
     console.print("Starting the processes …")
+    for child in children:
+        _turn_over(facts.logs / f"{child.name}.log")
     knock()
     code = supervisor.run(children, logs=facts.logs, ready_seconds=_READY_SECONDS, on_ready=ready)
     status.end()
@@ -110,6 +113,12 @@ def _serve(children: list[supervisor.Process], console: Console, facts: guide.Fa
     else:
         console.print("Stopped. The data is kept for the next start; --fresh empties it.")
     return code
+
+
+def _turn_over(log: Path) -> None:
+    """Begin a new file where the old one has grown large; one old one is kept."""
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
 
 
 def _check_ground() -> None:

@@ -17,12 +17,16 @@ from pathlib import Path
 import pytest
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
+from pytest_django import Settings
 
 from audit.models import AuditEvent
 from scheduler_project.demo import accounts, data, guide
+from scheduler_project.demo.mailbox import Mailbox
 from scheduler_project.demo.plans import EACH_MINUTE
+from schedules import clock
 from schedules.models import Device, MessageTemplate, Recipient, Schedule
 from schedules.permissions import Role, roles_of
+from stubs.log import Log
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 11, 21, 14, 20, tzinfo=UTC)
@@ -70,6 +74,18 @@ def test_each_role_has_an_account_and_keeps_its_password() -> None:
     assert authenticate(username="analyst", password="first")
     roles = {user.username: roles_of(user) for user in User.objects.all()}
     assert roles == {"marketer": {Role.MARKETER}, "analyst": {Role.ANALYST}, "admin": {Role.ADMIN}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_mailbox_stamps_what_it_accepts_with_the_test_clock(settings: Settings, tmp_path: Path) -> None:
+    settings.TEST_CLOCK = True
+    mailbox = Mailbox(Log(tmp_path / "log"))
+    try:
+        clock.advance_to(clock.now() + timedelta(hours=27))
+        assert abs(mailbox.now() - clock.now()) < timedelta(seconds=1)
+        assert mailbox.now() - datetime.now(UTC) > timedelta(hours=26)
+    finally:
+        mailbox.close()
 
 
 @pytest.mark.django_db
