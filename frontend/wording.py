@@ -28,6 +28,7 @@ REASONS = {
     "no_address": "The profile has no address for this channel.",
     "opted_out": "Opted out of this channel.",
     "profile_gone": "The profile was erased.",
+    "withdrawn": "Taken back before anything was sent.",
     # Time
     "down": "The service did not run at the promised time.",
     "paused": "The schedule was paused over the promised time.",
@@ -47,6 +48,7 @@ REASONS = {
     "aws_settings": "The provider's settings are incomplete.",
     "bad_request": "The provider could not read the request.",
     "configuration_set_not_found": "The provider does not know the configuration set.",
+    "failed": "The provider says that sending failed.",
     "daily_quota": "The provider's daily quota is used up.",
     "identity_not_verified": "The provider has not verified the sender.",
     "invalid_parameter": "The provider refused a value of this message.",

@@ -8,9 +8,12 @@ from schedules.permissions import Role
 PASSWORD = "for-tests-only"
 
 
-def account(role: Role | None, *, name: str = "") -> User:
-    """Somebody with ``role``; none for somebody who has an account and nothing else."""
-    person = User.objects.create_user(username=name or (role.lower() if role else "nobody"), password=PASSWORD)
+def account(role: Role | None, *, name: str = "", password: str | None = None) -> User:
+    """Somebody with ``role``; none for somebody who has an account and nothing else.
+
+    Without a password, as hashing one takes longer than most tests.
+    """
+    person = User.objects.create_user(username=name or (role.lower() if role else "nobody"), password=password)
     if role:
         person.groups.add(Group.objects.get_or_create(name=role.value)[0])
     return person

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from audit.models import Action, AuditEvent
 from frontend.admin.base import Admin
@@ -46,8 +46,8 @@ class AuditEventAdmin(Admin):
         rows = format_html_join(
             "", "<tr><th>{}</th><td>{}</td><td>{}</td></tr>", (_row(*item) for item in event.payload_diff.items())
         )
-        head = format_html("<tr><th>field</th><th>before</th><th>after</th></tr>")
-        return format_html('<table class="ns-diff">{}{}</table>', head, rows) if event.payload_diff else head
+        head = mark_safe("<tr><th>field</th><th>before</th><th>after</th></tr>")
+        return format_html('<table class="ns-diff">{}{}</table>', head, rows) if event.payload_diff else _shown(None)
 
 
 def _row(field: str, value: Any) -> tuple[str, SafeString, SafeString]:

@@ -34,7 +34,7 @@ class ContentFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         for problem in templates.check(self.contents(), default_locale=default_locale):
             channel, _, rest = problem.field.partition(".")
             locale, _, part = rest.partition(".")
-            problems[channel, locale].append(Problem(part, problem.code, problem.message))
+            problems[channel, locale].append(Problem(part or "locale", problem.code, problem.message))
         for form in self._kept():
             place = (form.cleaned_data.get("channel", ""), form.cleaned_data.get("locale", ""))
             add_problems(form, problems.pop(place, []))

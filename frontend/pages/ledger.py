@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.db import OperationalError, connection, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 
@@ -25,6 +25,9 @@ from schedules.recurrence import ZONE_NAMES
 _TIMEOUT_MS = 5_000
 
 
+_REASON_CHOICES = [("", "Any"), *REASONS.items()]
+
+
 class FilterForm(forms.Form):
     occurrence = forms.IntegerField(required=False, min_value=1)
     schedule = forms.IntegerField(required=False, min_value=1)
@@ -35,7 +38,13 @@ class FilterForm(forms.Form):
         empty_value=None,
         choices=[("", "Any"), *((int(item), words) for item, words in STATES.items())],
     )
-    reason = forms.ChoiceField(required=False, choices=[("", "Any"), *REASONS.items()])
+    reason = forms.ChoiceField(required=False, choices=_REASON_CHOICES)
+
+    def __init__(self, data: QueryDict | None) -> None:
+        super().__init__(data)
+        asked = data.get("reason", "") if data else ""
+        if asked not in REASONS and asked.isidentifier():  # a reason newer than our words for it
+            cast(forms.ChoiceField, self.fields["reason"]).choices = [*_REASON_CHOICES, (asked, reason(asked))]
 
     def clean_recipient(self) -> int | None:
         """The surrogate id; the ledger knows people by nothing else."""

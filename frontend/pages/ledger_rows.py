@@ -129,7 +129,9 @@ def _occurrences(filters: Filters, *, after: Key | None) -> Iterator[Occurrence]
         having = Batch.objects.filter(occurrence=OuterRef("pk"), **{f"{filters.state.label}__gt": 0})
         found = found.filter(Exists(having))
     last = Occurrence.objects.filter(pk=after.occurrence_id).first() if after else None
-    is_first = True
+    if after and last is None:
+        return
+    is_first = after is not None and after.recipient_id != _BEYOND
     while True:
         chunk = found
         if last:

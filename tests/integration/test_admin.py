@@ -1,0 +1,720 @@
+"""The admin: every model to look at, every change through its operation."""
+
+import json
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import DateTimeField
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from audit.models import Action, AuditEvent
+from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, OutboxMessage, State
+from frontend.urls import site
+from schedules import models as schedule_models
+from schedules import operations, templates
+from schedules.models import (
+    Catalogue,
+    Device,
+    MessageTemplate,
+    Occurrence,
+    Recipient,
+    Schedule,
+    ScheduleVersion,
+    StopSwitch,
+)
+from schedules.permissions import Role
+from tests.accounts import PASSWORD, account, signed_in
+from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("service")]
+
+OURS = ("audit", "schedules", "delivery")
+LEDGER = {Delivery, FailedAttempt}
+LISTS = sorted(
+    (f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist" for model in site._registry), key=str
+)
+
+
+def url(model, view, *args):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{view}", args=args)
+
+
+def text_of(response) -> str:
+    return unescape(response.content.decode())
+
+
+def schedule_form(**changes):
+    """What a browser posts for a valid one-off, tomorrow at noon UTC."""
+    tomorrow = NOW + timedelta(days=1)
+    return {
+        "name": "Offer",
+        "channel": "email",
+        "template": TemplateFactory().pk if "template" not in changes else "",
+        "audience_query": json.dumps({"all": []}),
+        "schedule_type": "once",
+        "time_zone_mode": "fixed",
+        "run_at_0": tomorrow.strftime("%Y-%m-%d"),
+        "run_at_1": "12:00:00",
+        "cron": "",
+        "time_zone": "UTC",
+        "counts_toward_caps": "on",
+        "misfire_grace_minutes": "60",
+        "on_past": "skip",
+        "recheck_audience": "unknown",
+        **changes,
+    }
+
+
+def form_of(schedule, **changes):
+    """What a browser posts for ``schedule`` as it stands."""
+    values = {
+        "name": schedule.name,
+        "channel": schedule.channel,
+        "template": schedule.template_id or "",
+        "audience_query": json.dumps(schedule.audience_query),
+        "schedule_type": schedule.schedule_type,
+        "time_zone_mode": schedule.time_zone_mode,
+        "run_at_0": schedule.run_at.strftime("%Y-%m-%d") if schedule.run_at else "",
+        "run_at_1": schedule.run_at.strftime("%H:%M:%S") if schedule.run_at else "",
+        "cron": schedule.cron,
+        "time_zone": schedule.time_zone,
+        "counts_toward_caps": "on",
+        "misfire_grace_minutes": schedule.misfire_grace_minutes,
+        "on_past": schedule.on_past,
+        "recheck_audience": "unknown",
+        "apply_to": "next",
+        "expected_version": schedule.version,
+    }
+    return {**values, **changes}
+
+
+def last_event() -> AuditEvent:
+    return AuditEvent.objects.order_by("-id").first()
+
+
+# Looking
+
+
+def test_every_model_but_the_ledger_is_registered():
+    ours = {model for model in apps.get_models() if model._meta.app_label in OURS}
+    assert ours - set(site._registry) == LEDGER
+    assert {User, PeriodicTask, IntervalSchedule} <= set(site._registry)
+
+
+def test_times_are_shown_with_their_zone_in_every_list_and_form():
+    client_request = type("Request", (), {"user": account(Role.ADMIN), "GET": {}})()
+    for model, admin in site._registry.items():
+        instants = {field.name for field in model._meta.fields if isinstance(field, DateTimeField)}
+        if model._meta.app_label not in OURS:
+            continue
+        assert not instants & set(admin.get_list_display(client_request)), model
+        assert not instants & set(admin.get_readonly_fields(client_request, model())), model
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_opens_while_empty_or_is_refused(role, name):
+    response = signed_in(role).get(reverse(name))
+    expected = 403 if "auth_" in name and role is not Role.ADMIN else 200
+    assert response.status_code == expected
+
+
+def a_bit_of_everything(service) -> None:
+    """Something in every table."""
+    person, *_ = people(6, time_zone="Europe/Berlin")
+    RecipientFactory(external_id="no-address", email="", tags=["beta"])
+    DeviceFactory(recipient=person, token="token-secret-123456")
+    ScheduleFactory(name="Mail")
+    ScheduleFactory(name="Note", channel="in_app")
+    ScheduleFactory(name="Daily", cron="0 9 * * *", time_zone_mode="user_local")
+    templates.save_catalogue(locale="de", messages={"hello": "Hallo"}, by="user:1", now=NOW)
+    operations.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="being tested")
+    schedule_models.TestClock.objects.create(id=1, shift=timedelta(hours=1))
+    service.step()
+    assert OutboxMessage.objects.exists()
+    assert InboxMessage.objects.exists()
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_list_and_every_object_opens_for_each_role(service, role):
+    a_bit_of_everything(service)
+    client = signed_in(role)
+    opened = 0
+    for model in site._registry:
+        refused = model._meta.app_label == "auth" and role is not Role.ADMIN
+        assert client.get(url(model, "changelist")).status_code == (403 if refused else 200), model
+        for item in model._default_manager.all()[:2]:
+            response = client.get(url(model, "change", item.pk))
+            assert response.status_code == (403 if refused else 200), item
+            opened += 1
+    assert opened > 20
+
+
+def test_no_list_counts_the_ledger_or_reads_it_at_all(service):
+    a_bit_of_everything(service)
+    client = signed_in(Role.ADMIN)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        for model in site._registry:
+            client.get(url(model, "changelist"))
+    assert not [query["sql"] for query in queries if "delivery_delivery" in query["sql"]]
+
+
+@pytest.mark.parametrize("model", [Schedule, Recipient, Occurrence, Batch, AuditEvent, OutboxMessage])
+def test_a_list_needs_no_more_queries_for_more_rows(service, model, django_assert_max_num_queries):
+    a_bit_of_everything(service)
+    client = signed_in(Role.ADMIN)
+    with CaptureQueriesContext(connection) as few:
+        client.get(url(model, "changelist"))
+    people(20)
+    for _ in range(6):
+        ScheduleFactory(template_id=MessageTemplate.objects.first().pk)
+    service.step()
+    with django_assert_max_num_queries(len(few) + 1):
+        client.get(url(model, "changelist"))
+
+
+def test_a_large_table_is_estimated_and_a_filtered_one_counted_to_a_limit():
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE pg_class SET reltuples = 2000000 WHERE oid = 'schedules_recipient'::regclass")
+    people(3)
+    client = signed_in(Role.ADMIN)
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(url(Recipient, "changelist"))
+    assert response.context["cl"].result_count == 2_000_000
+    assert not [query for query in queries if "COUNT(*)" in query["sql"] and "schedules_recipient" in query["sql"]]
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(url(Recipient, "changelist"), {"q": "person-"})
+    assert response.context["cl"].result_count == 3
+    (count,) = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]]
+    assert "LIMIT 10000" in count
+
+
+def test_the_filters_of_a_large_table_name_the_values_that_occur():
+    for zone in ("Europe/Berlin", "Asia/Tokyo", "", "Asia/Tokyo"):
+        RecipientFactory(time_zone=zone, locale="de")
+    page = signed_in(Role.ADMIN).get(url(Recipient, "changelist"))
+    filters = {spec.title: [label for _, label in spec.lookup_choices] for spec in page.context["cl"].filter_specs}
+    assert filters == {"locale": ["de"], "time zone": ["Asia/Tokyo", "Europe/Berlin"]}
+    chosen = signed_in(Role.ADMIN, name="other").get(url(Recipient, "changelist"), {"time_zone": "Asia/Tokyo"})
+    assert chosen.context["cl"].result_count == 2
+
+
+def test_banners_tell_of_a_stop_and_of_a_shifted_clock_on_every_page(service, settings):
+    settings.TEST_CLOCK = True
+    client = signed_in(Role.ANALYST)
+    for name in ("admin:index", "admin:schedules_schedule_changelist", "ledger", "outbox"):
+        assert "ns-banner" not in text_of(client.get(reverse(name)))
+    operations.stop_sending(scope="all", reason="The mail server moves.", by="user:1", now=NOW)
+    schedule_models.TestClock.objects.create(id=1, shift=timedelta(hours=3))
+    for name in ("admin:index", "admin:schedules_schedule_changelist", "ledger", "outbox"):
+        page = text_of(client.get(reverse(name)))
+        assert "All sending is stopped since 2026-11-21 10:00:00 UTC. Reason: The mail server moves." in page
+        assert "3.0 h ahead of the real time" in page
+
+
+# Signing in
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_lets_in_and_leads_to_the_admin(client, role):
+    account(role, password=PASSWORD)
+    page = client.get("/", follow=True)
+    assert page.redirect_chain[-1][0] == "/admin/login/?next=/admin/"
+    response = client.post(page.redirect_chain[-1][0], {"username": role.lower(), "password": PASSWORD})
+    assert response.headers["Location"] == "/admin/"
+
+
+def test_an_account_without_a_role_is_told_what_to_do(client):
+    account(None, password=PASSWORD)
+    response = client.post("/admin/login/?next=/admin/", {"username": "nobody", "password": PASSWORD})
+    assert "This account has no role yet: ask an admin to give it one." in text_of(response)
+
+
+# Schedules
+
+
+@pytest.mark.parametrize("role", [Role.MARKETER, Role.ADMIN])
+def test_a_schedule_is_created_active_with_its_author_in_the_audit(role):
+    client = signed_in(role)
+    response = client.post(url(Schedule, "add"), schedule_form())
+    assert response.status_code == 302
+    schedule = Schedule.objects.get()
+    assert (schedule.name, schedule.status, schedule.version) == ("Offer", "active", 1)
+    assert schedule.run_at == (NOW + timedelta(days=1)).replace(hour=12)
+    assert schedule.recheck_audience is None
+    assert (last_event().action, last_event().actor_id) == (
+        Action.SCHEDULE_CREATE,
+        f"user:{User.objects.get(username=role.lower()).pk}",
+    )
+
+
+def test_a_draft_may_be_incomplete_and_is_activated_by_a_button():
+    client = signed_in(Role.MARKETER)
+    client.post(url(Schedule, "add"), schedule_form(template="", run_at_0="", run_at_1="", save_as_draft="on"))
+    draft = Schedule.objects.get()
+    assert draft.status == "draft"
+    activate = reverse("admin:schedules_schedule_transition", args=[draft.pk, "activate"])
+    page = text_of(client.post(activate, follow=True))
+    assert "templateId: Choose a template." in page
+    operations.update(
+        schedule_id=draft.pk,
+        changes={"template_id": TemplateFactory().pk, "run_at": NOW + timedelta(hours=1)},
+        by="user:1",
+        now=NOW,
+    )
+    assert "The schedule is active." in text_of(client.post(activate, follow=True))
+    assert last_event().action == Action.SCHEDULE_ACTIVATE
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        (
+            {"audience_query": '{"all": [{"field": "email", "op": "eq"}]}'},
+            "audience_query",
+            "At /all/0: ",
+        ),
+        ({"audience_query": "{"}, "audience_query", "Enter a valid JSON."),
+        ({"template": ""}, "template", "Choose a template."),
+        ({"schedule_type": "cron", "run_at_0": "", "run_at_1": "", "cron": "61 * * * *"}, "cron", ""),
+        ({"time_zone": "Mars/Base"}, "time_zone", "IANA time zone"),
+        ({"run_at_0": "2020-01-01"}, "run_at", "has passed"),
+        ({"max_per_user_per_day": "0"}, "max_per_user_per_day", "from 1 to"),
+        ({"name": ""}, "name", "required"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field_and_nothing_is_kept(changes, field, said):
+    response = signed_in(Role.MARKETER).post(url(Schedule, "add"), schedule_form(**changes))
+    errors = response.context["adminform"].form.errors
+    assert list(errors) == [field]
+    assert said in errors[field][0]
+    assert not Schedule.objects.exists()
+    assert not AuditEvent.objects.filter(action=Action.SCHEDULE_CREATE).exists()
+
+
+def test_an_edit_goes_through_the_operation_and_makes_a_version():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=2))
+    response = signed_in(Role.MARKETER).post(url(Schedule, "change", schedule.pk), form_of(schedule, name="Better"))
+    assert response.status_code == 302
+    schedule.refresh_from_db()
+    assert (schedule.name, schedule.version) == ("Better", 2)
+    assert ScheduleVersion.objects.filter(schedule=schedule).count() == 2
+    assert last_event().payload_diff["name"][1] == "Better"
+
+
+def test_saving_without_a_change_makes_no_version():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=2), audience_query={"all": []})
+    signed_in(Role.MARKETER).post(url(Schedule, "change", schedule.pk), form_of(schedule))
+    schedule.refresh_from_db()
+    assert schedule.version == 1
+
+
+def test_an_edit_of_what_somebody_else_has_changed_is_refused_with_a_remedy():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=2))
+    form = form_of(schedule, name="Mine")
+    operations.update(schedule_id=schedule.pk, changes={"name": "Theirs"}, by="user:7", now=NOW)
+    page = text_of(signed_in(Role.MARKETER).post(url(Schedule, "change", schedule.pk), form))
+    assert "Somebody else has changed this schedule meanwhile: it is at version 2 now." in page
+    schedule.refresh_from_db()
+    assert schedule.name == "Theirs"
+
+
+def test_an_edit_says_what_it_did_to_a_run_that_is_open(service):
+    people(3)
+    schedule = ScheduleFactory(run_at=NOW + timedelta(seconds=30), now=NOW)
+    service.open()
+    client = signed_in(Role.MARKETER)
+    page = client.post(url(Schedule, "change", schedule.pk), form_of(schedule, name="New name"), follow=True)
+    assert "follows the edit" in text_of(page)
+
+
+def test_what_has_ended_can_only_be_read(service):
+    schedule = ScheduleFactory()
+    operations.cancel(schedule_id=schedule.pk, by="user:1", now=NOW)
+    client = signed_in(Role.ADMIN)
+    assert client.post(url(Schedule, "change", schedule.pk), form_of(schedule)).status_code == 403
+    assert "_save" not in text_of(client.get(url(Schedule, "change", schedule.pk)))
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "action"),
+    [
+        ("pause", "paused", Action.SCHEDULE_PAUSE),
+        ("cancel", "cancelled", Action.SCHEDULE_CANCEL),
+    ],
+)
+def test_buttons_change_the_state_through_the_operations(verb, status, action):
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=1))
+    client = signed_in(Role.MARKETER)
+    where = reverse("admin:schedules_schedule_transition", args=[schedule.pk, verb])
+    assert client.get(where).status_code == 405
+    assert f"The schedule is {status}." in text_of(client.post(where, follow=True))
+    schedule.refresh_from_db()
+    assert schedule.status == status
+    assert last_event().action == action
+
+
+def test_a_button_that_came_too_late_says_so():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=1))
+    operations.cancel(schedule_id=schedule.pk, by="user:1", now=NOW)
+    where = reverse("admin:schedules_schedule_transition", args=[schedule.pk, "pause"])
+    assert "The schedule is cancelled." in text_of(signed_in(Role.MARKETER).post(where, follow=True))
+    assert last_event().action == Action.SCHEDULE_CANCEL
+
+
+def test_actions_on_several_schedules_do_what_can_be_done_and_say_the_rest():
+    first, second, over = (ScheduleFactory(run_at=NOW + timedelta(hours=1)) for _ in range(3))
+    operations.cancel(schedule_id=over.pk, by="user:1", now=NOW)
+    client = signed_in(Role.MARKETER)
+
+    def act(name):
+        chosen = [first.pk, second.pk, over.pk]
+        return text_of(
+            client.post(url(Schedule, "changelist"), {"action": name, "_selected_action": chosen}, follow=True)
+        )
+
+    page = act("pause_selected")
+    assert "2 schedules paused." in page
+    assert f"{over.name}: The schedule is cancelled." in page
+    assert "2 schedules resumed." in act("resume_selected")
+    assert "3 schedules cancelled." in act("cancel_selected")
+    assert "3 schedules deleted." in act("delete_chosen")
+    assert Schedule.objects.filter(status="deleted").count() == 3
+
+
+def test_deleting_is_soft_and_takes_the_schedule_out_of_the_list(service):
+    people(2)
+    schedule = ScheduleFactory(name="Gone soon")
+    service.step()
+    client = signed_in(Role.MARKETER)
+    assert "There is no way back." in text_of(client.get(url(Schedule, "delete", schedule.pk)))
+    client.post(url(Schedule, "delete", schedule.pk), {"post": "yes"})
+    schedule.refresh_from_db()
+    assert schedule.status == "deleted"
+    assert last_event().action == Action.SCHEDULE_DELETE
+    assert schedule.occurrences.count() == 1
+    assert client.get(url(Schedule, "changelist")).context["cl"].result_count == 0
+    assert client.get(url(Schedule, "change", schedule.pk)).status_code == 302
+
+
+def test_an_analyst_reads_schedules_and_changes_none():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=1))
+    client = signed_in(Role.ANALYST)
+    page = text_of(client.get(url(Schedule, "change", schedule.pk)))
+    assert "ns-button" not in page.partition("ns-summary")[2].partition("</section>")[0]
+    assert client.get(url(Schedule, "add")).status_code == 403
+    assert client.post(url(Schedule, "add"), schedule_form()).status_code == 403
+    assert client.post(url(Schedule, "change", schedule.pk), form_of(schedule, name="Mine")).status_code == 403
+    assert client.post(url(Schedule, "delete", schedule.pk), {"post": "yes"}).status_code == 403
+    where = reverse("admin:schedules_schedule_transition", args=[schedule.pk, "pause"])
+    assert client.post(where).status_code == 403
+    client.post(url(Schedule, "changelist"), {"action": "pause_selected", "_selected_action": [schedule.pk]})
+    schedule.refresh_from_db()
+    assert (schedule.status, schedule.version) == ("active", 1)
+
+
+def test_a_schedule_says_when_it_runs_next_in_its_zone():
+    schedule = ScheduleFactory(cron="30 8 * * 1", time_zone="Europe/Berlin")
+    page = text_of(signed_in(Role.ANALYST).get(url(Schedule, "change", schedule.pk)))
+    assert "2026-11-23 08:30:00 Europe/Berlin (UTC+01:00)" in page
+    assert "At 08:30 on Monday, Europe/Berlin" in page
+
+
+# Templates and catalogues
+
+
+def contents(*rows, initial=0):
+    """What a browser posts for the contents of a template."""
+    posted = {"contents-TOTAL_FORMS": len(rows), "contents-INITIAL_FORMS": initial}
+    for number, row in enumerate(rows):
+        posted |= {f"contents-{number}-{key}": value for key, value in row.items()}
+    return posted
+
+
+GREETING = {"channel": "email", "locale": "en", "subject": "Hello", "text": "Dear {{ first_name }}", "html": ""}
+
+
+def test_saving_a_template_publishes_it():
+    client = signed_in(Role.MARKETER)
+    response = client.post(
+        url(MessageTemplate, "add"), {"name": "Greeting", "default_locale": "en", **contents(GREETING)}
+    )
+    assert response.status_code == 302
+    template = MessageTemplate.objects.get()
+    assert template.version == 1
+    assert template.versions.get().contents[0]["subject"] == "Hello"
+    assert last_event().action == Action.TEMPLATE_PUBLISH
+    row = {**GREETING, "subject": "Good day", "id": template.contents.get().pk, "template": template.pk}
+    client.post(url(MessageTemplate, "change", template.pk), {"default_locale": "en", **contents(row, initial=1)})
+    template.refresh_from_db()
+    assert (template.version, template.contents.get().subject) == (2, "Good day")
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "said"),
+    [
+        ({**GREETING, "text": "{% for %}"}, "text", ""),
+        ({**GREETING, "subject": "{{ name"}, "subject", ""),
+        ({**GREETING, "locale": "not a locale"}, "locale", "Use a locale such as"),
+    ],
+)
+def test_a_template_with_a_mistake_is_not_half_saved(row, field, said):
+    response = signed_in(Role.MARKETER).post(
+        url(MessageTemplate, "add"),
+        {"name": "Broken", "default_locale": "en", **contents(GREETING, {**row, "channel": "push"})},
+    )
+    (formset,) = response.context["inline_admin_formsets"]
+    assert said in formset.formset.errors[1][field][0]
+    assert not MessageTemplate.objects.exists()
+
+
+def test_a_template_without_its_default_locale_or_without_contents_is_refused():
+    client = signed_in(Role.MARKETER)
+    for rows, said in (
+        ([{**GREETING, "locale": "de"}], "Add email content in en"),
+        ([], "Add content for at least one"),
+    ):
+        page = client.post(url(MessageTemplate, "add"), {"name": "Short", "default_locale": "en", **contents(*rows)})
+        assert said in text_of(page)
+    assert not MessageTemplate.objects.exists()
+
+
+def test_the_same_channel_and_locale_twice_are_refused():
+    rows = [GREETING, {**GREETING, "subject": "Again"}]
+    page = signed_in(Role.MARKETER).post(
+        url(MessageTemplate, "add"), {"name": "Twice", "default_locale": "en", **contents(*rows)}
+    )
+    assert "stand twice" in text_of(page)
+    assert not MessageTemplate.objects.exists()
+
+
+def test_contents_can_be_taken_out():
+    template = TemplateFactory(channels=["email", "in_app"])
+    rows = [
+        {
+            **{part: getattr(content, part) for part in templates.PARTS},
+            "id": content.pk,
+            "template": template.pk,
+            **({"DELETE": "on"} if content.channel == "in_app" else {}),
+        }
+        for content in template.contents.all()
+    ]
+    signed_in(Role.MARKETER).post(
+        url(MessageTemplate, "change", template.pk), {"default_locale": "en", **contents(*rows, initial=2)}
+    )
+    assert [content.channel for content in template.contents.all()] == ["email"]
+    template.refresh_from_db()
+    assert template.version == 2
+
+
+def test_templates_are_read_by_analysts_and_deleted_by_nobody():
+    template = TemplateFactory()
+    assert signed_in(Role.ANALYST).get(url(MessageTemplate, "add")).status_code == 403
+    assert signed_in(Role.ADMIN).post(url(MessageTemplate, "delete", template.pk), {"post": "yes"}).status_code == 403
+
+
+def test_a_catalogue_is_saved_by_its_operation():
+    client = signed_in(Role.MARKETER)
+    client.post(url(Catalogue, "add"), {"locale": "de", "messages": '{"hello": "Hallo"}'})
+    catalogue = Catalogue.objects.get()
+    assert catalogue.messages == {"hello": "Hallo"}
+    assert last_event().action == Action.CATALOGUE_SAVE
+    client.post(url(Catalogue, "change", catalogue.pk), {"messages": '{"hello": "Servus"}'})
+    catalogue.refresh_from_db()
+    assert catalogue.messages == {"hello": "Servus"}
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"locale": "de", "messages": '{"hello": 3}'}, "messages"),
+        ({"locale": "no locale!", "messages": '{"hello": "Hallo"}'}, "locale"),
+        ({"locale": "fr", "messages": '{"hello": "Salut"}'}, "locale"),
+    ],
+)
+def test_a_catalogue_with_a_mistake_is_not_kept(values, field):
+    templates.save_catalogue(locale="fr", messages={"hello": "Bonjour"}, by="user:1", now=NOW)
+    response = signed_in(Role.MARKETER).post(url(Catalogue, "add"), values)
+    assert list(response.context["adminform"].form.errors) == [field]
+    assert Catalogue.objects.get().messages == {"hello": "Bonjour"}
+
+
+# People
+
+
+def devices(*rows, initial=0):
+    posted = {"devices-TOTAL_FORMS": len(rows), "devices-INITIAL_FORMS": initial}
+    for number, row in enumerate(rows):
+        posted |= {f"devices-{number}-{key}": value for key, value in row.items()}
+    return posted
+
+
+PROFILE = {
+    "external_id": "anna",
+    "email": "anna@example.com",
+    "locale": "de",
+    "time_zone": "Europe/Berlin",
+    "attributes": '{"plan": "pro"}',
+    "tags": '["beta"]',
+    "consent": '{"push": false}',
+}
+
+
+def test_an_admin_adds_a_recipient_with_a_device():
+    client = signed_in(Role.ADMIN)
+    device = {"token": "token-1", "platform": "android", "active": "on"}
+    assert client.post(url(Recipient, "add"), {**PROFILE, **devices(device)}).status_code == 302
+    anna = Recipient.objects.get()
+    assert (anna.attributes, anna.tags, anna.consent) == ({"plan": "pro"}, ["beta"], {"push": False})
+    assert anna.devices.get().token == "token-1"
+    assert anna.updated_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("attributes", "[1]"),
+        ("tags", '{"a": 1}'),
+        ("tags", "[1]"),
+        ("consent", '{"email": "no"}'),
+        ("consent", '{"fax": false}'),
+        ("external_id", ""),
+    ],
+)
+def test_a_profile_of_the_wrong_shape_is_refused_at_its_field(field, value):
+    response = signed_in(Role.ADMIN).post(url(Recipient, "add"), {**PROFILE, field: value, **devices()})
+    assert list(response.context["adminform"].form.errors) == [field]
+    assert not Recipient.objects.exists()
+
+
+def test_deleting_a_recipient_erases_the_person(service):
+    anna = RecipientFactory(external_id="anna")
+    DeviceFactory(recipient=anna)
+    schedule = ScheduleFactory(run_at=NOW + timedelta(seconds=30), now=NOW)
+    service.open()
+    client = signed_in(Role.ADMIN)
+    assert "The person is erased" in text_of(client.get(url(Recipient, "delete", anna.pk)))
+    client.post(url(Recipient, "delete", anna.pk), {"post": "yes"})
+    assert not Recipient.objects.exists()
+    assert Delivery.objects.get(occurrence_id=schedule.occurrences.get().pk).state == State.ERASED
+    assert last_event().action == Action.RECIPIENT_ERASE
+
+
+def test_several_recipients_are_erased_one_by_one_and_leave_no_name_in_the_log():
+    chosen = people(3)
+    client = signed_in(Role.ADMIN)
+    form = {"action": "delete_selected", "_selected_action": [person.pk for person in chosen], "post": "yes"}
+    client.post(url(Recipient, "changelist"), form)
+    assert not Recipient.objects.exists()
+    assert AuditEvent.objects.filter(action=Action.RECIPIENT_ERASE).count() == 3
+    log = apps.get_model("admin", "LogEntry")
+    assert not log.objects.filter(object_repr__startswith="person-").exists()
+
+
+def test_only_an_admin_edits_recipients():
+    anna = RecipientFactory()
+    for role in (Role.MARKETER, Role.ANALYST):
+        client = signed_in(role)
+        assert client.get(url(Recipient, "add")).status_code == 403
+        assert client.post(url(Recipient, "change", anna.pk), PROFILE).status_code == 403
+        assert client.post(url(Recipient, "delete", anna.pk), {"post": "yes"}).status_code == 403
+    assert Recipient.objects.filter(pk=anna.pk).exists()
+
+
+def test_an_analyst_sees_addresses_and_tokens_masked_and_cant_search_by_them():
+    anna = RecipientFactory(external_id="anna", email="anna@example.com")
+    device = DeviceFactory(recipient=anna, token="token-secret-123456")
+    client = signed_in(Role.ANALYST)
+    pages = [url(Recipient, "changelist"), url(Recipient, "change", anna.pk), url(Device, "change", device.pk)]
+    for page in pages:
+        shown = text_of(client.get(page))
+        assert "anna@example.com" not in shown
+        assert "secret" not in shown
+    assert "a…@example.com" in text_of(client.get(pages[0]))
+    assert client.get(pages[0], {"q": "anna@"}).context["cl"].result_count == 0
+    marketer = signed_in(Role.MARKETER)
+    assert "anna@example.com" in text_of(marketer.get(pages[0]))
+    assert marketer.get(pages[0], {"q": "anna@"}).context["cl"].result_count == 1
+
+
+# Control
+
+
+def test_the_stop_switch_is_put_on_and_taken_off_through_the_operations():
+    client = signed_in(Role.ADMIN)
+    client.post(url(StopSwitch, "add"), {"scope": "channel:email", "reason": "Bounces"})
+    stop = StopSwitch.objects.get()
+    assert (stop.scope, stop.reason, last_event().action) == ("channel:email", "Bounces", Action.SENDING_STOP)
+    client.post(url(StopSwitch, "delete", stop.pk), {"post": "yes"})
+    assert not StopSwitch.objects.exists()
+    assert last_event().action == Action.SENDING_GO
+
+
+@pytest.mark.parametrize("scope", ["everything", "channel:fax", "schedule:one", ""])
+def test_a_stop_of_something_unknown_is_refused(scope):
+    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), {"scope": scope, "reason": ""})
+    assert list(response.context["adminform"].form.errors) == ["scope"]
+
+
+def test_only_an_admin_stops_sending_and_touches_the_clock():
+    operations.stop_sending(scope="all", by="user:1", now=NOW)
+    task = PeriodicTask.objects.create(
+        name="other tick", task="delivery.tick", interval=IntervalSchedule.objects.create(every=7, period="seconds")
+    )
+    for role in (Role.MARKETER, Role.ANALYST):
+        client = signed_in(role)
+        assert client.post(url(StopSwitch, "add"), {"scope": "channel:email"}).status_code == 403
+        assert client.post(url(StopSwitch, "delete", StopSwitch.objects.get().pk), {"post": "yes"}).status_code == 403
+        assert client.post(url(PeriodicTask, "change", task.pk), {"enabled": ""}).status_code == 403
+    form = {"interval": task.interval_id, "expire_seconds": "9"}
+    assert signed_in(Role.ADMIN).post(url(PeriodicTask, "change", task.pk), form).status_code == 302
+    task.refresh_from_db()
+    assert (task.enabled, task.expire_seconds) == (False, 9)
+
+
+@pytest.mark.parametrize(
+    "model", [AuditEvent, Occurrence, Batch, ScheduleVersion, OutboxMessage, InboxMessage, schedule_models.TestClock]
+)
+def test_what_the_service_writes_nobody_writes_by_hand(model):
+    client = signed_in(Role.ADMIN)
+    assert client.get(url(model, "add")).status_code == 403
+    admin = site._registry[model]
+    request = type("Request", (), {"user": User.objects.get()})()
+    assert not admin.has_change_permission(request)
+    assert not admin.has_delete_permission(request)
+
+
+def test_an_audit_event_shows_what_changed_before_and_after():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=1), name="Old")
+    operations.update(schedule_id=schedule.pk, changes={"name": "New"}, by="user:1", now=NOW)
+    page = text_of(signed_in(Role.ANALYST).get(url(AuditEvent, "change", last_event().pk)))
+    assert "<tr><th>name</th><td><pre>Old</pre></td><td><pre>New</pre></td></tr>" in page
+    listed = signed_in(Role.MARKETER).get(url(AuditEvent, "changelist"), {"schedule_id": schedule.pk})
+    assert listed.context["cl"].result_count == 2
+
+
+def test_an_admin_gives_somebody_a_role():
+    client = signed_in(Role.ADMIN)
+    newcomer = account(None)
+    form = {
+        "username": "nobody",
+        "is_active": "on",
+        "groups": [str(User.objects.get(username="admin").groups.get().pk)],
+    }
+    assert client.post(url(User, "change", newcomer.pk), form).status_code == 302
+    assert newcomer.groups.get().name == Role.ADMIN
+    assert not User.objects.get(pk=newcomer.pk).is_staff
+
+
+def test_nobody_deletes_his_own_account():
+    client = signed_in(Role.ADMIN)
+    me = User.objects.get()
+    assert client.post(url(User, "delete", me.pk), {"post": "yes"}).status_code == 403
