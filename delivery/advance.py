@@ -29,11 +29,12 @@ def advance(*, to: datetime, drive: Callable[[], None]) -> Iterator[datetime]:
     ``clock.advance_to`` raises.
     """
     partitions.ensure(first=clock.now().date(), last=to.date() + timedelta(days=partitions.AHEAD_DAYS))
-    _drain(drive)
-    while (instant := _next_instant(after=clock.now())) and instant < to:
+    # What falls due between a look and the next must not be passed over: each search starts where the last look was.
+    done_by = _drain(drive)
+    while (instant := _next_instant(after=done_by)) and instant < to:
         _go(instant)
-        _drain(drive)
-        yield clock.now()
+        done_by = _drain(drive)
+        yield done_by
     _go(to)
     _drain(drive)
     yield clock.now()
@@ -56,13 +57,16 @@ def _go(instant: datetime) -> None:
         clock.advance_to(instant)
 
 
-def _drain(drive: Callable[[], None]) -> None:
-    left = _due()
+def _drain(drive: Callable[[], None]) -> datetime:
+    """Wait until everything due is done; return the instant for which that was found."""
+    now = clock.now()
+    left = _due(now)
     changed = time.monotonic()
     while any(left):
         drive()
         time.sleep(_POLL_S)
-        before, left = left, _due()
+        now = clock.now()
+        before, left = left, _due(now)
         if left != before:
             changed = time.monotonic()
         elif time.monotonic() - changed > STUCK_S:
@@ -70,6 +74,7 @@ def _drain(drive: Callable[[], None]) -> None:
                 f"{left[0]} schedules, {left[1]} occurrences and {left[2]} recipients are due and nothing happens:"
                 " start the workers, or work in this process (--inline)."
             )
+    return now
 
 
 # An occurrence or a schedule that a pause or a stop holds back is not waited for.
@@ -78,9 +83,8 @@ s.status = 'active' AND NOT EXISTS (
     SELECT 1 FROM schedules_stopswitch w WHERE w.scope IN ('all', 'channel:' || s.channel, 'schedule:' || s.id))"""
 
 
-def _due() -> tuple[int, int, int]:
-    """Schedules to open, occurrences to materialise, recipients to send to or being sent to, all by now."""
-    now = clock.now()
+def _due(now: datetime) -> tuple[int, int, int]:
+    """Schedules to open, occurrences to materialise, recipients to send to or being sent to, all by ``now``."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""

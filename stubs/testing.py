@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +47,24 @@ class RunningStub:
 
 
 @contextmanager
-def running_ses(*, log: Path | None = None, bodies: bool = False, port: int = 0) -> Iterator[RunningStub]:
-    """The SES stub, up to the end of the block, or of this process however it ends."""
-    command = [sys.executable, "-m", "stubs.ses", "--port", str(port), "--until-stdin-closes"]
+def running_ses(
+    *,
+    log: Path | None = None,
+    bodies: bool = False,
+    port: int = 0,
+    module: str = "stubs.ses",
+    env: Mapping[str, str] | None = None,
+) -> Iterator[RunningStub]:
+    """The SES stub, up to the end of the block, or of this process however it ends.
+
+    `module` is a stub of one's own that takes the same options; `env` is the whole environment, by default ours.
+    """
+    command = [sys.executable, "-m", module, "--port", str(port), "--until-stdin-closes"]
     command += [] if log is None else ["--log", str(log)]
     command += ["--bodies"] if bodies else []
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(  # noqa: S603 - our own module
-        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
     assert process.stdout is not None
     try:

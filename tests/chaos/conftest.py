@@ -1,125 +1,32 @@
-"""A whole service of real processes, seen from outside: its database by SQL, its provider by the stub's own log."""
+"""The service under attack: two beats, and an e-mail worker of two processes."""
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import psycopg
 import pytest
 
-from scheduler_project.local import services
 from scheduler_project.local.fleet import beat, worker
-from scheduler_project.local.supervisor import Supervisor
-from stubs.testing import RunningStub, running_ses
-
-PROJECT = Path(__file__).resolve().parents[2]
+from scheduler_project.local.supervisor import Process
+from tests.running import Running, running_service
 
 
-@dataclass
-class Running:
-    """The service under test. ``sql`` and ``manage`` are the only ways in, ``stub`` the only way out."""
-
-    env: dict[str, str]
-    database: psycopg.Connection[Any]
-    stub: RunningStub
-    supervisor: Supervisor
-    log: Path
-
-    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        cursor = self.database.execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
-
-    def python(self, script: str) -> str:
-        return _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", script], self.env)
-
-    def manage(self, *arguments: str) -> str:
-        return _run([sys.executable, "manage.py", *arguments], self.env)
-
-    def counts(self, schedule: int) -> dict[str, int]:
-        """People by state, counted from the rows."""
-        names = {0: "pending", 1: "sending", 2: "unknown", 10: "sent", 11: "failed"}
-        rows = self.sql(
-            "SELECT d.state, count(*) FROM delivery_delivery d JOIN schedules_occurrence o ON o.id = d.occurrence_id"
-            " WHERE o.schedule_id = %s GROUP BY 1",
-            schedule,
-        )
-        return {names.get(state, str(state)): count for state, count in rows}
-
-    def accepted(self) -> list[dict[str, Any]]:
-        """What the stub took, by its own log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def wait_for(self, what: str, found: Any, *, seconds: float) -> None:
-        """Until ``found()`` is true; the books must close at every look."""
-        deadline = time.monotonic() + seconds
-        while not found():
-            assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-            self.assert_books_close()
-            time.sleep(0.2)
-
-    def assert_books_close(self) -> None:
-        wrong = self.sql(
-            """
-            SELECT o.id, o.targeted, b.size, r.rows FROM schedules_occurrence o
-            CROSS JOIN LATERAL (SELECT COALESCE(sum(size), 0) AS size,
-                COALESCE(sum(sent), 0) AS sent, COALESCE(sum(pending), 0) AS pending
-                FROM delivery_batch WHERE occurrence_id = o.id) b
-            CROSS JOIN LATERAL (SELECT count(*) AS rows, count(*) FILTER (WHERE state = 10) AS sent,
-                count(*) FILTER (WHERE state = 0) AS pending
-                FROM delivery_delivery WHERE occurrence_id = o.id) r
-            WHERE (o.targeted, b.sent, b.pending) IS DISTINCT FROM (r.rows, r.sent, r.pending) OR b.size <> r.rows
-            """
-        )
-        assert not wrong
-
-
-def _run(command: list[str], env: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+def _processes(env: dict[str, str]) -> list[Process]:
+    return [
+        beat(name="beat-1", env=env),
+        beat(name="beat-2", env=env),
+        worker("clock", env=env),
+        worker("materialise", env=env),
+        worker("email", concurrency=2, env=env),
+    ]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Two beats, a clock, a materialiser and an e-mail worker of two processes, on servers of their own."""
-    root = tmp_path_factory.mktemp("chaos")
-    os.environ["LOCAL_PG_FSYNC"] = "off"
-    urls = services.ensure(root=root / "local")
-    log = root / "ses.ndjson"
-    with running_ses(log=log) as stub, psycopg.connect(urls.database, autocommit=True) as database:
-        env = {
-            **os.environ,
-            "DATABASE_URL": urls.database,
-            "BROKER_URL": urls.broker,
-            "COUNTERS_URL": urls.counters,
-            "SECRET_KEY": "chaos",
-            "EMAIL_PROVIDER": "ses",
-            "AWS_ENDPOINT_URL_SESV2": stub.url,
-            "AWS_ACCESS_KEY_ID": "chaos",
-            "AWS_SECRET_ACCESS_KEY": "chaos",
-            "MATERIALISE_AHEAD_S": "5",
-        }
-        _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
-        _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", "from delivery.tasks import daily; daily()"], env)
-        processes = [
-            beat(name="beat-1", env=env),
-            beat(name="beat-2", env=env),
-            worker("clock", env=env),
-            worker("materialise", env=env),
-            worker("email", concurrency=2, env=env),
-        ]
-        with Supervisor(processes, logs=root / "logs") as supervisor:
-            yield Running(env, database, stub, supervisor, log)
+    with running_service(tmp_path_factory.mktemp("chaos"), _processes) as service:
+        yield service
 
 
 @pytest.fixture
-def mailing(running: Running) -> Any:
+def mailing(running: Running) -> Callable[..., int]:
     """Make a schedule to ``people`` new recipients, due in ``seconds``; returns its id."""
 
     def make(*, people: int, seconds: float, tag: str) -> int:
