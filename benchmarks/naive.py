@@ -1,6 +1,7 @@
 """The peer of ``throughput``: the same message to the same people, written as most first versions are.
 
-One Celery task per recipient, in Celery's default settings: read the profile, count against a cap with INCR and
+One Celery task per recipient, in Celery's default settings (but for the database connection, which it may keep: by
+default Celery opens a new one for every task, and most of the time goes there): read the profile, count against a cap with INCR and
 EXPIRE, render, ``send_email`` with boto3's defaults, insert a row. It keeps no state that would survive a crash, asks
 nobody whether the campaign is paused, and repeats people when a task is delivered twice.
 """
@@ -25,6 +26,7 @@ MAX_PER_DAY = 1_000
 
 app = Celery("naive", broker=settings.BROKER_URL)
 app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, worker_enable_remote_control=False)
+app.conf["CELERY_DB_REUSE_MAX"] = 100_000
 
 
 class Sent(models.Model):
