@@ -1,0 +1,171 @@
+"""People from CSV."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import BinaryIO
+
+from schedules.imports import values
+from schedules.imports.columns import Layout, field_of, read_header
+from schedules.imports.delimited import choose_delimiter, read_records, separator_of
+from schedules.imports.lines import Unreadable, read_lines
+from schedules.imports.rows import BadLine, Row, attributes_of
+from schedules.imports.values import Refused, quote
+from schedules.models import Channel
+
+_SAMPLED = 1_000  # rows in which columns of numbers are looked for
+
+# Most columns repeat themselves: so many short cells of each are read once only.
+_REMEMBERED = 1_000
+_SHORT = 100  # characters
+Reader = Callable[[str], str]
+
+_READERS: dict[str, Reader] = {
+    "email": values.read_email,
+    "locale": partial(values.read_text, "locale"),
+    "time_zone": partial(values.read_text, "time_zone"),
+    "tags": values.read_tags_cell,
+    "devices": values.read_devices_cell,
+}
+
+
+class CsvRows:
+    """The people of a CSV file; see ``rows.Rows``.
+
+    ``delimiter`` empty: found by the header. ``infer_types`` makes numbers and booleans of untyped attributes that
+    look like one. The header is read at once: raises ``Unreadable``.
+    """
+
+    def __init__(self, stream: BinaryIO, *, encoding: str, delimiter: str, infer_types: bool) -> None:
+        lines = read_lines(stream, encoding=encoding, newline="")
+        first = next(lines)
+        separator = separator_of(first)
+        start = next(lines, "") if separator else first
+        self._records = read_records(
+            chain([start], lines),
+            delimiter=delimiter or separator or choose_delimiter(start, is_key=_is_key),
+            encoding=encoding,
+            first_line=2 if separator else 1,
+        )
+        self._layout = layout = self._read_header(infer_types)
+        self._external_id = layout.fields["external_id"]
+        self._fields = [
+            (field, layout.fields[field], _remembering(read))
+            for field, read in _READERS.items()
+            if field in layout.fields
+        ]
+        self._consents = [
+            (layout.fields[f"consent_{channel}"], _remembering(partial(values.read_consent_cell, channel)))
+            for channel in Channel.values
+            if f"consent_{channel}" in layout.fields
+        ]
+        self._attributes = [
+            (each.index, each.name, _remembering(partial(_member, each.name, each.read))) for each in layout.attributes
+        ]
+        self._document = layout.fields.get("attributes", -1)
+        self._texts = {each.index: each.name for each in layout.attributes if each.read is values.as_text}
+        self._numbers: set[int] = set()
+        self._sampled = 0
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        return dict(self._layout.renamed)
+
+    @property
+    def number_like(self) -> tuple[str, ...]:
+        return tuple(name for index, name in self._texts.items() if index in self._numbers)
+
+    def __iter__(self) -> Iterator[Row | BadLine]:
+        for line, cells, fault in self._records:
+            if fault:
+                yield BadLine(line, "", fault)
+                continue
+            try:
+                row = self._row(line, cells)
+            except Refused as refused:
+                yield BadLine(line, refused.field, refused.reason)
+            else:
+                if self._sampled < _SAMPLED:
+                    self._sample(cells)
+                yield row
+
+    def _row(self, line: int, cells: list[str]) -> Row:
+        known = {field: read(cells[index]) for field, index, read in self._fields}
+        for index in self._layout.nameless:
+            if cells[index]:
+                raise Refused("", f"has a value in column {index + 1}, which has no name: name it in the header")
+        attributes, dropped = self._read_attributes(cells)
+        return Row(
+            line,
+            values.read_external_id(cells[self._external_id]),
+            known.get("email"),
+            known.get("locale"),
+            known.get("time_zone"),
+            known.get("tags"),
+            self._read_consents(cells) if self._consents else None,
+            attributes,
+            dropped,
+            known.get("devices"),
+        )
+
+    def _read_consents(self, cells: list[str]) -> str:
+        return "{" + ",".join(filter(None, [read(cells[index]) for index, read in self._consents])) + "}"
+
+    def _read_attributes(self, cells: list[str]) -> tuple[str | None, str | None]:
+        kept: list[str] = []
+        dropped: list[str] = []
+        for index, name, read in self._attributes:
+            cell = cells[index]
+            if cell and not cell.isspace():
+                kept.append(read(cell))
+            else:
+                dropped.append(name)
+        if self._document >= 0 and (document := cells[self._document].strip()):
+            named = {name for _, name, _ in self._attributes}
+            for name, value in values.read_attribute_names(values.read_json("attributes", document)).items():
+                if name in named:
+                    continue
+                if value is None:
+                    dropped.append(name)
+                else:
+                    kept.append(f"{quote(name)}:{values.read_attribute(name, value)}")
+        return attributes_of(kept, dropped)
+
+    def _sample(self, cells: list[str]) -> None:
+        self._sampled += 1
+        for index in list(self._texts):
+            cell = cells[index].strip()
+            if values.is_number(cell):
+                self._numbers.add(index)
+            elif cell:
+                del self._texts[index]
+
+    def _read_header(self, infer_types: bool) -> Layout:
+        header = next(self._records, None)
+        if header is None:
+            raise Unreadable("holds nothing but empty lines: the first line must name the columns")
+        if header.fault:
+            raise Unreadable(f"has a header (line {header.line}) that {header.fault}")
+        return read_header([cell.removeprefix("\ufeff") for cell in header.cells], infer_types=infer_types)
+
+
+def _member(name: str, read: values.AttributeReader, cell: str) -> str:
+    return f"{quote(name)}:{read(name, cell)}"
+
+
+def _remembering(read: Reader) -> Reader:
+    known: dict[str, str] = {}
+
+    def remembered(cell: str) -> str:
+        found = known.get(cell)
+        if found is None:
+            found = read(cell)
+            if len(known) < _REMEMBERED and len(cell) <= _SHORT:
+                known[cell] = found
+        return found
+
+    return remembered
+
+
+def _is_key(name: str) -> bool:
+    return field_of(name) == "external_id"

@@ -1,0 +1,95 @@
+"""People from NDJSON: one JSON object a line."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO
+
+from schedules.imports import values
+from schedules.imports.columns import field_of
+from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
+from schedules.imports.rows import BadLine, Row, attributes_of
+from schedules.imports.values import Refused, quote
+
+
+class NdjsonRows:
+    """The people of an NDJSON file; see ``rows.Rows``. Raises ``Unreadable`` when the file is one JSON list."""
+
+    renamed: dict[str, str] = {}
+    number_like: tuple[str, ...] = ()
+
+    def __init__(self, stream: BinaryIO, *, encoding: str) -> None:
+        self._encoding = encoding
+        lines = read_lines(stream, encoding=encoding, newline="\n")
+        first = next(lines)
+        if first.lstrip().startswith("["):
+            raise Unreadable("is one JSON list: write one object a line, as “jq -c '.[]'” does")
+        self._lines = chain([first], lines)
+
+    def __iter__(self) -> Iterator[Row | BadLine]:
+        for number, line in enumerate(self._lines, start=1):
+            if line.isspace():
+                continue
+            try:
+                yield _row(number, self._read(line))
+            except Refused as refused:
+                yield BadLine(number, refused.field, refused.reason)
+
+    def _read(self, line: str) -> dict[str, Any]:
+        if len(line) > MAX_LINE:
+            raise Refused("", f"is longer than {MAX_LINE:,} characters: shorten it")
+        if (not line.isascii() or "\0" in line) and (fault := fault_of(line, encoding=self._encoding)):
+            raise Refused("", fault)
+        person = values.read_json("", line)
+        if not isinstance(person, dict):
+            raise Refused("", 'is no JSON object: write one such as {"external_id": "42", "email": "..."}')
+        return person
+
+
+def _row(line: int, person: dict[str, Any]) -> Row:
+    found: dict[str, Any] = {}
+    for key, value in person.items():
+        field = key if key in _READERS else field_of(key)
+        if field not in _READERS:
+            raise Refused(key[:40], f"is no field: use {', '.join(_READERS)}, and put what is your own into attributes")
+        if field in found:
+            raise Refused(field, "is given twice, by names that mean the same: keep one of them")
+        found[field] = _READERS[field](value)
+    if "external_id" not in found:
+        raise Refused("external_id", "is missing: every person needs one")
+    attributes, dropped = found.pop("attributes", (None, None))
+    return Row(line=line, attributes=attributes, dropped=dropped, **found)
+
+
+def _external_id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Refused("external_id", "is neither a text nor a whole number")
+    return values.read_external_id(str(value))
+
+
+def _text(field: str, read: Callable[[str], str]) -> Callable[[object], str]:
+    def read_value(value: object) -> str:
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise Refused(field, "is no text: write it in quotes, or null for none")
+        return read(value)
+
+    return read_value
+
+
+def _attributes(value: object) -> tuple[str | None, str | None]:
+    named = values.read_attribute_names({} if value is None else value)
+    kept = [f"{quote(name)}:{values.read_attribute(name, each)}" for name, each in named.items() if each is not None]
+    return attributes_of(kept, [name for name, each in named.items() if each is None])
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "external_id": _external_id,
+    "email": _text("email", values.read_email),
+    "locale": _text("locale", lambda text: values.read_text("locale", text)),
+    "time_zone": _text("time_zone", lambda text: values.read_text("time_zone", text)),
+    "tags": lambda value: values.read_tags([] if value is None else value),
+    "consent": lambda value: values.read_consent({} if value is None else value),
+    "attributes": _attributes,
+    "devices": lambda value: values.read_devices([] if value is None else value),
+}

@@ -1,0 +1,59 @@
+"""What a file of people is read into, whichever its format."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from schedules.imports.values import MAX_ATTRIBUTES, Refused
+
+
+class Row(NamedTuple):
+    """One person as the file has it, ready for COPY; texts of JSON for JSON columns. None: the file says nothing.
+
+    ``dropped`` is a PostgreSQL array of the attributes that the file says are empty.
+    """
+
+    line: int
+    external_id: str
+    email: str | None = None
+    locale: str | None = None
+    time_zone: str | None = None
+    tags: str | None = None
+    consent: str | None = None
+    attributes: str | None = None
+    dropped: str | None = None
+    devices: str | None = None
+
+
+class BadLine(NamedTuple):
+    """``field`` is empty where the line as a whole is bad; ``reason`` completes “line 7: field …”. Holds no values."""
+
+    line: int
+    field: str
+    reason: str
+
+
+class Rows(Protocol):
+    """The rows of a file, in its order. To be read once; raises ``lines.Unreadable``.
+
+    ``renamed`` tells under which name a column is kept where its own could not be queried, ``number_like`` the columns
+    kept as texts though their first cells are all numbers.
+    """
+
+    @property
+    def renamed(self) -> dict[str, str]: ...
+
+    @property
+    def number_like(self) -> tuple[str, ...]: ...
+
+    def __iter__(self) -> Iterator[Row | BadLine]: ...
+
+
+def attributes_of(kept: list[str], dropped: list[str]) -> tuple[str | None, str | None]:
+    """The columns ``attributes`` and ``dropped`` of a row, from members of an object and from names.
+
+    Raises ``Refused`` when they are too much for one person.
+    """
+    document = "{" + ",".join(kept) + "}"
+    if len(document) > MAX_ATTRIBUTES:
+        raise Refused("attributes", f"are longer than {MAX_ATTRIBUTES:,} characters together: shorten them")
+    return document, "{" + ",".join(f'"{name}"' for name in dropped) + "}" if dropped else None

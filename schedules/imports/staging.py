@@ -1,0 +1,175 @@
+"""A file of people inside PostgreSQL: copied into a temporary table, checked as a set, merged into the profiles.
+
+All of it happens in the caller's transaction, on tables that end with it: whatever stops it leaves nothing behind.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from django.db import connection
+
+from schedules.imports.rows import BadLine, Row
+
+# Two imports that write the same people in different orders would lock each other out: they take turns.
+_TURN: Final = 0x696D_706F_7274  # a key of our own among the advisory locks
+_STEP: Final = 5_000  # rows between two reports of progress
+_DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
+
+_CREATE = """
+DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices;
+CREATE TEMPORARY TABLE import_people (
+    line bigint, external_id text, email text, locale text, time_zone text, tags jsonb, consent jsonb,
+    attributes jsonb, dropped text[], devices jsonb
+) ON COMMIT DROP;
+CREATE TEMPORARY TABLE import_devices (line bigint, external_id text, platform text, token text) ON COMMIT DROP;
+"""
+
+_REPEATED_PEOPLE = """
+SELECT p.line, f.line AS first FROM pg_temp.import_people p JOIN (
+    SELECT external_id, min(line) AS line FROM pg_temp.import_people GROUP BY external_id HAVING count(*) > 1
+) f USING (external_id) WHERE p.line > f.line
+"""
+_SPREAD_DEVICES = """
+INSERT INTO pg_temp.import_devices
+SELECT p.line, p.external_id, d.platform, d.token
+FROM pg_temp.import_people p, jsonb_to_recordset(p.devices) AS d(platform text, token text)
+WHERE p.devices <> '[]'
+"""
+_REPEATED_DEVICES = """
+SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
+    SELECT token, min(line) AS line FROM pg_temp.import_devices GROUP BY token HAVING count(*) > 1
+) f USING (token) WHERE d.line > f.line GROUP BY d.line
+"""
+
+_CREATE_PEOPLE = """
+INSERT INTO schedules_recipient
+    (external_id, email, locale, time_zone, tags, consent, attributes, created_at, updated_at)
+SELECT external_id, COALESCE(email, ''), COALESCE(locale, ''), COALESCE(time_zone, ''), COALESCE(tags, '[]'),
+       COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s
+FROM pg_temp.import_people
+ON CONFLICT (external_id) DO NOTHING
+"""
+# What a profile becomes: the file where it says something, else what it was; consent and attributes by key.
+_MERGED = {
+    "email": "COALESCE(p.email, r.email)",
+    "locale": "COALESCE(p.locale, r.locale)",
+    "time_zone": "COALESCE(p.time_zone, r.time_zone)",
+    "tags": "COALESCE(p.tags, r.tags)",
+    "consent": "r.consent || COALESCE(p.consent, '{}')",
+    "attributes": "(r.attributes || COALESCE(p.attributes, '{}')) - COALESCE(p.dropped, '{}')",
+}
+_UPDATE_PEOPLE = f"""
+UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, merged in _MERGED.items())},
+    updated_at = %(now)s
+FROM pg_temp.import_people p
+WHERE p.external_id = r.external_id
+  AND ({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
+"""
+
+# Devices are locked before profiles, in the order in which deleting a person locks them.
+_LOCK_DEVICES = """
+SELECT count(*) FROM (
+    SELECT 1 FROM schedules_device v JOIN pg_temp.import_devices d USING (token) ORDER BY v.id FOR UPDATE OF v
+) locked
+"""
+_COUNT_DEVICES = """
+SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
+       count(*) FILTER (WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform))
+FROM pg_temp.import_devices d
+JOIN schedules_device v USING (token) JOIN schedules_recipient r USING (external_id)
+"""
+_WRITE_DEVICES = """
+INSERT INTO schedules_device AS v (recipient_id, token, platform, active, created_at)
+SELECT r.id, d.token, d.platform, true, %(now)s
+FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id)
+ON CONFLICT (token) DO UPDATE SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true
+WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipient_id, excluded.platform, true)
+"""
+
+
+class Written(NamedTuple):
+    """How many profiles and devices became what. A device is *renewed* when it was inactive or changed platform."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    devices_added: int = 0
+    devices_moved: int = 0
+    devices_renewed: int = 0
+
+
+def fill(rows: Iterable[Row | BadLine], *, on_bad: Callable[[BadLine], None], progress: Callable[[int], None]) -> int:
+    """Copy ``rows`` into the temporary tables; how many there were, bad ones included."""
+    count = 0
+    with connection.cursor() as cursor:
+        cursor.execute(_CREATE)
+        with cursor.copy("COPY pg_temp.import_people FROM STDIN") as copy:
+            for count, row in enumerate(rows, start=1):
+                if isinstance(row, BadLine):
+                    on_bad(row)
+                else:
+                    copy.write_row(row)
+                if count % _STEP == 0:
+                    progress(count)
+        cursor.execute("ANALYZE pg_temp.import_people (external_id)")
+    progress(count)
+    return count
+
+
+def drop_repeated() -> Iterator[BadLine]:
+    """Remove the people, then the devices that stand in the file already, and tell of each on which line."""
+    yield from _drop(_REPEATED_PEOPLE, "external_id", "stands on line {} already: keep one of the two")
+    with connection.cursor() as cursor:
+        cursor.execute(_SPREAD_DEVICES)
+        if not cursor.rowcount:
+            return
+        cursor.execute("ANALYZE pg_temp.import_devices (token, external_id)")
+    yield from _drop(_REPEATED_DEVICES, "devices", "has a token that somebody else has on line {}: keep one of the two")
+
+
+def _drop(repeated: str, field: str, reason: str) -> Iterator[BadLine]:
+    is_any = False
+    with connection.cursor() as cursor:
+        # By COPY: as a plain answer, a million of repetitions would be in memory at once.
+        with cursor.copy(f"COPY ({repeated} ORDER BY line) TO STDOUT") as copy:
+            copy.set_types(["bigint", "bigint"])
+            for line, first in copy.rows():
+                is_any = True
+                yield BadLine(line, field, reason.format(first))
+        for table in ("import_people", "import_devices") if is_any else ():
+            cursor.execute(f"DELETE FROM pg_temp.{table} t USING ({repeated}) x WHERE t.line = x.line")
+
+
+def counts_of(column: str) -> Mapping[str, int]:
+    """The values of ``locale`` or ``time_zone`` that aren't empty, with how many people have them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {column}, count(*) FROM pg_temp.import_people WHERE {column} <> '' "
+            f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_DISTINCT}"
+        )
+        return dict(cursor.fetchall())
+
+
+def merge(*, now: datetime) -> Written:
+    """Create and update profiles and devices; only what changes is written, and dated ``now``."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+        cursor.execute(_LOCK_DEVICES)
+        cursor.execute("SELECT count(*) FROM pg_temp.import_people")
+        (people,) = cursor.fetchone()
+        cursor.execute(_CREATE_PEOPLE, {"now": now})
+        created = cursor.rowcount
+        updated = 0
+        if created < people:
+            cursor.execute(_UPDATE_PEOPLE, {"now": now})
+            updated = cursor.rowcount
+        cursor.execute(_COUNT_DEVICES)
+        moved, renewed = cursor.fetchone()
+        cursor.execute(_WRITE_DEVICES, {"now": now})
+        added = cursor.rowcount - moved - renewed
+        if created >= _STEP:
+            # Queries that run right after a large import should not be planned for the table as it was.
+            cursor.execute("ANALYZE schedules_recipient")
+        cursor.execute("DROP TABLE pg_temp.import_people, pg_temp.import_devices")
+    return Written(created, updated, people - created - updated, added, moved, renewed)

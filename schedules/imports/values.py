@@ -1,0 +1,256 @@
+"""What one value of a file may be, and how it is kept.
+
+Readers give JSON text for what goes into a JSON column. Values are never repeated in a message: they are somebody's
+data, and messages end in logs.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring
+from typing import Any, Final
+
+from schedules.audience.parser import ATTRIBUTE_NAME
+from schedules.models import Channel, Device, Recipient
+
+MAX_ATTRIBUTE: Final = 16 * 1024  # characters of one value as JSON; templates print no more
+MAX_ATTRIBUTES: Final = 64 * 1024  # of all of a person's: 500 people are in memory at once
+MAX_DEPTH: Final = 32  # of lists and objects within each other, as in templates
+MAX_TAG: Final = 256  # characters, as in audience queries
+MAX_TAGS: Final = 200
+MAX_DEVICES: Final = 50
+
+BOOLEANS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("true", "yes", "y", "t", "1"), True),
+    **dict.fromkeys(("false", "no", "n", "f", "0"), False),
+}
+PLATFORMS: Final = ("android", "ios", "web")
+
+_LONGEST = {
+    field: int(getattr(Recipient._meta.get_field(field), "max_length", 0))
+    for field in ("external_id", "email", "locale", "time_zone")
+}
+_LONGEST_TOKEN = int(Device._meta.get_field("token").max_length or 0)
+
+# One address and nothing else: no second one, no display name, nothing that ends a header's line.
+_EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+_WORDS = {"true": "true", "false": "false"}
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class Refused(ValueError):
+    """A value can't be kept. ``reason`` completes “The field …” and names the remedy."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field} {reason}")
+        self.field = field
+        self.reason = reason
+
+
+def read_text(field: str, text: str) -> str:
+    """Text for one of our columns, trimmed."""
+    text = text.strip()
+    if len(text) > _LONGEST[field]:
+        raise Refused(field, f"has {len(text)} characters; at most {_LONGEST[field]} are allowed")
+    return text
+
+
+def read_external_id(text: str) -> str:
+    found = read_text("external_id", text)
+    if not found:
+        raise Refused("external_id", "is empty: every person needs one")
+    if not found.isprintable() and _CONTROL.search(found):
+        raise Refused("external_id", "holds a line break or another control character: remove it")
+    return found
+
+
+def read_email(text: str) -> str:
+    text = read_text("email", text)
+    if text and not _EMAIL.fullmatch(text):
+        raise Refused("email", "is no e-mail address: write one such as name@example.com, or leave it empty")
+    return text
+
+
+def read_consent_cell(channel: str, cell: str) -> str:
+    """A member of the JSON object; empty for an empty cell, which says nothing."""
+    word = cell.strip().casefold()
+    if word and word not in BOOLEANS:
+        raise Refused(f"consent_{channel}", "is none of true, false, yes, no, 1, 0: use one, or leave it empty")
+    return f'"{channel}":{_encode(BOOLEANS[word])}' if word else ""
+
+
+def read_consent(value: object) -> str:
+    """From ``{channel: true, false or null}``; null says nothing."""
+    if not isinstance(value, dict):
+        raise Refused("consent", 'is no object: write one such as {"email": true, "push": false}')
+    for channel, agreed in value.items():
+        if channel not in Channel.values:
+            raise Refused("consent", f"names an unknown channel: use {', '.join(Channel.values)}")
+        if agreed is not None and not isinstance(agreed, bool):
+            raise Refused(f"consent.{channel}", "is neither true nor false")
+    return _encode({channel: agreed for channel, agreed in value.items() if agreed is not None})
+
+
+def read_tags_cell(cell: str) -> str:
+    """From ``a|b|c`` or a JSON list."""
+    cell = cell.strip()
+    return read_tags(read_json("tags", cell) if cell.startswith("[") else cell.split("|"))
+
+
+def read_tags(value: object) -> str:
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise Refused("tags", 'is no list of texts: write one such as ["news", "beta"]')
+    tags = list(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
+    if len(tags) > MAX_TAGS:
+        raise Refused("tags", f"holds {len(tags)} tags; at most {MAX_TAGS} are allowed")
+    if any(len(tag) > MAX_TAG for tag in tags):
+        raise Refused("tags", f"holds a tag of more than {MAX_TAG} characters: shorten it")
+    return _encode(tags)
+
+
+def read_devices_cell(cell: str) -> str:
+    """From ``platform:token|platform:token``; a token may hold colons itself."""
+    pairs = (part.strip().partition(":") for part in cell.split("|") if part.strip())
+    return _devices((platform, token) for platform, _, token in pairs)
+
+
+def read_devices(value: object) -> str:
+    if not isinstance(value, list) or not all(isinstance(device, dict) for device in value):
+        raise Refused("devices", 'is no list of objects: write one such as [{"platform": "ios", "token": "..."}]')
+    if any(device.keys() - {"platform", "token"} for device in value):
+        raise Refused("devices", "has an unknown key: a device has platform and token")
+    return _devices((device.get("platform"), device.get("token")) for device in value)
+
+
+def _devices(pairs: Iterable[tuple[object, object]]) -> str:
+    platforms: dict[str, str] = {}
+    for platform, token in pairs:
+        known = platform.strip().lower() if isinstance(platform, str) else ""
+        if known not in PLATFORMS:
+            raise Refused("devices", f"has an unknown platform: write platform:token, with {', '.join(PLATFORMS)}")
+        token = token.strip() if isinstance(token, str) else ""
+        if not token or len(token) > _LONGEST_TOKEN or any(character.isspace() for character in token):
+            raise Refused("devices", f"has a token that isn't 1 to {_LONGEST_TOKEN} characters without spaces")
+        if platforms.setdefault(token, known) != known:
+            raise Refused("devices", "gives one token two platforms: keep the right one")
+    if len(platforms) > MAX_DEVICES:
+        raise Refused("devices", f"holds {len(platforms)} devices; at most {MAX_DEVICES} are allowed")
+    return _encode([{"platform": platform, "token": token} for token, platform in platforms.items()])
+
+
+# Attributes
+
+
+def read_attribute_names(value: object) -> dict[str, Any]:
+    """``value`` itself, when it is an object whose names can all be asked for in an audience query."""
+    if not isinstance(value, dict):
+        raise Refused("attributes", 'is no object: write one such as {"plan": "pro", "age": 30}')
+    if not all(ATTRIBUTE_NAME.fullmatch(name) for name in value):
+        raise Refused("attributes", "has a name that can't be queried: use 1 to 64 letters, digits, _ or -")
+    return value
+
+
+def read_attribute(name: str, value: object) -> str:
+    """Any JSON value as JSON text."""
+    if isinstance(value, str):
+        return as_text(name, value)
+    if _is_deeper(value, MAX_DEPTH):
+        raise Refused(f"attributes.{name}", f"is nested more than {MAX_DEPTH} levels deep")
+    try:
+        text = _encode(value)
+    except ValueError:
+        raise Refused(f"attributes.{name}", "holds NaN or Infinity, which JSON has not") from None
+    return _sized(name, text)
+
+
+def as_text(name: str, cell: str) -> str:
+    return _sized(name, quote(cell.strip()))
+
+
+def quote(text: str) -> str:
+    """A JSON string, with letters of any script as they are."""
+    return encode_basestring(text)
+
+
+def as_number(name: str, cell: str) -> str:
+    found = _NUMBER.fullmatch(cell.strip())
+    if not found:
+        raise Refused(f"attributes.{name}", "is no number: write it such as 1234.5, without separators or units")
+    return ("-" if found[1] == "-" else "") + found[2]
+
+
+def as_boolean(name: str, cell: str) -> str:
+    word = cell.strip().casefold()
+    if word not in BOOLEANS:
+        raise Refused(f"attributes.{name}", "is none of true, false, yes, no, 1, 0: use one, or leave it empty")
+    return "true" if BOOLEANS[word] else "false"
+
+
+def as_json(name: str, cell: str) -> str:
+    return read_attribute(name, read_json(f"attributes.{name}", cell))
+
+
+def as_inferred(name: str, cell: str) -> str:
+    """A number where the cell is written as JSON writes it (so 007 and +43 stay texts), true, false, else a text."""
+    text = cell.strip()
+    return text if is_number(text) else _WORDS.get(text.casefold()) or as_text(name, text)
+
+
+def is_number(text: str) -> bool:
+    return _PLAIN_NUMBER.fullmatch(text) is not None
+
+
+AttributeReader = Callable[[str, str], str]
+TYPES: Final[Mapping[str, AttributeReader]] = {
+    "text": as_text,
+    "number": as_number,
+    "boolean": as_boolean,
+    "json": as_json,
+}
+
+
+def read_json(field: str, text: str) -> Any:
+    """A decoded JSON value, all of whose texts can be kept."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise Refused(field, "is nested too deep") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"character {error.pos + 1}"
+        raise Refused(field, f"is no JSON ({error.msg}, {place})") from None
+    except ValueError:
+        raise Refused(field, "holds a number of thousands of digits: shorten it, or write it as a text") from None
+    if "\\u" in text:
+        _refuse_unkeepable(field, value)
+    return value
+
+
+def _refuse_unkeepable(field: str, value: object) -> None:
+    """PostgreSQL keeps neither NUL nor half a surrogate pair, and JSON's escapes can write both."""
+    text = _encode_any(value)
+    if re.search(r"(?<!\\)(?:\\\\)*\\u0000", text):
+        raise Refused(field, "holds a NUL character (\\u0000): remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(field, "holds half a surrogate pair (\\ud800 to \\udfff): write whole characters") from None
+
+
+def _encode_any(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _sized(name: str, text: str) -> str:
+    if len(text) > MAX_ATTRIBUTE:
+        raise Refused(f"attributes.{name}", f"is longer than {MAX_ATTRIBUTE:,} characters: shorten it")
+    return text
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
