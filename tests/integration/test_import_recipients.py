@@ -295,7 +295,7 @@ def people_csv(tmp_path):
 
 def test_ten_thousand_people_of_another_program_are_imported(people_csv):
     out = run(people_csv)
-    assert "Imported 10,000 people: 10,000 created, 0 updated, 0 unchanged, 0 bad." in out
+    assert "Imported: 10,000 created, 0 updated, 0 unchanged; left out: 0." in out
     person = profile("c9999")
     assert (person.email, person.locale, person.time_zone) == ("c9999@example.com", "de-AT", "Europe/Vienna")
     assert person.attributes == {"City": "Köln, Mitte", "Note": 'said "9999"\nand left'}
@@ -306,7 +306,7 @@ def test_a_spreadsheet_s_semicolons_byte_order_mark_and_line_ends_are_understood
     rows = ["Kundennummer;External ID;E-Mail;Ort"] + [f"{n};k{n};k{n}@example.com;Zürich" for n in range(10_000)]
     path = tmp_path / "people.csv"
     path.write_bytes("\r\n".join([*rows, ""]).encode("utf-8-sig"))
-    assert "Imported 10,000 people: 10,000 created" in run(path)
+    assert "Imported: 10,000 created" in run(path)
     assert profile("k7").attributes == {"Kundennummer": "7", "Ort": "Zürich"}
 
 
@@ -336,11 +336,12 @@ def test_bad_lines_are_listed_with_number_and_reason_and_the_command_fails(tmp_p
     with pytest.raises(CommandError, match=r"Nothing was imported because of the bad lines.* --skip-bad") as error:
         call_command("import_recipients", str(path), stdout=out)
     assert error.value.returncode == 1
-    assert "32 bad lines:" in out.getvalue()
+    assert "Bad lines: 32" in out.getvalue()
     assert "line 2: the line is no JSON (Expecting value, character 1)" in out.getvalue()
     assert "line 3: email is no e-mail address" in out.getvalue()
     assert "line 4: external_id stands on line 1 already" in out.getvalue()
     assert "and 12 more; --report FILE writes them all" in out.getvalue()
+    assert "People in the file: 33, of which bad: 32." in out.getvalue()
     assert everyone() == []
 
 
@@ -363,7 +364,7 @@ def test_the_report_speaks_of_what_a_person_would_not_expect(tmp_path):
     assert "age:number" in out
     assert "Unknown time zones, kept as they are: 'Mars/Olympus' (1)" in out
     assert "Unknown locales, kept as they are: 'german' (1)" in out
-    assert "Would import 1 people: 1 created" in out
+    assert "Would be imported: 1 created" in out
     assert "Devices: 1 added, 0 moved" in out
     assert everyone() == []
 
@@ -501,7 +502,7 @@ def test_a_file_of_100_mb_takes_no_more_memory_than_a_small_one(tmp_path):
     for path in (small, large):
         with importing(str(path), "--dry-run") as (process, _):
             _, status, usage = os.wait4(process.pid, 0)
-            assert b"Would import" in process.stdout.read()
+            assert b"Would be imported" in process.stdout.read()
             assert os.waitstatus_to_exitcode(status) == 0
             process.returncode = 0
             peaks[path] = usage.ru_maxrss  # KiB

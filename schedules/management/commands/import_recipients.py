@@ -139,7 +139,7 @@ def _progress_bar(stream: BinaryIO, name: str) -> Iterator[Callable[[Stage, int]
 def _report_lines(report: Report, *, dry_run: bool) -> Iterator[str]:
     written = report.written
     if report.bad_lines:
-        yield f"{report.bad_lines:,} bad lines:"
+        yield f"Bad lines: {report.bad_lines:,}"
         for bad in report.bad[:_SHOWN_BAD]:
             yield f"  line {bad.line}: {bad.field or 'the line'} {bad.reason}"
         if report.bad_lines > _SHOWN_BAD:
@@ -153,10 +153,12 @@ def _report_lines(report: Report, *, dry_run: bool) -> Iterator[str]:
             f"Kept as texts, though they look like numbers: {', '.join(report.number_like)}. Only numbers are greater "
             f"or less than others: name the column {report.number_like[0]}:number, or use --infer-types."
         )
-    verb = "Would import" if dry_run else "Imported" if report.is_kept else "Read"
+    if not report.is_kept and not (dry_run and any(written)):
+        yield f"People in the file: {report.lines:,}, of which bad: {report.bad_lines:,}."
+        return
     yield (
-        f"{verb} {report.lines:,} people: {written.created:,} created, {written.updated:,} updated, "
-        f"{written.unchanged:,} unchanged, {report.bad_lines:,} bad."
+        f"{'Would be imported' if dry_run else 'Imported'}: {written.created:,} created, {written.updated:,} updated, "
+        f"{written.unchanged:,} unchanged; left out: {report.bad_lines:,}."
     )
     if written.devices_added or written.devices_moved or written.devices_renewed:
         yield (

@@ -27,7 +27,7 @@ class Command(BaseCommand):
         for problem in report.problems:
             self.stdout.write(f"{problem.file}{problem.pointer and ' ' + problem.pointer}: {problem.message}")
         if report.problems:
-            raise CommandError(f"Nothing was imported: {len(report.problems)} problems. Correct them and try again.")
+            raise CommandError(f"Nothing was imported. Problems to correct: {len(report.problems)}.")
         verb = "Would publish" if options["dry_run"] else "Published"
         self.stdout.write(f"{verb}: {', '.join(report.published) or 'nothing'}.")
         if report.unchanged:
