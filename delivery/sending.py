@@ -22,7 +22,7 @@ from delivery import ledger
 from delivery.ledger import Claim, Outcome, Tally, Work
 from delivery.messages import Composed, compose
 from delivery.providers import registry
-from delivery.providers.base import Answer, Permit, Provider
+from delivery.providers.base import Answer, Permit, Provider, Verdict
 from delivery.retry import decide
 from schedules import clock
 
@@ -64,7 +64,7 @@ def send(*, batch_ids: list[int]) -> None:
     deadline = time.monotonic() + TASK_S
     try:
         for work in works:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _is_put_off(work):
                 _let_go(work)
                 continue
             run.idle_until(work.next_due_at)
@@ -191,7 +191,12 @@ class _Pipeline:
 
     def _answered(self, composed: Composed, permit: Permit) -> _Answered:
         started = time.monotonic()
-        return _Answered(started, self._provider.send(composed.messages, permit=permit))
+        try:
+            return _Answered(started, self._provider.send(composed.messages, permit=permit))
+        except Exception as error:  # a bug of the provider's, whose call may have been accepted all the same
+            log.exception("provider_raised", provider=self._provider.name)
+            unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail=type(error).__name__)
+            return _Answered(started, [unknown._replace(key=message.key) for message in composed.messages])
 
 
 def _settle(finished: Iterable[tuple[Call, _Answered]], tally: Tally) -> None:
@@ -232,6 +237,11 @@ def _take_back(work: Work, token: UUID) -> None:
 
 def _let_go(work: Work) -> None:
     _durably(lambda: ledger.release(work.batch_id, day=work.day))
+
+
+def _is_put_off(work: Work) -> bool:
+    """Whether the batch was due when it was published and is not any more: a copy of the message, an edit, a retry."""
+    return work.next_due_at is not None and (work.next_due_at - clock.now()).total_seconds() > settings.PUBLISH_AHEAD_S
 
 
 def _seconds_until(due: datetime | None) -> float:
