@@ -24,8 +24,9 @@ CHUNK = 100
 
 @dataclass
 class Swept:
-    """Rows settled by each step; ``requeued`` and ``closed`` count batches and occurrences."""
+    """Rows settled by each step; ``given_up`` and ``closed`` count occurrences, ``requeued`` batches."""
 
+    given_up: int = 0
     lease_expired: int = 0
     unknown_failed: int = 0
     cancelled: int = 0
@@ -87,6 +88,7 @@ _ENDED = _Step(
 def sweep(*, now: datetime) -> Swept:
     """Run every step once."""
     swept = Swept(
+        given_up=occurrences.give_up(now=now),
         lease_expired=_run(_LEASE_EXPIRED, now=now),
         unknown_failed=_run(_UNKNOWN, now=now),
         cancelled=_run(_CANCELLED, now=now),

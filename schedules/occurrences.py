@@ -158,6 +158,18 @@ def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition) -> No
     occurrence.materialise_lease_until = None
 
 
+def give_up(*, now: datetime) -> int:
+    """End the occurrences whose audience was not found within their life; return how many.
+
+    Those that have people since before an edit go on, so that these expire with the rest.
+    """
+    unfound = Occurrence.objects.open().filter(
+        state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING], ends_at__lte=now
+    )
+    missed = unfound.filter(targeted=0).update(state=OccurrenceState.MISSED, reason="not_materialised", closed_at=now)
+    return missed + unfound.update(state=OccurrenceState.RUNNING)
+
+
 def close(ids: Iterable[int], *, now: datetime) -> int:
     """Close those whose books hold no open row any more: running ones finish, cancelled ones stay so."""
     ids = list(ids)
