@@ -50,6 +50,8 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
     def extra_context(self, context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
         """Called by unfold at the end of ``each_context``."""
         context["styles"] = [*(context.get("styles") or []), static("frontend/pages.css")]
+        icon = {"rel": "icon", "href": static("frontend/favicon.svg"), "type": "image/svg+xml"}
+        context["site_favicons"] = context.get("site_favicons") or [icon]
         context["banners"] = _banners() if self.has_permission(request) else []
         return context
 

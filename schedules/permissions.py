@@ -58,15 +58,18 @@ def can(user: AbstractBaseUser | AnonymousUser, ability: Ability) -> bool:
 
 
 def shown_address(address: str, *, to: AbstractBaseUser | AnonymousUser) -> str:
-    """``address`` as ``to`` may see it: ``anna@example.com`` in clear, else ``a…@example.com``.
+    """``address`` as ``to`` may see it: an e-mail address in clear with ``SEE_ADDRESSES``, else ``masked``.
 
-    Of several, separated by commas, each; of a device token the last six characters, to everyone.
+    Of several, separated by commas, each. A device token is masked for everyone: nobody reads one.
     """
-    return ", ".join(_shown(part.strip(), in_clear=can(to, Ability.SEE_ADDRESSES)) for part in address.split(","))
+    in_clear = can(to, Ability.SEE_ADDRESSES)
+    parts = (part.strip() for part in address.split(","))
+    return ", ".join(part if in_clear and "@" in part else masked(part) for part in parts)
 
 
-def _shown(address: str, *, in_clear: bool) -> str:
+def masked(address: str) -> str:
+    """``a…@example.com`` for ``anna@example.com``; of a device token the last six characters."""
     name, at, domain = address.rpartition("@")
     if at:
-        return address if in_clear else f"{name[:1]}…@{domain}"
+        return f"{name[:1]}…@{domain}"
     return f"…{address[-6:]}" if address else ""

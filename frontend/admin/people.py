@@ -14,7 +14,7 @@ from frontend.admin.filters import IndexedChoices
 from frontend.admin_site import site
 from schedules import clock
 from schedules.models import Channel, Device, Recipient
-from schedules.permissions import Ability, can
+from schedules.permissions import Ability, can, masked
 
 
 class RecipientForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -108,7 +108,7 @@ class RecipientAdmin(Admin):
 
     @admin.display(description="e-mail")
     def masked_email(self, recipient: Recipient) -> str:
-        return _masked(recipient)
+        return masked(recipient.email) or "—"
 
     @admin.display(description="tags")
     def tags_shown(self, recipient: Recipient) -> str:
@@ -135,11 +135,6 @@ def _address_field(request: HttpRequest) -> str:
     return "email" if can(request.user, Ability.SEE_ADDRESSES) else "masked_email"
 
 
-def _masked(recipient: Recipient) -> str:
-    name, at, domain = recipient.email.rpartition("@")
-    return f"{name[:1]}…@{domain}" if at else "—"
-
-
 @admin.register(Device, site=site)
 class DeviceAdmin(Admin):
     list_display = ("shown_token", "recipient", "platform", "active", "created")
@@ -154,4 +149,4 @@ class DeviceAdmin(Admin):
 
     @admin.display(description="token")
     def shown_token(self, device: Device) -> str:
-        return f"…{device.token[-6:]}"
+        return masked(device.token)

@@ -714,6 +714,11 @@ def test_an_admin_gives_somebody_a_role():
     assert not User.objects.get(pk=newcomer.pk).is_staff
 
 
+@pytest.mark.parametrize("role", Role)
+def test_everybody_may_change_the_own_password(role):
+    assert signed_in(role).get("/admin/password_change/").status_code == 200
+
+
 def test_nobody_deletes_his_own_account():
     client = signed_in(Role.ADMIN)
     me = User.objects.get()

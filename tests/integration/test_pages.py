@@ -63,7 +63,7 @@ def test_the_front_door_leads_inside_or_to_the_login(client):
     assert signed_in(Role.ANALYST).get("/").headers["Location"] == "/admin/"
 
 
-@pytest.mark.parametrize("page", ["/occurrences/99/", "/outbox/99/", "/inbox/99/"])
+@pytest.mark.parametrize("page", [f"/{kind}/{n}/" for kind in ("occurrences", "outbox", "inbox") for n in (99, 10**30)])
 def test_what_does_not_exist_is_not_found(page):
     assert signed_in(Role.ADMIN).get(page).status_code == 404
 
@@ -163,11 +163,19 @@ def test_reasons_are_told_in_plain_words(mixed):
     [
         "occurrence=x",
         "occurrence=-1",
+        "occurrence=" + "9" * 30,
+        "schedule=" + "9" * 30,
+        "recipient=who",
+        "recipient=%23" + "9" * 30,
+        "recipient=%239999999999999999999",
+        "recipient=%00",
         "state=999",
         "reason=made-up",
-        "recipient=who",
-        "schedule=9" * 30,
+        "reason=made_up",
         "after=nonsense",
+        "after=20261121.1.99999999999999999999999",
+        "after=20261121.9999999999999999999999.1",
+        "recipient=no-address&after=20261121.9999999999999999999999.1",
     ],
 )
 def test_a_senseless_question_is_answered_with_a_page(mixed, query):
@@ -343,7 +351,8 @@ def test_messages_are_filtered_by_occurrence_and_recipient(mixed):
     assert count(occurrence=10**9) == 0
     assert count(recipient=someone.external_id) == 1
     assert "Nobody has this external id." in text_of(client.get("/outbox/", {"recipient": "who"}))
-    assert client.get("/outbox/", {"before": "x"}).status_code == 200
+    for query in ({"before": "x"}, {"before": 10**30}, {"occurrence": 10**30}, {"recipient": "\0"}):
+        assert client.get("/outbox/", query).status_code == 200
 
 
 def test_listing_messages_counts_nothing(mixed):

@@ -2,9 +2,9 @@
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
-from tests.accounts import account
 
 from schedules.permissions import Ability, Role, can, roles_of, shown_address
+from tests.accounts import account
 
 pytestmark = pytest.mark.django_db
 

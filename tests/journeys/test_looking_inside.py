@@ -1,0 +1,169 @@
+"""A marketer at a browser: plans something, watches it go out, reads a message, on a wide screen and on a phone."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connections
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from delivery.models import OutboxMessage
+from schedules import operations, templates
+from schedules.models import MessageTemplate, Schedule
+from schedules.permissions import Role
+from tests.accounts import PASSWORD, account
+from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
+from tests.helpers import only_occurrence
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REMEDY = "No Chromium on the PATH: the browser journeys can't run. Install it: apt-get install chromium"
+CONTRAST = Path(__file__).with_name("contrast.js").read_text()
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# WCAG 2.1, level AA, for text of ordinary size.
+ENOUGH_CONTRAST = 4.5
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 800}
+
+
+@pytest.fixture
+def browser(monkeypatch) -> Iterator[Browser]:
+    """The system's Chromium; without one the journeys are skipped, and in CI they fail."""
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail(REMEDY)
+        pytest.skip(REMEDY)
+    # Playwright keeps an event loop in this thread; the ORM is used by the test beside it, never inside it.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+        connections.close_all()  # beside the event loop Django opens connections of their own
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    """What the pages complain about in the browser's console."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser, live_server, errors):
+    """Sign in as ``role`` and hand over the browser's page."""
+
+    def sign_in(role: Role, *, viewport=WIDE, theme: str = "light") -> Page:
+        account(role, password=PASSWORD)
+        page = browser.new_context(viewport=viewport, base_url=live_server.url, color_scheme=theme).new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto("/")
+        page.evaluate("theme => localStorage.setItem('_x_adminTheme', JSON.stringify(theme))", theme)
+        page.get_by_label("Username").fill(role.lower())
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url(f"{live_server.url}/admin/")
+        return page
+
+    return sign_in
+
+
+def rich_template() -> None:
+    html = "<h1>Rich words</h1><script>document.body.textContent = 'a script ran'</script>"
+    contents = [{"channel": "email", "locale": "en", "subject": "Hello", "text": "Plain words", "html": html}]
+    templates.save(name="Spring offer", contents=contents, by="user:1", now=NOW)
+
+
+def test_a_marketer_plans_pauses_resumes_and_reads_what_went_out(service, open_page, errors):
+    rich_template()
+    people(3)
+    page = open_page(Role.MARKETER)
+
+    page.get_by_role("link", name="Schedules", exact=True).first.click()
+    page.goto("/admin/schedules/schedule/add/")
+    page.locator("#id_name").fill("Spring offer to everyone")
+    page.locator(".select2-selection").click()
+    page.locator(".select2-results__option", has_text="Spring offer").click()
+    page.locator("#id_run_at_0").fill("2026-11-21")
+    page.locator("#id_run_at_1").fill("10:00:30")
+    expect(page.locator("#id_cron")).to_be_hidden()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+
+    page.get_by_role("link", name="Spring offer to everyone").first.click()
+    expect(page.get_by_label("State of the schedule")).to_contain_text("2026-11-21 10:00:30 UTC")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("The schedule is paused.")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("The schedule is active.")).to_be_visible()
+
+    service.open()
+    service.after(timedelta(seconds=30)).step()
+    run = only_occurrence(Schedule.objects.get())
+    page.goto(f"/occurrences/{run.pk}/")
+    expect(page.get_by_text("The books close: 3 targeted, 3 accounted for.")).to_be_visible()
+    page.get_by_role("link", name="Its messages").click()
+    page.get_by_role("link", name="Hello").first.click()
+    framed = page.frame_locator("iframe")
+    expect(framed.get_by_role("heading", name="Rich words")).to_be_visible()
+    expect(page.get_by_text("Plain words")).to_be_visible()
+    page.get_by_role("link", name="Older").click()
+    expect(page.get_by_role("link", name="Newer")).to_be_visible()
+
+    page.get_by_role("link", name="Ledger").click()
+    page.get_by_label("Recipient").fill(run.schedule.name)
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("Nobody has this external id.")).to_be_visible()
+    assert [error for error in errors if "sandboxed" not in error] == []
+
+
+def test_the_form_shows_only_the_fields_of_the_chosen_timing(service, open_page):
+    page = open_page(Role.MARKETER)
+    page.goto("/admin/schedules/schedule/add/")
+    expect(page.locator("#id_run_at_0")).to_be_visible()
+    page.locator("#id_schedule_type").select_option("cron")
+    expect(page.locator("#id_run_at_0")).to_be_hidden()
+    expect(page.locator("#id_cron")).to_be_visible()
+
+
+PAGES = [
+    "/admin/",
+    "/admin/schedules/schedule/",
+    "/admin/schedules/schedule/add/",
+    "/admin/schedules/recipient/",
+    "/admin/schedules/messagetemplate/add/",
+    "/admin/schedules/occurrence/",
+    "/admin/audit/auditevent/",
+    "/ledger/",
+    "/outbox/",
+    "/occurrences/{run}/",
+    "/outbox/{message}/",
+]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_no_page_is_wider_than_the_screen_or_unreadable(service, open_page, errors, viewport, theme):
+    rich_template()
+    RecipientFactory(
+        external_id="somebody-with-quite-a-long-identifier-of-forty", time_zone="America/Argentina/Rio_Gallegos"
+    )
+    operations.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="Because this is a test")
+    schedule = ScheduleFactory(template_id=MessageTemplate.objects.get().pk)
+    service.step()
+    page = open_page(Role.ADMIN, viewport=viewport, theme=theme)
+    addresses = {"run": only_occurrence(schedule).pk, "message": OutboxMessage.objects.get().pk}
+    for address in PAGES:
+        page.goto(address.format(**addresses))
+        assert page.evaluate(TOO_WIDE) <= 0, address
+        expect(page.get_by_text("Because this is a test").first).to_be_visible()
+        assert contrast(page) >= ENOUGH_CONTRAST, address
+    assert [error for error in errors if "sandboxed" not in error] == []
+
+
+def contrast(page: Page) -> float:
+    least: float = page.evaluate(CONTRAST)
+    return least
