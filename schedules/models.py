@@ -340,6 +340,7 @@ class StopSwitch(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        verbose_name_plural = "stop switches"
         constraints = [
             models.CheckConstraint(
                 condition=Q(scope__regex=r"^(all|channel:(email|push|in_app)|schedule:[0-9]+)$"),

@@ -159,7 +159,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField()),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('scope__regex', '^(all|channel:(email|push|in_app)|schedule:[0-9]+)$')), name='stop_switch_scope_known')],
+                'verbose_name_plural': 'stop switches', 'constraints': [models.CheckConstraint(condition=models.Q(('scope__regex', '^(all|channel:(email|push|in_app)|schedule:[0-9]+)$')), name='stop_switch_scope_known')],
             },
         ),
         migrations.CreateModel(
