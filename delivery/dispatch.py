@@ -79,7 +79,8 @@ def open_due(*, now: datetime) -> Opened:
 
 @transaction.atomic
 def _open_chunk(opened: Opened, *, by: datetime, now: datetime) -> int:
-    due = Schedule.objects.due(by=by).select_related("template").select_for_update(skip_locked=True, of=("self",))
+    # Templates are read once the rows are locked: a join would miss one that an edit has just exchanged.
+    due = Schedule.objects.due(by=by).prefetch_related("template").select_for_update(skip_locked=True)
     schedules = list(due[:OPEN_CHUNK])
     turns = []
     for schedule in schedules:
@@ -119,7 +120,10 @@ def _judged(schedule: Schedule, occurrence_at: datetime, firing: Firing, *, now:
 
 
 def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
-    """Insert what is new, wake what waited for its new time; return the ids of those to materialise."""
+    """Insert what is new, wake what an edit put off or took back; return the ids of those to materialise.
+
+    One that has people from before the edit is never just missed: materialising gives each of them an outcome.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -133,9 +137,11 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
                         %(templates)s::int[], %(opens)s::timestamptz[])
                 AS v(schedule_id, occurrence_at, missed, version, template_version, opens_at)
             ON CONFLICT (schedule_id, occurrence_at) DO UPDATE SET
-                state = EXCLUDED.state, reason = EXCLUDED.reason, version = EXCLUDED.version,
-                template_version = EXCLUDED.template_version, opens_at = EXCLUDED.opens_at, ends_at = EXCLUDED.ends_at,
-                cursor = '', materialise_lease_until = NULL, closed_at = EXCLUDED.closed_at
+                state = CASE WHEN o.targeted > 0 THEN 'materialising' ELSE EXCLUDED.state END,
+                reason = CASE WHEN o.targeted > 0 THEN '' ELSE EXCLUDED.reason END,
+                closed_at = CASE WHEN o.targeted = 0 THEN EXCLUDED.closed_at END,
+                version = EXCLUDED.version, template_version = EXCLUDED.template_version,
+                opens_at = EXCLUDED.opens_at, ends_at = EXCLUDED.ends_at, cursor = '', materialise_lease_until = NULL
                 WHERE o.state = 'waiting'
                    OR (o.state = 'cancelled' AND o.reason = 'edited' AND o.begun_at IS NULL)
             RETURNING o.id, o.state

@@ -82,7 +82,8 @@ def repin(
 ) -> list[Touched]:
     """Apply an edit to the open occurrences of ``schedule``, whose row is locked and already carries ``after``.
 
-    ``ahead``: how long before its opening an occurrence is materialised.
+    ``ahead``: how long before its opening an occurrence is materialised. ``schedule.runs`` follows what has lost its
+    turn or been given it early; the caller saves it.
     """
     changed = {name for name in before.__dataclass_fields__ if getattr(before, name) != getattr(after, name)}
     touched = []
@@ -92,7 +93,12 @@ def repin(
         effect = _effect(occurrence, after=after, changed=changed, apply_to=apply_to)
         if effect is Effect.RETIMED and not _is_soon(occurrence, after, now=now, ahead=ahead):
             effect = Effect.POSTPONED
-        _carry_out(occurrence, effect, schedule=schedule, after=after)
+        had_its_turn = occurrence.state != OccurrenceState.WAITING
+        keeps_people = occurrence.begun_at is not None and not (
+            apply_to is ApplyTo.UNSENT and "audience_query" in changed
+        )
+        _carry_out(occurrence, effect, schedule=schedule, after=after, keeps_people=keeps_people)
+        schedule.runs += int(effect not in (Effect.POSTPONED, Effect.CANCELLED)) - int(had_its_turn)
         touched.append(Touched(occurrence.pk, effect))
     return touched
 
@@ -103,11 +109,11 @@ def _effect(occurrence: Occurrence, *, after: Definition, changed: set[str], app
     if occurrence.begun_at and apply_to is ApplyTo.NEXT and not (is_once and moves):
         return Effect.UNTOUCHED
     if moves and is_once:
-        return Effect.REMATERIALISED if "audience_query" in changed and not occurrence.begun_at else Effect.RETIMED
-    if moves and not occurrence.begun_at and not _names(after, occurrence):
-        return Effect.CANCELLED
-    if moves and not occurrence.begun_at:
         return Effect.RETIMED
+    if moves and not occurrence.begun_at:
+        return Effect.RETIMED if _names(after, occurrence) else Effect.CANCELLED
+    if occurrence.state == OccurrenceState.WAITING:  # its recipients are found when it opens
+        return Effect.REPINNED
     return Effect.REMATERIALISED if changed & {"audience_query", "on_past"} else Effect.REPINNED
 
 
@@ -132,7 +138,9 @@ def _firing(occurrence: Occurrence, definition: Definition) -> Firing:
     return firing
 
 
-def _carry_out(occurrence: Occurrence, effect: Effect, *, schedule: Schedule, after: Definition) -> None:
+def _carry_out(
+    occurrence: Occurrence, effect: Effect, *, schedule: Schedule, after: Definition, keeps_people: bool
+) -> None:
     if effect is Effect.UNTOUCHED:
         return
     if effect is Effect.CANCELLED:
@@ -142,17 +150,16 @@ def _carry_out(occurrence: Occurrence, effect: Effect, *, schedule: Schedule, af
     occurrence.version = schedule.version
     occurrence.template_version = schedule.template.version if schedule.template else 0
     if effect is not Effect.REPINNED:
-        _restart(occurrence, effect, after=after)
+        _restart(occurrence, effect, after=after, keeps_people=keeps_people)
     occurrence.save()
 
 
-def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition) -> None:
+def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition, keeps_people: bool) -> None:
     if effect is not Effect.REMATERIALISED:
         firing = _firing(occurrence, after)
         occurrence.opens_at = firing.opens_at
         occurrence.ends_at = firing.opens_at + LIFE
-    begun = occurrence.begun_at is not None
-    occurrence.cursor = CURSOR_KEPT if effect is Effect.RETIMED and begun else CURSOR_AUDIENCE
+    occurrence.cursor = CURSOR_KEPT if effect is Effect.RETIMED and keeps_people else CURSOR_AUDIENCE
     waits = effect is Effect.POSTPONED
     occurrence.state = OccurrenceState.WAITING if waits else OccurrenceState.MATERIALISING
     occurrence.materialise_lease_until = None

@@ -115,9 +115,10 @@ def update(
     touched = occurrences.repin(
         schedule, before=before, after=after, apply_to=apply_to, now=now, ahead=_materialise_ahead()
     )
-    if timing_changed and schedule.status in (ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED):
-        _aim(schedule, after, now=now)
-        schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data"])
+    if timing_changed:
+        if schedule.status in (ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED):
+            _aim(schedule, after, now=now)
+        schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data", "runs"])
     changed = trail.diff(before.to_json(), after.to_json())
     trail.record(action=Action.SCHEDULE_UPDATE, by=by, now=now, schedule_id=schedule.pk, changes=changed)
     return Edit(schedule, touched)

@@ -21,7 +21,7 @@ def ledger_days(django_db_setup, django_db_blocker) -> None:
 
 
 @pytest.fixture
-def service(ledger_days, db, monkeypatch) -> Iterator["Service"]:  # noqa: F821 - Django isn't set up yet
+def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # noqa: F821 - Django isn't set up yet
     """The service, standing at ``NOW``. After the test the books must close."""
     from django.db import connection
 
@@ -29,12 +29,15 @@ def service(ledger_days, db, monkeypatch) -> Iterator["Service"]:  # noqa: F821 
     from tests.helpers import Service, assert_books_close
 
     driven = Service()
+    settings.PUBLISH_AHEAD_S = 0.0  # the clock stands still: a worker that waited for an instant would wait for ever
     monkeypatch.setattr(clock, "now", lambda: driven.now)
     yield driven
-    assert_books_close()
-    if not connection.in_atomic_block:  # Django empties only the tables it manages
-        with connection.cursor() as cursor:
-            cursor.execute("TRUNCATE delivery_delivery, delivery_failedattempt")
+    try:
+        assert_books_close()
+    finally:
+        if not connection.in_atomic_block:  # Django empties only the tables it manages
+            with connection.cursor() as cursor:
+                cursor.execute("TRUNCATE delivery_delivery, delivery_failedattempt")
 
 
 @pytest.fixture

@@ -274,7 +274,8 @@ def test_a_schedule_that_new_zone_data_breaks_does_not_hold_up_the_others(servic
 # --- Handing out -----------------------------------------------------------------------------------------------------
 
 
-def test_batches_are_handed_out_two_seconds_ahead_and_once(service):
+def test_batches_are_handed_out_two_seconds_ahead_and_once(service, settings):
+    settings.PUBLISH_AHEAD_S = 2.0
     people(3)
     ScheduleFactory(run_at=NOW + MINUTE)
     service.open()
@@ -300,8 +301,8 @@ def test_a_message_carries_two_thousand_people_at_the_most(service):
 
 
 def test_a_queue_holds_a_window_of_people_and_the_rest_waits(service, settings):
-    settings.PUBLISH_WINDOW_ROWS = 1_000
-    people(2_600)
+    settings.BATCH_SIZE, settings.PUBLISH_WINDOW_ROWS = 50, 100
+    people(260)
     ScheduleFactory()
     service.open()
     (message,) = service.publish()
@@ -312,6 +313,7 @@ def test_a_queue_holds_a_window_of_people_and_the_rest_waits(service, settings):
 
 
 def test_who_is_due_first_is_handed_out_first(service, settings):
+    settings.PUBLISH_AHEAD_S = 2.0
     settings.PUBLISH_WINDOW_ROWS = 60
     people(60)
     later, sooner = ScheduleFactory(run_at=NOW + timedelta(seconds=1)), ScheduleFactory()

@@ -100,7 +100,7 @@ def test_a_transient_failure_is_tried_again_three_times_at_the_most(service, pro
         assert (row.state, row.reason, row.attempt) == (State.PENDING, "busy", attempt)
         assert row.wave_at == NOW
         waits.append(row.due_at - service.now)
-        service.at(row.due_at - 3 * SECOND).step()
+        service.at(row.due_at - SECOND).step()
         assert len(provider.calls) == attempt
         service.at(row.due_at).step()
     assert [5 <= waits[0].seconds <= 10, 20 <= waits[1].seconds <= 40, 80 <= waits[2].seconds <= 160] == [True] * 3
@@ -328,8 +328,9 @@ def test_a_task_takes_up_nothing_more_when_its_time_is_over(service, provider, m
 
 
 @pytest.fixture
-def running_clock(service, monkeypatch):
-    """The clock goes on from where the service stands."""
+def running_clock(service, monkeypatch, settings):
+    """The clock goes on from where the service stands, and workers wait for what is due within two seconds."""
+    settings.PUBLISH_AHEAD_S = 2.0
 
     def start():
         begun = time.monotonic()
