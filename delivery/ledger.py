@@ -486,20 +486,29 @@ def settle_batch(
     tally: Tally,
     condition: str = "true",
     parameters: dict[str, Any] | None = None,
+    waits: bool = True,
 ) -> int:
     """Move the rows of a batch that are ``source`` and fulfil ``condition`` to ``target``; return how many.
 
     ``condition`` is SQL over ``d`` (a delivery row) from this package alone; its values come in ``parameters``.
+    Rows that somebody else is writing are waited for, or, unless it ``waits``, left out: who goes through many rows
+    would else meet a worker that holds some of them and wants the others.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
+            WITH meant AS MATERIALIZED (
+                SELECT d.recipient_id FROM delivery_delivery d
+                WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = %(source)s AND ({condition})
+                FOR UPDATE {"" if waits else "SKIP LOCKED"}
+            )
             UPDATE delivery_delivery d SET
                 state = %(target)s, reason = %(reason)s,
                 claim_token = CASE WHEN %(target)s = 2 THEN d.claim_token END,
                 leased_until = CASE WHEN %(target)s = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
                 settled_at = CASE WHEN %(target)s >= 10 THEN %(now)s::timestamptz END
-            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = %(source)s AND ({condition})
+            FROM meant
+            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = meant.recipient_id
             """,
             {
                 **(parameters or {}),

@@ -120,6 +120,7 @@ def _run(step: _Step, *, now: datetime) -> int:
                     now=now,
                     tally=tally,
                     condition=step.condition,
+                    waits=False,
                 )
             tally.flush()
         if len(batches) < CHUNK:
@@ -130,17 +131,19 @@ def _run(step: _Step, *, now: datetime) -> int:
 def close_settled(*, now: datetime) -> int:
     """Close the occurrences that have no open row left."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT o.id FROM schedules_occurrence o
-            WHERE o.closed_at IS NULL AND o.state IN ('running', 'cancelled') AND NOT EXISTS (
-                SELECT 1 FROM delivery_batch b
-                WHERE b.occurrence_id = o.id AND (b.pending > 0 OR b.sending > 0 OR b.unknown > 0)
-            )
-            ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
-            """
-        )
+        cursor.execute(f"{_SETTLED} ORDER BY o.id FOR UPDATE OF o SKIP LOCKED")
+        held = [pk for (pk,) in cursor.fetchall()]
+        # An edit may have given one people again between the look and the lock; nobody can any more.
+        cursor.execute(f"{_SETTLED} AND o.id = ANY(%s)", [held])
         return occurrences.close([pk for (pk,) in cursor.fetchall()], now=now)
+
+
+_SETTLED = """
+SELECT o.id FROM schedules_occurrence o
+WHERE o.closed_at IS NULL AND o.state IN ('running', 'cancelled') AND NOT EXISTS (
+    SELECT 1 FROM delivery_batch b
+    WHERE b.occurrence_id = o.id AND (b.pending > 0 OR b.sending > 0 OR b.unknown > 0)
+)"""
 
 
 def _requeue() -> int:
