@@ -179,7 +179,11 @@ def _check_template(definition: Definition) -> list[Problem]:
     template = MessageTemplate.objects.filter(pk=definition.template_id).first()
     if template is None:
         return [Problem("templateId", "not_found", f"There is no template {definition.template_id}.")]
-    if not template.contents.filter(channel=definition.channel).exists():
-        message = f"Template “{template.name}” says nothing for {definition.channel}: add content or choose another."
+    published = template.versions.filter(version=template.version)
+    if not published.filter(contents__contains=[{"channel": definition.channel}]).exists():
+        message = (
+            f"Template “{template.name}” says nothing for {definition.channel}:"
+            " add content and publish it, or choose another."
+        )
         return [Problem("templateId", "no_content", message)]
     return []

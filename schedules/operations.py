@@ -3,6 +3,7 @@
 Nothing is enqueued: the tick and every claim read these rows.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from schedules import definition as definitions
 from schedules import occurrences
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import (
+    Channel,
     Occurrence,
     OccurrenceState,
     Schedule,
@@ -30,6 +32,7 @@ from schedules.occurrences import ApplyTo, Touched
 from schedules.problems import Problem
 from schedules.recurrence import TZDATA_VERSION, first_firing
 
+_SCOPE = re.compile(rf"all|channel:({'|'.join(Channel.values)})|schedule:[0-9]+")
 _EDITABLE = frozenset({ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN})
 
 
@@ -43,6 +46,13 @@ class VersionConflict(Exception):
     def __init__(self, current: int) -> None:
         super().__init__(f"The schedule is at version {current} by now: read it again and repeat the change.")
         self.current = current
+
+
+class InvalidScope(ValueError):
+    """There is nothing of that kind to stop."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"{scope!r} can't be stopped: use all, channel:NAME or schedule:ID.")
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,12 @@ def finish_spent(*, now: datetime) -> int:
 
 @transaction.atomic
 def stop_sending(*, scope: str, by: str, now: datetime, reason: str = "") -> StopSwitch:
-    """No claim within ``scope`` (``all``, ``channel:NAME``, ``schedule:ID``) succeeds from the commit on."""
+    """No claim within ``scope`` (``all``, ``channel:NAME``, ``schedule:ID``) succeeds from the commit on.
+
+    Raises ``InvalidScope``.
+    """
+    if not _SCOPE.fullmatch(scope):
+        raise InvalidScope(scope)
     switch, created = StopSwitch.objects.get_or_create(
         scope=scope, defaults={"reason": reason, "created_by": by, "created_at": now}
     )
