@@ -1,0 +1,34 @@
+"""The only writer of what becomes of a delivery, and of the counts that go with it.
+
+A function here is called inside the caller's transaction and never leaves the two records apart: rows move from one
+state to another in one statement, the same numbers move on their batch, and the database refuses a batch that does
+not add up. Every statement names ``day``, so that the planner looks at one partition.
+
+Locks are taken in one order: the occurrence (first claim only), delivery rows, batches by id.
+
+Import from here; the rooms inside are: rows → tally → claims, outcomes.
+"""
+
+from delivery.ledger.claims import claim, hold, release, take_back, take_up
+from delivery.ledger.outcomes import expire_late, settle, settle_batch, started_waves
+from delivery.ledger.rows import LEASE_S, UNKNOWN_S, Claim, Outcome, Person, Work
+from delivery.ledger.tally import Tally
+
+__all__ = [
+    "LEASE_S",
+    "UNKNOWN_S",
+    "Claim",
+    "Outcome",
+    "Person",
+    "Tally",
+    "Work",
+    "claim",
+    "expire_late",
+    "hold",
+    "release",
+    "settle",
+    "settle_batch",
+    "started_waves",
+    "take_back",
+    "take_up",
+]

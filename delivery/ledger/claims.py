@@ -1,0 +1,241 @@
+"""Taking rows for one provider call, and giving them back."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from delivery.ledger import rows as terms
+from delivery.ledger.rows import Claim, Outcome, Person, Work
+from delivery.ledger.tally import Tally
+from delivery.models import State
+
+
+def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
+    """The batches of a message, soonest due first; those that have nothing pending are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH locked AS MATERIALIZED (
+                SELECT id FROM delivery_batch WHERE id = ANY(%(ids)s::bigint[]) AND pending > 0
+                ORDER BY id FOR UPDATE
+            ), taken AS (
+                UPDATE delivery_batch b SET queued_at = clock_timestamp() FROM locked
+                WHERE b.id = locked.id
+                RETURNING b.id, b.day, b.occurrence_id, b.channel, b.next_due_at
+            )
+            SELECT t.id, t.day, t.occurrence_id, t.channel, t.next_due_at,
+                   t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
+            FROM taken t
+            JOIN schedules_occurrence o ON o.id = t.occurrence_id
+            JOIN schedules_schedule s ON s.id = o.schedule_id
+            ORDER BY t.next_due_at, t.id
+            """,
+            {"ids": list(batch_ids), "now": now},
+        )
+        return [Work(*row) for row in cursor.fetchall()]
+
+
+def release(batch_id: int, *, day: date) -> None:
+    """Let go of a batch: it is published again when its next pending row is due."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE delivery_batch SET queued_at = NULL, next_due_at = CASE WHEN pending > 0 THEN (
+                SELECT min(due_at) FROM delivery_delivery WHERE day = %(day)s AND batch_id = %(batch)s AND state = 0
+            ) END WHERE id = %(batch)s
+            """,
+            {"batch": batch_id, "day": day},
+        )
+
+
+# Whether anything of the occurrence may be sent now. Every claim reads it in its own statement: pause, cancel,
+# delete, an edit in progress and the stop switch write these rows and nothing else.
+_GATE = """
+gate AS MATERIALIZED (
+    SELECT o.schedule_id, o.occurrence_at, o.version, o.template_version
+    FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+    WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.ends_at > %(now)s AND s.status = 'active'
+      AND NOT EXISTS (
+          SELECT 1 FROM schedules_stopswitch w
+          WHERE w.scope IN ('all', 'channel:' || %(channel)s, 'schedule:' || s.id)
+      )
+), picked AS MATERIALIZED (
+    SELECT d.recipient_id, d.wave_at, d.attempt FROM delivery_delivery d
+    WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = 0 AND d.due_at <= %(now)s
+      AND EXISTS (SELECT 1 FROM gate)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)"""
+
+_DEVICES = "ARRAY(SELECT v.token FROM schedules_device v WHERE v.recipient_id = r.id AND v.active ORDER BY v.id)"
+_NO_DEVICES = "ARRAY[]::text[]"
+_HAS_DEVICE = "EXISTS (SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) AS has_device"
+_PROFILE = """
+    r.id AS profile_id, r.external_id, r.email, r.locale, r.time_zone, r.attributes, r.tags, r.consent, r.created_at"""
+
+# What a claim finds out by itself, without asking the provider.
+_VERDICT = """
+    CASE WHEN r.id IS NULL THEN 16
+         WHEN r.consent -> %(channel)s = 'false'::jsonb THEN 13
+         WHEN %(channel)s = 'email' AND r.email = '' THEN 14
+         WHEN %(channel)s = 'push' AND NOT EXISTS (
+             SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) THEN 14
+         ELSE 1 END AS state"""
+_REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
+
+
+# A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
+# occurrence for each call. The array of recipients binds it to the rows of the call, whatever it believes.
+def _claim_sql(devices: str) -> str:
+    return f"""
+WITH {_GATE}, judged AS MATERIALIZED (
+    SELECT p.recipient_id, p.wave_at, p.attempt, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
+    FROM picked p LEFT JOIN schedules_recipient r ON r.id = p.recipient_id
+), claimed AS (
+    UPDATE delivery_delivery d SET
+        state = j.state,
+        reason = CASE j.state WHEN 16 THEN 'profile_gone' WHEN 13 THEN 'opted_out' WHEN 14 THEN 'no_address'
+                 ELSE '' END,
+        attempt = CASE j.state WHEN 1 THEN d.attempt + 1 ELSE d.attempt END,
+        claim_token = CASE j.state WHEN 1 THEN %(token)s::uuid END,
+        leased_until = CASE j.state WHEN 1 THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
+        settled_at = CASE j.state WHEN 1 THEN NULL ELSE %(now)s END,
+        version = gate.version
+    FROM judged j, gate
+    WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s
+      AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged)) AND d.recipient_id = j.recipient_id
+    RETURNING d.recipient_id
+)
+SELECT g.schedule_id, g.occurrence_at, g.version, g.template_version, j.state, j.recipient_id, j.wave_at,
+       j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags, j.consent, j.created_at,
+       j.has_device, j.devices
+FROM gate g LEFT JOIN (judged j JOIN claimed c ON c.recipient_id = j.recipient_id) ON true
+"""
+
+
+def _hold_sql(devices: str) -> str:
+    return f"""
+WITH {_GATE}, judged AS MATERIALIZED (
+    SELECT p.recipient_id, p.wave_at, p.attempt, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
+    FROM picked p LEFT JOIN LATERAL (
+        SELECT * FROM schedules_recipient WHERE id = p.recipient_id FOR KEY SHARE
+    ) r ON true
+)
+SELECT g.schedule_id, g.occurrence_at, g.version, g.template_version, j.state, j.recipient_id, j.wave_at,
+       j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags, j.consent, j.created_at,
+       j.has_device, j.devices
+FROM gate g LEFT JOIN judged j ON true
+"""
+
+
+def _sql_by_channel(build: Any) -> dict[str, str]:
+    return {
+        "email": build(_NO_DEVICES),
+        "push": build(_DEVICES),
+        "in_app": build(_NO_DEVICES),
+    }
+
+
+_CLAIM = _sql_by_channel(_claim_sql)
+_HOLD = _sql_by_channel(_hold_sql)
+
+
+def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally) -> Claim | None:
+    """Claim up to ``limit`` due rows of a batch for one call; ``None`` while the batch may not send at all.
+
+    ``token`` is fresh: every later write of these rows must name it. People who can't be sent to are settled in the
+    same statement and are not among ``people``.
+    """
+    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token)
+    if not rows:
+        return None
+    for state, count in Counter(row[4] for row in found).items():
+        tally.move(work.batch_id, State.PENDING, State(state), count)
+    if found:
+        tally.claimed(work.batch_id, now)
+    return _as_claim(work, token, rows[0], found)
+
+
+def hold(work: Work, *, limit: int, now: datetime, tally: Tally) -> tuple[Claim, list[Outcome]] | None:
+    """Lock up to ``limit`` due rows for a provider that writes in this same transaction; nothing is written yet.
+
+    Returns the claim (without token) and the outcomes found out by itself, both for ``settle``; ``None`` while the
+    batch may not send at all. Profiles are locked too, so that none is erased before its message is written.
+    """
+    rows, found = _pick(_HOLD[work.channel], work, limit=limit, now=now, token=None)
+    if not rows:
+        return None
+    if found:
+        tally.claimed(work.batch_id, now)
+    settled = [
+        Outcome(row[5], State(row[4]), _REASON_OF[State(row[4])], is_attempt=False)
+        for row in found
+        if row[4] != State.SENDING
+    ]
+    return _as_claim(work, None, rows[0], found), settled
+
+
+def _pick(
+    sql: str, work: Work, *, limit: int, now: datetime, token: UUID | None
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """What the claiming statement says, and those of its rows that hold a recipient.
+
+    The occurrence is marked begun before, and unmarked where there was nobody to claim. An edit holds its row: the
+    claim that follows sees the edit or wins over it.
+    """
+    parameters: dict[str, Any] = {
+        "occurrence": work.occurrence_id,
+        "batch": work.batch_id,
+        "day": work.day,
+        "channel": work.channel,
+        "now": now,
+        "limit": limit,
+        "token": token,
+        "lease": terms.LEASE_S,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_BEGIN, parameters)
+        begins = cursor.rowcount
+        cursor.execute(sql, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        found = [row for row in rows if row[4] is not None]
+        if begins and not found:
+            cursor.execute("UPDATE schedules_occurrence SET begun_at = NULL WHERE id = %(occurrence)s", parameters)
+    return rows, found
+
+
+_BEGIN = """
+UPDATE schedules_occurrence SET begun_at = %(now)s
+WHERE id = %(occurrence)s AND begun_at IS NULL AND state = 'running'
+  AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = schedule_id AND s.status = 'active')
+"""
+
+
+def _as_claim(work: Work, token: UUID | None, gate: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Claim:
+    schedule_id, occurrence_at, version, template_version = gate[:4]
+    people = [_person(row[5:]) for row in rows if row[4] == State.SENDING]
+    return Claim(work, token, schedule_id, occurrence_at, version, template_version, people, len(rows))
+
+
+def _person(row: tuple[Any, ...]) -> Person:
+    # Django hands JSON out as text on a plain cursor.
+    return Person._make([*row[:7], *(json.loads(column) for column in row[7:10]), *row[10:]])
+
+
+def take_back(work: Work, *, token: UUID, tally: Tally) -> int:
+    """Undo a claim of which it is unknown whether it was committed; nothing was called under it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE delivery_delivery SET state = 0, claim_token = NULL, leased_until = NULL, attempt = attempt - 1"
+            " WHERE day = %s AND batch_id = %s AND state = 1 AND claim_token = %s RETURNING due_at",
+            [work.day, work.batch_id, token],
+        )
+        rows = cursor.fetchall()
+    if rows:
+        tally.move(work.batch_id, State.SENDING, State.PENDING, len(rows))
+        tally.due(work.batch_id, min(due_at for (due_at,) in rows))
+    return len(rows)

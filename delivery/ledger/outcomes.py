@@ -1,0 +1,215 @@
+"""Writing what became of rows: after a call, or without one."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from django.db import connection
+
+from delivery.ledger import rows as terms
+from delivery.ledger.rows import Claim, Outcome, Work
+from delivery.ledger.tally import Tally
+from delivery.models import State
+
+
+def settle(
+    claim: Claim, outcomes: Sequence[Outcome], *, now: datetime, called_at: datetime | None, tally: Tally
+) -> int:
+    """Record the outcomes of a claim; return how many rows were still the claim's.
+
+    A row that meanwhile has been taken away (its lease expired, the person was erased) is left as it is, unless it is
+    held as unknown under this very claim: then the answer that came late is the truth.
+    """
+    if not outcomes:
+        return 0
+    source = State.SENDING if claim.token else State.PENDING
+    settled = _write_outcomes(claim, outcomes, source, now=now, called_at=called_at, tally=tally)
+    if claim.token and settled < len(outcomes):
+        settled += _write_outcomes(claim, outcomes, State.UNKNOWN, now=now, called_at=called_at, tally=tally)
+    return settled
+
+
+_SETTLE = """
+UPDATE delivery_delivery d SET
+    state = v.state, reason = v.reason, provider_id = v.provider_id, due_at = COALESCE(v.due_at, d.due_at),
+    attempt = d.attempt + CASE
+        WHEN %(token)s::uuid IS NULL THEN CASE WHEN v.is_attempt THEN 1 ELSE 0 END
+        WHEN v.state = 0 AND NOT v.is_attempt THEN -1
+        ELSE 0 END,
+    claim_token = CASE WHEN v.state = 2 THEN d.claim_token END,
+    leased_until = CASE WHEN v.state = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
+    called_at = CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
+    settled_at = CASE WHEN v.state >= 10 THEN %(now)s::timestamptz END,
+    version = %(version)s
+FROM unnest(%(ids)s::bigint[], %(states)s::smallint[], %(reasons)s::text[], %(providers)s::text[],
+            %(dues)s::timestamptz[], %(attempts)s::boolean[], %(asked)s::boolean[])
+    AS v(recipient_id, state, reason, provider_id, due_at, is_attempt, was_asked)
+WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s
+  AND d.recipient_id = ANY(%(ids)s::bigint[]) AND d.recipient_id = v.recipient_id
+  AND d.state = %(source)s AND d.claim_token IS NOT DISTINCT FROM %(token)s::uuid
+RETURNING d.recipient_id, d.state, d.attempt
+"""
+
+
+def _write_outcomes(
+    claim: Claim,
+    outcomes: Sequence[Outcome],
+    source: State,
+    *,
+    now: datetime,
+    called_at: datetime | None,
+    tally: Tally,
+) -> int:
+    work = claim.work
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _SETTLE,
+            {
+                "ids": [outcome.recipient_id for outcome in outcomes],
+                "states": [int(outcome.state) for outcome in outcomes],
+                "reasons": [outcome.reason for outcome in outcomes],
+                "providers": [outcome.provider_id for outcome in outcomes],
+                "dues": [outcome.due_at for outcome in outcomes],
+                "attempts": [outcome.is_attempt for outcome in outcomes],
+                "asked": [outcome.was_asked for outcome in outcomes],
+                "day": work.day,
+                "occurrence": work.occurrence_id,
+                "source": int(source),
+                "token": claim.token,
+                "version": claim.version,
+                "now": now,
+                "called": called_at,
+                "unknown": terms.UNKNOWN_S,
+            },
+        )
+        written = {row[0]: row for row in cursor.fetchall()}
+    for state, count in Counter(row[1] for row in written.values()).items():
+        tally.move(work.batch_id, source, State(state), count)
+    kept = [outcome for outcome in outcomes if outcome.recipient_id in written]
+    for outcome in kept:
+        if outcome.state is State.PENDING and outcome.due_at is not None:
+            tally.due(work.batch_id, outcome.due_at)
+    _keep_failures(work, kept, {key: row[2] for key, row in written.items()}, now=now)
+    return len(kept)
+
+
+def _keep_failures(work: Work, outcomes: Iterable[Outcome], attempts: dict[int, int], *, now: datetime) -> None:
+    failures = [outcome for outcome in outcomes if outcome.verdict and outcome.verdict != "sent"]
+    if not failures:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO delivery_failedattempt (day, occurrence_id, recipient_id, attempt, at, verdict, reason, detail)
+            SELECT %(day)s, %(occurrence)s, v.* FROM unnest(%(ids)s::bigint[], %(attempts)s::smallint[],
+                %(ats)s::timestamptz[], %(verdicts)s::text[], %(reasons)s::text[], %(details)s::text[]) AS v
+            ON CONFLICT DO NOTHING
+            """,
+            {
+                "day": work.day,
+                "occurrence": work.occurrence_id,
+                "ids": [outcome.recipient_id for outcome in failures],
+                "attempts": [attempts[outcome.recipient_id] for outcome in failures],
+                "ats": [now] * len(failures),
+                "verdicts": [outcome.verdict for outcome in failures],
+                "reasons": [outcome.reason for outcome in failures],
+                "details": [outcome.detail for outcome in failures],
+            },
+        )
+
+
+def settle_batch(
+    batch_id: int,
+    *,
+    day: date,
+    source: State,
+    target: State,
+    reason: str,
+    now: datetime,
+    tally: Tally,
+    condition: str = "true",
+    parameters: dict[str, Any] | None = None,
+    waits: bool = True,
+) -> int:
+    """Move the rows of a batch that are ``source`` and fulfil ``condition`` to ``target``; return how many.
+
+    ``condition`` is SQL over ``d`` (a delivery row) from this package alone; its values come in ``parameters``.
+    Rows that somebody else is writing are waited for, or, unless it ``waits``, left out: who goes through many rows
+    would else meet a worker that holds some of them and wants the others.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH meant AS MATERIALIZED (
+                SELECT d.recipient_id FROM delivery_delivery d
+                WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = %(source)s AND ({condition})
+                FOR UPDATE {"" if waits else "SKIP LOCKED"}
+            )
+            UPDATE delivery_delivery d SET
+                state = %(target)s, reason = %(reason)s,
+                claim_token = CASE WHEN %(target)s = 2 THEN d.claim_token END,
+                leased_until = CASE WHEN %(target)s = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
+                settled_at = CASE WHEN %(target)s >= 10 THEN %(now)s::timestamptz END
+            FROM meant
+            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = meant.recipient_id
+            """,
+            {
+                **(parameters or {}),
+                "day": day,
+                "batch": batch_id,
+                "source": int(source),
+                "target": int(target),
+                "reason": reason,
+                "now": now,
+                "unknown": terms.UNKNOWN_S,
+            },
+        )
+        moved: int = cursor.rowcount
+    if moved:
+        tally.move(batch_id, source, target, moved)
+    return moved
+
+
+# A wave has started when the provider was asked for any of its people. Waves with batches of their own are known by
+# these; where waves share batches, the rows tell.
+_STARTED_WAVES = """
+SELECT b.wave_at FROM delivery_batch b
+WHERE b.occurrence_id = %(occurrence)s AND b.started_at IS NOT NULL AND b.wave_at IS NOT NULL
+UNION
+SELECT m.wave_at FROM delivery_batch b JOIN delivery_delivery m ON m.batch_id = b.id
+WHERE b.occurrence_id = %(occurrence)s AND b.wave_at IS NULL
+  AND m.day = %(day)s AND (m.attempt > 0 OR m.called_at IS NOT NULL)
+"""
+
+
+def started_waves(occurrence_id: int, *, day: date) -> list[datetime]:
+    """The instants of the occurrence's waves that have begun, hence run on however late it gets."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STARTED_WAVES, {"occurrence": occurrence_id, "day": day})
+        return [wave_at for (wave_at,) in cursor.fetchall()]
+
+
+def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
+    """Expire the people of waves that did not start within the misfire grace; return how many.
+
+    The reason says why: ``paused`` when the schedule was paused over the wave's instant, else ``down``.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE delivery_delivery d SET state = 17, settled_at = %(now)s,
+                reason = CASE WHEN s.paused_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
+                               AND COALESCE(s.resumed_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
+            FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+            WHERE o.id = %(occurrence)s AND o.state = 'running' AND s.status = 'active'
+              AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = 0
+              AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
+              AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))
+            """,
+            {"now": now, "occurrence": work.occurrence_id, "day": work.day, "batch": work.batch_id},
+        )
+        moved: int = cursor.rowcount
+    if moved:
+        tally.move(work.batch_id, State.PENDING, State.EXPIRED, moved)
+    return moved

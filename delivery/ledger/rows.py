@@ -1,0 +1,77 @@
+"""What the ledger's rows are to those who claim and settle them."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from delivery.models import State
+
+# Real time. Longer than permit (3 s), connecting (3 s) and reading (10 s) together.
+LEASE_S = 30
+# Real time in which the provider's event may still tell what an unanswered call came to.
+UNKNOWN_S = 15 * 60
+
+
+class Work(NamedTuple):
+    """A batch as a worker takes it up. ``is_late``: its oldest pending row is past the misfire grace."""
+
+    batch_id: int
+    day: date
+    occurrence_id: int
+    channel: str
+    next_due_at: datetime | None
+    is_late: bool
+
+
+class Person(NamedTuple):
+    """A claimed row with what its message needs of the profile, read in the statement that claimed it."""
+
+    recipient_id: int
+    wave_at: datetime
+    attempt: int
+    external_id: str
+    email: str
+    locale: str
+    time_zone: str
+    attributes: dict[str, Any]
+    tags: list[str]
+    consent: dict[str, bool]
+    created_at: datetime
+    has_device: bool
+    devices: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The rows of one provider call, and what they run with.
+
+    ``found`` counts the rows picked, those included that turned out not to be sendable; fewer than the limit means
+    that the batch has nothing more that is due.
+    """
+
+    work: Work
+    token: UUID | None
+    schedule_id: int
+    occurrence_at: datetime
+    version: int
+    template_version: int
+    people: list[Person]
+    found: int
+
+
+class Outcome(NamedTuple):
+    """What became of one claimed row.
+
+    ``due_at`` is set when it goes back to pending, ``was_asked`` when the provider was asked for it.
+    """
+
+    recipient_id: int
+    state: State
+    reason: str = ""
+    provider_id: str = ""
+    due_at: datetime | None = None
+    is_attempt: bool = True
+    verdict: str = ""
+    detail: str = ""
+    was_asked: bool = False

@@ -1,0 +1,63 @@
+"""The counts on the batches, moved in the transaction that moves the rows."""
+
+from collections import Counter, defaultdict
+from datetime import datetime
+
+from django.db import connection
+
+from delivery.ledger import rows as terms
+from delivery.models import State
+
+_STATES = [state.label for state in State]
+
+
+class Tally:
+    """Moves of rows between states, gathered per batch and written by ``flush`` at the end of the transaction."""
+
+    def __init__(self) -> None:
+        self._moves: dict[int, Counter[str]] = defaultdict(Counter)
+        self._due: dict[int, datetime] = {}
+        self._claimed: dict[int, datetime] = {}
+
+    def move(self, batch_id: int, source: State, target: State, count: int = 1) -> None:
+        self._moves[batch_id][source.label] -= count
+        self._moves[batch_id][target.label] += count
+
+    def due(self, batch_id: int, at: datetime) -> None:
+        """A row of the batch is pending again and due at ``at``."""
+        self._due[batch_id] = min(at, self._due.get(batch_id, at))
+
+    def claimed(self, batch_id: int, at: datetime) -> None:
+        self._claimed[batch_id] = at
+
+    def flush(self) -> None:
+        """Write the counts, batches in the order of their ids, so that two workers can't lock each other out."""
+        with connection.cursor() as cursor:
+            for batch_id in sorted(self._moves):
+                moves = {name: self._moves[batch_id].get(name, 0) for name in _STATES}
+                claimed_at = self._claimed.get(batch_id)
+                cursor.execute(
+                    _COUNT,
+                    {
+                        **moves,
+                        "batch": batch_id,
+                        "due": self._due.get(batch_id),
+                        "claimed": claimed_at,
+                        "lease": terms.LEASE_S,
+                    },
+                )
+        self._moves.clear()
+        self._due.clear()
+        self._claimed.clear()
+
+
+_COUNT = f"""
+UPDATE delivery_batch SET
+    {", ".join(f"{name} = {name} + %({name})s" for name in _STATES)},
+    next_due_at = CASE WHEN pending + %(pending)s > 0 THEN LEAST(next_due_at, %(due)s::timestamptz) END,
+    started_at = COALESCE(started_at, %(claimed)s::timestamptz),
+    lease_until = CASE WHEN %(claimed)s::timestamptz IS NULL THEN lease_until
+                       ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
+    queued_at = CASE WHEN queued_at IS NOT NULL THEN clock_timestamp() END
+WHERE id = %(batch)s
+"""
