@@ -20,7 +20,8 @@ class PartitionInUse(Exception):
 def ensure(*, first: date, last: date) -> list[str]:
     """Make the missing partitions of each day from ``first`` to ``last``; return their names.
 
-    A table is made on its own and attached then, which locks out no reader or writer of the other partitions.
+    A table is made on its own and attached then, which locks out no reader or writer of the other partitions. Rows
+    that fell into the default partition, because their day was missing, move into it: else they'd keep it out.
     """
     made = []
     with transaction.atomic(), connection.cursor() as cursor:
@@ -34,6 +35,12 @@ def ensure(*, first: date, last: date) -> list[str]:
             cursor.execute(
                 f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
                 f" WITH (fillfactor = {fillfactor})"
+            )
+            cursor.execute(f"LOCK TABLE {table}_default IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute(
+                f"WITH moved AS (DELETE FROM {table}_default WHERE day = %s RETURNING *)"
+                f" INSERT INTO {name} SELECT * FROM moved",
+                [day],
             )
             cursor.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM (%s) TO (%s)",
@@ -66,7 +73,7 @@ def rows_in_default() -> int:
     with connection.cursor() as cursor:
         total = 0
         for table in TABLES:
-            cursor.execute(f"SELECT count(*) FROM (SELECT 1 FROM {table}_default LIMIT 1000) AS some")
+            cursor.execute(f"SELECT count(*) FROM (SELECT 1 FROM {table}_default LIMIT 1000) AS strays")
             total += cursor.fetchone()[0]
     return total
 
