@@ -1,6 +1,12 @@
 """People and templates from files.
 
-`recipients` and `templates` are the operations. Below them a file of people goes through: `lines` (bytes to text
-lines), `delimited` and `objects` (CSV and NDJSON lines to records with line numbers), `columns` (what a CSV header
-means), `values` (what one cell or JSON value may be), `staging` (everything that happens inside PostgreSQL).
+The operations are `recipients` and `templates`. A file of people goes up through these rooms:
+
+    recipients                  the whole file, in one transaction
+    staging                     what happens inside PostgreSQL: copy, compare, merge
+    csv_rows, ndjson_rows       records to rows ready for COPY, or bad lines
+    delimited, columns          CSV: records with line numbers; what the header means
+    values, rows, lines         one value; one row; bytes to lines of text
+
+`template_files` reads what `templates` saves.
 """

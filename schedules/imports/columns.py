@@ -7,12 +7,12 @@ is an attribute of that name, with its type behind a colon: `age:number`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.imports.lines import Unreadable
-from schedules.imports.values import TYPES, AttributeReader, as_inferred, as_text
-from schedules.models import Channel
+from schedules.imports.values import CHANNELS, TYPES, AttributeReader, as_inferred, as_text
 
 # A field's own name first: where it stands, the synonyms beside it are attributes.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -23,7 +23,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "tags": ("tags",),
     "devices": ("devices",),
     "attributes": ("attributes",),
-    **{f"consent_{channel}": (f"consent{channel.replace('_', '')}",) for channel in Channel.values},
+    **{f"consent_{channel}": (f"consent{channel.replace('_', '')}",) for channel in CHANNELS},
 }
 _FIELD_OF = {plain: field for field, names in NAMES.items() for plain in names}
 _PREFIX = "attributes."
@@ -46,6 +46,7 @@ class Layout:
     renamed: Mapping[str, str]
 
 
+@lru_cache(maxsize=1_000)  # NDJSON asks for each key of each line
 def field_of(name: str) -> str | None:
     """The field of ours that ``name`` means, if any."""
     return _FIELD_OF.get(_plain(name))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from schedules.imports import values
 from schedules.imports.columns import Layout, field_of, read_header
@@ -11,22 +11,24 @@ from schedules.imports.delimited import choose_delimiter, read_records, separato
 from schedules.imports.lines import Unreadable, read_lines
 from schedules.imports.rows import BadLine, Row, attributes_of
 from schedules.imports.values import Refused, quote
-from schedules.models import Channel
 
 _SAMPLED = 1_000  # rows in which columns of numbers are looked for
 
-# Most columns repeat themselves: so many short cells of each are read once only.
-_REMEMBERED = 1_000
+_REMEMBERED = 1_000  # short cells of a column, each of which is read once only: most columns repeat themselves
 _SHORT = 100  # characters
-Reader = Callable[[str], str]
 
+Reader = Callable[[str], str]
 _READERS: dict[str, Reader] = {
+    "external_id": values.read_external_id,
     "email": values.read_email,
     "locale": partial(values.read_text, "locale"),
     "time_zone": partial(values.read_text, "time_zone"),
     "tags": values.read_tags_cell,
     "devices": values.read_devices_cell,
 }
+_REPEATING = ("locale", "time_zone", "tags")
+_CONSENT, _ATTRIBUTES, _DROPPED = (Row._fields.index(field) for field in ("consent", "attributes", "dropped"))
+_NOTHING = (None,) * (len(Row._fields) - 1)
 
 
 class CsvRows:
@@ -48,15 +50,14 @@ class CsvRows:
             first_line=2 if separator else 1,
         )
         self._layout = layout = self._read_header(infer_types)
-        self._external_id = layout.fields["external_id"]
         self._fields = [
-            (field, layout.fields[field], _remembering(read))
+            (Row._fields.index(field), layout.fields[field], _remembering(read) if field in _REPEATING else read)
             for field, read in _READERS.items()
             if field in layout.fields
         ]
         self._consents = [
             (layout.fields[f"consent_{channel}"], _remembering(partial(values.read_consent_cell, channel)))
-            for channel in Channel.values
+            for channel in values.CHANNELS
             if f"consent_{channel}" in layout.fields
         ]
         self._attributes = [
@@ -90,23 +91,16 @@ class CsvRows:
                 yield row
 
     def _row(self, line: int, cells: list[str]) -> Row:
-        known = {field: read(cells[index]) for field, index, read in self._fields}
+        row: list[Any] = [line, *_NOTHING]
+        for place, index, read in self._fields:
+            row[place] = read(cells[index])
         for index in self._layout.nameless:
             if cells[index]:
                 raise Refused("", f"has a value in column {index + 1}, which has no name: name it in the header")
-        attributes, dropped = self._read_attributes(cells)
-        return Row(
-            line,
-            values.read_external_id(cells[self._external_id]),
-            known.get("email"),
-            known.get("locale"),
-            known.get("time_zone"),
-            known.get("tags"),
-            self._read_consents(cells) if self._consents else None,
-            attributes,
-            dropped,
-            known.get("devices"),
-        )
+        if self._consents:
+            row[_CONSENT] = self._read_consents(cells)
+        row[_ATTRIBUTES], row[_DROPPED] = self._read_attributes(cells)
+        return Row._make(row)
 
     def _read_consents(self, cells: list[str]) -> str:
         return "{" + ",".join(filter(None, [read(cells[index]) for index, read in self._consents])) + "}"
@@ -115,9 +109,8 @@ class CsvRows:
         kept: list[str] = []
         dropped: list[str] = []
         for index, name, read in self._attributes:
-            cell = cells[index]
-            if cell and not cell.isspace():
-                kept.append(read(cell))
+            if member := read(cells[index]):
+                kept.append(member)
             else:
                 dropped.append(name)
         if self._document >= 0 and (document := cells[self._document].strip()):
@@ -150,21 +143,24 @@ class CsvRows:
 
 
 def _member(name: str, read: values.AttributeReader, cell: str) -> str:
-    return f"{quote(name)}:{read(name, cell)}"
+    """A member of the JSON object of attributes; empty for an empty cell."""
+    return f"{quote(name)}:{read(name, cell)}" if cell.strip() else ""
+
+
+class _Remembered(dict[str, str]):
+    def __init__(self, read: Reader) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, cell: str) -> str:
+        found = self._read(cell)
+        if len(self) < _REMEMBERED and len(cell) <= _SHORT:
+            self[cell] = found
+        return found
 
 
 def _remembering(read: Reader) -> Reader:
-    known: dict[str, str] = {}
-
-    def remembered(cell: str) -> str:
-        found = known.get(cell)
-        if found is None:
-            found = read(cell)
-            if len(known) < _REMEMBERED and len(cell) <= _SHORT:
-                known[cell] = found
-        return found
-
-    return remembered
+    return _Remembered(read).__getitem__
 
 
 def _is_key(name: str) -> bool:

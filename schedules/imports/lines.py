@@ -54,6 +54,8 @@ def read_lines(stream: BinaryIO, *, encoding: str, newline: str) -> Iterator[str
             yield line
     except UnicodeError:  # of encodings with units of two or four bytes
         raise Unreadable(f"has a line {number + 1} that is {_not(codec)}") from None
+    if not number:
+        raise Unreadable("is empty but for its byte-order mark")
 
 
 def fault_of(text: str, *, encoding: str) -> str:

@@ -56,4 +56,4 @@ def attributes_of(kept: list[str], dropped: list[str]) -> tuple[str | None, str 
     document = "{" + ",".join(kept) + "}"
     if len(document) > MAX_ATTRIBUTES:
         raise Refused("attributes", f"are longer than {MAX_ATTRIBUTES:,} characters together: shorten them")
-    return document, "{" + ",".join(f'"{name}"' for name in dropped) + "}" if dropped else None
+    return document, '{"' + '","'.join(dropped) + '"}' if dropped else None

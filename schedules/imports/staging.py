@@ -42,12 +42,15 @@ SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
 ) f USING (token) WHERE d.line > f.line GROUP BY d.line
 """
 
+# Sorted, since that halves the work of the indexes on external_id; the conflicts are with whoever is quicker.
 _CREATE_PEOPLE = """
 INSERT INTO schedules_recipient
     (external_id, email, locale, time_zone, tags, consent, attributes, created_at, updated_at)
 SELECT external_id, COALESCE(email, ''), COALESCE(locale, ''), COALESCE(time_zone, ''), COALESCE(tags, '[]'),
        COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s
-FROM pg_temp.import_people
+FROM pg_temp.import_people p
+WHERE NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
+ORDER BY external_id
 ON CONFLICT (external_id) DO NOTHING
 """
 # What a profile becomes: the file where it says something, else what it was; consent and attributes by key.

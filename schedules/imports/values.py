@@ -24,6 +24,7 @@ BOOLEANS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("true", "yes", "y", "t", "1"), True),
     **dict.fromkeys(("false", "no", "n", "f", "0"), False),
 }
+CHANNELS: Final = tuple(Channel.values)
 PLATFORMS: Final = ("android", "ios", "web")
 
 _LONGEST = {
@@ -34,10 +35,14 @@ _LONGEST_TOKEN = int(Device._meta.get_field("token").max_length or 0)
 
 # One address and nothing else: no second one, no display name, nothing that ends a header's line.
 _EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+")
+_PLAIN_ID = re.compile(r"[!-~]{1,200}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
 _WORDS = {"true": "true", "false": "false"}
+_WORD = {True: "true", False: "false"}
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -59,6 +64,8 @@ def read_text(field: str, text: str) -> str:
 
 
 def read_external_id(text: str) -> str:
+    if _PLAIN_ID.fullmatch(text):  # almost every one
+        return text
     found = read_text("external_id", text)
     if not found:
         raise Refused("external_id", "is empty: every person needs one")
@@ -68,10 +75,10 @@ def read_external_id(text: str) -> str:
 
 
 def read_email(text: str) -> str:
-    text = read_text("email", text)
+    text = text.strip()
     if text and not _EMAIL.fullmatch(text):
         raise Refused("email", "is no e-mail address: write one such as name@example.com, or leave it empty")
-    return text
+    return read_text("email", text)
 
 
 def read_consent_cell(channel: str, cell: str) -> str:
@@ -79,7 +86,7 @@ def read_consent_cell(channel: str, cell: str) -> str:
     word = cell.strip().casefold()
     if word and word not in BOOLEANS:
         raise Refused(f"consent_{channel}", "is none of true, false, yes, no, 1, 0: use one, or leave it empty")
-    return f'"{channel}":{_encode(BOOLEANS[word])}' if word else ""
+    return f'"{channel}":{_WORD[BOOLEANS[word]]}' if word else ""
 
 
 def read_consent(value: object) -> str:
@@ -87,11 +94,12 @@ def read_consent(value: object) -> str:
     if not isinstance(value, dict):
         raise Refused("consent", 'is no object: write one such as {"email": true, "push": false}')
     for channel, agreed in value.items():
-        if channel not in Channel.values:
-            raise Refused("consent", f"names an unknown channel: use {', '.join(Channel.values)}")
+        if channel not in CHANNELS:
+            raise Refused("consent", f"names an unknown channel: use {', '.join(CHANNELS)}")
         if agreed is not None and not isinstance(agreed, bool):
             raise Refused(f"consent.{channel}", "is neither true nor false")
-    return _encode({channel: agreed for channel, agreed in value.items() if agreed is not None})
+    agreements = (f'"{channel}":{_WORD[agreed]}' for channel, agreed in value.items() if agreed is not None)
+    return "{" + ",".join(agreements) + "}"
 
 
 def read_tags_cell(cell: str) -> str:
@@ -108,7 +116,7 @@ def read_tags(value: object) -> str:
         raise Refused("tags", f"holds {len(tags)} tags; at most {MAX_TAGS} are allowed")
     if any(len(tag) > MAX_TAG for tag in tags):
         raise Refused("tags", f"holds a tag of more than {MAX_TAG} characters: shorten it")
-    return _encode(tags)
+    return "[" + ",".join(map(quote, tags)) + "]"
 
 
 def read_devices_cell(cell: str) -> str:
@@ -156,7 +164,11 @@ def read_attribute_names(value: object) -> dict[str, Any]:
 def read_attribute(name: str, value: object) -> str:
     """Any JSON value as JSON text."""
     if isinstance(value, str):
-        return as_text(name, value)
+        return _sized(name, quote(value))
+    if isinstance(value, bool):
+        return _WORD[value]
+    if isinstance(value, int):
+        return _sized(name, str(value))
     if _is_deeper(value, MAX_DEPTH):
         raise Refused(f"attributes.{name}", f"is nested more than {MAX_DEPTH} levels deep")
     try:
@@ -186,7 +198,7 @@ def as_boolean(name: str, cell: str) -> str:
     word = cell.strip().casefold()
     if word not in BOOLEANS:
         raise Refused(f"attributes.{name}", "is none of true, false, yes, no, 1, 0: use one, or leave it empty")
-    return "true" if BOOLEANS[word] else "false"
+    return _WORD[BOOLEANS[word]]
 
 
 def as_json(name: str, cell: str) -> str:
@@ -223,24 +235,20 @@ def read_json(field: str, text: str) -> Any:
         raise Refused(field, f"is no JSON ({error.msg}, {place})") from None
     except ValueError:
         raise Refused(field, "holds a number of thousands of digits: shorten it, or write it as a text") from None
-    if "\\u" in text:
+    if "\\u" in text and _SUSPICIOUS.search(text):
         _refuse_unkeepable(field, value)
     return value
 
 
 def _refuse_unkeepable(field: str, value: object) -> None:
     """PostgreSQL keeps neither NUL nor half a surrogate pair, and JSON's escapes can write both."""
-    text = _encode_any(value)
-    if re.search(r"(?<!\\)(?:\\\\)*\\u0000", text):
+    text = json.dumps(value, ensure_ascii=False)
+    if _NUL.search(text):
         raise Refused(field, "holds a NUL character (\\u0000): remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise Refused(field, "holds half a surrogate pair (\\ud800 to \\udfff): write whole characters") from None
-
-
-def _encode_any(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _sized(name: str, text: str) -> str:

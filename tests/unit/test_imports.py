@@ -220,7 +220,12 @@ def test_an_unknown_encoding_is_refused():
 
 @pytest.mark.parametrize(
     ("start", "words"),
-    [(b"PK\x03\x04rest", "save it as “CSV UTF-8”"), (b"\x1f\x8b\x08", "unpack it first"), (b"", "is empty")],
+    [
+        (b"PK\x03\x04rest", "save it as “CSV UTF-8”"),
+        (b"\x1f\x8b\x08", "unpack it first"),
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+    ],
 )
 def test_files_that_are_no_text_are_named(start, words):
     with pytest.raises(Unreadable, match=words):
