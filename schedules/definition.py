@@ -3,6 +3,7 @@
 On the wire and in ``ScheduleVersion.definition`` the keys are camelCase (``WIRE``); instants are ISO 8601 in UTC.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -118,20 +119,26 @@ def check(definition: Definition, *, now: datetime, timing_is_new: bool = True) 
     problems = [
         *_check_words(definition),
         *_check_limits(definition),
+        *_check_range(definition),
         *_check_audience(definition),
         *_check_template(definition),
     ]
-    if timing_is_new and not any(problem.field in ("scheduleType", "timeZoneMode") for problem in problems):
-        problems += check_timing(definition.timing(), now=now)
+    told = {problem.field for problem in problems}
+    if timing_is_new and not told & {"scheduleType", "timeZoneMode"}:
+        problems += [problem for problem in check_timing(definition.timing(), now=now) if problem.field not in told]
     return problems
 
 
 def check_draft(definition: Definition) -> list[Problem]:
-    """What even a draft must fulfil: words that fit their columns. All else may still be missing or wrong."""
-    problems = [*_check_words(definition), *_check_limits(definition)]
-    if len(definition.cron) > 200 or len(definition.time_zone) > 64:
-        problems.append(Problem("cron", "too_long", "Use at most 200 characters, and 64 for a zone."))
-    return problems
+    """What even a draft must fulfil: values that its columns can hold. All else may still be missing or wrong."""
+    problems = [*_check_words(definition), *_check_limits(definition), *_check_range(definition)]
+    for name, length in (("cron", 200), ("time_zone", 64)):
+        value = getattr(definition, name)
+        if len(value) > length or not value.isprintable():
+            problems.append(Problem(WIRE[name], "too_long", f"Use at most {length} printable characters."))
+    if not isinstance(definition.audience_query, Mapping) or "\\u0000" in json.dumps(definition.audience_query):
+        problems.append(Problem("audienceQuery", "invalid", "Use an object, without NUL characters in its texts."))
+    return problems + _check_template_exists(definition)
 
 
 def _check_words(definition: Definition) -> list[Problem]:
@@ -154,7 +161,7 @@ def _check_words(definition: Definition) -> list[Problem]:
 
 def _check_limits(definition: Definition) -> list[Problem]:
     problems = []
-    for name in ("max_per_user_per_day", "max_per_user_per_week"):
+    for name in ("max_per_user_per_day", "max_per_user_per_week", "max_runs"):
         value = getattr(definition, name)
         if value is not None and not 1 <= value <= _LARGEST_LIMIT:
             message = f"Use a number from 1 to {_LARGEST_LIMIT}, or leave it out for no limit."
@@ -162,6 +169,18 @@ def _check_limits(definition: Definition) -> list[Problem]:
     if not 0 <= definition.misfire_grace_minutes <= _LONGEST_GRACE_MINUTES:
         message = f"Use 0 to {_LONGEST_GRACE_MINUTES} minutes."
         problems.append(Problem("misfireGraceMinutes", "out_of_range", message))
+    return problems
+
+
+def _check_range(definition: Definition) -> list[Problem]:
+    problems = []
+    for name in sorted(_INSTANTS):
+        value = getattr(definition, name)
+        if value is not None and value.utcoffset() is None:
+            message = f"{WIRE[name]} says no offset; end it in Z or in one such as +01:00."
+            problems.append(Problem(WIRE[name], "naive", message))
+    if not problems and definition.start_at and definition.end_at and definition.end_at <= definition.start_at:
+        problems.append(Problem("endAt", "before_start", "endAt must lie after startAt; move one of them."))
     return problems
 
 
@@ -176,9 +195,9 @@ def _check_audience(definition: Definition) -> list[Problem]:
 def _check_template(definition: Definition) -> list[Problem]:
     if definition.template_id is None:
         return [Problem("templateId", "required", "Choose a template.")]
-    template = MessageTemplate.objects.filter(pk=definition.template_id).first()
-    if template is None:
-        return [Problem("templateId", "not_found", f"There is no template {definition.template_id}.")]
+    if problems := _check_template_exists(definition):
+        return problems
+    template = MessageTemplate.objects.get(pk=definition.template_id)
     published = template.versions.filter(version=template.version)
     if not published.filter(contents__contains=[{"channel": definition.channel}]).exists():
         message = (
@@ -187,3 +206,9 @@ def _check_template(definition: Definition) -> list[Problem]:
         )
         return [Problem("templateId", "no_content", message)]
     return []
+
+
+def _check_template_exists(definition: Definition) -> list[Problem]:
+    if definition.template_id is None or MessageTemplate.objects.filter(pk=definition.template_id).exists():
+        return []
+    return [Problem("templateId", "not_found", f"There is no template {definition.template_id}.")]

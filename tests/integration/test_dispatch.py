@@ -302,7 +302,7 @@ def test_a_message_carries_two_thousand_people_at_the_most(service):
 
 def test_a_queue_holds_a_window_of_people_and_the_rest_waits(service, settings):
     settings.BATCH_SIZE, settings.PUBLISH_WINDOW_ROWS = 50, 100
-    people(260)
+    people(300)
     ScheduleFactory()
     service.open()
     (message,) = service.publish()

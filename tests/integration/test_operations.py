@@ -106,6 +106,12 @@ def test_a_user_local_schedule_is_aimed_at_its_first_wave(service):
             "endAt",
             "move one of them",
         ),
+        (
+            {"schedule_type": "cron", "cron": "0 9 * * *", "start_at": NOW + DAY, "end_at": NOW + DAY},
+            "endAt",
+            "move one of them",
+        ),
+        ({"schedule_type": "cron", "cron": "0 9 * * *", "max_runs": 2**31}, "maxRuns", "leave it out for no limit"),
     ],
 )
 def test_what_can_not_be_kept_is_refused_with_the_field_and_the_remedy(service, fields, field, remedy):
@@ -197,7 +203,11 @@ def test_a_draft_becomes_active_when_it_is_complete(service):
     assert events(draft)[-1].payload_diff == {"status": ["draft", "active"]}
 
 
-@pytest.mark.parametrize("fields", [{"name": ""}, {"cron": "x" * 201}, {"time_zone": "x" * 65}, {"channel": "fax"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"name": ""}, {"cron": "x" * 201}, {"time_zone": "x" * 65}, {"channel": "fax"}, {"template_id": 999_999}],
+    ids=lambda fields: next(iter(fields)),
+)
 def test_even_a_draft_must_fit(service, fields):
     with pytest.raises(InvalidDefinition):
         operations.create(definition=definition(**fields), by=BY, now=NOW, draft=True)
