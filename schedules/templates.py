@@ -31,13 +31,13 @@ def save(
 
     ``contents``: {channel, locale, subject, text, html}, absent parts empty. Raises ``InvalidTemplate``.
     """
+    _refuse(_check_name(name) + check(contents, default_locale=default_locale))
     template, _ = MessageTemplate.objects.select_for_update().get_or_create(
         name=name, defaults={"default_locale": default_locale}
     )
     template.default_locale = default_locale
     template.save()
     template.contents.all().delete()
-    _refuse(_repeated(contents))
     for content in contents:
         TemplateContent.objects.create(template=template, **{part: content.get(part, "") for part in PARTS})
     return publish(template_id=template.pk, by=by, now=now)
@@ -77,7 +77,7 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
         if channel not in Channel.values:
             problems.append(Problem(f"{place}.channel", "unknown", f"Use one of: {', '.join(Channel.values)}."))
             continue
-        if locale != "default" and not normalise_locale(locale):
+        if locale != "default" and (not normalise_locale(locale) or len(locale) > 35):
             problems.append(Problem(f"{place}.locale", "invalid", "Use a locale such as “de” or “de-AT”."))
         parts = {part: content.get(part, "") for part in ("subject", "text", "html")}
         problems += [
@@ -85,6 +85,12 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
             for problem in validate_content(channel=channel, **parts)
         ]
     return problems + _without_default(contents, default_locale)
+
+
+def _check_name(name: str) -> list[Problem]:
+    if name.strip() and len(name) <= 200 and name.isprintable():
+        return []
+    return [Problem("name", "invalid", "Give the template a name of at most 200 printable characters.")]
 
 
 def _without_default(contents: Sequence[Mapping[str, str]], default_locale: str) -> list[Problem]:
@@ -113,6 +119,7 @@ def _repeated(contents: Sequence[Mapping[str, str]]) -> list[Problem]:
 def save_catalogue(*, locale: str, messages: Mapping[str, Any], by: str, now: datetime) -> Catalogue:
     """Create or replace a locale's translations. Raises ``InvalidTemplate``."""
     _refuse(validate_catalogue(locale=locale, messages=messages))
+    locale = normalise_locale(locale)  # “de_AT” and “de-AT” are one
     before = Catalogue.objects.filter(locale=locale).first()
     catalogue, _ = Catalogue.objects.update_or_create(
         locale=locale, defaults={"messages": dict(messages), "updated_at": now}

@@ -43,6 +43,8 @@ def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
 def release(batch_id: int, *, day: date) -> None:
     """Let go of a batch: it is published again when its next pending row is due."""
     with connection.cursor() as cursor:
+        # Locked first: one statement would read its rows as they were before another's answers it had to wait for.
+        cursor.execute("SELECT FROM delivery_batch WHERE id = %s FOR UPDATE", [batch_id])
         cursor.execute(
             """
             UPDATE delivery_batch SET queued_at = NULL, next_due_at = CASE WHEN pending > 0 THEN (
@@ -89,7 +91,8 @@ _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State
 
 
 # A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
-# occurrence for each call. The array of recipients binds it to the rows of the call, whatever it believes.
+# occurrence for each call. Batch and array of recipients bind it to the rows of the batch or of the call, whatever it
+# believes.
 def _claim_sql(devices: str) -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
@@ -106,7 +109,7 @@ WITH {_GATE}, judged AS MATERIALIZED (
         settled_at = CASE j.state WHEN 1 THEN NULL ELSE %(now)s END,
         version = gate.version
     FROM judged j, gate
-    WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s
+    WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
       AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged)) AND d.recipient_id = j.recipient_id
     RETURNING d.recipient_id
 )

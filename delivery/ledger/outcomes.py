@@ -45,7 +45,7 @@ UPDATE delivery_delivery d SET
 FROM unnest(%(ids)s::bigint[], %(states)s::smallint[], %(reasons)s::text[], %(providers)s::text[],
             %(dues)s::timestamptz[], %(attempts)s::boolean[], %(asked)s::boolean[])
     AS v(recipient_id, state, reason, provider_id, due_at, is_attempt, was_asked)
-WHERE d.day = %(day)s AND d.occurrence_id = %(occurrence)s
+WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
   AND d.recipient_id = ANY(%(ids)s::bigint[]) AND d.recipient_id = v.recipient_id
   AND d.state = %(source)s AND d.claim_token IS NOT DISTINCT FROM %(token)s::uuid
 RETURNING d.recipient_id, d.state, d.attempt
@@ -74,6 +74,7 @@ def _write_outcomes(
                 "attempts": [outcome.is_attempt for outcome in outcomes],
                 "asked": [outcome.was_asked for outcome in outcomes],
                 "day": work.day,
+                "batch": work.batch_id,
                 "occurrence": work.occurrence_id,
                 "source": int(source),
                 "token": claim.token,
