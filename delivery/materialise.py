@@ -26,7 +26,7 @@ SMALLEST_OWN_WAVE = 50
 # Batches are cut in this order, so that one call's people share few slots of the counters.
 BUCKETS = 64
 # Rows from which on the planner is told of an occurrence at once.
-LARGE = 5_000
+LARGE = 2_000
 # Real time: longer than the largest audience takes; a second worker then tries again.
 LEASE_S = 300
 CURSOR_END = "end"

@@ -1,5 +1,6 @@
 """Writing what became of rows: after a call, or without one."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
@@ -30,26 +31,46 @@ def settle(
     return settled
 
 
+# Each row looks its outcome up: a join would compare every row with every outcome whenever the planner takes the rows
+# for a few, which it does, knowing nothing of tokens (measured in calls of 500: 240 us a row, now 21).
 _SETTLE = """
 UPDATE delivery_delivery d SET
-    state = v.state, reason = v.reason, provider_id = v.provider_id, due_at = COALESCE(v.due_at, d.due_at),
-    attempt = d.attempt + CASE
-        WHEN %(token)s::uuid IS NULL THEN CASE WHEN v.is_attempt THEN 1 ELSE 0 END
-        WHEN v.state = 0 AND NOT v.is_attempt THEN -1
-        ELSE 0 END,
-    claim_token = CASE WHEN v.state = 2 THEN d.claim_token END,
-    leased_until = CASE WHEN v.state = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-    called_at = CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
-    settled_at = CASE WHEN v.state >= 10 THEN %(now)s::timestamptz END,
+    (state, reason, provider_id, due_at, attempt, claim_token, leased_until, called_at, settled_at) = (
+        SELECT v.state, v.reason, v.provider_id, COALESCE(v.due_at, d.due_at),
+               d.attempt + CASE
+                   WHEN %(token)s::uuid IS NULL THEN CASE WHEN v.is_attempt THEN 1 ELSE 0 END
+                   WHEN v.state = 0 AND NOT v.is_attempt THEN -1
+                   ELSE 0 END,
+               CASE WHEN v.state = 2 THEN d.claim_token END,
+               CASE WHEN v.state = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
+               CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
+               CASE WHEN v.state >= 10 THEN %(now)s::timestamptz END
+        FROM jsonb_to_record(%(outcomes)s::jsonb -> d.recipient_id::text) AS v(state smallint, reason text,
+            provider_id text, due_at timestamptz, is_attempt boolean, was_asked boolean)
+    ),
     version = %(version)s
-FROM unnest(%(ids)s::bigint[], %(states)s::smallint[], %(reasons)s::text[], %(providers)s::text[],
-            %(dues)s::timestamptz[], %(attempts)s::boolean[], %(asked)s::boolean[])
-    AS v(recipient_id, state, reason, provider_id, due_at, is_attempt, was_asked)
 WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
-  AND d.recipient_id = ANY(%(ids)s::bigint[]) AND d.recipient_id = v.recipient_id
+  AND d.recipient_id = ANY(%(ids)s::bigint[])
   AND d.state = %(source)s AND d.claim_token IS NOT DISTINCT FROM %(token)s::uuid
 RETURNING d.recipient_id, d.state, d.attempt
 """
+
+
+def _as_json(outcomes: Iterable[Outcome]) -> str:
+    """Outcomes by recipient, as ``_SETTLE`` looks them up."""
+    return json.dumps(
+        {
+            outcome.recipient_id: {
+                "state": outcome.state,
+                "reason": outcome.reason,
+                "provider_id": outcome.provider_id,
+                "due_at": outcome.due_at and outcome.due_at.isoformat(),
+                "is_attempt": outcome.is_attempt,
+                "was_asked": outcome.was_asked,
+            }
+            for outcome in outcomes
+        }
+    )
 
 
 def _write_outcomes(
@@ -67,12 +88,7 @@ def _write_outcomes(
             _SETTLE,
             {
                 "ids": [outcome.recipient_id for outcome in outcomes],
-                "states": [int(outcome.state) for outcome in outcomes],
-                "reasons": [outcome.reason for outcome in outcomes],
-                "providers": [outcome.provider_id for outcome in outcomes],
-                "dues": [outcome.due_at for outcome in outcomes],
-                "attempts": [outcome.is_attempt for outcome in outcomes],
-                "asked": [outcome.was_asked for outcome in outcomes],
+                "outcomes": _as_json(outcomes),
                 "day": work.day,
                 "batch": work.batch_id,
                 "occurrence": work.occurrence_id,
