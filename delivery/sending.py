@@ -174,8 +174,11 @@ class _Pipeline:
         permit = Permit.lasting(PERMIT_S)
         limit = self._provider.max_per_call
         claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally)
+        is_done = claim is None or claim.found < limit
+        if is_done:
+            tally.touch(work.batch_id)
         tally.flush()
-        if claim is None or claim.found < limit:
+        if is_done:
             ledger.release(work.batch_id, day=work.day)
         return claim, permit
 

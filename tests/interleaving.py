@@ -15,15 +15,18 @@ _HALT = 7_351_100
 
 
 class Gate:
-    """The first rival that comes by is held until it opens; later ones, and the test itself, pass."""
+    """One rival that comes by is held until it opens: the first, or the first after ``free`` that were let through.
 
-    def __init__(self) -> None:
-        self._taken = threading.Lock()
+    Later ones pass, and so does the test itself.
+    """
+
+    def __init__(self, free: int = 0) -> None:
+        self._turns = iter([*[False] * free, True])
         self._reached = threading.Event()
         self._opened = threading.Event()
 
     def pass_by(self) -> None:
-        if isinstance(threading.current_thread(), Rival) and self._taken.acquire(blocking=False):
+        if isinstance(threading.current_thread(), Rival) and next(self._turns, False):
             self._reached.set()
             assert self._opened.wait(PATIENCE_S), "nobody opened the gate"
 
@@ -117,9 +120,9 @@ class Meeting:
         self._is_halting = False
         _select(f"SELECT pg_advisory_unlock({_HALT})")
 
-    def gate(self, owner: Any, name: str, *, behind: bool = False) -> Gate:
-        """A gate before each call of ``owner.name``, or behind it."""
-        gate, original = Gate(), getattr(owner, name)
+    def gate(self, owner: Any, name: str, *, behind: bool = False, free: int = 0) -> Gate:
+        """A gate before ``owner.name``, or behind it; ``free`` calls pass before it closes."""
+        gate, original = Gate(free), getattr(owner, name)
 
         def gated(*arguments: Any, **keywords: Any) -> Any:
             if not behind:

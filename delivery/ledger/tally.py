@@ -27,6 +27,10 @@ class Tally:
         """A row of the batch is pending again and due at ``at``."""
         self._due[batch_id] = min(at, self._due.get(batch_id, at))
 
+    def touch(self, batch_id: int) -> None:
+        """Lock the batch in its turn though nothing moved, for a release in the same transaction."""
+        self.move(batch_id, State.PENDING, State.PENDING, 0)
+
     def claimed(self, batch_id: int, at: datetime) -> None:
         self._claimed[batch_id] = at
 

@@ -47,22 +47,23 @@ def started(service, provider):
     return schedule, message.batch_ids
 
 
-def claim_some(batch_ids, *, settle_as=None):
+def claim_some(batch_ids, *, limit=50, settle_as=None):
     (work,) = ledger.take_up(batch_ids, now=NOW)
     tally = Tally()
     with transaction.atomic():
-        claim = ledger.claim(work, token=uuid4(), limit=50, now=NOW, tally=tally)
+        claim = ledger.claim(work, token=uuid4(), limit=limit, now=NOW, tally=tally)
         tally.flush()
     if settle_as is not None:
-        settle(claim, settle_as)
+        settle(claim, state=settle_as)
     return claim
 
 
-def settle(claim, state, **fields):
-    tally = Tally()
+def settle(*claims, state, **fields):
+    tally, count = Tally(), 0
     with transaction.atomic():
-        outcomes = [Outcome(person.recipient_id, state, **fields) for person in claim.people]
-        count = ledger.settle(claim, outcomes, now=NOW, called_at=NOW, tally=tally)
+        for claim in claims:
+            outcomes = [Outcome(person.recipient_id, state, **fields) for person in claim.people]
+            count += ledger.settle(claim, outcomes, now=NOW, called_at=NOW, tally=tally)
         tally.flush()
     return count
 
@@ -270,7 +271,7 @@ def test_materialising_again_meets_an_answer_and_counts_it_once(started, service
     claim = claim_some(batch_ids)
     service.update(schedule, audience_query={"field": "locale", "op": "eq", "value": "en"}, apply_to=ApplyTo.UNSENT)
     gate = meeting.gate(Tally, "flush")
-    answering = meeting.rival(lambda: settle(claim, State.SENT))
+    answering = meeting.rival(lambda: settle(claim, state=State.SENT))
     gate.wait()
     materialising(schedule)()
     gate.open()
@@ -344,6 +345,46 @@ def test_a_claim_that_looked_before_another_committed_takes_none_of_its_people(s
     assert_books_close()
 
 
+def test_a_batch_let_go_while_another_worker_answers_is_due_when_that_answer_says(started, meeting):
+    schedule, batch_ids = started
+    claims = [claim_some(batch_ids) for _ in range(2)]
+    gate = meeting.gate(Tally, "flush", behind=True)
+    answering = meeting.rival(lambda: settle(claims[0], state=State.PENDING, reason="busy", due_at=NOW + MINUTE))
+    gate.wait()
+    releasing = meeting.rival(lambda: ledger.release(batch_ids[0], day=NOW.date()))
+    releasing.wait_for_lock()
+    gate.open()
+    assert answering.result() == 50
+    releasing.result()
+    assert Batch.objects.get().next_due_at == NOW + MINUTE
+    settle(claims[1], state=State.SENT)
+    assert states(schedule) == {"sent": 70, "pending": 50}
+    assert_books_close()
+
+
+def test_workers_that_hold_the_same_batches_take_them_in_one_order(service, provider, meeting, monkeypatch, settings):
+    monkeypatch.setattr(sending, "PATIENCE_S", 0.0)  # or a deadlock would only be tried again
+    settings.CALLS_IN_FLIGHT = 1
+    people(5)
+    schedules = []
+    for due in (NOW, NOW - MINUTE):  # the second one's batch is made later, and sent first
+        schedules.append(ScheduleFactory(run_at=due, now=NOW - HOUR))
+        service.open()
+    (message,) = service.publish()
+    claims = [claim_some([batch_id], limit=2) for batch_id in sorted(message.batch_ids)]
+    service.pause(schedules[0])
+    gate = meeting.gate(ledger, "release", free=1)
+    worker = meeting.rival(sending_of(message.batch_ids))
+    gate.wait()  # the second batch's answers are counted, and the first batch is about to be let go of
+    other = meeting.rival(lambda: settle(*claims, state=State.SENT))
+    other.wait_for_lock()
+    gate.open()
+    worker.result()
+    assert other.result() == 4
+    assert [states(schedule) for schedule in schedules] == [{"sent": 2, "pending": 3}, {"sent": 5}]
+    assert_books_close()
+
+
 # --- The sweep and slow workers --------------------------------------------------------------------------------------
 
 
@@ -364,7 +405,7 @@ def test_an_answer_that_meets_the_sweep_settles_what_the_sweep_gave_up(started, 
     gate = meeting.gate(Tally, "flush")
     swept = meeting.rival(sweeping_now)
     gate.wait()
-    answering = meeting.rival(lambda: settle(claim, answer, reason="so"))
+    answering = meeting.rival(lambda: settle(claim, state=answer, reason="so"))
     answering.wait_for_lock()
     gate.open()
     assert (swept.result().lease_expired, answering.result()) == (50, 50)
@@ -377,7 +418,7 @@ def test_the_sweep_leaves_alone_what_is_just_being_answered(started, meeting):
     claim = claim_some(batch_ids)
     leases_expire()
     gate = meeting.gate(Tally, "flush")
-    answering = meeting.rival(lambda: settle(claim, State.SENT))
+    answering = meeting.rival(lambda: settle(claim, state=State.SENT))
     gate.wait()
     assert meeting.rival(sweeping_now).result().lease_expired == 0
     gate.open()
@@ -605,7 +646,7 @@ def test_an_erasure_waits_for_the_claim_and_leaves_it_the_call_that_starts(start
     gate.open()
     claim = worker.result()
     assert erasing.result().pending == 0
-    assert settle(claim, State.SENT) == 50
+    assert settle(claim, state=State.SENT) == 50
     assert reasons(schedule) == {"sent: ": 100, "pending: ": 19, "erased: profile_gone": 1}
 
 
