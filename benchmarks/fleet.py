@@ -91,6 +91,13 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / _TICKS_PER_S
 
 
+def machine_seconds() -> tuple[float, float]:
+    """Processor time that was used and that there was to use since the machine started, all processors together."""
+    user, nice, system, idle, waiting, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    used = user + nice + system + sum(rest)
+    return used / _TICKS_PER_S, (used + idle + waiting) / _TICKS_PER_S
+
+
 def rss_mb(pid: int) -> dict[int, float]:
     """Resident memory of each process of the family, in megabytes."""
     found = {}

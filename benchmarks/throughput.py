@@ -46,7 +46,10 @@ class Wrong(Exception):
 
 @dataclass
 class Run:
-    """One schedule, from its instant to its last outcome. Rates are people a second; times are in seconds."""
+    """One schedule, from its instant to its last outcome. Rates are people a second; times are in seconds.
+
+    ``elsewhere``: the share of the machine that went to processes which are none of ours, from 0 to 1.
+    """
 
     per_s: float
     calls_per_s: float
@@ -54,6 +57,7 @@ class Run:
     first_call_s: float
     materialise_s: float
     cpu_us: dict[str, float]
+    elsewhere: float
     rss_growth_mb: float
     tick_late: list[float]
 
@@ -77,20 +81,22 @@ class Service:
 
     def cpu(self, channel: str) -> dict[str, float]:
         groups = {**self.pids, "workers": [self.processes.pid(channel)]}
-        return {name: fleet.cpu_seconds(pids) for name, pids in groups.items()}
+        return {name: fleet.cpu_seconds(pids) for name, pids in groups.items()} | {"watching": time.process_time()}
 
     def run(self, channel: str, *, audience: str, count: int) -> Run:
         """Send to ``count`` people and measure it; ``audience`` names one of ``people.GROUPS``, or everyone."""
         occurrence = self._open(channel, audience, lead=4.0 + count / 20_000)
         watched, materialise_s = _Watched(occurrence, self.processes.pid(channel)), _await_rows(occurrence)
         time.sleep(max(0.0, (occurrence.opens_at - real_now()).total_seconds()))
-        began, before = time.time(), self.cpu(channel)
+        began, before, machine = time.time(), self.cpu(channel), fleet.machine_seconds()
         watched.until_settled()
-        after = self.cpu(channel)
+        spent = {name: seconds - before[name] for name, seconds in self.cpu(channel).items()}
+        used, there = (after - first for after, first in zip(fleet.machine_seconds(), machine, strict=True))
         self._check(occurrence, channel, count)
         return Run(
             materialise_s=materialise_s,
-            cpu_us={name: (after[name] - before[name]) / count * 1e6 for name in before},
+            cpu_us={name: seconds / count * 1e6 for name, seconds in spent.items()},
+            elsewhere=max(0.0, used - sum(spent.values())) / there,
             rss_growth_mb=watched.growth_mb(),
             tick_late=self.ticks.lateness(since=began, until=time.time()),
             **_rates(occurrence, materialise_s),
@@ -275,7 +281,9 @@ def _runs(service: Service, channel: str, options: argparse.Namespace) -> list[R
     for number in range(options.runs):
         run = service.run(channel, audience="", count=options.recipients)
         cpu = ", ".join(f"{name} {us:.0f}" for name, us in sorted(run.cpu_us.items()))
-        note(f"{channel} {number + 1}: {run.per_s:.0f}/s; us of processor time for each: {cpu}")
+        note(
+            f"{channel} {number + 1}: {run.per_s:.0f}/s; us of processor time for each: {cpu}; {run.elsewhere:.0%} went elsewhere"
+        )
         runs.append(run)
     return runs
 
