@@ -27,7 +27,7 @@ def forget(*, recipient_id: int, by: str, now: datetime) -> Forgotten:
     A call already started ends and is recorded as what it was; no other starts: a claim that finds no profile
     settles the row as ``erased``. Raises ``Recipient.DoesNotExist``.
     """
-    recipient = Recipient.objects.get(pk=recipient_id)
+    Recipient.objects.get(pk=recipient_id)
     tally = Tally()
     pending = 0
     # Rows first, then the profile: the order in which a claim that writes in its own transaction locks them.
@@ -44,7 +44,8 @@ def forget(*, recipient_id: int, by: str, now: datetime) -> Forgotten:
             parameters={"recipient": recipient_id},
         )
     tally.flush()
-    recipient.delete()
+    # Whoever is laying a message into the inbox holds the profile: wait, so that this message is deleted too.
+    Recipient.objects.select_for_update().get(pk=recipient_id).delete()
     trail.record(action=Action.RECIPIENT_ERASE, by=by, now=now, changes={"pending": pending})
     return Forgotten(pending)
 

@@ -1,11 +1,15 @@
 """Forgetting a person: the profile goes, what was still to come is erased, and the books still close."""
 
+import threading
+
 import pytest
+from django.db import connections
 
 from audit.models import AuditEvent
 from delivery import erasure
 from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State
 from delivery.providers.base import Verdict
+from delivery.providers.in_app import InAppProvider
 from schedules.models import Device, Recipient
 from tests.factories import BY, NOW, DeviceFactory, ScheduleFactory, people
 from tests.helpers import DAY, HOUR, MINUTE, assert_books_close, only_occurrence, reasons, row_of, states
@@ -148,3 +152,48 @@ def test_a_failure_on_the_way_forgets_nothing(service, monkeypatch):
         erasure.forget(recipient_id=gone.pk, by=BY, now=NOW)
     assert Recipient.objects.filter(pk=gone.pk).exists()
     assert states(schedule) == {"pending": 1}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_is_forgotten_while_a_new_message_is_laid_into_the_inbox_is_forgotten_with_it(service, monkeypatch):
+    gone = people(1)[0]
+    ScheduleFactory(channel="in_app")
+    service.tick()
+    laid, go_on = threading.Event(), threading.Event()
+    inbox = InAppProvider._call
+
+    def lay_and_wait(self, messages, *, permit):
+        answers = inbox(self, messages, permit=permit)
+        laid.set()
+        assert go_on.wait(10)
+        return answers
+
+    def send():
+        service.send()
+        connections.close_all()
+
+    def meanwhile(tally):
+        """Past the erasure's look at what is to come: an audience is found, and a worker is about to commit."""
+        monkeypatch.setattr(erasure.Tally, "flush", flush)
+        other.start()
+        assert laid.wait(10)
+        threading.Timer(0.3, go_on.set).start()
+
+    monkeypatch.setattr(InAppProvider, "_call", lay_and_wait)
+    flush = erasure.Tally.flush
+    other = threading.Thread(target=send)
+    look = erasure._open_batches
+
+    def look_before(recipient_id):
+        found = look(recipient_id)
+        finder = threading.Thread(target=lambda: (service.materialise(), connections.close_all()))
+        finder.start()
+        finder.join()
+        return found
+
+    monkeypatch.setattr(erasure, "_open_batches", look_before)
+    monkeypatch.setattr(erasure.Tally, "flush", meanwhile)
+    erasure.forget(recipient_id=gone.pk, by=BY, now=NOW)
+    other.join()
+    assert not Recipient.objects.exists()
+    assert not InboxMessage.objects.exists()
