@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -90,6 +90,17 @@ _VERDICT = """
 _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
 
 
+# Instants come in microseconds since 1970: reading a timestamp costs Django ten times as much as reading a number.
+def _instant(column: str) -> str:
+    return f"(extract(epoch FROM {column}) * 1000000)::bigint"
+
+
+_COLUMNS = f"""
+g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
+       {_instant("j.wave_at")}, j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags,
+       j.consent, {_instant("j.created_at")}, j.has_device, j.devices"""
+
+
 # A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
 # occurrence for each call. Batch and array of recipients bind it to the rows of the batch or of the call, whatever it
 # believes.
@@ -113,9 +124,7 @@ WITH {_GATE}, judged AS MATERIALIZED (
       AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged)) AND d.recipient_id = j.recipient_id
     RETURNING d.recipient_id
 )
-SELECT g.schedule_id, g.occurrence_at, g.version, g.template_version, j.state, j.recipient_id, j.wave_at,
-       j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags, j.consent, j.created_at,
-       j.has_device, j.devices
+SELECT {_COLUMNS}
 FROM gate g LEFT JOIN (judged j JOIN claimed c ON c.recipient_id = j.recipient_id) ON true
 """
 
@@ -128,9 +137,7 @@ WITH {_GATE}, judged AS MATERIALIZED (
         SELECT * FROM schedules_recipient WHERE id = p.recipient_id FOR KEY SHARE
     ) r ON true
 )
-SELECT g.schedule_id, g.occurrence_at, g.version, g.template_version, j.state, j.recipient_id, j.wave_at,
-       j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags, j.consent, j.created_at,
-       j.has_device, j.devices
+SELECT {_COLUMNS}
 FROM gate g LEFT JOIN judged j ON true
 """
 
@@ -221,12 +228,21 @@ WHERE id = %(occurrence)s AND begun_at IS NULL AND state = 'running'
 def _as_claim(work: Work, token: UUID | None, gate: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Claim:
     schedule_id, occurrence_at, version, template_version = gate[:4]
     people = [_person(row[5:]) for row in rows if row[4] == State.SENDING]
-    return Claim(work, token, schedule_id, occurrence_at, version, template_version, people, len(rows))
+    return Claim(work, token, schedule_id, _read(occurrence_at), version, template_version, people, len(rows))
 
 
 def _person(row: tuple[Any, ...]) -> Person:
+    recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices = row
     # Django hands JSON out as text on a plain cursor.
-    return Person._make([*row[:7], *(json.loads(column) for column in row[7:10]), *row[10:]])
+    read = [json.loads(attributes), json.loads(tags), json.loads(consent), _read(created_at)]
+    return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, devices])
+
+
+def _read(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def take_back(work: Work, *, token: UUID, tally: Tally) -> int:
