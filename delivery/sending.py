@@ -70,8 +70,9 @@ def send(*, batch_ids: list[int]) -> None:
             run.idle_until(work.next_due_at)
             if work.is_late:
                 _expire_late(work)
-            while run.step(work) and time.monotonic() < deadline:
-                pass
+            left = work.pending
+            while left and time.monotonic() < deadline:
+                left = run.step(work, left=left)
             if time.monotonic() >= deadline:
                 _let_go(work)
     finally:
@@ -89,29 +90,30 @@ class _Through:
         while (seconds := _seconds_until(due)) > 0:
             time.sleep(seconds)
 
-    def step(self, work: Work) -> bool:
-        """Send to some of the people due; false when the batch has no more of them."""
-        return _durably(lambda: self._write(work))
+    def step(self, work: Work, *, left: int) -> int:
+        """Send to some of the ``left`` people; return how many are left after that, none where nobody more is due."""
+        return _durably(lambda: self._write(work, left))
 
     def finish(self) -> None:
         """Nothing is ever in flight."""
 
-    def _write(self, work: Work) -> bool:
+    def _write(self, work: Work, left: int) -> int:
         now, tally, permit = clock.now(), Tally(), Permit.lasting(PERMIT_S)
         limit = self._provider.max_per_call
         held = ledger.hold(work, limit=limit, now=now, tally=tally)
         if held is None:
             ledger.release(work.batch_id, day=work.day)
-            return False
+            return 0
         claim, settled = held
         composed = compose(claim, now=now)
         answers = self._provider.send(composed.messages, permit=permit) if composed.messages else []
         outcomes = [*settled, *composed.settled, *_decided(claim, answers, now=now)]
         ledger.settle(claim, outcomes, now=now, called_at=now, tally=tally)
         tally.flush()
-        if claim.found < limit:
+        left = _left(claim, limit, left)
+        if not left:
             ledger.release(work.batch_id, day=work.day)
-        return claim.found == limit
+        return left
 
 
 class _Pipeline:
@@ -129,8 +131,8 @@ class _Pipeline:
             elif wait(self._in_flight, timeout=seconds, return_when=FIRST_COMPLETED).done:
                 self._record(self._finished())
 
-    def step(self, work: Work) -> bool:
-        """Claim and call for some of the people due; false when the batch has no more of them."""
+    def step(self, work: Work, *, left: int) -> int:
+        """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
         if len(self._in_flight) >= settings.CALLS_IN_FLIGHT:
             wait(self._in_flight, return_when=FIRST_COMPLETED)
         finished = self._finished()
@@ -140,13 +142,13 @@ class _Pipeline:
         def write() -> tuple[Claim | None, Permit]:
             if next(tries, True):  # a second try: the first one's commit may have come through
                 _take_back(work, token)
-            return self._record_and_claim(finished, work, token)
+            return self._record_and_claim(finished, work, token, left)
 
         claim, permit = _durably(write)
         if claim is None:
-            return False
+            return 0
         self._call(claim, permit)
-        return claim.found == self._provider.max_per_call
+        return _left(claim, self._provider.max_per_call, left)
 
     def finish(self) -> None:
         """Wait for every call and record it."""
@@ -167,14 +169,14 @@ class _Pipeline:
         _durably(write)
 
     def _record_and_claim(
-        self, finished: list[tuple[Call, _Answered]], work: Work, token: UUID
+        self, finished: list[tuple[Call, _Answered]], work: Work, token: UUID, left: int
     ) -> tuple[Claim | None, Permit]:
         tally = Tally()
         _settle(finished, tally)
         permit = Permit.lasting(PERMIT_S)
         limit = self._provider.max_per_call
         claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally)
-        is_done = claim is None or claim.found < limit
+        is_done = claim is None or not _left(claim, limit, left)
         if is_done:
             tally.touch(work.batch_id)
         tally.flush()
@@ -200,6 +202,11 @@ class _Pipeline:
             log.exception("provider_raised", provider=self._provider.name)
             unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail=type(error).__name__)
             return _Answered(started, [unknown._replace(key=message.key) for message in composed.messages])
+
+
+def _left(claim: Claim, limit: int, left: int) -> int:
+    """How many of the ``left`` people may still be due after ``claim``. Asking once more would cost a claim a batch."""
+    return max(left - claim.found, 0) if claim.found == limit else 0
 
 
 def _settle(finished: Iterable[tuple[Call, _Answered]], tally: Tally) -> None:

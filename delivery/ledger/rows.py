@@ -14,7 +14,7 @@ UNKNOWN_S = 15 * 60
 
 
 class Work(NamedTuple):
-    """A batch as a worker takes it up. ``is_late``: its oldest pending row is past the misfire grace."""
+    """A batch as a worker takes it up, ``pending`` rows in all. ``is_late``: the oldest is past the misfire grace."""
 
     batch_id: int
     day: date
@@ -22,6 +22,7 @@ class Work(NamedTuple):
     channel: str
     next_due_at: datetime | None
     is_late: bool
+    pending: int
 
 
 class Person(NamedTuple):

@@ -1,7 +1,7 @@
 """The in-app inbox: written in the transaction of its outcome, hence delivered exactly once."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import connection
 
@@ -22,7 +22,7 @@ class InAppProvider(Provider):
     transactional: ClassVar[bool] = True
 
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
-        columns = [
+        columns: list[list[Any]] = [
             [message.recipient_id for message in messages],
             [message.occurrence_id for message in messages],
             [message.subject for message in messages],
