@@ -5,6 +5,7 @@ batches (moved with every outcome) and the ledger's rows, counted. Each answer h
 snapshot.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,8 @@ _OUTCOMES = [state.label for state in State if state.is_outcome]
 class Books:
     """``counted`` and ``rows`` map each state's name to people, by the batches' counters and by the rows themselves.
 
-    ``is_open``: rows may still be added or change; the sums agree all the same.
+    ``is_open``: rows may still be added or change; the sums agree all the same. ``is_archived``: the rows are past
+    their retention, and both are the final count that the occurrence kept.
     """
 
     occurrence_id: int
@@ -32,6 +34,7 @@ class Books:
     counted: dict[str, int]
     rows: dict[str, int]
     is_open: bool
+    is_archived: bool
 
     @property
     def closes(self) -> bool:
@@ -79,7 +82,7 @@ def _read(condition: str, parameters: dict[str, Any]) -> Iterable[Books]:
         cursor.execute(
             f"""
             WITH o AS MATERIALIZED (
-                SELECT o.id, o.schedule_id, o.occurrence_at, o.state, o.targeted, o.closed_at,
+                SELECT o.id, o.schedule_id, o.occurrence_at, o.state, o.targeted, o.closed_at, o.outcomes,
                        (o.occurrence_at AT TIME ZONE 'UTC')::date AS day
                 FROM schedules_occurrence o {condition}
             ), c AS (
@@ -91,7 +94,8 @@ def _read(condition: str, parameters: dict[str, Any]) -> Iterable[Books]:
                 WHERE d.day = ANY(ARRAY(SELECT DISTINCT day FROM o))
                 GROUP BY d.occurrence_id
             )
-            SELECT o.id, o.schedule_id, o.occurrence_at, o.state, o.targeted, o.closed_at IS NULL, {_COUNTED}, {_ROWS}
+            SELECT o.id, o.schedule_id, o.occurrence_at, o.state, o.targeted, o.closed_at IS NULL, o.outcomes,
+                   {_COUNTED}, {_ROWS}
             FROM o LEFT JOIN c ON c.occurrence_id = o.id LEFT JOIN l ON l.occurrence_id = o.id
             {orphans}
             ORDER BY 1
@@ -105,14 +109,18 @@ def _read(condition: str, parameters: dict[str, Any]) -> Iterable[Books]:
 _ZEROES = ", ".join("0" for _ in State)
 _ORPHANS = f"""
 UNION ALL
-SELECT d.occurrence_id, 0, min(d.due_at), 'gone', 0, false, {_ZEROES}, {_BY_STATE}
+SELECT d.occurrence_id, 0, min(d.due_at), 'gone', 0, false, NULL, {_ZEROES}, {_BY_STATE}
 FROM delivery_delivery d
 WHERE NOT EXISTS (SELECT 1 FROM o WHERE o.id = d.occurrence_id AND o.day = d.day) GROUP BY d.occurrence_id"""
 
 
 def _books(row: tuple[Any, ...]) -> Books:
     names = [state.label for state in State]
-    occurrence_id, schedule_id, occurrence_at, state, targeted, is_open = row[:6]
-    counted = dict(zip(names, row[6 : 6 + len(names)], strict=True))
-    rows = dict(zip(names, row[6 + len(names) :], strict=True))
-    return Books(occurrence_id, schedule_id, occurrence_at, state, targeted, counted, rows, is_open)
+    occurrence_id, schedule_id, occurrence_at, state, targeted, is_open, kept = row[:7]
+    counted = dict(zip(names, row[7 : 7 + len(names)], strict=True))
+    rows = dict(zip(names, row[7 + len(names) :], strict=True))
+    if kept is not None:
+        counted = rows = {name: json.loads(kept)[name] for name in names}
+    return Books(
+        occurrence_id, schedule_id, occurrence_at, state, targeted, counted, rows, is_open, is_archived=kept is not None
+    )

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from django.db import connection, transaction
 
-from delivery.models import Batch
+from delivery.models import Batch, State
 from schedules.models import Occurrence
 
 TABLES = ("delivery_delivery", "delivery_failedattempt")
@@ -56,16 +56,30 @@ def ensure_around(*, today: date) -> list[str]:
 
 
 def drop(*, before: date) -> list[str]:
-    """Drop the partitions of the days before ``before``; raise ``PartitionInUse`` and drop none while one is open."""
+    """Drop the partitions of the days before ``before`` in which every row has its outcome; return their names.
+
+    Their occurrences keep the final count of each outcome, so that the books go on closing. Raises ``PartitionInUse``,
+    after all else is dropped, where a day stays because of something open.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
-        old = sorted(name for name in _standing(cursor) if _day_of(name) < before)
-        days = {_day_of(name) for name in old}
-        if days and (open_day := _open_day(before)):
-            raise PartitionInUse(f"{open_day} has open deliveries; its ledger stays until they are settled.")
+        in_use = _open_days(before)
+        old = sorted(name for name in _standing(cursor) if _day_of(name) < before and _day_of(name) not in in_use)
+        days = sorted({_day_of(name) for name in old})
         for name in old:
             cursor.execute(f"DROP TABLE {name}")
+        cursor.execute(_KEEP_OUTCOMES, {"days": days})
         Batch.objects.filter(day__in=days).delete()
+    if in_use:
+        raise PartitionInUse(f"{min(in_use)} has open deliveries; its ledger stays until they are settled.")
     return old
+
+
+_OUTCOMES = ", ".join(f"'{state.label}', sum(b.{state.label})" for state in State)
+_KEEP_OUTCOMES = f"""
+UPDATE schedules_occurrence o SET outcomes = b.outcomes FROM (
+    SELECT b.occurrence_id, jsonb_build_object({_OUTCOMES}) AS outcomes FROM delivery_batch b
+    WHERE b.day = ANY(%(days)s::date[]) GROUP BY b.occurrence_id
+) b WHERE o.id = b.occurrence_id"""
 
 
 def rows_in_default() -> int:
@@ -78,12 +92,12 @@ def rows_in_default() -> int:
     return total
 
 
-def _open_day(before: date) -> date | None:
-    batch = Batch.objects.filter(day__lt=before).exclude(pending=0, sending=0, unknown=0).order_by("day").first()
-    if batch:
-        return batch.day
-    occurrence = Occurrence.objects.open().filter(occurrence_at__date__lt=before).order_by("occurrence_at").first()
-    return occurrence.day if occurrence else None
+def _open_days(before: date) -> set[date]:
+    batches = (
+        Batch.objects.filter(day__lt=before).exclude(pending=0, sending=0, unknown=0).values_list("day", flat=True)
+    )
+    occurrences = Occurrence.objects.open().filter(occurrence_at__date__lt=before)
+    return {*batches.distinct(), *(occurrence.day for occurrence in occurrences)}
 
 
 def _standing(cursor) -> set[str]:  # type: ignore[no-untyped-def]

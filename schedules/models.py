@@ -221,10 +221,10 @@ class Schedule(models.Model):
             models.CheckConstraint(condition=Q(channel__in=Channel.values), name="schedule_channel_known"),
             models.CheckConstraint(condition=Q(time_zone_mode__in=TimeZoneMode.values), name="schedule_mode_known"),
             models.CheckConstraint(
-                condition=Q(status="draft")
+                condition=Q(status__in=["draft", "cancelled", "deleted"])
                 | (Q(schedule_type="once", run_at__isnull=False, cron="") & Q(template__isnull=False))
                 | (Q(schedule_type="cron", run_at__isnull=True) & ~Q(cron="") & Q(template__isnull=False)),
-                name="schedule_complete_unless_draft",
+                name="schedule_complete_to_run",
             ),
             models.CheckConstraint(
                 condition=(Q(max_per_user_per_day__isnull=True) | Q(max_per_user_per_day__gt=0))
@@ -301,6 +301,7 @@ class Occurrence(models.Model):
     materialised_at = models.DateTimeField(null=True)
     begun_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
+    outcomes = models.JSONField(null=True, help_text="People by outcome, kept when the ledger's day is dropped")
 
     objects = OccurrenceQuerySet.as_manager()
 

@@ -3,6 +3,7 @@
 The books are counted here by statements of their own, so that a test does not ask the code what to think of the code.
 """
 
+import json
 import threading
 import time
 from collections import Counter, defaultdict
@@ -51,7 +52,13 @@ def differences() -> list[str]:
             found.append(f"batch {pk}: size {size}, counted {sum(counts)}")
         if pk in due and (next_due_at is None or next_due_at > due[pk]):
             found.append(f"batch {pk}: a row is due at {due[pk]}, the batch at {next_due_at}")
-    for pk, targeted, is_closed in _select("SELECT id, targeted, closed_at IS NOT NULL FROM schedules_occurrence"):
+    for pk, targeted, is_closed, kept in _select(
+        "SELECT id, targeted, closed_at IS NOT NULL, outcomes FROM schedules_occurrence"
+    ):
+        if kept is not None:  # its day is dropped
+            if targeted != sum(json.loads(kept).values()):
+                found.append(f"occurrence {pk}: targeted {targeted}, kept {kept}")
+            continue
         found += _differences_of(pk, targeted, is_closed, rows.pop(pk, {}), batches.pop(pk, {}))
     found += [f"rows of occurrence {pk}, which does not exist" for pk in rows]
     return found

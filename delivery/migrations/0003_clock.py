@@ -3,7 +3,11 @@
 ``expire_seconds``: a tick that waited longer than that is worth nothing, since the next one does its work.
 """
 
+from datetime import UTC, datetime
+
 from django.db import migrations
+
+from delivery import partitions
 
 ENTRIES = [
     # name, task, every, period, expires after (s)
@@ -29,9 +33,17 @@ def remove(apps, schema_editor):
     task_model.objects.filter(name__in=[entry[0] for entry in ENTRIES]).delete()
 
 
+def make_days(apps, schema_editor):
+    """The ledger's first days: the clock makes the later ones."""
+    partitions.ensure_around(today=datetime.now(UTC).date())
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("delivery", "0002_ledger"),
         ("django_celery_beat", "0019_alter_periodictasks_options"),
     ]
-    operations = [migrations.RunPython(create, remove)]
+    operations = [
+        migrations.RunPython(create, remove),
+        migrations.RunPython(make_days, migrations.RunPython.noop),
+    ]

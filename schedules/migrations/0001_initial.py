@@ -129,6 +129,7 @@ class Migration(migrations.Migration):
                 ('materialised_at', models.DateTimeField(null=True)),
                 ('begun_at', models.DateTimeField(null=True)),
                 ('closed_at', models.DateTimeField(null=True)),
+                ('outcomes', models.JSONField(help_text="People by outcome, kept when the ledger's day is dropped", null=True)),
                 ('schedule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='occurrences', to='schedules.schedule')),
             ],
             options={
@@ -219,7 +220,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='schedule',
-            constraint=models.CheckConstraint(condition=models.Q(('status', 'draft'), models.Q(('cron', ''), ('run_at__isnull', False), ('schedule_type', 'once'), ('template__isnull', False)), models.Q(('run_at__isnull', True), ('schedule_type', 'cron'), models.Q(('cron', ''), _negated=True), ('template__isnull', False)), _connector='OR'), name='schedule_complete_unless_draft'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['draft', 'cancelled', 'deleted']), models.Q(('cron', ''), ('run_at__isnull', False), ('schedule_type', 'once'), ('template__isnull', False)), models.Q(('run_at__isnull', True), ('schedule_type', 'cron'), models.Q(('cron', ''), _negated=True), ('template__isnull', False)), _connector='OR'), name='schedule_complete_to_run'),
         ),
         migrations.AddConstraint(
             model_name='schedule',

@@ -5,10 +5,9 @@ from datetime import date, timedelta
 import pytest
 from django.db import connection
 
-from delivery import partitions
+from delivery import books, partitions
 from delivery.models import Batch, Delivery, FailedAttempt
 from delivery.providers.base import Verdict
-from schedules.models import Occurrence
 from tests.factories import NOW, ScheduleFactory, people
 from tests.helpers import DAY, MINUTE, assert_books_close, only_occurrence, states
 
@@ -61,7 +60,7 @@ def test_a_day_carries_the_indexes_and_constraints_of_the_ledger(service):
         indexes = sorted(definition.split("USING")[1].strip() for (definition,) in cursor.fetchall())
         cursor.execute("SELECT count(*) FROM pg_constraint WHERE conrelid = 'delivery_delivery_20310301'::regclass")
         constraints = cursor.fetchone()[0]
-    assert indexes == ["btree (batch_id)", "btree (day, occurrence_id, recipient_id)", "btree (recipient_id)"]
+    assert indexes == ["btree (batch_id, day)", "btree (day, occurrence_id, recipient_id)", "btree (recipient_id)"]
     assert constraints >= 5
 
 
@@ -151,7 +150,8 @@ def test_a_day_past_its_retention_is_dropped_with_its_batches(service, past):
     assert "delivery_delivery_20261124" not in dropped
     assert set(Delivery.objects.values_list("day", flat=True)) == {date(2026, 11, 24)}
     assert set(Batch.objects.values_list("day", flat=True)) == {date(2026, 11, 24)}
-    Occurrence.objects.filter(schedule=past[0]).delete()  # its books went with the day
+    kept = books.of(only_occurrence(past[0]).pk)
+    assert (kept.is_archived, kept.closes, kept.rows["sent"]) == (True, True, 2)
     assert partitions.drop(before=(NOW + DAY).date()) == []
 
 
@@ -188,7 +188,17 @@ def test_a_day_is_dropped_once_what_was_open_has_its_outcome(service, provider):
     service.at(NOW + 8 * DAY).sweep()
     assert states(schedule) == {"expired": 2}
     assert partitions.drop(before=(NOW + DAY).date())
-    Occurrence.objects.all().delete()
+    assert books.of(only_occurrence(schedule).pk).rows["expired"] == 2
+
+
+def test_an_open_day_holds_back_no_closed_one(service, past):
+    people(1)
+    paused = ScheduleFactory(run_at=NOW + 4 * DAY)
+    service.run_to(NOW + 4 * DAY - MINUTE)
+    service.pause(paused)
+    with pytest.raises(partitions.PartitionInUse, match="2026-11-25"):
+        partitions.drop(before=(NOW + 10 * DAY).date())
+    assert set(Delivery.objects.values_list("day", flat=True)) == {date(2026, 11, 25)}
 
 
 def test_where_nothing_is_old_nothing_is_dropped(service):
