@@ -10,6 +10,8 @@ from audit.models import AuditEvent
 from schedules import operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Schedule, ScheduleStatus, ScheduleVersion, StopSwitch
+from schedules.permissions import Role
+from tests.accounts import signed_in
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
 from tests.helpers import DAY, HOUR, MINUTE, only_occurrence, reasons, states
 
@@ -211,6 +213,33 @@ def test_a_draft_becomes_active_when_it_is_complete(service):
 def test_even_a_draft_must_fit(service, fields):
     with pytest.raises(InvalidDefinition):
         operations.create(definition=definition(**fields), by=BY, now=NOW, draft=True)
+
+
+@pytest.mark.parametrize("end", [operations.cancel, operations.delete])
+def test_a_draft_that_never_became_whole_can_be_ended(service, end):
+    incomplete = Definition(name="d", channel="email", template_id=None, schedule_type="once")
+    draft = operations.create(definition=incomplete, by=BY, now=NOW, draft=True)
+    ended = end(schedule_id=draft.pk, by=BY, now=NOW)
+    draft.refresh_from_db()
+    assert draft.status == ended.status != ScheduleStatus.DRAFT
+    assert events(draft)[-1].payload_diff == {"status": ["draft", draft.status]}
+
+
+def test_the_admin_deletes_an_incomplete_draft(service):
+    incomplete = Definition(name="d", channel="email", template_id=None, schedule_type="once")
+    draft = operations.create(definition=incomplete, by=BY, now=NOW, draft=True)
+    address = f"/admin/schedules/schedule/{draft.pk}/delete/"
+    assert signed_in(Role.ADMIN).post(address, {"post": "yes"}).status_code == 302
+    draft.refresh_from_db()
+    assert draft.status == ScheduleStatus.DELETED
+
+
+@pytest.mark.parametrize("status", ["active", "paused", "finished", "broken"])
+def test_what_has_run_or_may_run_is_complete(service, status):
+    incomplete = Definition(name="d", channel="email", template_id=None, schedule_type="once")
+    draft = operations.create(definition=incomplete, by=BY, now=NOW, draft=True)
+    with pytest.raises(IntegrityError, match="schedule_complete_to_run"), transaction.atomic():
+        Schedule.objects.filter(pk=draft.pk).update(status=status)
 
 
 def test_what_is_active_is_not_activated_again(service):
