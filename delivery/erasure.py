@@ -56,10 +56,10 @@ def _open_batches(recipient_id: int) -> list[int]:
         cursor.execute(
             """
             SELECT d.batch_id FROM delivery_delivery d
-            WHERE d.recipient_id = %(recipient)s AND d.state = 0 AND d.day >= (
+            WHERE d.recipient_id = %(recipient)s AND d.state = %(pending)s AND d.day >= (
                 SELECT COALESCE(min(day), 'infinity') FROM delivery_batch WHERE pending > 0
             )
             """,
-            {"recipient": recipient_id},
+            {"recipient": recipient_id, "pending": int(State.PENDING)},
         )
         return [batch_id for (batch_id,) in cursor.fetchall()]

@@ -130,7 +130,7 @@ def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *,
     times = _times(occurrence, definition)
     past_before = None if times.is_fixed else pinned.created_at
     cursor.execute(
-        _INSERT.format(conflict=_TAKE_BACK if again else "").replace("__PEOPLE__", people),
+        _INSERT.replace("__CONFLICT__", _TAKE_BACK if again else "").replace("__PEOPLE__", people),
         [
             *times.zones_and_instants(),
             *parameters,
@@ -179,17 +179,17 @@ def _people(occurrence: Occurrence, definition: Definition, *, again: bool, now:
     return f"SELECT id, time_zone, NULL::timestamptz AS held_at FROM ({sql}) AS a", list(parameters)
 
 
-_KEPT = """
+_KEPT = f"""
 SELECT r.id, r.time_zone, k.wave_at AS held_at
 FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id
-WHERE k.day = %s AND k.occurrence_id = %s AND k.state = 15 AND k.reason = 'withdrawn'"""
+WHERE k.day = %s AND k.occurrence_id = %s AND k.state = {int(State.CANCELLED)} AND k.reason = 'withdrawn'"""
 # Rows with an outcome, or of a call under way, are not even looked at by the insertion: it would wait for their locks,
 # which their worker may hold while it waits for ours.
-_AGAIN = """
+_AGAIN = f"""
 SELECT a.id, a.time_zone, CASE WHEN k.reason = 'withdrawn' THEN k.wave_at END AS held_at
 FROM (__AUDIENCE__) AS a
 LEFT JOIN delivery_delivery k ON k.day = %s AND k.occurrence_id = %s AND k.recipient_id = a.id
-WHERE k.recipient_id IS NULL OR (k.state = 15 AND k.reason IN ('withdrawn', 'edited'))"""
+WHERE k.recipient_id IS NULL OR (k.state = {int(State.CANCELLED)} AND k.reason IN ('withdrawn', 'edited'))"""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _times(occurrence: Occurrence, definition: Definition) -> _Times:
 # In fixed mode no zone joins, so everyone gets the default instant. Rows are written in the order of their ids while
 # batches go by bucket: the rows of one call then lie on different pages, each with room for the new version beside the
 # old (HOT).
-_INSERT = """
+_INSERT = f"""
 WITH zones AS MATERIALIZED (
     SELECT * FROM unnest(%s::text[], %s::timestamptz[]) AS z(name, due_at)
 ), audience AS (
@@ -274,16 +274,17 @@ WITH zones AS MATERIALIZED (
     INSERT INTO delivery_delivery (day, occurrence_id, recipient_id, batch_id, wave_at, due_at, version, zone_source,
         state, reason, settled_at)
     SELECT %s, %s, c.id, i.id, c.due_at, c.due_at, %s, c.zone_source,
-           CASE WHEN c.lost <> '' THEN 17 ELSE 0 END, c.lost, CASE WHEN c.lost <> '' THEN %s::timestamptz END
+           CASE WHEN c.lost <> '' THEN {int(State.EXPIRED)} ELSE {int(State.PENDING)} END, c.lost,
+           CASE WHEN c.lost <> '' THEN %s::timestamptz END
     FROM cut c JOIN batch_ids i USING (number) ORDER BY c.id
-    {conflict}
+    __CONFLICT__
     RETURNING 1
 )
 SELECT count(*) FROM rows
 """
 
 # A row that was only withdrawn by an edit comes back. Where its instant stays, so do its attempts and their next time.
-_TAKE_BACK = """
+_TAKE_BACK = f"""
     ON CONFLICT (day, occurrence_id, recipient_id) DO UPDATE SET
         batch_id = EXCLUDED.batch_id, wave_at = EXCLUDED.wave_at, version = EXCLUDED.version,
         zone_source = EXCLUDED.zone_source, state = EXCLUDED.state, reason = EXCLUDED.reason,
@@ -292,7 +293,7 @@ _TAKE_BACK = """
                       ELSE EXCLUDED.due_at END,
         attempt = CASE WHEN delivery_delivery.wave_at = EXCLUDED.wave_at THEN delivery_delivery.attempt ELSE 0 END,
         called_at = CASE WHEN delivery_delivery.wave_at = EXCLUDED.wave_at THEN delivery_delivery.called_at END
-    WHERE delivery_delivery.state = 15 AND delivery_delivery.reason IN ('withdrawn', 'edited')
+    WHERE delivery_delivery.state = {int(State.CANCELLED)} AND delivery_delivery.reason IN ('withdrawn', 'edited')
 """
 
 
@@ -303,8 +304,8 @@ def _withdraw(cursor: Any, occurrence: Occurrence, *, now: datetime) -> None:
     """
     cursor.execute(
         "UPDATE delivery_delivery SET state = %s, reason = 'withdrawn', settled_at = %s"
-        " WHERE day = %s AND occurrence_id = %s AND state = 0",
-        [int(State.CANCELLED), now, occurrence.day, occurrence.pk],
+        " WHERE day = %s AND occurrence_id = %s AND state = %s",
+        [int(State.CANCELLED), now, occurrence.day, occurrence.pk, int(State.PENDING)],
     )
 
 
@@ -330,7 +331,8 @@ def _recount(cursor: Any, occurrence: Occurrence) -> int:
         UPDATE delivery_batch b SET {sets}, size = COALESCE(c.size, 0), next_due_at = c.next_due_at, queued_at = NULL,
                started_at = COALESCE(b.started_at, c.called_at)
         FROM delivery_batch a LEFT JOIN (
-            SELECT d.batch_id, count(*) AS size, min(d.due_at) FILTER (WHERE d.state = 0) AS next_due_at,
+            SELECT d.batch_id, count(*) AS size,
+                   min(d.due_at) FILTER (WHERE d.state = {int(State.PENDING)}) AS next_due_at,
                    min(d.called_at) AS called_at, {sums}
             FROM delivery_delivery d WHERE d.day = %s AND d.occurrence_id = %s GROUP BY d.batch_id
         ) c ON c.batch_id = a.id

@@ -46,9 +46,10 @@ def release(batch_id: int, *, day: date) -> None:
         # Locked first: one statement would read its rows as they were before another's answers it had to wait for.
         cursor.execute("SELECT FROM delivery_batch WHERE id = %s FOR UPDATE", [batch_id])
         cursor.execute(
-            """
+            f"""
             UPDATE delivery_batch SET queued_at = NULL, next_due_at = CASE WHEN pending > 0 THEN (
-                SELECT min(due_at) FROM delivery_delivery WHERE day = %(day)s AND batch_id = %(batch)s AND state = 0
+                SELECT min(due_at) FROM delivery_delivery
+                WHERE day = %(day)s AND batch_id = %(batch)s AND state = {int(State.PENDING)}
             ) END WHERE id = %(batch)s
             """,
             {"batch": batch_id, "day": day},
@@ -57,7 +58,7 @@ def release(batch_id: int, *, day: date) -> None:
 
 # Whether anything of the occurrence may be sent now. Every claim reads it in its own statement: pause, cancel,
 # delete, an edit in progress and the stop switch write these rows and nothing else.
-_GATE = """
+_GATE = f"""
 gate AS MATERIALIZED (
     SELECT o.schedule_id, o.occurrence_at, o.version, o.template_version
     FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
@@ -68,7 +69,7 @@ gate AS MATERIALIZED (
       )
 ), picked AS MATERIALIZED (
     SELECT d.recipient_id, d.wave_at, d.attempt FROM delivery_delivery d
-    WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = 0 AND d.due_at <= %(now)s
+    WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)} AND d.due_at <= %(now)s
       AND EXISTS (SELECT 1 FROM gate)
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )"""
@@ -80,14 +81,15 @@ _PROFILE = """
     r.id AS profile_id, r.external_id, r.email, r.locale, r.time_zone, r.attributes, r.tags, r.consent, r.created_at"""
 
 # What a claim finds out by itself, without asking the provider.
-_VERDICT = """
-    CASE WHEN r.id IS NULL THEN 16
-         WHEN r.consent -> %(channel)s = 'false'::jsonb THEN 13
-         WHEN %(channel)s = 'email' AND r.email = '' THEN 14
+_VERDICT = f"""
+    CASE WHEN r.id IS NULL THEN {int(State.ERASED)}
+         WHEN r.consent -> %(channel)s = 'false'::jsonb THEN {int(State.SUPPRESSED)}
+         WHEN %(channel)s = 'email' AND r.email = '' THEN {int(State.UNADDRESSABLE)}
          WHEN %(channel)s = 'push' AND NOT EXISTS (
-             SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) THEN 14
-         ELSE 1 END AS state"""
+             SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) THEN {int(State.UNADDRESSABLE)}
+         ELSE {int(State.SENDING)} END AS state"""
 _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
+_REASONS = " ".join(f"WHEN {int(state)} THEN '{reason}'" for state, reason in _REASON_OF.items())
 
 
 # Instants come in microseconds since 1970: reading a timestamp costs Django ten times as much as reading a number.
@@ -112,12 +114,12 @@ WITH {_GATE}, judged AS MATERIALIZED (
 ), claimed AS (
     UPDATE delivery_delivery d SET
         state = j.state,
-        reason = CASE j.state WHEN 16 THEN 'profile_gone' WHEN 13 THEN 'opted_out' WHEN 14 THEN 'no_address'
-                 ELSE '' END,
-        attempt = CASE j.state WHEN 1 THEN d.attempt + 1 ELSE d.attempt END,
-        claim_token = CASE j.state WHEN 1 THEN %(token)s::uuid END,
-        leased_until = CASE j.state WHEN 1 THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
-        settled_at = CASE j.state WHEN 1 THEN NULL ELSE %(now)s END,
+        reason = CASE j.state {_REASONS} ELSE '' END,
+        attempt = CASE j.state WHEN {int(State.SENDING)} THEN d.attempt + 1 ELSE d.attempt END,
+        claim_token = CASE j.state WHEN {int(State.SENDING)} THEN %(token)s::uuid END,
+        leased_until = CASE j.state WHEN {int(State.SENDING)}
+                                    THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
+        settled_at = CASE j.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END,
         version = gate.version
     FROM judged j, gate
     WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
@@ -249,9 +251,9 @@ def take_back(work: Work, *, token: UUID, tally: Tally) -> int:
     """Undo a claim of which it is unknown whether it was committed; nothing was called under it."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE delivery_delivery SET state = 0, claim_token = NULL, leased_until = NULL, attempt = attempt - 1"
-            " WHERE day = %s AND batch_id = %s AND state = 1 AND claim_token = %s RETURNING due_at",
-            [work.day, work.batch_id, token],
+            "UPDATE delivery_delivery SET state = %s, claim_token = NULL, leased_until = NULL, attempt = attempt - 1"
+            " WHERE day = %s AND batch_id = %s AND state = %s AND claim_token = %s RETURNING due_at",
+            [int(State.PENDING), work.day, work.batch_id, int(State.SENDING), token],
         )
         rows = cursor.fetchall()
     if rows:

@@ -33,18 +33,18 @@ def settle(
 
 # Each row looks its outcome up: a join would compare every row with every outcome whenever the planner takes the rows
 # for a few, which it does, knowing nothing of tokens (measured in calls of 500: 240 us a row, now 21).
-_SETTLE = """
+_SETTLE = f"""
 UPDATE delivery_delivery d SET
     (state, reason, provider_id, due_at, attempt, claim_token, leased_until, called_at, settled_at) = (
         SELECT v.state, v.reason, v.provider_id, COALESCE(v.due_at, d.due_at),
                d.attempt + CASE
                    WHEN %(token)s::uuid IS NULL THEN CASE WHEN v.is_attempt THEN 1 ELSE 0 END
-                   WHEN v.state = 0 AND NOT v.is_attempt THEN -1
+                   WHEN v.state = {int(State.PENDING)} AND NOT v.is_attempt THEN -1
                    ELSE 0 END,
-               CASE WHEN v.state = 2 THEN d.claim_token END,
-               CASE WHEN v.state = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
+               CASE WHEN v.state = {int(State.UNKNOWN)} THEN d.claim_token END,
+               CASE WHEN v.state = {int(State.UNKNOWN)} THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
                CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
-               CASE WHEN v.state >= 10 THEN %(now)s::timestamptz END
+               CASE WHEN v.state >= {int(State.SENT)} THEN %(now)s::timestamptz END
         FROM jsonb_to_record(%(outcomes)s::jsonb -> d.recipient_id::text) AS v(state smallint, reason text,
             provider_id text, due_at timestamptz, is_attempt boolean, was_asked boolean)
     ),
@@ -165,9 +165,10 @@ def settle_batch(
             )
             UPDATE delivery_delivery d SET
                 state = %(target)s, reason = %(reason)s,
-                claim_token = CASE WHEN %(target)s = 2 THEN d.claim_token END,
-                leased_until = CASE WHEN %(target)s = 2 THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-                settled_at = CASE WHEN %(target)s >= 10 THEN %(now)s::timestamptz END
+                claim_token = CASE WHEN %(target)s = {int(State.UNKNOWN)} THEN d.claim_token END,
+                leased_until = CASE WHEN %(target)s = {int(State.UNKNOWN)}
+                                    THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
+                settled_at = CASE WHEN %(target)s >= {int(State.SENT)} THEN %(now)s::timestamptz END
             FROM meant
             WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = meant.recipient_id
             """,
@@ -215,12 +216,12 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            UPDATE delivery_delivery d SET state = 17, settled_at = %(now)s,
+            UPDATE delivery_delivery d SET state = {int(State.EXPIRED)}, settled_at = %(now)s,
                 reason = CASE WHEN s.paused_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
                                AND COALESCE(s.resumed_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
             FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
             WHERE o.id = %(occurrence)s AND o.state = 'running' AND s.status = 'active'
-              AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = 0
+              AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)}
               AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
               AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))
             """,
