@@ -16,7 +16,7 @@ import pytest
 from scheduler_project.local.fleet import fleet
 from tests.running import Running, running_service
 
-PEOPLE = 2_000
+PEOPLE = 10_000
 HOUR = 9
 FALLBACK = "Europe/Berlin"
 ZONES = [
