@@ -8,7 +8,7 @@ its database connection, where Celery would open a new one for every task and sp
 
 import os
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import redis
@@ -36,6 +36,7 @@ class Sent(models.Model):
     message_id = models.CharField(max_length=100)
     status = models.CharField(max_length=20)
     created_at = models.DateTimeField(auto_now_add=True)
+    objects: "ClassVar[models.Manager[Sent]]" = models.Manager()
 
     class Meta:
         app_label = "benchmarks"
@@ -77,7 +78,7 @@ def _templates() -> Environment:
 
 
 @cache
-def _counters() -> "redis.Redis[Any]":
+def _counters() -> redis.Redis:
     return redis.Redis.from_url(settings.COUNTERS_URL)
 
 

@@ -11,199 +11,24 @@ the same message through the same servers with a Celery task per recipient.
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
 
 from django.db import connection
-from django.utils.timezone import now as real_now
 
-from benchmarks import fleet, naive, people
+from benchmarks import costs, naive, people, processes
 from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare, query
-from delivery import books
+from benchmarks.runs import SETTLED, Run, Service, Wrong, awaited
 from scheduler_project.local.supervisor import Supervisor
-from schedules import clock, operations
-from schedules.definition import Definition
-from schedules.models import MessageTemplate, Occurrence
+from schedules import clock
 from stubs.testing import RunningStub, running_ses
 
 NAME = "throughput"
 PEER = "a Celery task per recipient"
-STUCK_S = 90.0
-# Looking at the books takes at most one part in so many of the time.
-GENTLE = 20
-# The share of the people after which a worker has seen all that it keeps: templates, connections, buffers.
-SETTLED = 0.1
 
 
-class Wrong(Exception):
-    """The figures would be worth nothing: books that do not balance, people lost or repeated."""
-
-
-@dataclass
-class Run:
-    """One schedule, from its instant to its last outcome. Rates are people a second; times are in seconds.
-
-    ``elsewhere``: the share of the machine that went to processes which are none of ours, from 0 to 1.
-    """
-
-    per_s: float
-    calls_per_s: float
-    whole_per_s: float
-    first_call_s: float
-    materialise_s: float
-    cpu_us: dict[str, float]
-    elsewhere: float
-    rss_growth_mb: float
-    tick_late: list[float]
-
-
-@dataclass
-class Service:
-    """The running system, and what is needed to measure it."""
-
-    template: MessageTemplate
-    stub: RunningStub
-    log: Path
-    processes: Supervisor
-    ticks: fleet.Ticks = field(default_factory=fleet.Ticks)
-
-    def __post_init__(self) -> None:
-        self.pids = {
-            **fleet.server_pids(),
-            "stub": [self.stub.process.pid],
-            "clock": [self.processes.pid(name) for name in ("beat", "clock", "materialise")],
-        }
-
-    def cpu(self, channel: str) -> dict[str, float]:
-        groups = {**self.pids, "workers": [self.processes.pid(channel)]}
-        return {name: fleet.cpu_seconds(pids) for name, pids in groups.items()} | {"watching": time.process_time()}
-
-    def run(self, channel: str, *, audience: str, count: int) -> Run:
-        """Send to ``count`` people and measure it; ``audience`` names one of ``people.GROUPS``, or everyone."""
-        occurrence = self._open(channel, audience, lead=4.0 + count / 20_000)
-        watched, materialise_s = _Watched(occurrence, self.processes.pid(channel)), _await_rows(occurrence)
-        time.sleep(max(0.0, (occurrence.opens_at - real_now()).total_seconds()))
-        began, before, machine = time.time(), self.cpu(channel), fleet.machine_seconds()
-        watched.until_settled()
-        spent = {name: seconds - before[name] for name, seconds in self.cpu(channel).items()}
-        used, there = (after - first for after, first in zip(fleet.machine_seconds(), machine, strict=True))
-        self._check(occurrence, channel, count)
-        return Run(
-            materialise_s=materialise_s,
-            cpu_us={name: seconds / count * 1e6 for name, seconds in spent.items()},
-            elsewhere=max(0.0, used - sum(spent.values())) / there,
-            rss_growth_mb=watched.growth_mb(),
-            tick_late=self.ticks.lateness(since=began, until=time.time()),
-            **_rates(occurrence, materialise_s),
-        )
-
-    def _open(self, channel: str, audience: str, *, lead: float) -> Occurrence:
-        now = clock.now()
-        clause = {"field": f"attributes.{audience}", "op": "eq", "value": True}
-        definition = Definition(
-            name=f"Benchmark {channel}",
-            channel=channel,
-            template_id=self.template.pk,
-            schedule_type="once",
-            audience_query=clause if audience else {"all": []},
-            run_at=(now + timedelta(seconds=lead)).replace(microsecond=0),
-        )
-        schedule = operations.create(definition=definition, by="benchmark", now=now)
-        return _awaited(lambda: Occurrence.objects.filter(schedule=schedule).first(), "the tick opens the occurrence")
-
-    def _check(self, occurrence: Occurrence, channel: str, count: int) -> None:
-        """Everyone was sent to once, by the ledger and by what arrived."""
-        closed = _awaited(
-            lambda: Occurrence.objects.filter(pk=occurrence.pk, closed_at__isnull=False).first(), "closing"
-        )
-        final = books.of(closed.pk)
-        if not final.closes or final.rows["sent"] != count:
-            raise Wrong(f"{channel}: {count} people, books {final.rows} {final.differences}")
-        arrived = _inbox(occurrence) if channel == "in_app" else _logged(self.log, occurrence)
-        if len(arrived) != count or len(set(arrived)) != count:
-            raise Wrong(f"{channel}: {count} people, {len(arrived)} messages to {len(set(arrived))} of them")
-
-
-class _Watched:
-    """Looks at an occurrence's books and its workers' memory, until everyone has an outcome."""
-
-    def __init__(self, occurrence: Occurrence, worker: int) -> None:
-        self._occurrence, self._worker = occurrence, worker
-        self._memory: list[tuple[float, dict[int, float]]] = []
-
-    def until_settled(self) -> None:
-        done, moved = 0, time.monotonic()
-        while True:
-            started = time.monotonic()
-            found = books.of(self._occurrence.pk)
-            if not found.closes:
-                raise Wrong(f"the books do not balance: {found.differences}")
-            left = found.rows["pending"] + found.rows["sending"] + found.rows["unknown"]
-            if found.targeted - left != done:
-                done, moved = found.targeted - left, started
-            self._memory.append((done / max(found.targeted, 1), fleet.rss_mb(self._worker)))
-            if left == 0:
-                return
-            if started - moved > STUCK_S:
-                raise Wrong(f"nothing moved for {STUCK_S:.0f} s: {found.rows}")
-            time.sleep(max(1.0, GENTLE * (time.monotonic() - started)))
-
-    def growth_mb(self) -> float:
-        """By how much the worker process that grew most has grown since the first tenth."""
-        settled = [memory for share, memory in self._memory if share >= SETTLED] or [self._memory[-1][1]]
-        return max(max(memory.get(pid, 0.0) for memory in settled) - first for pid, first in settled[0].items())
-
-
-def _await_rows(occurrence: Occurrence) -> float:
-    """Seconds from the opening to the last row, as seen from outside."""
-    _awaited(lambda: Occurrence.objects.filter(pk=occurrence.pk, state="running").first(), "materialising")
-    return max(0.0, (real_now() - occurrence.opened_at).total_seconds())
-
-
-def _awaited(look, what: str):  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + STUCK_S
-    while not (found := look()):
-        if time.monotonic() > deadline:
-            raise Wrong(f"{what} did not happen within {STUCK_S:.0f} s; see {fleet.LOGS}")
-        time.sleep(0.02)
-    return found
-
-
-def _rates(occurrence: Occurrence, materialise_s: float) -> dict[str, float]:
-    ((sent, first, last_call, last),) = query(
-        "SELECT count(*), extract(epoch FROM min(called_at) - min(wave_at)), extract(epoch FROM max(called_at)"
-        " - min(wave_at)), extract(epoch FROM max(settled_at) - min(wave_at)) FROM delivery_delivery"
-        " WHERE day = %s AND occurrence_id = %s AND state = 10",
-        [occurrence.day, occurrence.pk],
-    )
-    return {
-        "per_s": sent / float(last),
-        "calls_per_s": sent / float(last_call - first or last),
-        "whole_per_s": sent / (float(last) + materialise_s),
-        "first_call_s": float(first),
-    }
-
-
-def _inbox(occurrence: Occurrence) -> list[int]:
-    return [
-        pk
-        for (pk,) in query("SELECT recipient_id FROM delivery_inboxmessage WHERE occurrence_id = %s", [occurrence.pk])
-    ]
-
-
-def _logged(log: Path, occurrence: Occurrence) -> list[bytes]:
-    """The recipients in the stub's log whose delivery belongs to ``occurrence``, as often as they stand there."""
-    mark = f'"delivery": "{occurrence.day:%Y%m%d}-{occurrence.pk}-'.encode()
-    with log.open("rb") as lines:
-        return [line.partition(mark)[2].partition(b'"')[0] for line in lines if mark in line]
-
-
-def naive_rate(stub: RunningStub, *, count: int, processes: int) -> tuple[float, float]:
+def naive_rate(stub: RunningStub, *, count: int, senders: int) -> tuple[float, float]:
     """E-mails a second by the naive way, and its processor time for each in microseconds.
 
     The tasks are queued beforehand and the first tenth does not count: neither enqueueing nor the start is held
@@ -213,21 +38,19 @@ def naive_rate(stub: RunningStub, *, count: int, processes: int) -> tuple[float,
         editor.create_model(naive.Sent)
     for pk in range(1, count + 1):
         naive.send_one.delay(pk)
-    worker = fleet.worker(
-        "naive", queues=naive.QUEUE, processes=processes, env=fleet.provider_env(stub.url), app="benchmarks.naive"
-    )
-    servers = [*(pid for pids in fleet.server_pids().values() for pid in pids), stub.process.pid]
-    with Supervisor([worker], logs=fleet.LOGS) as running:
-        _awaited(lambda: naive.Sent.objects.count() >= count * SETTLED, "naive sending")
-        first, before = naive.Sent.objects.count(), fleet.cpu_seconds([*servers, running.pid("naive")])
-        _awaited(lambda: naive.Sent.objects.count() >= count, "naive sending")
-        spent = fleet.cpu_seconds([*servers, running.pid("naive")]) - before
+    worker = processes.naive(ses_url=stub.url, processes=senders, queue=naive.QUEUE)
+    with Supervisor([worker], logs=processes.LOGS) as running:
+        pids = [*(pid for pids in costs.server_pids().values() for pid in pids), stub.process.pid, running.pid("naive")]
+        awaited(lambda: naive.Sent.objects.count() >= count * SETTLED, "naive sending")
+        first, before = naive.Sent.objects.count(), costs.cpu_seconds(pids)
+        awaited(lambda: naive.Sent.objects.count() >= count, "naive sending")
+        spent = costs.cpu_seconds(pids) - before
     ((sent, seconds),) = query(
-        "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM (SELECT created_at FROM"
+        "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at))::float FROM (SELECT created_at FROM"
         " benchmark_naive_sent WHERE status = 'sent' ORDER BY created_at OFFSET %s) AS steady",
         [int(count * SETTLED)],
     )
-    return (sent - 1) / float(seconds), spent / (count - first) * 1e6
+    return (sent - 1) / seconds, spent / (count - first) * 1e6
 
 
 def _options() -> argparse.Namespace:
@@ -240,6 +63,9 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.recipients < people.GROUPS["ten_thousand"]:
         parser.error("--recipients: at least 10,000")
+    options.channels = options.channels.split(",")
+    if unknown := set(options.channels) - {"email", "in_app"}:
+        parser.error(f"--channels: {', '.join(sorted(unknown))} is none of email, in_app")
     return options
 
 
@@ -251,29 +77,12 @@ def _running(options: argparse.Namespace) -> Iterator[Service]:
     template = people.save_template(now=clock.now())
     log = ROOT / "accepted.ndjson"
     with running_ses(log=log) as stub:
-        processes = fleet.service(ses_url=stub.url, senders=options.senders)
-        with Supervisor(processes, logs=fleet.LOGS) as supervisor:
+        fleet = processes.service(ses_url=stub.url, senders=options.senders)
+        with Supervisor(fleet, logs=processes.LOGS) as supervisor:
             service = Service(template, stub, log, supervisor)
-            for channel in options.channels.split(","):
+            for channel in options.channels:
                 service.run(channel, audience="warm", count=people.GROUPS["warm"])
             yield service
-
-
-def main() -> None:
-    options = _options()
-    note(f"{options.recipients} recipients; servers and logs below {ROOT}")
-    with _running(options) as service:
-        naive_per_s, naive_us = (0.0, 0.0)
-        if options.naive and "email" in options.channels:
-            naive_per_s, naive_us = naive_rate(service.stub, count=options.naive, processes=options.senders)
-            emit(NAME, "naive_email", naive_per_s, "per_s")
-        for channel in options.channels.split(","):
-            runs = _runs(service, channel, options)
-            peer = naive_per_s if channel == "email" else 0.0
-            _tell(channel, runs, peer, naive_us)
-        if "email" in options.channels:
-            small = [service.run("email", audience="ten_thousand", count=10_000) for _ in range(options.runs)]
-            emit(NAME, "first_call_10k_s", statistics.median(run.first_call_s for run in small), "s")
 
 
 def _runs(service: Service, channel: str, options: argparse.Namespace) -> list[Run]:
@@ -281,29 +90,59 @@ def _runs(service: Service, channel: str, options: argparse.Namespace) -> list[R
     for number in range(options.runs):
         run = service.run(channel, audience="", count=options.recipients)
         cpu = ", ".join(f"{name} {us:.0f}" for name, us in sorted(run.cpu_us.items()))
-        note(
-            f"{channel} {number + 1}: {run.per_s:.0f}/s; us of processor time for each: {cpu}; {run.elsewhere:.0%} went elsewhere"
-        )
+        note(f"{channel} {number + 1}: {run.per_s:.0f}/s; us of processor time for each: {cpu};")
+        note(f"    {run.elsewhere:.0%} of the machine went to other programs")
         runs.append(run)
     return runs
 
 
-def _tell(channel: str, runs: Sequence[Run], naive_per_s: float, naive_us: float) -> None:
-    def median(name: str) -> float:
-        return statistics.median(getattr(run, name) for run in runs)
+def _median(runs: Sequence[Run], name: str) -> float:
+    return float(statistics.median(getattr(run, name) for run in runs))
 
+
+def _tell(channel: str, runs: Sequence[Run], *, naive_per_s: float, naive_us: float) -> None:
+    """The channel's figures; without a peer where ``naive_per_s`` is zero."""
+    peer = PEER if naive_per_s else None
+    per_s = _median(runs, "per_s")
     cpu = statistics.median(sum(run.cpu_us.values()) for run in runs)
-    with_peer = {"peer": PEER, "ratio": median("per_s") / naive_per_s} if naive_per_s else {}
-    cheaper = {"peer": PEER, "ratio": naive_us / cpu} if naive_per_s else {}
-    emit(NAME, channel, median("per_s"), "per_s", **with_peer)  # type: ignore[arg-type]
-    emit(NAME, f"{channel}_between_calls", median("calls_per_s"), "per_s")
-    emit(NAME, f"{channel}_with_materialising", median("whole_per_s"), "per_s")
-    emit(NAME, f"{channel}_cpu", cpu, "us_each", **cheaper)  # type: ignore[arg-type]
-    emit(NAME, f"{channel}_first_call_s", median("first_call_s"), "s")
-    emit(NAME, f"{channel}_worker_rss_growth_mb", max(run.rss_growth_mb for run in runs), "MB")
-    late = sorted(seconds for run in runs for seconds in run.tick_late)
+    emit(NAME, channel, per_s, "per_s", peer=peer, ratio=per_s / naive_per_s if peer else None)
+    emit(NAME, f"{channel}_between_calls", _median(runs, "calls_per_s"), "per_s")
+    emit(NAME, f"{channel}_with_materialising", _median(runs, "whole_per_s"), "per_s")
+    emit(NAME, f"{channel}_cpu", cpu, "us_each", peer=peer, ratio=naive_us / cpu if peer else None)
+    emit(NAME, f"{channel}_first_call_s", _median(runs, "first_call_s"), "s")
+
+
+def _tell_of_all(runs: Sequence[Run]) -> None:
+    emit(NAME, "worker_rss_growth_mb", max(run.rss_growth_mb for run in runs), "MB")
+    late = sorted(seconds for run in runs for seconds in run.ticks_late)
     if late:
-        emit(NAME, f"{channel}_tick_lateness_p99_s", late[min(len(late) - 1, int(len(late) * 0.99))], "s")
+        emit(NAME, "tick_lateness_p99_s", late[int(len(late) * 0.99)], "s")
+
+
+def main() -> None:
+    options = _options()
+    note(f"{options.recipients} recipients; servers and logs below {ROOT}")
+    every: list[Run] = []
+    with _running(options) as service:
+        if "email" in options.channels:
+            every += _email(service, options)
+        if "in_app" in options.channels:
+            runs = _runs(service, "in_app", options)
+            _tell("in_app", runs, naive_per_s=0.0, naive_us=0.0)
+            every += runs
+        _tell_of_all(every)
+
+
+def _email(service: Service, options: argparse.Namespace) -> list[Run]:
+    naive_per_s = naive_us = 0.0
+    if options.naive:
+        naive_per_s, naive_us = naive_rate(service.stub, count=options.naive, senders=options.senders)
+        emit(NAME, "naive_email", naive_per_s, "per_s")
+    runs = _runs(service, "email", options)
+    _tell("email", runs, naive_per_s=naive_per_s, naive_us=naive_us)
+    small = [service.run("email", audience="ten_thousand", count=10_000) for _ in range(options.runs)]
+    emit(NAME, "first_call_10k_s", _median(small, "first_call_s"), "s")
+    return runs
 
 
 if __name__ == "__main__":
