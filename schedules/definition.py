@@ -3,17 +3,19 @@
 On the wire and in ``ScheduleVersion.definition`` the keys are camelCase (``WIRE``); instants are ISO 8601 in UTC.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any, Self
 
+from schedules import storable
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.models import Channel, MessageTemplate, OnPast, Schedule, ScheduleType, TimeZoneMode
 from schedules.problems import Problem
 from schedules.recurrence import Timing
 from schedules.recurrence import check as check_timing
+from schedules.recurrence.timing import YEARS
 
 WIRE = {
     "name": "name",
@@ -39,6 +41,37 @@ TIMING_FIELDS = frozenset(
     {"schedule_type", "run_at", "cron", "time_zone", "time_zone_mode", "start_at", "end_at", "max_runs"}
 )
 _INSTANTS = frozenset({"run_at", "start_at", "end_at"})
+# bool is no int here, though Python holds it for one.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "channel": (str,),
+    "audience_query": (dict,),
+    "template_id": (int, NoneType),
+    "schedule_type": (str,),
+    "run_at": (datetime, NoneType),
+    "cron": (str,),
+    "time_zone": (str,),
+    "time_zone_mode": (str,),
+    "start_at": (datetime, NoneType),
+    "end_at": (datetime, NoneType),
+    "max_runs": (int, NoneType),
+    "max_per_user_per_day": (int, NoneType),
+    "max_per_user_per_week": (int, NoneType),
+    "counts_toward_caps": (bool,),
+    "misfire_grace_minutes": (int,),
+    "on_past": (str,),
+    "recheck_audience": (bool, NoneType),
+}
+_TYPE_WORDS: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    dict: 'an object such as {"all": []}',
+    datetime: "an instant with its offset, such as 2026-12-01T09:00:00Z",
+    NoneType: "null",
+}
+_TEXT_LENGTHS = {"cron": 200, "time_zone": 64}
+_LARGEST_ID = 2**63 - 1
 # An occurrence lives for seven days, so a longer grace could never be used.
 _LONGEST_GRACE_MINUTES = 7 * 24 * 60
 _LARGEST_LIMIT = 1_000_000
@@ -54,7 +87,10 @@ class InvalidDefinition(ValueError):
 
 @dataclass(frozen=True)
 class Definition:
-    """Fields as in FR-03; ``audience_query`` is JSON as in ``schedules.audience``."""
+    """Fields as in FR-03; ``audience_query`` is JSON as in ``schedules.audience``.
+
+    Its default ``{}`` serves drafts alone and never runs: whoever means everyone says so, by ``{"all": []}``.
+    """
 
     name: str
     channel: str
@@ -116,13 +152,9 @@ class Definition:
 
 def check(definition: Definition, *, now: datetime, timing_is_new: bool = True) -> list[Problem]:
     """Every problem of ``definition``, none if it can run. A time that stood before may have passed since."""
-    problems = [
-        *_check_words(definition),
-        *_check_limits(definition),
-        *_check_range(definition),
-        *_check_audience(definition),
-        *_check_template(definition),
-    ]
+    if wrong := check_changes(vars(definition)):
+        return wrong
+    problems = [*_check_columns(definition), *_check_audience(definition), *_check_template(definition)]
     told = {problem.field for problem in problems}
     if timing_is_new and not told & {"scheduleType", "timeZoneMode"}:
         problems += [problem for problem in check_timing(definition.timing(), now=now) if problem.field not in told]
@@ -131,14 +163,50 @@ def check(definition: Definition, *, now: datetime, timing_is_new: bool = True) 
 
 def check_draft(definition: Definition) -> list[Problem]:
     """What even a draft must fulfil: values that its columns can hold. All else may still be missing or wrong."""
-    problems = [*_check_words(definition), *_check_limits(definition), *_check_range(definition)]
-    for name, length in (("cron", 200), ("time_zone", 64)):
+    if wrong := check_changes(vars(definition)):
+        return wrong
+    return [
+        *_check_columns(definition),
+        *_check_storable(definition.audience_query),
+        *_check_template_exists(definition),
+    ]
+
+
+def check_changes(changes: Mapping[str, Any]) -> list[Problem]:
+    """Fields of ``changes`` (keys as in ``Definition``) that don't exist, and values that aren't of their types."""
+    problems = []
+    for name, value in changes.items():
+        allowed = _TYPES.get(name)
+        if allowed is None:
+            shown = str(name)[:40].encode("utf-8", "replace").decode()
+            problems.append(Problem(shown, "unknown", f"There is no such field; use some of: {', '.join(_TYPES)}."))
+        elif not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            words = " or ".join(_TYPE_WORDS[each] for each in allowed)
+            problems.append(Problem(WIRE[name], "wrong_type", f"Use {words}."))
+    return problems
+
+
+def _check_columns(definition: Definition) -> list[Problem]:
+    return [
+        *_check_words(definition),
+        *_check_texts(definition),
+        *_check_limits(definition),
+        *_check_range(definition),
+    ]
+
+
+def _check_texts(definition: Definition) -> list[Problem]:
+    problems = []
+    for name, length in _TEXT_LENGTHS.items():
         value = getattr(definition, name)
         if len(value) > length or not value.isprintable():
             problems.append(Problem(WIRE[name], "too_long", f"Use at most {length} printable characters."))
-    if not isinstance(definition.audience_query, Mapping) or "\\u0000" in json.dumps(definition.audience_query):
-        problems.append(Problem("audienceQuery", "invalid", "Use an object, without NUL characters in its texts."))
-    return problems + _check_template_exists(definition)
+    return problems
+
+
+def _check_storable(query: Mapping[str, Any]) -> list[Problem]:
+    fault = storable.json_fault(query)
+    return [Problem("audienceQuery", "invalid", fault)] if fault else []
 
 
 def _check_words(definition: Definition) -> list[Problem]:
@@ -179,6 +247,9 @@ def _check_range(definition: Definition) -> list[Problem]:
         if value is not None and value.utcoffset() is None:
             message = f"{WIRE[name]} says no offset; end it in Z or in one such as +01:00."
             problems.append(Problem(WIRE[name], "naive", message))
+        elif value is not None and value.year not in YEARS:
+            message = f"{WIRE[name]} must lie between the years {YEARS[0]} and {YEARS[-1]}."
+            problems.append(Problem(WIRE[name], "out_of_range", message))
     if not problems and definition.start_at and definition.end_at and definition.end_at <= definition.start_at:
         problems.append(Problem("endAt", "before_start", "endAt must lie after startAt; move one of them."))
     return problems
@@ -209,6 +280,8 @@ def _check_template(definition: Definition) -> list[Problem]:
 
 
 def _check_template_exists(definition: Definition) -> list[Problem]:
-    if definition.template_id is None or MessageTemplate.objects.filter(pk=definition.template_id).exists():
+    asked = definition.template_id
+    if asked is None or (0 < asked <= _LARGEST_ID and MessageTemplate.objects.filter(pk=asked).exists()):
         return []
-    return [Problem("templateId", "not_found", f"There is no template {definition.template_id}.")]
+    shown = asked if abs(asked) <= _LARGEST_ID else "of so large a number"
+    return [Problem("templateId", "not_found", f"There is no template {shown}: choose another.")]

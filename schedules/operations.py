@@ -103,6 +103,7 @@ def update(
     Occurrences of which nothing has been claimed follow the edit; for those already begun ``apply_to`` decides.
     Raises ``InvalidDefinition``, ``NotAllowed`` and ``VersionConflict``; then nothing has changed.
     """
+    _refuse([*definitions.check_changes(changes), *_check_apply_to(apply_to)])
     schedule = _lock(schedule_id, _EDITABLE)
     if expected_version is not None and expected_version != schedule.version:
         raise VersionConflict(schedule.version)
@@ -123,7 +124,7 @@ def update(
     schedule.save()
     _keep_version(schedule, after, by=by, now=now)
     touched = occurrences.repin(
-        schedule, before=before, after=after, apply_to=apply_to, now=now, ahead=_materialise_ahead()
+        schedule, before=before, after=after, apply_to=ApplyTo(apply_to), now=now, ahead=_materialise_ahead()
     )
     if timing_changed:
         if schedule.status in (ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED):
@@ -216,6 +217,12 @@ def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleSta
 def _refuse(problems: list[Problem]) -> None:
     if problems:
         raise InvalidDefinition(problems)
+
+
+def _check_apply_to(apply_to: str) -> list[Problem]:
+    if apply_to in list(ApplyTo):
+        return []
+    return [Problem("applyTo", "unknown", f"Use one of: {', '.join(ApplyTo)}.")]
 
 
 def _fixed_for_life(schedule: Schedule, before: Definition, after: Definition) -> list[Problem]:

@@ -1,6 +1,6 @@
 """Operations on schedules: what they refuse, what they write, and the audit event in the same transaction."""
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -213,6 +213,75 @@ def test_a_draft_becomes_active_when_it_is_complete(service):
 def test_even_a_draft_must_fit(service, fields):
     with pytest.raises(InvalidDefinition):
         operations.create(definition=definition(**fields), by=BY, now=NOW, draft=True)
+
+
+@pytest.mark.parametrize("draft", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"max_runs": "3"}, "maxRuns"),
+        ({"name": None}, "name"),
+        ({"template_id": "x"}, "templateId"),
+        ({"template_id": 10**5000}, "templateId"),
+        ({"run_at": "2026-12-01"}, "runAt"),
+        ({"run_at": datetime.max.replace(tzinfo=timezone(-HOUR))}, "runAt"),
+        ({"schedule_type": "cron", "cron": "0 9 * * *", "start_at": datetime.fromisoformat("2027-01-01")}, "startAt"),
+        ({"schedule_type": "cron", "cron": ",".join(["0"] * 120) + " 9 * * *"}, "cron"),
+        ({"cron": "\ud800"}, "cron"),
+        ({"time_zone": "\0"}, "timeZone"),
+    ],
+)
+def test_what_no_column_can_hold_is_refused_in_words(service, fields, field, draft):
+    with pytest.raises(InvalidDefinition) as refused:
+        operations.create(definition=definition(**fields), by=BY, now=NOW, draft=draft)
+    assert field in {problem.field for problem in refused.value.problems}
+
+
+@pytest.mark.parametrize("draft", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), "a\0", "\ud800"], ids=["nan", "nul", "surrogate"])
+def test_an_audience_that_no_column_can_hold_is_refused_in_words(service, value, draft):
+    query = {"field": "attributes.plan", "op": "eq", "value": value}
+    with pytest.raises(InvalidDefinition, match="audienceQuery"):
+        operations.create(definition=definition(audience_query=query), by=BY, now=NOW, draft=draft)
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_an_audience_nested_without_end_is_refused_in_words(service, draft):
+    query = {"all": []}
+    for _ in range(100_000):
+        query = {"not": query}
+    with pytest.raises(InvalidDefinition, match="audienceQuery"):
+        operations.create(definition=definition(audience_query=query), by=BY, now=NOW, draft=draft)
+
+
+def test_nobody_is_sent_to_by_a_forgotten_audience(service):
+    forgotten = Definition("Offer", "email", TemplateFactory().pk, "once", run_at=NOW + HOUR)
+    with pytest.raises(InvalidDefinition, match='"all"'):
+        operations.create(definition=forgotten, by=BY, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "code"),
+    [
+        ({"foo": 1}, "foo", "unknown"),
+        ({"max_runs": True}, "maxRuns", "wrong_type"),
+        ({"misfire_grace_minutes": 60.0}, "misfireGraceMinutes", "wrong_type"),
+        ({"audience_query": None}, "audienceQuery", "wrong_type"),
+    ],
+)
+def test_an_edit_of_something_else_than_a_definition_s_fields_is_refused_in_words(service, changes, field, code):
+    schedule = ScheduleFactory(run_at=NOW + HOUR)
+    with pytest.raises(InvalidDefinition) as refused:
+        operations.update(schedule_id=schedule.pk, changes=changes, by=BY, now=NOW)
+    assert [(problem.field, problem.code) for problem in refused.value.problems] == [(field, code)]
+
+
+def test_whom_an_edit_concerns_is_one_of_two(service):
+    schedule = ScheduleFactory(run_at=NOW + HOUR)
+    for wrong in ("bogus", None):
+        with pytest.raises(InvalidDefinition, match="applyTo: Use one of: next, unsent"):
+            operations.update(schedule_id=schedule.pk, changes={"name": "New"}, by=BY, now=NOW, apply_to=wrong)
+    operations.update(schedule_id=schedule.pk, changes={"name": "New"}, by=BY, now=NOW, apply_to="unsent")
 
 
 @pytest.mark.parametrize("end", [operations.cancel, operations.delete])

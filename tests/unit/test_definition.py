@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.definition import TIMING_FIELDS, WIRE, Definition, InvalidDefinition, check_draft
+from schedules.definition import TIMING_FIELDS, WIRE, Definition, InvalidDefinition, check, check_changes, check_draft
 from schedules.models import Channel, OnPast, Schedule, ScheduleType, TimeZoneMode
 from schedules.problems import Problem
 
@@ -110,8 +110,7 @@ def test_what_fits_is_a_draft():
         ({"cron": "x" * 201}, "cron", "too_long"),
         ({"cron": "\0"}, "cron", "too_long"),
         ({"time_zone": "x" * 65}, "timeZone", "too_long"),
-        ({"audience_query": [1]}, "audienceQuery", "invalid"),
-        ({"audience_query": None}, "audienceQuery", "invalid"),
+        ({"run_at": NAIVE.replace(year=9999, tzinfo=UTC)}, "runAt", "out_of_range"),
         ({"audience_query": {"value": "a\0"}}, "audienceQuery", "invalid"),
         ({"run_at": NAIVE}, "runAt", "naive"),
         ({"start_at": NAIVE.replace(tzinfo=UTC), "end_at": NAIVE.replace(tzinfo=UTC)}, "endAt", "before_start"),
@@ -121,6 +120,87 @@ def test_even_a_draft_is_refused_by_field_and_code(changes, field, code):
     problems = check_draft(replace(PLAIN, **changes))
     assert [(problem.field, problem.code) for problem in problems] == [(field, code)]
     assert problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": None}, "name"),
+        ({"channel": ["email"]}, "channel"),
+        ({"audience_query": None}, "audienceQuery"),
+        ({"audience_query": [1]}, "audienceQuery"),
+        ({"template_id": "x"}, "templateId"),
+        ({"template_id": True}, "templateId"),
+        ({"schedule_type": 1}, "scheduleType"),
+        ({"run_at": "2026-12-01T09:00:00Z"}, "runAt"),
+        ({"run_at": NAIVE.date()}, "runAt"),
+        ({"cron": None}, "cron"),
+        ({"time_zone": None}, "timeZone"),
+        ({"time_zone_mode": {}}, "timeZoneMode"),
+        ({"start_at": 0}, "startAt"),
+        ({"end_at": "tomorrow"}, "endAt"),
+        ({"max_runs": "3"}, "maxRuns"),
+        ({"max_runs": 2.5}, "maxRuns"),
+        ({"max_per_user_per_day": True}, "maxPerUserPerDay"),
+        ({"max_per_user_per_week": 1.0}, "maxPerUserPerWeek"),
+        ({"counts_toward_caps": None}, "countsTowardCaps"),
+        ({"misfire_grace_minutes": None}, "misfireGraceMinutes"),
+        ({"on_past": None}, "onPast"),
+        ({"recheck_audience": 3}, "recheckAudience"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_by_its_field_on_the_wire(changes, field):
+    for problems in (
+        check_changes(changes),
+        check_draft(replace(PLAIN, **changes)),
+        check(replace(PLAIN, **changes), now=NAIVE.replace(tzinfo=UTC)),
+    ):
+        assert [(problem.field, problem.code) for problem in problems] == [(field, "wrong_type")]
+        assert problems[0].message.startswith("Use ")
+
+
+def test_every_field_has_its_types():
+    assert check_changes(vars(PLAIN)) == []
+    assert {problem.field for problem in check_changes(dict.fromkeys(WIRE, object()))} == set(WIRE.values())
+
+
+def test_a_field_that_does_not_exist_is_named():
+    assert [(problem.field, problem.code) for problem in check_changes({"foo": 1})] == [("foo", "unknown")]
+
+
+def nested(levels):
+    query = {"all": []}
+    for _ in range(levels):
+        query = {"not": query}
+    return query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"value": float("nan")},
+        {"value": [float("-inf")]},
+        {"value": 10**5000},
+        {"value": "a\0"},
+        {"a\0": 1},
+        {"value": {"deep": ["\ud800"]}},
+        {"value": {1, 2}},
+        {1: "one"},
+        nested(32),
+        nested(100_000),
+        {"all": [0] * 100_000},
+    ],
+    ids=["nan", "infinity", "huge", "nul", "nul key", "surrogate", "set", "key", "deep", "abyss", "many"],
+)
+def test_a_draft_s_audience_is_json_that_can_be_kept(query):
+    problems = check_draft(replace(PLAIN, audience_query=query))
+    assert [(problem.field, problem.code) for problem in problems] == [("audienceQuery", "invalid")]
+    assert problems[0].message
+
+
+def test_a_draft_s_audience_may_be_no_query_yet():
+    query = {"all": [{"any": [None, True, 1.5, -3, "ä😀"]}], "note": nested(10)}
+    assert check_draft(replace(PLAIN, audience_query=query)) == []
 
 
 def test_the_error_tells_every_problem():
