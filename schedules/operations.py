@@ -32,7 +32,9 @@ from schedules.occurrences import ApplyTo, Touched
 from schedules.problems import Problem
 from schedules.recurrence import TZDATA_VERSION, first_firing
 
-_SCOPE = re.compile(rf"all|channel:({'|'.join(Channel.values)})|schedule:[0-9]+")
+_SCOPE = re.compile(rf"all|channel:({'|'.join(Channel.values)})|schedule:([1-9][0-9]{{0,18}})")
+_LONGEST_REASON = 500
+_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 _EDITABLE = frozenset({ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN})
 
 
@@ -53,6 +55,17 @@ class InvalidScope(ValueError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"{scope!r} can't be stopped: use all, channel:NAME or schedule:ID.")
+
+
+class NoSuchSchedule(LookupError):
+    """A schedule that does not exist can't be stopped: whoever mistypes an id must not believe that it is."""
+
+    def __init__(self, schedule_id: int) -> None:
+        super().__init__(f"There is no schedule {schedule_id}, so nothing was stopped: look its id up in the list.")
+
+
+class InvalidReason(ValueError):
+    """The words given as a reason can't be kept."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +150,11 @@ def update(
 
 @transaction.atomic
 def pause(*, schedule_id: int, by: str, now: datetime, reason: str = "") -> Schedule:
-    """From the commit on nothing is claimed; calls already started end. Pausing twice changes nothing."""
+    """From the commit on nothing is claimed; calls already started end. Pausing twice changes nothing.
+
+    Raises ``InvalidReason`` and ``NotAllowed``.
+    """
+    _refuse_reason(reason)
     schedule = _lock(schedule_id, {ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED})
     if schedule.status == ScheduleStatus.PAUSED:
         return schedule
@@ -185,10 +202,15 @@ def finish_spent(*, now: datetime) -> int:
 def stop_sending(*, scope: str, by: str, now: datetime, reason: str = "") -> StopSwitch:
     """No claim within ``scope`` (``all``, ``channel:NAME``, ``schedule:ID``) succeeds from the commit on.
 
-    Raises ``InvalidScope``.
+    Raises ``InvalidScope``, ``InvalidReason`` and, for a schedule that there isn't, ``NoSuchSchedule``.
     """
-    if not _SCOPE.fullmatch(scope):
+    found = _SCOPE.fullmatch(scope)
+    if not found:
         raise InvalidScope(scope)
+    _refuse_reason(reason)
+    schedule_id = found.group(2)
+    if schedule_id and not Schedule.objects.filter(pk=int(schedule_id)).exists():
+        raise NoSuchSchedule(int(schedule_id))
     switch, created = StopSwitch.objects.get_or_create(
         scope=scope, defaults={"reason": reason, "created_by": by, "created_at": now}
     )
@@ -217,6 +239,13 @@ def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleSta
 def _refuse(problems: list[Problem]) -> None:
     if problems:
         raise InvalidDefinition(problems)
+
+
+def _refuse_reason(reason: str) -> None:
+    if len(reason) > _LONGEST_REASON:
+        raise InvalidReason(f"The reason has {len(reason)} characters: use at most {_LONGEST_REASON}.")
+    if _UNKEEPABLE.search(reason):
+        raise InvalidReason("The reason holds a NUL or half a surrogate pair, which can't be kept: remove it.")
 
 
 def _check_apply_to(apply_to: str) -> list[Problem]:

@@ -1,6 +1,6 @@
 """The stop switch, and the test clock to look at."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -17,6 +17,10 @@ from schedules.permissions import Ability
 
 
 class StopForm(forms.ModelForm):  # type: ignore[type-arg]
+    """``by`` is set by the admin, on the class it makes for each request."""
+
+    by: ClassVar[str]
+
     class Meta:
         model = StopSwitch
         fields = ("scope", "reason")
@@ -31,6 +35,25 @@ class StopForm(forms.ModelForm):  # type: ignore[type-arg]
         if kind == "schedule" and name.isascii() and name.isdigit():
             return f"schedule:{int(name)}"
         raise forms.ValidationError("Write all, channel:email, channel:push, channel:in_app, or schedule:ID.")
+
+    def _post_clean(self) -> None:
+        """Once the model finds nothing wrong, the operation writes; what it refuses is said in the form."""
+        super()._post_clean()  # type: ignore[misc]
+        if self.errors:
+            return
+        words = {name: self.cleaned_data[name] for name in ("scope", "reason")}
+        try:
+            self.instance = operations.stop_sending(**words, by=self.by, now=clock.now())
+        except (operations.InvalidScope, operations.NoSuchSchedule) as error:
+            self.add_error("scope", str(error))
+        except operations.InvalidReason as error:
+            self.add_error("reason", str(error))
+
+    def save(self, commit: bool = True) -> StopSwitch:
+        """The operation has saved; there is nothing left to write."""
+        self.save_m2m = lambda: None  # type: ignore[method-assign]
+        saved: StopSwitch = self.instance
+        return saved
 
 
 @admin.register(StopSwitch, site=site)
@@ -49,12 +72,16 @@ class StopSwitchAdmin(Admin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["scope", "reason", "created_by", "since"] if obj else []
 
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.by = self.by(request)
+        return form
+
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         return only(*(f"The stop of “{stop.scope}”" for stop in objs))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        stop = operations.stop_sending(scope=obj.scope, reason=obj.reason, by=self.by(request), now=clock.now())
-        obj.pk = stop.pk
+        """The form's operation has saved."""
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         operations.go_sending(scope=obj.scope, by=self.by(request), now=clock.now())

@@ -342,7 +342,8 @@ def test_what_is_stopped_elsewhere_is_handed_out(service):
     ScheduleFactory()
     service.open()
     operations.stop_sending(scope="channel:push", by=BY, now=NOW)
-    operations.stop_sending(scope="schedule:999999", by=BY, now=NOW)
+    another = ScheduleFactory(run_at=NOW + HOUR)
+    operations.stop_sending(scope=f"schedule:{another.pk}", by=BY, now=NOW)
     assert len(service.publish()) == 1
 
 

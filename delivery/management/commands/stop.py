@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from schedules import clock, operations
 from schedules.models import Channel, StopSwitch
@@ -33,5 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *, channel: str | None, schedule: int | None, reason: str, **_: Any) -> None:
         scope = scope_of(channel=channel, schedule=schedule)
-        operations.stop_sending(scope=scope, by=BY, now=clock.now(), reason=reason)
+        try:
+            operations.stop_sending(scope=scope, by=BY, now=clock.now(), reason=reason)
+        except (operations.InvalidScope, operations.InvalidReason, operations.NoSuchSchedule) as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(f"Stopped: {scope}. Calls already started end within seconds; “manage.py go” goes on.")
