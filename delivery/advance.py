@@ -12,9 +12,12 @@ from django.db import connection
 
 from delivery import dispatch, materialise, partitions, sending, sweep
 from schedules import clock
+from schedules.models import Occurrence, OccurrenceState
 
 # Real seconds without any change after which workers are taken for dead.
 STUCK_S = 30.0
+# More is a slip of the hand: each day on the way is lived through, with partitions of its own.
+FARTHEST = timedelta(days=366)
 _POLL_S = 0.02
 
 
@@ -25,10 +28,15 @@ class NobodyWorks(Exception):
 def advance(*, to: datetime, drive: Callable[[], None]) -> Iterator[datetime]:
     """Bring the test clock to ``to``; yield the instants on the way, each with everything due by then done.
 
-    ``drive`` hands out what is due (the tick), or does it itself (``work``). Raises ``NobodyWorks`` and what
-    ``clock.advance_to`` raises.
+    ``drive`` hands out what is due (the tick), or does it itself (``work``). Raises ``NobodyWorks``,
+    ``ValueError`` for an instant in the past or beyond ``FARTHEST``, and what ``clock.advance_to`` raises.
     """
-    partitions.ensure(first=clock.now().date(), last=to.date() + timedelta(days=partitions.AHEAD_DAYS))
+    start = clock.now()
+    if to < start:
+        raise ValueError(f"{to.isoformat()} is before the clock's present; only 'reset' goes back.")
+    if to - start > FARTHEST:
+        raise ValueError(f"{to.isoformat()} is too far: advance by {FARTHEST.days} days at the most, or in steps.")
+    partitions.ensure(first=start.date(), last=to.date() + timedelta(days=partitions.AHEAD_DAYS))
     # What falls due between a look and the next must not be passed over: each search starts where the last look was.
     done_by = _drain(drive)
     while (instant := _next_instant(after=done_by)) and instant < to:
@@ -40,14 +48,18 @@ def advance(*, to: datetime, drive: Callable[[], None]) -> Iterator[datetime]:
     yield clock.now()
 
 
-def work() -> None:
-    """Do in this process what is due: open, materialise, send, sweep."""
+def catch_up(*, hand_out: Callable[[dispatch.Message], None]) -> None:
+    """A tick that materialises by itself, so that whoever waits for each step needn't wait for a queue."""
     dispatch.open_due(now=clock.now())
     for occurrence_id in dispatch.to_materialise():
-        if materialise.lease(occurrence_id):
-            materialise.materialise(occurrence_id=occurrence_id, now=clock.now())
+        materialise.attempt(occurrence_id=occurrence_id, now=clock.now())
     for message in dispatch.take_due(now=clock.now()):
-        sending.send(batch_ids=message.batch_ids)
+        hand_out(message)
+
+
+def work() -> None:
+    """Do in this process what is due: open, materialise, send, sweep."""
+    catch_up(hand_out=lambda message: sending.send(batch_ids=message.batch_ids))
     sweep.sweep(now=clock.now())
 
 
@@ -70,11 +82,21 @@ def _drain(drive: Callable[[], None]) -> datetime:
         if left != before:
             changed = time.monotonic()
         elif time.monotonic() - changed > STUCK_S:
+            _refuse_slow()
             raise NobodyWorks(
                 f"{left[0]} schedules, {left[1]} occurrences and {left[2]} recipients are due and nothing happens:"
                 " start the workers, or work in this process (--inline)."
             )
     return now
+
+
+def _refuse_slow() -> None:
+    waiting = Occurrence.objects.filter(state=OccurrenceState.MATERIALISING, reason=materialise.TOO_SLOW)
+    if slow := ", ".join(str(pk) for pk in waiting.order_by("pk").values_list("pk", flat=True)[:10]):
+        raise NobodyWorks(
+            f"The audience of occurrence {slow} takes longer than MATERIALISE_STATEMENT_TIMEOUT_MS"
+            f" ({settings.MATERIALISE_STATEMENT_TIMEOUT}): add a clause that an index serves, or allow more time."
+        )
 
 
 # An occurrence or a schedule that a pause or a stop holds back is not waited for.

@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.core import checks
 
-from delivery.checks import check_test_clock
+from delivery.checks import check_sizes, check_test_clock
 from delivery.providers.registry import check_providers
 
 
@@ -10,4 +10,5 @@ class DeliveryConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_providers)
+        checks.register(check_sizes)
         checks.register(check_test_clock, deploy=True)

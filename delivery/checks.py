@@ -1,10 +1,23 @@
-"""System checks: what must not reach production."""
+"""System checks: settings with which the service would stand still, or that must not reach production."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+
+# The least with which anything moves. A tick takes a tenth of the window at once.
+_LEAST = {"BATCH_SIZE": 1, "CALLS_IN_FLIGHT": 1, "PUBLISH_WINDOW_ROWS": 10}
+
+
+def check_sizes(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """A size with which nothing would ever be sent. ``delivery.E003``, one message per setting."""
+    return [
+        Error(f"{name} is {getattr(settings, name)}: nothing would ever be sent.", hint=hint, id="delivery.E003")
+        for name, least in _LEAST.items()
+        if getattr(settings, name) < least
+        for hint in (f"Set {name} to {least} or more, or take it out of the environment.",)
+    ]
 
 
 def check_test_clock(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
@@ -30,6 +31,10 @@ LARGE = 2_000
 # Real time: longer than the largest audience takes; a second worker then tries again.
 LEASE_S = 300
 CURSOR_END = "end"
+# Why an occurrence still waits for its people, as long as it does.
+TOO_SLOW = "audience_too_slow"
+
+log = structlog.get_logger(__name__)
 
 
 class Superseded(Exception):
@@ -43,6 +48,28 @@ class Materialised:
     occurrence_id: int
     targeted: int
     pending: int
+
+
+def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
+    """Take the occurrence and materialise it; ``None`` where nothing was written.
+
+    That is so when another worker has it or was quicker, when an edit came in between, and when its audience takes
+    too long: ``Occurrence.reason`` then says ``audience_too_slow`` and the next attempt waits for the lease's end.
+    """
+    if not lease(occurrence_id):
+        return None
+    try:
+        done = materialise(occurrence_id=occurrence_id, now=now)
+    except Superseded:
+        give_back(occurrence_id)
+        log.info("materialise_superseded", occurrence_id=occurrence_id)
+    except AudienceTooSlow:
+        Occurrence.objects.filter(pk=occurrence_id, state=OccurrenceState.MATERIALISING).update(reason=TOO_SLOW)
+        log.warning(TOO_SLOW, occurrence_id=occurrence_id)
+    else:
+        log.info("materialised", occurrence_id=occurrence_id, targeted=done.targeted, pending=done.pending)
+        return done
+    return None
 
 
 def lease(occurrence_id: int) -> bool:
@@ -350,7 +377,7 @@ def _advance(cursor: Any, occurrence: Occurrence, *, targeted: int, now: datetim
     cursor.execute(
         """
         UPDATE schedules_occurrence SET cursor = %s, targeted = targeted + %s, state = 'running',
-               materialised_at = %s, materialise_lease_until = NULL
+               reason = '', materialised_at = %s, materialise_lease_until = NULL
         WHERE id = %s AND state = 'materialising' AND cursor = %s AND version = %s AND opens_at = %s
           AND targeted = %s
         """,

@@ -10,10 +10,9 @@ import structlog
 from celery import shared_task
 from django.conf import settings
 
-from delivery import dispatch, materialise, partitions, sending
+from delivery import advance, dispatch, materialise, partitions, sending
 from delivery import sweep as sweeping
 from schedules import clock
-from schedules.audience.sources import AudienceTooSlow
 
 log = structlog.get_logger(__name__)
 
@@ -34,32 +33,23 @@ def tick(**_: Any) -> None:
 
 def catch_up() -> None:
     """A tick that materialises by itself: for the test clock's advance, which waits for each step."""
-    dispatch.open_due(now=clock.now())
-    for occurrence_id in dispatch.to_materialise():
-        materialise_occurrence(occurrence_id=occurrence_id)
-    publish()
+    advance.catch_up(hand_out=_queue)
 
 
 def publish() -> None:
     """Queue the batches that are due within the next moments."""
     for message in dispatch.take_due(now=clock.now()):
-        send.apply_async(kwargs={"batch_ids": message.batch_ids}, queue=message.channel)
+        _queue(message)
+
+
+def _queue(message: dispatch.Message) -> None:
+    send.apply_async(kwargs={"batch_ids": message.batch_ids}, queue=message.channel)
 
 
 @shared_task(name="delivery.materialise")
 def materialise_occurrence(*, occurrence_id: int, **_: Any) -> None:
     """Find the recipients of an occurrence. A second copy of the message finds the lease taken."""
-    if not materialise.lease(occurrence_id):
-        return
-    try:
-        done = materialise.materialise(occurrence_id=occurrence_id, now=clock.now())
-    except materialise.Superseded:
-        materialise.give_back(occurrence_id)
-        log.info("materialise_superseded", occurrence_id=occurrence_id)
-    except AudienceTooSlow:
-        log.warning("audience_too_slow", occurrence_id=occurrence_id)
-    else:
-        log.info("materialised", occurrence_id=occurrence_id, targeted=done.targeted, pending=done.pending)
+    if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
         publish()
 
 
@@ -84,5 +74,7 @@ def daily(**_: Any) -> None:
         partitions.drop(before=(now - timedelta(days=settings.LEDGER_RETENTION_DAYS)).date())
     except partitions.PartitionInUse as error:
         log.warning("partition_in_use", error=str(error))
+    if strays := partitions.rows_in_default():
+        log.warning("rows_in_default_partition", rows=strays)
     while dispatch.refresh_zone_data(now=now):
         pass

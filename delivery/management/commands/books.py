@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError
+from psycopg.errors import UndefinedTable
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +19,7 @@ from schedules.models import Occurrence
 
 # Occurrences shown one by one; what does not balance is always shown.
 LATEST = 20
+_MOST_DAYS = 36_500
 
 
 class Command(BaseCommand):
@@ -28,13 +31,16 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object per occurrence")
 
     def handle(self, *, occurrence: int | None, days: int | None, **options: Any) -> None:
-        if occurrence is not None:
-            try:
-                found = [books.of(occurrence)]
-            except LookupError as error:
-                raise CommandError(str(error)) from error
-        else:
-            found = list(books.every(since=clock.now() - timedelta(days=days) if days is not None else None))
+        if days is not None and not 0 < days <= _MOST_DAYS:
+            raise CommandError(f"--days {days}: give a number from 1 to {_MOST_DAYS}, or leave it out for all.")
+        try:
+            found = _find(occurrence=occurrence, days=days)
+        except LookupError as error:
+            raise CommandError(str(error)) from error
+        except ProgrammingError as error:
+            if isinstance(error.__cause__, UndefinedTable):
+                raise CommandError("The database has no books yet: run manage.py migrate.") from error
+            raise
         if options["json"]:
             self._print_json(found)
         else:
@@ -80,3 +86,9 @@ class Command(BaseCommand):
                 f"{wave.wave_at:%Y-%m-%d %H:%M:%S}", f"{wave.people:,}", f"{wave.open:,}", f"{wave.sent:,}", *late
             )
         console.print(table)
+
+
+def _find(*, occurrence: int | None, days: int | None) -> list[Books]:
+    if occurrence is not None:
+        return [books.of(occurrence)]
+    return list(books.every(since=clock.now() - timedelta(days=days) if days is not None else None))

@@ -53,8 +53,15 @@ class Command(BaseCommand):
 
 def _read(to: str, *, now: datetime) -> datetime:
     """An instant from ``27h``, ``1h30m`` or ``2026-03-29T01:00:00Z``. Raises ``ValueError``."""
-    if re.fullmatch(r"(\d+[smhd])+", to):
-        return now + timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([smhd])", to)))
+    try:
+        return _instant(to, now=now)
+    except OverflowError as error:
+        raise ValueError(f"{to!r} is too far: advance by {advance.FARTHEST.days} days at the most.") from error
+
+
+def _instant(to: str, *, now: datetime) -> datetime:
+    if re.fullmatch(r"([0-9]{1,18}[smhd])+", to):
+        return now + timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)([smhd])", to)))
     try:
         instant = datetime.fromisoformat(to)
     except ValueError as error:
