@@ -1,13 +1,12 @@
 """The schedule's form: reads a definition, calls one operation, says in its fields what was wrong."""
 
-import json
 from dataclasses import fields
 from typing import Any, ClassVar
 
 from django import forms
-from django.forms.fields import InvalidJSONInput
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
+from frontend.admin.json_field import IndentedJSON
 from frontend.admin.problems import add_problems
 from schedules import clock, operations
 from schedules.definition import WIRE, Definition, InvalidDefinition
@@ -19,13 +18,6 @@ from schedules.problems import Problem
 # The form's name of each field on the wire.
 FIELD_OF = {wire: "template" if name == "template_id" else name for name, wire in WIRE.items()}
 FIELDS = list(FIELD_OF.values())
-
-
-class IndentedJSON(forms.JSONField):
-    """JSON that one can read while one edits it."""
-
-    def prepare_value(self, value: Any) -> Any:
-        return value if isinstance(value, InvalidJSONInput) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]

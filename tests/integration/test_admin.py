@@ -664,6 +664,18 @@ def test_a_stop_of_something_unknown_is_refused(scope):
     assert list(response.context["adminform"].form.errors) == ["scope"]
 
 
+def test_a_stop_of_a_schedule_that_there_is_not_is_said_in_the_form():
+    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), {"scope": "schedule:99999", "reason": ""})
+    assert "There is no schedule 99999" in response.context["adminform"].form.errors["scope"][0]
+    assert not StopSwitch.objects.exists()
+
+
+@pytest.mark.parametrize("reason", ["r" * 501, "a\0b"])
+def test_a_reason_that_can_not_be_kept_is_said_in_the_form(reason):
+    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), {"scope": "all", "reason": reason})
+    assert list(response.context["adminform"].form.errors) == ["reason"]
+
+
 def test_only_an_admin_stops_sending_and_touches_the_clock():
     operations.stop_sending(scope="all", by="user:1", now=NOW)
     task = PeriodicTask.objects.create(
@@ -723,3 +735,52 @@ def test_nobody_deletes_his_own_account():
     client = signed_in(Role.ADMIN)
     me = User.objects.get()
     assert client.post(url(User, "delete", me.pk), {"post": "yes"}).status_code == 403
+
+
+# JSON that Python or PostgreSQL would choke on
+
+UNKEEPABLE = [
+    pytest.param(r'{"a": "x\u0000"}', "remove it", id="nul"),
+    pytest.param(r'{"x\u0000": "a"}', "remove it", id="nul in a key"),
+    pytest.param(r'{"a": "\ud800"}', "write whole characters", id="half a pair"),
+    pytest.param("[" * 100_000, "at most 50 levels", id="endless"),
+    pytest.param('{"not":' * 3_000 + "1" + "}" * 3_000, "at most 50 levels", id="deep"),
+    pytest.param('{"not":' * 60 + "1" + "}" * 60, "at most 50 levels", id="deeper than meant"),
+    pytest.param('{"a": NaN}', "finite numbers", id="nan"),
+    pytest.param('{"a": [-Infinity]}', "finite numbers", id="infinity"),
+    pytest.param('{"a": 1e999}', "finite numbers", id="beyond a float"),
+    pytest.param('{"a": ' + "9" * 5_000 + "}", "at most 4,000 digits", id="long number"),
+    pytest.param('{"a": }', "Enter a valid JSON. Line 1, character 7: ", id="no json"),
+]
+
+
+def refusal(response, field) -> str:
+    assert response.status_code == 200
+    errors = response.context["adminform"].form.errors
+    assert list(errors) == [field]
+    return errors[field][0]
+
+
+@pytest.mark.parametrize(("text", "remedy"), UNKEEPABLE)
+def test_a_catalogue_that_can_not_be_kept_is_refused_in_words(text, remedy):
+    response = signed_in(Role.ADMIN).post(url(Catalogue, "add"), {"locale": "de", "messages": text})
+    assert remedy in refusal(response, "messages")
+    assert not Catalogue.objects.exists()
+
+
+@pytest.mark.parametrize("field", ["attributes", "tags", "consent"])
+@pytest.mark.parametrize(("text", "remedy"), UNKEEPABLE)
+def test_a_profile_that_can_not_be_kept_is_refused_in_words(text, remedy, field):
+    form = {"external_id": "p", "email": "", "locale": "en", "time_zone": "UTC", "attributes": "{}", "tags": "[]"}
+    devices = {"devices-TOTAL_FORMS": 0, "devices-INITIAL_FORMS": 0}
+    response = signed_in(Role.ADMIN).post(url(Recipient, "add"), {**form, "consent": "{}", **devices, field: text})
+    assert remedy in refusal(response, field)
+    assert not Recipient.objects.exists()
+
+
+@pytest.mark.parametrize("draft", [{}, {"save_as_draft": "on"}], ids=["whole", "draft"])
+@pytest.mark.parametrize(("text", "remedy"), UNKEEPABLE)
+def test_an_audience_that_can_not_be_kept_is_refused_in_words(text, remedy, draft):
+    response = signed_in(Role.ADMIN).post(url(Schedule, "add"), schedule_form(audience_query=text, **draft))
+    assert remedy in refusal(response, "audience_query")
+    assert not Schedule.objects.exists()
