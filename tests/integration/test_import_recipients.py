@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -403,6 +403,28 @@ def test_a_folder_and_a_report_that_cannot_be_written_are_named(tmp_path):
     with pytest.raises(CommandError, match=r"nowhere/bad\.ndjson: No such file or directory\. Nothing"):
         run(path, "--report", tmp_path / "nowhere" / "bad.ndjson")
     assert everyone() == []
+
+
+def test_the_report_never_goes_over_the_file_that_is_read(tmp_path):
+    path, link = tmp_path / "people.csv", tmp_path / "link.csv"
+    path.write_text("id,email\n1,nonsense\n")
+    link.symlink_to(path)
+    for report in (path, link):
+        with pytest.raises(CommandError, match=r"is the file to import: name another\. Nothing was imported"):
+            run(path, "--report", report)
+    with path.open("rb") as file, replaced_stdin(file), pytest.raises(CommandError, match="is the file to import"):
+        run("-", "--report", path, format="csv")
+    assert path.read_text() == "id,email\n1,nonsense\n"
+
+
+@pytest.mark.parametrize("text", [b"id\n1\n", b"", b"\xff\xfe\x00\x00"])
+def test_a_report_is_not_made_or_emptied_before_there_is_a_bad_line(tmp_path, text):
+    path, report = tmp_path / "people.csv", tmp_path / "bad.ndjson"
+    path.write_bytes(text)
+    report.write_text("kept")
+    with suppress(CommandError):
+        assert f"All bad lines: none, so {report} was not written" in run(path, "--report", report)
+    assert report.read_text() == "kept"
 
 
 # Real processes

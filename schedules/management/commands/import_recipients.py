@@ -1,12 +1,14 @@
 """``manage.py import_recipients``: people from a CSV or NDJSON file."""
 
+import errno
 import json
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
@@ -70,7 +72,7 @@ class Command(BaseCommand):
                     encoding=options["encoding"],
                     delimiter=_DELIMITERS.get(options["delimiter"], ""),
                     infer_types=options["infer_types"],
-                    on_bad=stack.enter_context(_report_file(options["report"])),
+                    on_bad=stack.enter_context(_report_file(options["report"], stream)),
                     progress=stack.enter_context(_progress_bar(stream, name)),
                 )
         except Unreadable as error:
@@ -88,8 +90,9 @@ class Command(BaseCommand):
     def _tell(self, report: Report, options: Mapping[str, Any]) -> None:
         for line in _report_lines(report, dry_run=options["dry_run"]):
             self.stdout.write(line)
-        if options["report"] and report.bad_lines:
-            self.stdout.write(f"All bad lines: {options['report']}")
+        if options["report"]:
+            kept = options["report"] if report.bad_lines else f"none, so {options['report']} was not written"
+            self.stdout.write(f"All bad lines: {kept}")
 
 
 def _format(name: str, given: str | None) -> Format:
@@ -111,12 +114,31 @@ def _open(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _report_file(path: Path | None) -> Iterator[Callable[[BadLine], None] | None]:
+def _report_file(path: Path | None, stream: BinaryIO) -> Iterator[Callable[[BadLine], None] | None]:
+    """Made with the first bad line, never over the very file that is read."""
     if path is None:
         yield None
         return
-    with path.open("w", encoding="utf-8") as file:
-        yield lambda bad: print(json.dumps(bad._asdict(), ensure_ascii=False), file=file)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if _is_same_file(path, stream):
+        raise CommandError(f"--report {path} is the file to import: name another. Nothing was imported.")
+    with ExitStack() as stack:
+        files: list[TextIO] = []
+
+        def write(bad: BadLine) -> None:
+            if not files:
+                files.append(stack.enter_context(path.open("w", encoding="utf-8")))
+            print(json.dumps(bad._asdict(), ensure_ascii=False), file=files[0])
+
+        yield write
+
+
+def _is_same_file(path: Path, stream: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except OSError:  # there is no such file yet, or the stream is none
+        return False
 
 
 @contextmanager
