@@ -15,6 +15,7 @@ from babel import Locale, UnknownLocaleError
 from babel.numbers import format_decimal
 
 from schedules.problems import Problem
+from schedules.storable import text_fault
 from schedules.template_language import SourceError, check_source
 
 CHANNELS: Final = ("email", "push", "in_app")
@@ -195,6 +196,10 @@ def validate_content(*, channel: str, subject: str = "", text: str = "", html: s
         if len(source) > MAX_SOURCE[field]:
             problems.append(Problem(field, "too_large", f"has at most {MAX_SOURCE[field]:,} characters: shorten it"))
             continue
+        if fault := text_fault(source):
+            if field != "subject" or not CONTROL.search(subject):  # else it is said already
+                problems.append(Problem(field, "invalid_text", fault))
+            continue
         try:
             check_source(part=field, source=source)
         except SourceError as error:
@@ -219,25 +224,34 @@ def _missing_parts(channel: str, subject: str, text: str, html: str) -> list[Pro
     return problems
 
 
-def validate_catalogue(*, locale: str, messages: object) -> list[Problem]:
+def validate_catalogue(*, locale: object, messages: object) -> list[Problem]:
     """What is wrong with a catalogue of ``locale``; a problem's field is ``locale`` or ``messages.<key>``."""
     try:
-        spoken = Locale.parse(normalise_locale(locale), sep="-")
+        spoken = Locale.parse(normalise_locale(locale if isinstance(locale, str) else ""), sep="-")
     except (ValueError, UnknownLocaleError):
-        return [Problem("locale", "unknown_locale", f"{locale!r} is no known locale: write it like de or de-AT")]
+        return [
+            Problem("locale", "unknown_locale", f"{str(locale)[:40]!r} is no known locale: write it like de or de-AT")
+        ]
     if not isinstance(messages, Mapping):
         return [Problem("messages", "type", 'is an object of messages: {"key": "text"}')]
     categories = frozenset(spoken.plural_form.tags) | {"other"}
     return [
-        Problem(f"messages.{key}", code, text)
+        Problem(f"messages.{_shown(key)}", code, text)
         for key, message in messages.items()
         for code, text in _message_problems(key, message, categories)
     ]
 
 
+def _shown(key: object) -> str:
+    """A key as any answer and log can hold it."""
+    return str(key).encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 def _message_problems(key: object, message: object, categories: Set[str]) -> Iterator[tuple[str, str]]:
     if not isinstance(key, str) or not key.strip() or len(key) > 200:
         yield "key", "a key is a text of 1 to 200 characters"
+    elif fault := text_fault(key):
+        yield "key", fault
     forms = message if isinstance(message, Mapping) else {"other": message}
     if "other" not in forms:
         yield "plural_other", 'plural forms need "other": it serves every count the rest does not'
@@ -249,6 +263,8 @@ def _message_problems(key: object, message: object, categories: Set[str]) -> Ite
             )
         if not isinstance(text, str):
             yield "type", 'a message is a text, or an object of plural forms: {"one": "...", "other": "..."}'
+        elif fault := text_fault(text):
+            yield "invalid_text", fault
         elif len(text) > MAX_MESSAGE:
             yield "too_large", f"a message has at most {MAX_MESSAGE:,} characters: shorten it"
         elif "{{" in text or "{%" in text:

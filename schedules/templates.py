@@ -13,6 +13,7 @@ from schedules.models import Catalogue, Channel, MessageTemplate, TemplateConten
 from schedules.problems import Problem
 
 PARTS = ("channel", "locale", "subject", "text", "html")
+LONGEST_LOCALE = 35  # as its columns
 
 
 class InvalidTemplate(ValueError):
@@ -67,7 +68,12 @@ def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
 
 
 def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list[Problem]:
-    """Every problem of a template's contents; the field says where: ``email.de.subject``."""
+    """Every problem of a template's contents; the field says where: ``email.de.subject``.
+
+    Where channel or locale are no texts, it is ``contents.0.locale``.
+    """
+    if problems := [*_check_shape(contents), *_check_default_locale(default_locale)]:
+        return problems
     problems = _repeated(contents)
     if not contents:
         problems.append(Problem("contents", "required", "Add content for at least one channel."))
@@ -77,7 +83,7 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
         if channel not in Channel.values:
             problems.append(Problem(f"{place}.channel", "unknown", f"Use one of: {', '.join(Channel.values)}."))
             continue
-        if locale != "default" and (not normalise_locale(locale) or len(locale) > 35):
+        if locale != "default" and not _is_locale(locale):
             problems.append(Problem(f"{place}.locale", "invalid", "Use a locale such as “de” or “de-AT”."))
         parts = {part: content.get(part, "") for part in ("subject", "text", "html")}
         problems += [
@@ -87,18 +93,48 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
     return problems + _without_default(contents, default_locale)
 
 
-def _check_name(name: str) -> list[Problem]:
-    if name.strip() and len(name) <= 200 and name.isprintable():
+def _check_name(name: object) -> list[Problem]:
+    if isinstance(name, str) and name.strip() and len(name) <= 200 and name.isprintable():
         return []
     return [Problem("name", "invalid", "Give the template a name of at most 200 printable characters.")]
+
+
+def _check_shape(contents: object) -> list[Problem]:
+    """What keeps contents from being read at all: who sends them may send any JSON."""
+    if not isinstance(contents, list | tuple):
+        return [Problem("contents", "wrong_type", "Give a list of contents, each an object.")]
+    problems = []
+    for index, content in enumerate(contents):
+        place = f"contents.{index}"
+        if not isinstance(content, Mapping):
+            message = f"Give an object with some of: {', '.join(PARTS)}."
+            problems.append(Problem(place, "wrong_type", message))
+            continue
+        for part in PARTS:
+            value = content.get(part, "")
+            if not isinstance(value, str):
+                problems.append(Problem(f"{place}.{part}", "wrong_type", "Give a text, or leave it out."))
+            elif part in ("channel", "locale") and not value.isprintable():
+                problems.append(Problem(f"{place}.{part}", "invalid", "Use printable characters alone."))
+    return problems
+
+
+def _check_default_locale(locale: object) -> list[Problem]:
+    if isinstance(locale, str) and _is_locale(locale):
+        return []
+    return [Problem("default_locale", "invalid", "Use a locale such as “de” or “de-AT”.")]
+
+
+def _is_locale(locale: str) -> bool:
+    return len(locale) <= LONGEST_LOCALE and locale.isprintable() and bool(normalise_locale(locale))
 
 
 def _without_default(contents: Sequence[Mapping[str, str]], default_locale: str) -> list[Problem]:
     fallbacks = {normalise_locale(default_locale), normalise_locale(default_locale).split("-")[0], ""}
     problems = []
     for channel in sorted({content.get("channel", "") for content in contents} & set(Channel.values)):
-        locales = {normalise_locale(content["locale"]) for content in contents if content.get("channel") == channel}
-        if not locales & fallbacks:
+        spoken = [content.get("locale", "") for content in contents if content.get("channel") == channel]
+        if not {normalise_locale(locale) for locale in spoken} & fallbacks:
             message = f"Add {channel} content in {default_locale}: it serves everyone whose locale has none."
             problems.append(Problem(f"{channel}.{default_locale}", "no_default", message))
     return problems

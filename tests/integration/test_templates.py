@@ -1,5 +1,6 @@
 """Templates: what a publication keeps, what counts as new, and that a pinned version never changes its mind."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from delivery.messages import compose
 from schedules import operations, templates
 from schedules.definition import Definition
 from schedules.models import MessageTemplate, TemplateVersion
+from schedules.problems import Problem
 
 pytestmark = pytest.mark.django_db
 
@@ -71,3 +73,77 @@ def subject_for_a_stranger(schedule_id: int, *, template_version: int) -> str:
     composed = compose(Claim(work, None, schedule_id, NOW, 1, template_version, [person], 1), now=NOW)
     (message,) = composed.messages
     return message.subject
+
+
+def content(**parts: Any) -> list[Any]:
+    return [{"channel": "email", "locale": "en", "subject": "Hello", "text": "x", **parts}]
+
+
+@pytest.mark.parametrize(
+    ("contents", "field"),
+    [
+        (None, "contents"),
+        ("email", "contents"),
+        ([], "contents"),
+        ([None], "contents.0"),
+        (content(channel=None), "contents.0.channel"),
+        (content(channel=["email"]), "contents.0.channel"),
+        (content(channel="\0"), "contents.0.channel"),
+        (content(locale=None), "contents.0.locale"),
+        (content(locale="en.\0"), "contents.0.locale"),
+        (content(locale="\ud800"), "contents.0.locale"),
+        (content(locale="en-" + "x" * 60), "email.en-" + "x" * 60 + ".locale"),
+        (content(text=None), "contents.0.text"),
+        (content(text=[]), "contents.0.text"),
+        (content(text="a\0"), "email.en.text"),
+        (content(html="\ud800"), "email.en.html"),
+        (content(subject="\ud800"), "email.en.subject"),
+        (content(subject="\0"), "email.en.subject"),
+        ([{"channel": "email", "subject": "Hello", "text": "x"}], "email..locale"),
+    ],
+)
+def test_contents_that_can_not_be_kept_are_refused_in_words(contents: Any, field: str) -> None:
+    assert [problem.field for problem in refused(lambda: save(contents))] == [field]
+    assert not MessageTemplate.objects.exists()
+
+
+@pytest.mark.parametrize("locale", [None, [], "", "\0", "en.\ud800", "en-" + "x" * 60])
+def test_a_default_locale_that_is_none_is_refused_in_words(locale: Any) -> None:
+    assert [problem.field for problem in refused(lambda: save(default_locale=locale))] == ["default_locale"]
+
+
+@pytest.mark.parametrize("name", [None, 3, "", "a\0", "\ud800", "x" * 201])
+def test_a_name_that_is_none_is_refused_in_words(name: Any) -> None:
+    problems = refused(lambda: templates.save(name=name, contents=CONTENTS, by=BY, now=NOW))
+    assert [problem.field for problem in problems] == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("locale", "messages", "field"),
+    [
+        (None, {}, "locale"),
+        (["de"], {}, "locale"),
+        ("\ud800", {}, "locale"),
+        ("de", None, "messages"),
+        ("de", {"a\0": "x"}, "messages.a?"),
+        ("de", {"\ud800": "x"}, "messages.?"),
+        ("de", {"a": "\0"}, "messages.a"),
+        ("de", {"a": {"one": "x", "other": "\udfff"}}, "messages.a"),
+    ],
+)
+def test_a_catalogue_that_can_not_be_kept_is_refused_in_words(locale: Any, messages: Any, field: str) -> None:
+    problems = refused(lambda: templates.save_catalogue(locale=locale, messages=messages, by=BY, now=NOW))
+    assert [problem.field for problem in problems] == [field]
+
+
+def test_a_catalogue_s_long_locale_is_kept_by_what_it_means() -> None:
+    catalogue = templates.save_catalogue(locale="de-AT-" + "x" * 57, messages={"a": "x"}, by=BY, now=NOW)
+    assert catalogue.locale == "de-AT"
+
+
+def refused(save_it: Callable[[], object]) -> list[Problem]:
+    with pytest.raises(templates.InvalidTemplate) as error:
+        save_it()
+    assert all(problem.message for problem in error.value.problems)
+    str(error.value).encode()  # an answer and a log can hold it
+    return error.value.problems
