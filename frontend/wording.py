@@ -31,6 +31,7 @@ REASONS = {
     "withdrawn": "Taken back before anything was sent.",
     # Time
     "down": "The service did not run at the promised time.",
+    "audience_too_slow": "Finding its people takes too long: add a clause that an index serves. It is tried again.",
     "paused": "The schedule was paused over the promised time.",
     "past_zone": "The local time had already passed in this person's zone.",
     "occurrence_ended": "The run reached its end before this could be sent.",
