@@ -118,7 +118,10 @@ class ScheduleAdmin(Admin):
             ),
             (
                 "Within which limits",
-                {"fields": ["max_per_user_per_day", "max_per_user_per_week", "counts_toward_caps"]},
+                {
+                    "fields": ["max_per_user_per_day", "max_per_user_per_week", "counts_toward_caps"],
+                    "description": "Kept with the schedule, but not enforced yet: nobody is left out because of them.",
+                },
             ),
             ("When late", {"fields": ["misfire_grace_minutes", "on_past", "recheck_audience"]}),
             ("Save", {"fields": self._how_to_save(request, obj)}),
