@@ -61,14 +61,13 @@ def median_ms(action: Callable[[], Any], *, runs: int, before: Callable[[], Any]
 
 
 class DatabaseTime:
-    """Seconds spent in statements while ``measured`` is open; ``statements`` counts them.
+    """Seconds spent in statements while ``measured`` is open.
 
     Seen from the client: the way there and back is in it, the commit is not.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.statements = 0
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -81,7 +80,6 @@ class DatabaseTime:
             return execute(sql, params, many, context)
         finally:
             self.seconds += time.perf_counter() - started
-            self.statements += 1
 
 
 def execute(sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
