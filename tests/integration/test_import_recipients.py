@@ -445,6 +445,8 @@ def importing(*arguments):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A shell makes its background jobs, hence perhaps these tests, deaf to Ctrl-C; a terminal's programs hear it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process, name
