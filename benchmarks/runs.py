@@ -116,13 +116,13 @@ class Service:
             raise Wrong(f"{channel}: {count} people, {len(arrived)} messages to {len(set(arrived))} of them")
 
 
-def awaited(look: Callable[[], T | None], what: str) -> T:
+def awaited(look: Callable[[], T | None], what: str, *, every_s: float = 0.02) -> T:
     """What ``look`` finds, asked until it finds something. Raises ``Wrong``."""
     deadline = time.monotonic() + STUCK_S
     while not (found := look()):
         if time.monotonic() > deadline:
             raise Wrong(f"{what} did not happen within {STUCK_S:.0f} s; see {LOGS}")
-        time.sleep(0.02)
+        time.sleep(every_s)
     return found
 
 

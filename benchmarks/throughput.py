@@ -43,7 +43,7 @@ def naive_rate(stub: RunningStub, *, count: int, senders: int) -> tuple[float, f
         pids = [*(pid for pids in costs.server_pids().values() for pid in pids), stub.process.pid, running.pid("naive")]
         awaited(lambda: naive.Sent.objects.count() >= count * SETTLED, "naive sending")
         first, before = naive.Sent.objects.count(), costs.cpu_seconds(pids)
-        awaited(lambda: naive.Sent.objects.count() >= count, "naive sending")
+        awaited(lambda: naive.Sent.objects.count() >= count, "naive sending", every_s=0.5)
         spent = costs.cpu_seconds(pids) - before
     ((sent, seconds),) = query(
         "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at))::float FROM (SELECT created_at FROM"
