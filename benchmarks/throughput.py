@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from django.db import connection
 
@@ -41,7 +42,7 @@ def naive_rate(stub: RunningStub, *, count: int, senders: int) -> tuple[float, f
     worker = processes.naive(ses_url=stub.url, processes=senders, queue=naive.QUEUE)
     with Supervisor([worker], logs=processes.LOGS) as running:
         pids = [*(pid for pids in costs.server_pids().values() for pid in pids), stub.process.pid, running.pid("naive")]
-        awaited(lambda: naive.Sent.objects.count() >= count * SETTLED, "naive sending")
+        awaited(lambda: naive.Sent.objects.count() >= count * SETTLED, "naive sending", every_s=0.5)
         first, before = naive.Sent.objects.count(), costs.cpu_seconds(pids)
         awaited(lambda: naive.Sent.objects.count() >= count, "naive sending", every_s=0.5)
         spent = costs.cpu_seconds(pids) - before
@@ -70,19 +71,15 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _running(options: argparse.Namespace) -> Iterator[Service]:
+def _running(options: argparse.Namespace, stub: RunningStub, log: Path) -> Iterator[Service]:
     """Everything up and warm: pools forked, code imported, plans and templates cached."""
-    prepare()
-    people.insert(options.recipients)
     template = people.save_template(now=clock.now())
-    log = ROOT / "accepted.ndjson"
-    with running_ses(log=log) as stub:
-        fleet = processes.service(ses_url=stub.url, senders=options.senders)
-        with Supervisor(fleet, logs=processes.LOGS) as supervisor:
-            service = Service(template, stub, log, supervisor)
-            for channel in options.channels:
-                service.run(channel, audience="warm", count=people.GROUPS["warm"])
-            yield service
+    fleet = processes.service(ses_url=stub.url, senders=options.senders)
+    with Supervisor(fleet, logs=processes.LOGS) as supervisor:
+        service = Service(template, stub, log, supervisor)
+        for channel in options.channels:
+            service.run(channel, audience="warm", count=people.GROUPS["warm"])
+        yield service
 
 
 def _runs(service: Service, channel: str, options: argparse.Namespace) -> list[Run]:
@@ -122,27 +119,25 @@ def _tell_of_all(runs: Sequence[Run]) -> None:
 def main() -> None:
     options = _options()
     note(f"{options.recipients} recipients; servers and logs below {ROOT}")
+    prepare()
+    people.insert(options.recipients)
     every: list[Run] = []
-    with _running(options) as service:
-        if "email" in options.channels:
-            every += _email(service, options)
-        if "in_app" in options.channels:
-            runs = _runs(service, "in_app", options)
-            _tell("in_app", runs, naive_per_s=0.0, naive_us=0.0)
-            every += runs
-        _tell_of_all(every)
-
-
-def _email(service: Service, options: argparse.Namespace) -> list[Run]:
-    naive_per_s = naive_us = 0.0
-    if options.naive:
-        naive_per_s, naive_us = naive_rate(service.stub, count=options.naive, senders=options.senders)
-        emit(NAME, "naive_email", naive_per_s, "per_s")
-    runs = _runs(service, "email", options)
-    _tell("email", runs, naive_per_s=naive_per_s, naive_us=naive_us)
-    small = [service.run("email", audience="ten_thousand", count=10_000) for _ in range(options.runs)]
-    emit(NAME, "first_call_10k_s", _median(small, "first_call_s"), "s")
-    return runs
+    log = ROOT / "accepted.ndjson"
+    with running_ses(log=log) as stub:
+        naive_per_s = naive_us = 0.0
+        if options.naive and "email" in options.channels:
+            naive_per_s, naive_us = naive_rate(stub, count=options.naive, senders=options.senders)
+            emit(NAME, "naive_email", naive_per_s, "per_s")
+        with _running(options, stub, log) as service:
+            for channel in options.channels:
+                runs = _runs(service, channel, options)
+                is_compared = channel == "email"
+                _tell(channel, runs, naive_per_s=naive_per_s if is_compared else 0.0, naive_us=naive_us)
+                every += runs
+            if "email" in options.channels:
+                small = [service.run("email", audience="ten_thousand", count=10_000) for _ in range(options.runs)]
+                emit(NAME, "first_call_10k_s", _median(small, "first_call_s"), "s")
+    _tell_of_all(every)
 
 
 if __name__ == "__main__":
