@@ -85,6 +85,12 @@ def sending_of(batch_ids):
     return lambda: sending.send(batch_ids=batch_ids)
 
 
+def editing_of(schedule, *, now=NOW, expected_version=None, **changes):
+    return lambda: operations.update(
+        schedule_id=schedule.pk, changes=changes, by=BY, now=now, expected_version=expected_version
+    )
+
+
 def sweeping_now():
     return sweeping.sweep(now=NOW)
 
@@ -129,7 +135,7 @@ def test_an_edit_waits_for_the_tick_and_sees_the_occurrence_it_opened(service, m
     gate = meeting.gate(dispatch, "_move_on")
     ticking = meeting.rival(lambda: dispatch.open_due(now=service.now))
     gate.wait()
-    editing = meeting.rival(lambda: service.update(schedule, cron="*/10 * * * *"))
+    editing = meeting.rival(editing_of(schedule, now=service.now, cron="*/10 * * * *"))
     editing.wait_for_lock()
     gate.open()
     ticking.result()
@@ -149,7 +155,7 @@ def test_a_cancellation_waits_for_the_tick_and_ends_what_it_opened(service, prov
     gate = meeting.gate(dispatch, "_move_on")
     ticking = meeting.rival(tick)
     gate.wait()
-    cancelling = meeting.rival(lambda: service.cancel(schedule))
+    cancelling = meeting.rival(lambda: cancel(schedule))
     cancelling.wait_for_lock()
     gate.open()
     ticking.result()
@@ -242,7 +248,7 @@ def test_an_edit_waits_for_what_is_materialised_and_has_it_done_again(service, p
     gate = meeting.gate(materialise, "_advance", behind=True)
     first = meeting.rival(materialising(schedule))
     gate.wait()
-    editing = meeting.rival(lambda: service.update(schedule, audience_query=VIPS))
+    editing = meeting.rival(editing_of(schedule, audience_query=VIPS))
     editing.wait_for_lock()
     gate.open()
     assert first.result().targeted == 7
@@ -778,7 +784,7 @@ def test_an_edit_waits_for_the_first_claim_and_sees_that_it_has_begun(service, p
     gate = meeting.gate(Tally, "flush")
     worker = meeting.rival(sending_of(message.batch_ids))
     gate.wait()
-    editing = meeting.rival(lambda: service.update(schedule, template_id=other.pk))
+    editing = meeting.rival(editing_of(schedule, template_id=other.pk))
     editing.wait_for_lock()
     gate.open()
     worker.result()
@@ -809,7 +815,7 @@ def test_two_edits_at_once_follow_one_another(service, meeting):
     schedule = ScheduleFactory()
     with transaction.atomic():
         service.update(schedule, name="First", expected_version=1)
-        second = meeting.rival(lambda: service.update(schedule, name="Second", expected_version=1))
+        second = meeting.rival(editing_of(schedule, name="Second", expected_version=1))
         second.wait_for_lock()
     with pytest.raises(operations.VersionConflict):
         second.result()
