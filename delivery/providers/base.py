@@ -11,6 +11,7 @@ the template method `Provider.send` does what is the same for all. Two kinds fit
 
 from __future__ import annotations
 
+import abc
 import enum
 import re
 import time
@@ -108,7 +109,7 @@ class Permit:
             raise NotStarted
 
 
-class Provider:
+class Provider(abc.ABC):
     """A way out. Instances are shared by the threads of a process: `_call` keeps no state on self."""
 
     name: ClassVar[str]
@@ -146,13 +147,13 @@ class Provider:
         """An answer for a message that must not take part in the call, e.g. one without an address."""
         return None
 
+    @abc.abstractmethod
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         """One provider call. Checks the permit right before the first byte is written.
 
         Returns an answer for each message whose fate is known; those left out are unknown. Raises
         ProviderError where the same holds for all.
         """
-        raise NotImplementedError
 
 
 def _in_order(messages: Sequence[Message], answers: Sequence[Answer]) -> list[Answer]:

@@ -143,7 +143,7 @@ def _text(column: str, clause: Clause, operator: Operator) -> Q:
         case Operator.EXISTS:
             empty = Q((column, ""))
             return ~empty if clause.value else empty
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _created_at(clause: Clause, operator: Operator, now: datetime) -> Q:
@@ -154,7 +154,7 @@ def _created_at(clause: Clause, operator: Operator, now: datetime) -> Q:
             return Q(created_at__gt=clause.value)
         case Operator.WITHIN_LAST:
             return Q(created_at__gte=now - cast("timedelta", clause.value), created_at__lte=now)
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _tags(clause: Clause, operator: Operator) -> Q:
@@ -168,7 +168,7 @@ def _tags(clause: Clause, operator: Operator) -> Q:
         case Operator.EXISTS:
             empty = Q(tags=[])
             return ~empty if clause.value else empty
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _channels(clause: Clause) -> Q:
@@ -186,7 +186,7 @@ def _reaches(channel: Channel) -> Q:
             return consented & Q(Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True)))
         case Channel.IN_APP:
             return consented
-    raise NotImplementedError(channel)
+    raise TypeError(f"the parser lets no channel {channel} through")
 
 
 def _attribute(clause: Clause, operator: Operator, now: datetime) -> Q:
@@ -215,7 +215,7 @@ def _attribute(clause: Clause, operator: Operator, now: datetime) -> Q:
         case Operator.EXISTS:
             present = _certain(~Q(_is_a("null", name)))
             return present if value else ~present
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _probed(clause: Clause, condition: Q, column: str, documents: list[Any]) -> Q:

@@ -110,7 +110,7 @@ def _text_holds(clause: Clause, operator: Operator, text: str) -> bool:
             return text.startswith(cast("str", clause.value))
         case Operator.EXISTS:
             return bool(text) is clause.value
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _collection_holds(clause: Clause, operator: Operator, held: Collection[str]) -> bool:
@@ -121,7 +121,7 @@ def _collection_holds(clause: Clause, operator: Operator, held: Collection[str])
             return any(value in held for value in cast("tuple[str, ...]", clause.value))
         case Operator.EXISTS:
             return bool(held) is clause.value
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _instant_holds(clause: Clause, operator: Operator, instant: datetime, now: datetime) -> bool:
@@ -132,7 +132,7 @@ def _instant_holds(clause: Clause, operator: Operator, instant: datetime, now: d
             return instant > cast("datetime", clause.value)
         case Operator.WITHIN_LAST:
             return now - cast("timedelta", clause.value) <= instant <= now
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _attribute_holds(clause: Clause, operator: Operator, held: object, now: datetime) -> bool:
@@ -157,7 +157,7 @@ def _attribute_holds(clause: Clause, operator: Operator, held: object, now: date
             return isinstance(held, str) and held.startswith(cast("str", clause.value))
         case Operator.EXISTS:
             return (held is not None) is clause.value
-    raise NotImplementedError(clause)
+    raise TypeError(f"the parser lets no {operator} through on {clause.field}")
 
 
 def _same(held: object, value: object) -> bool:

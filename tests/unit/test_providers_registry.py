@@ -11,6 +11,9 @@ class PushOnly(Provider):
     channels = frozenset({"push"})
     max_per_call = 1
 
+    def _call(self, messages, *, permit):
+        return []
+
 
 PATH = f"{__name__}.PushOnly"
 
