@@ -42,7 +42,10 @@ class ZoneSource(models.IntegerChoices):
 class Delivery(models.Model):
     """The ledger row. ``wave_at`` is the instant promised to the person; ``due_at`` starts there and moves at a retry.
 
-    ``leased_until`` is real time, all else business time. ``called_at`` is when the provider call started.
+    ``leased_until`` is real time, all else business time. ``claimed_at`` is when the latest claim took the row, by which
+    it counts toward the caps; ``called_at`` is when the provider call started. ``detail`` says more about the reason:
+    the provider's own words, or as JSON the messages that used up a cap. ``reached`` lists the ids of devices that
+    have the message while others of the same person still wait for it.
     """
 
     pk = models.CompositePrimaryKey("day", "occurrence_id", "recipient_id")
@@ -58,10 +61,13 @@ class Delivery(models.Model):
     version = models.IntegerField()
     claim_token = models.UUIDField(null=True)
     leased_until = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField(null=True)
     called_at = models.DateTimeField(null=True)
     settled_at = models.DateTimeField(null=True)
     reason = models.TextField()
+    detail = models.TextField()
     provider_id = models.TextField()
+    reached = models.TextField()
 
     class Meta:
         managed = False
@@ -194,3 +200,51 @@ class OutboxMessage(models.Model):
 
     def __str__(self) -> str:
         return self.subject or self.text[:50]
+
+
+class Circuit(models.Model):
+    """Sending of a channel is held because its provider refuses the whole account. Every claim looks.
+
+    No call is made before ``probe_at`` (real time); then one is, by whoever moves ``probe_at`` on, and its answer closes
+    the circuit or opens it again for longer. ``openings`` counts since the last success.
+    """
+
+    channel = models.CharField(max_length=10, primary_key=True, choices=Channel)
+    reason = models.CharField(max_length=60)
+    detail = models.CharField(max_length=200, blank=True)
+    opened_at = models.DateTimeField()
+    probe_at = models.DateTimeField()
+    openings = models.PositiveIntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.reason}"
+
+
+class Heartbeat(models.Model):
+    """When something that must go on happening last did, in real time: ``tick``, ``sweep``, ``queue:NAME``."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Count(models.Model):
+    """One writer's share of a counter at ``/metrics``, raised in the transaction of what it counts.
+
+    Each process writes to a ``slot`` of its own as far as there are enough, so that none waits for another; the counter
+    is the sum. Committed with the outcomes, it can neither miss one nor count one twice, whoever dies.
+    """
+
+    name = models.CharField(max_length=60)
+    channel = models.CharField(max_length=10, blank=True)
+    label = models.CharField(max_length=40, blank=True)
+    slot = models.SmallIntegerField()
+    value = models.FloatField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "channel", "label", "slot"], name="count_once")]
+
+    def __str__(self) -> str:
+        return self.name

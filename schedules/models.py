@@ -283,7 +283,8 @@ class Occurrence(models.Model):
 
     ``targeted`` is the first of the two records that the books compare: raised with each page of rows.
     ``cursor`` says how far the audience is materialised: empty at the start, ``end`` when whole. ``begun_at`` is set
-    by the first claim, and from then on an edit no longer applies by itself.
+    by the first claim, and from then on an edit no longer applies by itself. While ``held_reason`` says why, nothing of
+    it is claimed until a person lets it go on.
     """
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="occurrences")
@@ -296,10 +297,14 @@ class Occurrence(models.Model):
     ends_at = models.DateTimeField(help_text="Whatever is open then expires")
     targeted = models.PositiveBigIntegerField(default=0)
     cursor = models.CharField(max_length=200, blank=True)
+    materialise_queued_at = models.DateTimeField(null=True)
     materialise_lease_until = models.DateTimeField(null=True)
     opened_at = models.DateTimeField()
     materialised_at = models.DateTimeField(null=True)
     begun_at = models.DateTimeField(null=True)
+    held_at = models.DateTimeField(null=True)
+    held_reason = models.CharField(max_length=200, blank=True, help_text="Why the failure brake holds it; empty: it runs")
+    released_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
     outcomes = models.JSONField(null=True, help_text="People by outcome, kept when the ledger's day is dropped")
 

@@ -36,16 +36,25 @@ class Verdict(enum.Enum):
     NOT_STARTED = "not_started"  # not a byte was written: hand the rows back
 
 
+class Target(NamedTuple):
+    """A device of the recipient's that push still has to reach."""
+
+    device_id: int
+    platform: str  # android, ios, web
+    token: str
+
+
 class Message(NamedTuple):
     """One rendered message for one recipient; a part that the template lacks is the empty string."""
 
     key: str  # the delivery's id, day-occurrence-recipient: "20261121-17-4711"
     recipient_id: int
-    to: str  # the channel's address; empty where the recipient's id is the address
+    to: str  # the channel's address; empty where the recipient's id is the address, or where it is `targets`
     subject: str
     text: str
     html: str = ""
     data: Mapping[str, Any] | None = None
+    targets: tuple[Target, ...] = ()  # of push
 
     @property
     def occurrence_id(self) -> int:
@@ -61,6 +70,8 @@ class Answer(NamedTuple):
     provider_id: str = ""
     detail: str = ""  # for the ledger: at most DETAIL_LENGTH characters, no personal data (see `scrub`)
     retry_after: float | None = None  # seconds, where the provider named them
+    reached: tuple[int, ...] = ()  # devices that have the message, whatever became of the others
+    gone: tuple[int, ...] = ()  # devices that the provider does not know any more
 
 
 class ProviderError(Exception):
@@ -116,6 +127,8 @@ class Provider(abc.ABC):
     channels: ClassVar[frozenset[str]]
     max_per_call: ClassVar[int]
     transactional: ClassVar[bool] = False
+    # Whether a call of unknown outcome may be made again, since a repeat replaces the first message or undoes nothing.
+    repeats_unknown: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls) -> Self:
