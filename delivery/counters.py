@@ -1,0 +1,88 @@
+"""The counters' Redis: one server or a cluster, told apart by asking it, and scripts that run on either.
+
+Whatever keeps an answer from coming is ``CountersAway``; callers wait and ask again. Every script here may be run twice
+with the same arguments, so a connection that breaks half-way does no harm.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.retry import Retry
+
+# Real seconds: an answer takes well below a millisecond, and a sender's permit lasts three seconds.
+TIMEOUT_S = 1.0
+# For so long after a failure nobody asks again: sends wait, without wearing out connections and rows.
+PAUSE_S = 1.0
+
+T = TypeVar("T")
+
+
+class CountersAway(Exception):
+    """Redis does not answer, or not usefully. Nothing may be sent that counts."""
+
+
+class Script:
+    """A Lua script. ``keys`` of one run must share a hash tag where the server is a cluster (see ``by_tag``)."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._sha = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324 - Redis names scripts by it
+
+    def run(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """What the script returns. Raises ``CountersAway``."""
+        return _asked(lambda client: self._on(client, keys, arguments))
+
+    def _on(self, client: Any, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        try:
+            return client.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:  # the server is new, or was flushed
+            return client.eval(self._text, len(keys), *keys, *arguments)
+
+
+def is_cluster() -> bool:
+    """Raises ``CountersAway``."""
+    return _asked(lambda client: isinstance(client, RedisCluster))
+
+
+def rest() -> float:
+    """Real seconds until the counters may be asked again after a failure; 0.0 normally."""
+    return max(_pause.until - time.monotonic(), 0.0)
+
+
+class _Pause:
+    until = 0.0
+
+
+_pause = _Pause()
+
+
+def _asked(question: Callable[[Any], T]) -> T:
+    try:
+        return question(_client())
+    except (RedisError, RedisClusterException, OSError) as error:
+        _pause.until = time.monotonic() + PAUSE_S
+        raise CountersAway(f"{type(error).__name__}: {error}") from error
+
+
+@cache
+def _client() -> Any:
+    """One per process, made at its first question, hence after a fork; not kept where the server can't be asked."""
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "socket_keepalive": True,
+    }
+    # One more try is for a connection that the server closed while it lay in the pool.
+    single = redis.Redis.from_url(settings.COUNTERS_URL, retry=Retry(NoBackoff(), 1), **options)
+    if not single.info("cluster").get("cluster_enabled"):
+        return single
+    single.close()
+    return RedisCluster.from_url(settings.COUNTERS_URL, **options)
