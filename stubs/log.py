@@ -11,7 +11,11 @@ from typing import NamedTuple
 
 
 class Accepted(NamedTuple):
-    """A message the stub has taken; `at` is UTC. `failure`: why the service would not render it after all."""
+    """A message the stub has taken; `at` is UTC.
+
+    `failure`: why the service would not render it after all. `collapse_id`: under which a device shows it, in the place
+    of an earlier one with the same id; `replaces`: the message id of that one.
+    """
 
     at: str
     message_id: str
@@ -21,11 +25,19 @@ class Accepted(NamedTuple):
     text: str
     html: str
     failure: str = ""
+    collapse_id: str = ""
+    replaces: str = ""
+
+
+_OPTIONAL = ("html", "failure", "collapse_id", "replaces")
 
 
 class Log:
-    """NDJSON, a line a message: at, message_id, to, subject, delivery, failure if any, and text_sha256 and
-    html_sha256, or with `bodies` text and html. Written without a buffer of our own; None writes nothing."""
+    """NDJSON, a line a message: at, message_id, to, subject, delivery, text_sha256 and, where there is any, html_sha256,
+    failure, collapse_id and replaces. With `bodies` text and html stand there instead of their hashes.
+
+    Written without a buffer of our own; a path of None writes nothing.
+    """
 
     def __init__(self, path: Path | None, *, bodies: bool = False) -> None:
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -44,9 +56,10 @@ class Log:
 
     def _line(self, message: Accepted) -> str:
         fields = message._asdict()
-        if not message.failure:
-            del fields["failure"]
+        for name in _OPTIONAL:
+            if not fields[name]:
+                del fields[name]
         if not self._bodies:
-            for part in ("text", "html"):
+            for part in fields.keys() & {"text", "html"}:
                 fields[f"{part}_sha256"] = hashlib.sha256(fields.pop(part).encode()).hexdigest()
         return json.dumps(fields) + "\n"

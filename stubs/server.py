@@ -3,7 +3,8 @@
     GET    /                 the mailbox, for people; a message at /mail/{id}
     GET    /messages         the newest messages as JSON; ?limit=100&to=part-of-an-address
     DELETE /messages         empties the mailbox (the log file only ever grows)
-    GET    /stats            {"requests", "accepted", "answers": {status: n}, "faults": {kind: n}}
+    GET    /stats            {"requests", "accepted", "calls": {operation: n}, "answers": {status: n},
+                             "faults": {kind: n}}; requests are the calls that send
     POST   /faults           {"rules": [...], "seed": 0}: see stubs.faults
     DELETE /faults           no more faults
 
@@ -30,7 +31,7 @@ from typing import Any, ClassVar, Protocol
 from aiohttp import web
 
 from stubs import pages
-from stubs.faults import BadRule, Faults, Plan
+from stubs.faults import BadRule, Faults, Plan, Rule
 from stubs.log import Accepted, Log
 
 KEPT = 1000  # messages in the mailbox
@@ -39,12 +40,21 @@ KEPT = 1000  # messages in the mailbox
 class Refused(Exception):
     """The call is answered with an error; nothing of it is accepted."""
 
-    def __init__(self, status: int, error: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        details: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.error = error
         self.message = message
         self.retry_after = retry_after
+        self.details = details
 
 
 class Operation(Protocol):
@@ -52,8 +62,9 @@ class Operation(Protocol):
 
     name: str
     path: str
+    sends: bool  # or is it about something else, such as a token
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Any:
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
         """The call, validated; raises Refused."""
 
     def addresses(self, call: Any) -> list[str]:
@@ -61,6 +72,9 @@ class Operation(Protocol):
 
     def accept(self, call: Any, at: str, statuses: Mapping[int, str]) -> tuple[list[Accepted], dict[str, Any]]:
         """What is accepted, and the answer; `statuses` are those of entries that a fault refuses."""
+
+    def fault(self, rule: Rule) -> Refused:
+        """What a rule of the kind status means here."""
 
     def shorten(self, answer: dict[str, Any]) -> dict[str, Any]:
         """The answer with half of its entries."""
@@ -74,12 +88,13 @@ class Stub:
 
     title: ClassVar[str]
 
-    def __init__(self, *, operations: Sequence[Operation], log: Log) -> None:
+    def __init__(self, log: Log, operations: Sequence[Operation] = ()) -> None:
         self._operations = operations
         self._log = log
         self.mailbox: deque[Accepted] = deque(maxlen=KEPT)
         self.faults = Faults()
-        self.counts: Counter[str] = Counter()
+        self.accepted = 0
+        self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.faulted: Counter[str] = Counter()
 
@@ -100,6 +115,13 @@ class Stub:
         )
         return app
 
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """What this stub's command line takes beyond the common."""
+
+    def opened(self, url: str, options: argparse.Namespace) -> None:
+        """Called once the address is known, before it is said."""
+
     def close(self) -> None:
         self._log.close()
 
@@ -109,7 +131,7 @@ class Stub:
 
     def _door(self, operation: Operation) -> Callable[[web.Request], Any]:
         async def answer(request: web.Request) -> web.StreamResponse:
-            self.counts["requests"] += 1
+            self.calls[operation.name] += 1
             body = await request.read()
             try:
                 response = await self._exchange(request, operation, body)
@@ -121,8 +143,10 @@ class Stub:
         return answer
 
     async def _exchange(self, request: web.Request, operation: Operation, body: bytes) -> web.StreamResponse:
-        call = operation.parse(request.headers, body)
-        plan = self.faults.draw(operation.name, operation.addresses(call)) if self.faults.rules else None
+        call = operation.parse(request.path, request.headers, body)
+        plan = None
+        if self.faults.rules:
+            plan = self.faults.draw(operation.name, operation.addresses(call), sends=operation.sends)
         if plan is None:
             return web.json_response(self._accept(operation, call, {}))
         return await self._fail(request, operation, call, plan)
@@ -137,9 +161,9 @@ class Stub:
         if rule is None:
             return web.json_response(self._accept(operation, call, plan.entries))
         self.faulted[rule.kind] += 1
-        if rule.kind == "status":
-            raise Refused(rule.status, rule.error, rule.message, retry_after=rule.retry_after)
         answer = self._accept(operation, call, plan.entries) if rule.accept else {}
+        if rule.kind == "status":
+            raise operation.fault(rule)
         if rule.kind == "short":
             return web.json_response(operation.shorten(answer))
         if rule.kind == "garbage":
@@ -154,7 +178,7 @@ class Stub:
         accepted, answer = operation.accept(call, self.now().isoformat(timespec="microseconds"), statuses)
         self._log.write(accepted)
         self.mailbox.extend(accepted)
-        self.counts["accepted"] += len(accepted)
+        self.accepted += len(accepted)
         return answer
 
     def _newest(self, to: str, limit: int) -> list[Accepted]:
@@ -162,7 +186,7 @@ class Stub:
 
     async def _index(self, request: web.Request) -> web.Response:
         to = request.query.get("to", "")
-        return pages.response(pages.mailbox(self.title, self._newest(to, 100), to, self.counts["accepted"]))
+        return pages.response(pages.mailbox(self.title, self._newest(to, 100), to, self.accepted))
 
     async def _mail(self, request: web.Request) -> web.Response:
         wanted = request.match_info["id"]
@@ -183,7 +207,8 @@ class Stub:
         return web.Response(status=204)
 
     async def _stats(self, _: web.Request) -> web.Response:
-        figures = {"requests": self.counts["requests"], "accepted": self.counts["accepted"]}
+        sends = sum(self.calls[operation.name] for operation in self._operations if operation.sends)
+        figures = {"requests": sends, "accepted": self.accepted, "calls": dict(self.calls)}
         return web.json_response({**figures, "answers": dict(self.answers), "faults": dict(self.faulted)})
 
     async def _set_faults(self, request: web.Request) -> web.Response:
@@ -230,19 +255,21 @@ def _cut(request: web.Request, *, reset: bool) -> web.StreamResponse:
     return web.Response(status=500)  # for the figures: no one receives it any more
 
 
-async def _serve(stub: Stub, host: str, port: int, *, until_stdin_closes: bool) -> None:
+async def _serve(stub: Stub, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if until_stdin_closes:
+    if options.until_stdin_closes:
         loop.add_reader(sys.stdin.fileno(), _stop_at_end, sys.stdin.fileno(), stop)
     runner = web.AppRunner(stub.app(), access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=1024)
+    site = web.TCPSite(runner, options.host, options.port, backlog=1024)
     await site.start()
     address = runner.addresses[0]
-    sys.stdout.write(f"{stub.title} stub ready at http://{address[0]}:{address[1]}\n")
+    url = f"http://{address[0]}:{address[1]}"
+    stub.opened(url, options)
+    sys.stdout.write(f"{stub.title} stub ready at {url}\n")
     sys.stdout.flush()
     await stop.wait()
     await runner.cleanup()
@@ -254,7 +281,7 @@ def _stop_at_end(stdin: int, stop: asyncio.Event) -> None:
         stop.set()
 
 
-def main(make: Callable[[Log], Stub]) -> None:
+def main(make: type[Stub]) -> None:
     """The command line of a stub: runs until SIGTERM, SIGINT or, if asked to, the end of standard input."""
     parser = argparse.ArgumentParser(description="A provider's double over real HTTP.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -262,6 +289,9 @@ def main(make: Callable[[Log], Stub]) -> None:
     parser.add_argument("--log", type=Path, help="file that gets a JSON line for each message")
     parser.add_argument("--bodies", action="store_true", help="log whole texts, not their hashes")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the starting process")
+    parser.add_argument("--faults", type=json.loads, default=[], help="rules in force from the start, a JSON list")
+    make.add_options(parser)
     options = parser.parse_args()
-    stub = make(Log(options.log, bodies=options.bodies))
-    asyncio.run(_serve(stub, options.host, options.port, until_stdin_closes=options.until_stdin_closes))
+    stub = make(log=Log(options.log, bodies=options.bodies))
+    stub.faults.replace(options.faults)
+    asyncio.run(_serve(stub, options))

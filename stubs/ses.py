@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+from stubs.faults import Rule
 from stubs.log import Accepted, Log
 from stubs.server import Refused, Stub, main
 from stubs.shapes import Malformed, check_of, service
@@ -47,6 +48,7 @@ class SesOperation:
     """What the operations share: the model, the signature, the form of errors."""
 
     name: str
+    sends = True
 
     def __init__(self, ids: Ids) -> None:
         model = service("sesv2").operation_model(self.name)
@@ -54,7 +56,7 @@ class SesOperation:
         self._check: Callable[[Any, str], None] = check_of(model.input_shape)
         self._ids = ids
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Any:
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
         signature = headers.get("Authorization", "")
         if not (signature.startswith("AWS4-HMAC-SHA256 Credential=") and "Signature=" in signature):
             raise Refused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -72,6 +74,10 @@ class SesOperation:
     def refusal(self, refused: Refused) -> tuple[dict[str, str], dict[str, Any]]:
         return {"x-amzn-ErrorType": refused.error}, {"message": refused.message}
 
+    def fault(self, rule: Rule) -> Refused:
+        error = rule.error or "ServiceUnavailable"
+        return Refused(rule.status or 503, error, rule.message or "injected fault", retry_after=rule.retry_after)
+
     def shorten(self, answer: dict[str, Any]) -> dict[str, Any]:
         return {}
 
@@ -79,10 +85,10 @@ class SesOperation:
 class SendBulkEmail(SesOperation):
     name = "SendBulkEmail"
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Any:
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
         if len(body) > MAX_BODY:
             raise Refused(413, "RequestEntityTooLargeException", f"at most {MAX_BODY} bytes, not {len(body)}")
-        call = super().parse(headers, body)
+        call = super().parse(path, headers, body)
         entries = call["BulkEmailEntries"]
         if not 1 <= len(entries) <= MAX_ENTRIES:
             raise _bad(f"/BulkEmailEntries: 1 to {MAX_ENTRIES} entries are allowed, not {len(entries)}")
@@ -144,8 +150,8 @@ class SendBulkEmail(SesOperation):
 class SendEmail(SesOperation):
     name = "SendEmail"
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Any:
-        call = super().parse(headers, body)
+    def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        call = super().parse(path, headers, body)
         _check_tags(call.get("EmailTags", ()))
         content = call["Content"]
         if "Template" in content and "TemplateContent" not in content["Template"]:
@@ -173,7 +179,7 @@ class SesStub(Stub):
 
     def __init__(self, log: Log) -> None:
         ids = Ids()
-        super().__init__(operations=[SendBulkEmail(ids), SendEmail(ids)], log=log)
+        super().__init__(log, [SendBulkEmail(ids), SendEmail(ids)])
 
 
 def _bad(message: str) -> Refused:

@@ -22,7 +22,7 @@ class RunningStub:
     process: subprocess.Popen[str]
 
     def stats(self) -> dict[str, Any]:
-        """{"requests", "accepted", "answers", "faults"}, counted since the start."""
+        """{"requests", "accepted", "calls", "answers", "faults"}, counted since the start; see stubs.server."""
         found: dict[str, Any] = self._ask("GET", "/stats")
         return found
 
@@ -46,6 +46,14 @@ class RunningStub:
         return json.loads(content) if content else None
 
 
+@dataclass(frozen=True, slots=True)
+class RunningFcm(RunningStub):
+    """The FCM stub; `credentials` is the file of a service account of `project`."""
+
+    credentials: Path
+    project: str
+
+
 @contextmanager
 def running_ses(
     *,
@@ -59,9 +67,38 @@ def running_ses(
 
     `module` is a stub of one's own that takes the same options; `env` is the whole environment, by default ours.
     """
-    command = [sys.executable, "-m", module, "--port", str(port), "--until-stdin-closes"]
-    command += [] if log is None else ["--log", str(log)]
-    command += ["--bodies"] if bodies else []
+    with _running(module, _options(port, log, bodies), env) as (url, process):
+        yield RunningStub(url, process)
+
+
+@contextmanager
+def running_fcm(
+    *,
+    credentials: Path,
+    project: str = "demo-project",
+    log: Path | None = None,
+    bodies: bool = False,
+    port: int = 0,
+    module: str = "stubs.fcm",
+    env: Mapping[str, str] | None = None,
+) -> Iterator[RunningFcm]:
+    """The FCM stub, likewise. It writes a service account into the file `credentials`, whose token_uri is its own."""
+    options = [*_options(port, log, bodies), "--credentials", str(credentials), "--project", project]
+    with _running(module, options, env) as (url, process):
+        yield RunningFcm(url, process, credentials, project)
+
+
+def _options(port: int, log: Path | None, bodies: bool) -> list[str]:
+    options = ["--port", str(port), "--until-stdin-closes"]
+    options += [] if log is None else ["--log", str(log)]
+    return options + (["--bodies"] if bodies else [])
+
+
+@contextmanager
+def _running(
+    module: str, options: list[str], env: Mapping[str, str] | None
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", module, *options]
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(  # noqa: S603 - our own module
         command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
@@ -71,7 +108,7 @@ def running_ses(
         ready = re.search(r"http://\S+", process.stdout.readline())
         if ready is None:
             raise RuntimeError(f"{' '.join(command)} ended at its start, with code {process.wait(5)}")
-        yield RunningStub(ready[0], process)
+        yield ready[0], process
     finally:
         process.terminate()
         process.communicate(timeout=10)
