@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from delivery import counts
 from delivery.ledger import rows as terms
 from delivery.ledger.rows import Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally
@@ -162,11 +163,12 @@ def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally) -
     ``token`` is fresh: every later write of these rows must name it. People who can't be sent to are settled in the
     same statement and are not among ``people``.
     """
-    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token)
+    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token, tally=tally)
     if not rows:
         return None
     for state, count in Counter(row[4] for row in found).items():
-        tally.move(work.batch_id, State.PENDING, State(state), count)
+        reason_class = counts.reason_class(State(state), _REASON_OF.get(State(state), ""))
+        tally.move(work.batch_id, State.PENDING, State(state), count, reason_class=reason_class)
     if found:
         tally.claimed(work.batch_id, now)
     return _as_claim(work, token, rows[0], found)
@@ -178,7 +180,7 @@ def hold(work: Work, *, limit: int, now: datetime, tally: Tally) -> tuple[Claim,
     Returns the claim (without token) and the outcomes found out by itself, both for ``settle``; ``None`` while the
     batch may not send at all. Profiles are locked too, so that none is erased before its message is written.
     """
-    rows, found = _pick(_HOLD[work.channel], work, limit=limit, now=now, token=None)
+    rows, found = _pick(_HOLD[work.channel], work, limit=limit, now=now, token=None, tally=tally)
     if not rows:
         return None
     if found:
@@ -192,7 +194,7 @@ def hold(work: Work, *, limit: int, now: datetime, tally: Tally) -> tuple[Claim,
 
 
 def _pick(
-    sql: str, work: Work, *, limit: int, now: datetime, token: UUID | None
+    sql: str, work: Work, *, limit: int, now: datetime, token: UUID | None, tally: Tally
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """What the claiming statement says, and those of its rows that hold a recipient.
 
@@ -217,6 +219,9 @@ def _pick(
         found = [row for row in rows if row[4] is not None]
         if begins and not found:
             cursor.execute("UPDATE schedules_occurrence SET begun_at = NULL WHERE id = %(occurrence)s", parameters)
+    if begins and found:
+        earliest = _read(min(row[6] for row in found))
+        tally.observe(counts.RUN_LAG, work.channel, max((now - earliest).total_seconds(), 0.0))
     return rows, found
 
 

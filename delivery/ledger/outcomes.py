@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 
+from delivery import counts
 from delivery.ledger import rows as terms
 from delivery.ledger.rows import Claim, Outcome, Work
 from delivery.ledger.tally import Tally
@@ -101,14 +102,29 @@ def _write_outcomes(
             },
         )
         written = {row[0]: row for row in cursor.fetchall()}
-    for state, count in Counter(row[1] for row in written.values()).items():
-        tally.move(work.batch_id, source, State(state), count)
     kept = [outcome for outcome in outcomes if outcome.recipient_id in written]
+    for (state, reason, verdict), count in Counter((each.state, each.reason, each.verdict) for each in kept).items():
+        reason_class = counts.reason_class(state, reason, verdict)
+        tally.move(work.batch_id, source, state, count, reason_class=reason_class)
     for outcome in kept:
         if outcome.state is State.PENDING and outcome.due_at is not None:
             tally.due(work.batch_id, outcome.due_at)
+    _count_calls(claim, kept, called_at=called_at, tally=tally)
     _keep_failures(work, kept, {key: row[2] for key, row in written.items()}, now=now)
     return len(kept)
+
+
+def _count_calls(claim: Claim, outcomes: Sequence[Outcome], *, called_at: datetime | None, tally: Tally) -> None:
+    """Count what the provider was asked for: how late, how often again, how often in vain because of its rate."""
+    channel = claim.work.channel
+    attempts = [outcome for outcome in outcomes if outcome.was_asked and outcome.is_attempt]
+    asked = {outcome.recipient_id for outcome in attempts}
+    if called_at is not None:
+        first_calls = Counter(each.wave_at for each in claim.people if each.attempt == 1 and each.recipient_id in asked)
+        for wave_at, people in first_calls.items():
+            tally.observe(counts.LATENESS, channel, max((called_at - wave_at).total_seconds(), 0.0), people)
+    tally.count(counts.RETRIES, channel, amount=sum(outcome.state is State.PENDING for outcome in attempts))
+    tally.count(counts.THROTTLED, channel, amount=sum(outcome.verdict == "throttled" for outcome in outcomes))
 
 
 def _keep_failures(work: Work, outcomes: Iterable[Outcome], attempts: dict[int, int], *, now: datetime) -> None:
@@ -185,7 +201,7 @@ def settle_batch(
         )
         moved: int = cursor.rowcount
     if moved:
-        tally.move(batch_id, source, target, moved)
+        tally.move(batch_id, source, target, moved, reason_class=counts.reason_class(target, reason))
     return moved
 
 
@@ -224,10 +240,12 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
               AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)}
               AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
               AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))
+            RETURNING d.reason
             """,
             {"now": now, "occurrence": work.occurrence_id, "day": work.day, "batch": work.batch_id},
         )
-        moved: int = cursor.rowcount
-    if moved:
-        tally.move(work.batch_id, State.PENDING, State.EXPIRED, moved)
-    return moved
+        moved = Counter(reason for (reason,) in cursor.fetchall())
+    for reason, count in moved.items():
+        reason_class = counts.reason_class(State.EXPIRED, reason)
+        tally.move(work.batch_id, State.PENDING, State.EXPIRED, count, reason_class=reason_class)
+    return moved.total()

@@ -1,10 +1,12 @@
-"""The counts on the batches, moved in the transaction that moves the rows."""
+"""The counts on the batches and those at ``/metrics``, moved in the transaction that moves the rows."""
 
 from collections import Counter, defaultdict
 from datetime import datetime
 
 from django.db import connection
 
+from delivery import counts
+from delivery.counts import Histogram, Key
 from delivery.ledger import rows as terms
 from delivery.models import State
 
@@ -12,16 +14,35 @@ _STATES = [state.label for state in State]
 
 
 class Tally:
-    """Moves of rows between states, gathered per batch and written by ``flush`` at the end of the transaction."""
+    """Moves of rows between states, gathered per batch and written by ``flush`` at the end of the transaction.
+
+    A transaction that is tried again needs a fresh one.
+    """
 
     def __init__(self) -> None:
         self._moves: dict[int, Counter[str]] = defaultdict(Counter)
         self._due: dict[int, datetime] = {}
         self._claimed: dict[int, datetime] = {}
+        self._outcomes: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
+        self._counts: dict[Key, float] = defaultdict(float)
 
-    def move(self, batch_id: int, source: State, target: State, count: int = 1) -> None:
+    def move(self, batch_id: int, source: State, target: State, count: int = 1, *, reason_class: str = "") -> None:
+        """Rows of a batch go from one state to another; an outcome is counted by its ``counts.reason_class``."""
         self._moves[batch_id][source.label] -= count
         self._moves[batch_id][target.label] += count
+        if target.is_outcome:
+            self._outcomes[batch_id][counts.OUTCOMES[target], reason_class] += count
+        elif target is State.UNKNOWN:
+            self._outcomes[batch_id][counts.UNKNOWN, reason_class] += count
+
+    def count(self, name: str, channel: str = "", label: str = "", amount: int = 1) -> None:
+        """Raise a counter of ``delivery.counts`` by what this transaction does."""
+        self._counts[Key(name, channel, label)] += amount
+
+    def observe(self, histogram: Histogram, channel: str, seconds: float, times: int = 1) -> None:
+        """Add ``times`` observations of ``seconds`` to a histogram."""
+        for key, amount in histogram.observed(channel, seconds, times).items():
+            self._counts[key] += amount
 
     def due(self, batch_id: int, at: datetime) -> None:
         """A row of the batch is pending again and due at ``at``."""
@@ -35,7 +56,10 @@ class Tally:
         self._claimed[batch_id] = at
 
     def flush(self) -> None:
-        """Write the counts, batches in the order of their ids, so that two workers can't lock each other out."""
+        """Write the counts, batches in the order of their ids, so that two workers can't lock each other out.
+
+        Last of all what ``/metrics`` shows: no row is locked after those of ``counts``.
+        """
         with connection.cursor() as cursor:
             for batch_id in sorted(self._moves):
                 moves = {name: self._moves[batch_id].get(name, 0) for name in _STATES}
@@ -50,9 +74,15 @@ class Tally:
                         "lease": terms.LEASE_S,
                     },
                 )
+                channel = (cursor.fetchone() or ("",))[0]
+                for (name, reason_class), count in self._outcomes[batch_id].items():
+                    self._counts[Key(name, channel, reason_class)] += count
+        counts.add(self._counts)
         self._moves.clear()
         self._due.clear()
         self._claimed.clear()
+        self._outcomes.clear()
+        self._counts.clear()
 
 
 _COUNT = f"""
@@ -64,4 +94,5 @@ UPDATE delivery_batch SET
                        ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
     queued_at = CASE WHEN queued_at IS NOT NULL THEN clock_timestamp() END
 WHERE id = %(batch)s
+RETURNING channel
 """

@@ -1,0 +1,124 @@
+"""Counters that are rows, raised in the transaction of what they count: never one too few or too many, whoever dies.
+
+Each process raises rows of its own (a *slot*), so that none waits for another; a counter is the sum of its rows.
+docs/adr/0008-counters-in-the-ledgers-transaction.md says why.
+"""
+
+import os
+import socket
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import NamedTuple
+from zlib import crc32
+
+from django.db import connection
+
+from delivery.models import State
+
+SLOTS = 32
+
+RETRIES = "notifications_retries_total"
+UNKNOWN = "notifications_unknown_total"
+THROTTLED = "provider_throttled_total"
+SWEPT = "swept_total"
+MISSED = "occurrences_missed_total"
+
+
+class Key(NamedTuple):
+    """A row's counter. ``label`` is the value of the counter's one label beside the channel, or a bucket's bound."""
+
+    name: str
+    channel: str = ""
+    label: str = ""
+
+
+class Histogram(NamedTuple):
+    """``bounds`` in seconds, ascending; whatever is above the last falls into ``+Inf``."""
+
+    name: str
+    bounds: tuple[float, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
+
+    def observed(self, channel: str, seconds: float, times: int = 1) -> dict[Key, float]:
+        """What ``times`` observations of ``seconds`` add to: one bucket (not cumulative) and the sum."""
+        label = self.labels[bisect_left(self.bounds, seconds)]
+        return {self.bucket(channel, label): times, Key(f"{self.name}_sum", channel): seconds * times}
+
+    def bucket(self, channel: str, label: str) -> Key:
+        return Key(f"{self.name}_bucket", channel, label)
+
+
+LATENESS = Histogram(
+    "notifications_send_lateness_seconds", (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
+)
+RUN_LAG = Histogram("occurrence_run_lag_seconds", (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400))
+
+OUTCOMES: Mapping[State, str] = {state: f"notifications_{state.label}_total" for state in State if state.is_outcome}
+
+_RENDERING = {"template_error", "fuel_exhausted", "too_large", "header_injection", "no_content"}
+_OF_VERDICT = {"permanent": "refused", "transient": "retries_exhausted", "unknown": "outcome_unknown"}
+OTHER = "other"
+# Every value that the label ``reason_class`` can have, beside OTHER: a reason itself may say anything.
+REASON_CLASSES: Mapping[State, frozenset[str]] = {
+    State.UNKNOWN: frozenset(["no_answer", "worker_lost"]),
+    State.SENT: frozenset([""]),
+    State.FAILED: frozenset(["rendering", *_OF_VERDICT.values()]),
+    State.RATE_LIMITED: frozenset(["daily_cap", "weekly_cap"]),
+    State.SUPPRESSED: frozenset(["opted_out", "left_audience"]),
+    State.UNADDRESSABLE: frozenset(["no_address"]),
+    State.CANCELLED: frozenset(["cancelled", "deleted", "edited"]),
+    State.ERASED: frozenset(["profile_gone"]),
+    State.EXPIRED: frozenset(["down", "paused", "past_zone", "occurrence_ended"]),
+}
+
+
+def reason_class(state: State, reason: str, verdict: str = "") -> str:
+    """The class of an outcome's reason; ``verdict`` is that of the provider's answer, where there was one."""
+    if state is State.FAILED:
+        found = "rendering" if reason in _RENDERING else _OF_VERDICT.get(verdict, reason)
+    elif state is State.UNKNOWN:
+        found = "no_answer" if verdict else reason
+    else:
+        found = "" if state is State.SENT else reason
+    return found if found in REASON_CLASSES.get(state, ()) else OTHER
+
+
+_ADD = """
+INSERT INTO delivery_count (name, channel, label, slot, value)
+SELECT v.name, v.channel, v.label, %s, v.value
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::float8[]) AS v(name, channel, label, value)
+ORDER BY 1, 2, 3
+ON CONFLICT (name, channel, label, slot) DO UPDATE SET value = delivery_count.value + EXCLUDED.value
+"""
+
+
+def add(amounts: Mapping[Key, float]) -> None:
+    """Raise counters, as the last statement of the caller's transaction, and once in it.
+
+    The rows are taken in one order, and nothing is locked after them: two processes that share a slot wait for each
+    other only while one commits, and can't lock each other out.
+    """
+    keys = [key for key, amount in amounts.items() if amount]
+    if not keys:
+        return
+    names, channels, labels = zip(*keys, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(_ADD, [slot(), list(names), list(channels), list(labels), [amounts[key] for key in keys]])
+
+
+def read() -> dict[Key, float]:
+    """Every counter that was ever raised: at most its slots' rows, a few thousand in all."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, channel, label, sum(value) FROM delivery_count GROUP BY 1, 2, 3")
+        return {Key(name, channel, label): value for name, channel, label, value in cursor.fetchall()}
+
+
+def slot() -> int:
+    """This process's slot. Children of a worker have neighbouring process ids, and containers the same ones."""
+    return (_HOST + os.getpid()) % SLOTS
+
+
+_HOST = crc32(socket.gethostname().encode())
