@@ -186,6 +186,10 @@ BATCH_SIZE: int = env.int("BATCH_SIZE", default=500)
 # crash or a flushed broker concerns seconds of work.
 PUBLISH_WINDOW_ROWS: int = env.int("PUBLISH_WINDOW_ROWS", default=20_000)
 CALLS_IN_FLIGHT: int = env.int("CALLS_IN_FLIGHT", default=4)
+# Seconds before the first of three retries; each further one waits four times as long.
+RETRY_FIRST_DELAY_S: float = env.float("RETRY_FIRST_DELAY_S", default=10.0)
+# Seconds in which a provider's event may still tell what an unanswered call came to; then it has failed.
+UNKNOWN_S: float = env.float("UNKNOWN_S", default=900.0)
 LEDGER_RETENTION_DAYS: int = env.int("LEDGER_RETENTION_DAYS", default=60)
 
 # --- Providers --------------------------------------------------------------------------------------------------------
@@ -198,6 +202,11 @@ PROVIDERS: dict[str, str] = {
 EMAIL_FROM: str = env.str("EMAIL_FROM", default="Notification scheduler <no-reply@example.com>")
 AWS_REGION: str = env.str("AWS_REGION", default="eu-central-1")
 SES_CONFIGURATION_SET: str = env.str("SES_CONFIGURATION_SET", default="")
+# A service account's JSON or the path of its file; without it Google's default credentials, which need the project named.
+FCM_CREDENTIALS: str = env.str("FCM_CREDENTIALS", default="")
+FCM_PROJECT: str = env.str("FCM_PROJECT", default="")
+FCM_ENDPOINT: str = env.str("FCM_ENDPOINT", default="https://fcm.googleapis.com")
+FCM_CONNECTIONS: int = env.int("FCM_CONNECTIONS", default=64)  # requests at once, per process
 
 # --- Logging ----------------------------------------------------------------------------------------------------------
 LOGGING_CONFIG = None

@@ -22,6 +22,7 @@ CHANNELS: Final = ("email", "push", "in_app")
 PARTS: Final = ("subject", "text", "html")
 
 MAX_SOURCE: Final = {"subject": 998, "text": 100_000, "html": 250_000}  # characters
+MAX_PUSH: Final = 4_096  # bytes of a push notification's payload, keys included (FCM, APNs)
 MAX_MESSAGE: Final = 10_000  # characters of one catalogue message
 MAX_TRANSLATION: Final = 32 * 1024  # characters, its parameters filled in
 
@@ -204,7 +205,28 @@ def validate_content(*, channel: str, subject: str = "", text: str = "", html: s
             check_source(part=field, source=source)
         except SourceError as error:
             problems.append(Problem(field, error.code, str(error)))
+    if channel == "push" and not problems:
+        problems += _push_too_large(subject, text)
     return problems
+
+
+_OUTPUT = re.compile(r"\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
+
+
+def _push_too_large(subject: str, text: str) -> list[Problem]:
+    """Whether a notification of these sources can't fit in MAX_PUSH, whatever its tokens turn out to be.
+
+    Of a source with blocks only the sending can tell, since any part of it may be left out.
+    """
+    sizes = {
+        field: 0 if "{%" in source else sum(len(part.strip().encode()) for part in _OUTPUT.split(source))
+        for field, source in (("subject", subject), ("text", text))
+    }
+    size, field = sum(sizes.values()), max(sizes, key=lambda field: sizes[field])
+    if size <= MAX_PUSH:
+        return []
+    words = f"a push notification has at most {MAX_PUSH:,} bytes; subject and text have {size:,}: shorten it"
+    return [Problem(field, "too_large", words)]
 
 
 def _missing_parts(channel: str, subject: str, text: str, html: str) -> list[Problem]:

@@ -18,6 +18,7 @@ from delivery.providers.base import Provider
 
 # Paths, not classes: a process imports the libraries of those providers only that it uses.
 BUILT_IN = {
+    "fcm": "delivery.providers.fcm.FcmProvider",
     "in_app": "delivery.providers.in_app.InAppProvider",
     "outbox": "delivery.providers.outbox.OutboxProvider",
     "ses": "delivery.providers.ses.SesProvider",

@@ -43,8 +43,8 @@ def test_a_provider_of_ones_own_is_named_by_its_path(settings):
 @pytest.mark.parametrize(
     ("providers", "channel", "words"),
     [
-        ({}, "email", "names no provider for 'email': add one of in_app, outbox, ses"),
-        ({"email": "sendmail"}, "email", "names 'sendmail': use one of in_app, outbox, ses"),
+        ({}, "email", "names no provider for 'email': add one of fcm, in_app, outbox, ses"),
+        ({"email": "sendmail"}, "email", "names 'sendmail': use one of fcm, in_app, outbox, ses"),
         ({"email": "nowhere.Provider"}, "email", "'nowhere.Provider', which can't be imported"),
         ({"email": "pathlib.Path"}, "email", "'pathlib.Path', which is no Provider"),
         ({"email": PATH}, "email", "which serves push only"),

@@ -1,0 +1,77 @@
+"""Access tokens for Google's APIs, as google-auth fetches them, within the time that a permit leaves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from firebase_admin import credentials
+from google.auth.credentials import Credentials, TokenState
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.transport.requests import Request
+
+from delivery.providers.base import Permit, ProviderError, Verdict, scrub
+
+
+class AccessToken:
+    """The access token of a credential: fetched by one thread at a time, and anew some minutes before it expires.
+
+    `timeout`: seconds that each of a fetch's requests may take.
+    """
+
+    def __init__(self, credential: credentials.Base, *, timeout: float) -> None:
+        self._credential = credential
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._request: Request | None = None
+
+    def headers(self, permit: Permit) -> tuple[str, dict[str, str]]:
+        """The token, and the headers of a request with it. Raises ProviderError."""
+        try:
+            found = self._credential.get_credential()
+        except GoogleAuthError as error:
+            raise ProviderError(Verdict.MISCONFIGURED, "fcm_credentials", detail=scrub(str(error))) from error
+        state = found.token_state
+        # Near its end the token still serves those who find another thread fetching.
+        if state is not TokenState.FRESH and self._lock.acquire(
+            timeout=max(permit.deadline - time.monotonic(), 0) if state is TokenState.INVALID else 0
+        ):
+            try:
+                if found.token_state is not TokenState.FRESH:
+                    self._fetch(found, permit)
+            finally:
+                self._lock.release()
+        permit.check()
+        headers = {"content-type": "application/json; charset=utf-8"}
+        found.apply(headers)
+        return found.token, headers
+
+    def forget(self, token: str) -> None:
+        """FCM refuses this token: the next call fetches another, unless that has happened."""
+        found = self._credential.get_credential()
+        if found.token == token:
+            found.token = None
+
+    def _fetch(self, found: Credentials, permit: Permit) -> None:
+        if self._request is None:
+            self._request = Request()
+        request = self._request
+
+        def ask(*given: Any, **options: Any) -> Any:
+            permit.check()  # google-auth repeats what the server says may be repeated
+            return request(*given, **{**options, "timeout": self._timeout})
+
+        try:
+            found.refresh(ask)  # type: ignore[no-untyped-call]
+        except ProviderError:
+            raise
+        except TransportError as error:
+            raise ProviderError(Verdict.TRANSIENT, "unreachable", detail=type(error).__name__) from error
+        except GoogleAuthError as error:
+            words = scrub(str(error))
+            if error.retryable:
+                raise ProviderError(Verdict.TRANSIENT, "provider_error", detail=words) from error
+            raise ProviderError(Verdict.MISCONFIGURED, "access_denied", detail=words) from error
+        except Exception as error:  # google-auth takes an answer apart without looking what it is
+            raise ProviderError(Verdict.TRANSIENT, "provider_error", detail=type(error).__name__) from error
