@@ -4,9 +4,11 @@ Any number of ticks may run at once: rows are taken with SKIP LOCKED, an occurre
 ``next_run_at`` always moves strictly past the occurrence just opened.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from django.conf import settings
@@ -14,6 +16,8 @@ from django.db import connection, transaction
 
 from audit import trail
 from audit.models import Action
+from delivery import counts
+from delivery.ledger import RUNS
 from schedules.definition import Definition
 from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
 from schedules.occurrences import LIFE, last_opened
@@ -23,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 # Schedules taken in one transaction of the tick.
 OPEN_CHUNK = 1_000
+# Real seconds after which an occurrence is handed out to materialise once more.
+MATERIALISE_QUEUED_S = 30
 # Firings of one schedule opened in one transaction: after an outage there may be thousands, and all but the last hour's
 # are missed. One a tick would take as many seconds as there were firings, and the present ones would wait for that.
 OPEN_FIRINGS = 100
@@ -91,9 +97,12 @@ def _open_chunk(opened: Opened, *, by: datetime, now: datetime) -> int:
             opened.broken += 1
     if turns:
         firings = [due for turn in turns for due in turn.due]
-        opened.occurrence_ids += _insert_occurrences(firings, now=now)
+        inserted = _insert_occurrences(firings, now=now)
+        opened.occurrence_ids += [each.pk for each in inserted if each.state == OccurrenceState.MATERIALISING]
         opened.missed += sum(bool(due.missed) for due in firings)
         _move_on(turns)
+        missed = Counter(each.reason for each in inserted if each.state == OccurrenceState.MISSED)
+        counts.add({counts.Key(counts.MISSED, label=reason): number for reason, number in missed.items()})
     return len(schedules)
 
 
@@ -119,8 +128,14 @@ def _judged(schedule: Schedule, occurrence_at: datetime, firing: Firing, *, now:
     return _Due(schedule, occurrence_at, firing.opens_at, missed)
 
 
-def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
-    """Insert what is new, wake what an edit put off or took back; return the ids of those to materialise.
+class _Inserted(NamedTuple):
+    pk: int
+    state: str
+    reason: str
+
+
+def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[_Inserted]:
+    """Insert what is new, wake what an edit put off or took back; return both.
 
     One that has people from before the edit is never just missed: materialising gives each of them an outcome.
     """
@@ -141,10 +156,11 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
                 reason = CASE WHEN o.targeted > 0 THEN '' ELSE EXCLUDED.reason END,
                 closed_at = CASE WHEN o.targeted = 0 THEN EXCLUDED.closed_at END,
                 version = EXCLUDED.version, template_version = EXCLUDED.template_version,
-                opens_at = EXCLUDED.opens_at, ends_at = EXCLUDED.ends_at, cursor = '', materialise_lease_until = NULL
+                opens_at = EXCLUDED.opens_at, ends_at = EXCLUDED.ends_at, cursor = '', materialise_lease_until = NULL,
+                materialise_queued_at = NULL
                 WHERE o.state = 'waiting'
                    OR (o.state = 'cancelled' AND o.reason = 'edited' AND o.begun_at IS NULL)
-            RETURNING o.id, o.state
+            RETURNING o.id, o.state, o.reason
             """,
             {
                 "now": now,
@@ -157,7 +173,7 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[int]:
                 "opens": [due.opens_at for due in firings],
             },
         )
-        return [pk for pk, state in cursor.fetchall() if state == OccurrenceState.MATERIALISING]
+        return [_Inserted(*row) for row in cursor.fetchall()]
 
 
 def _move_on(turns: list[_Turn]) -> None:
@@ -226,19 +242,28 @@ def _look_ahead(schedule: Schedule, *, now: datetime) -> None:
     schedule.save(update_fields=["next_run_at", "next_occurrence_at", "zone_data"])
 
 
-def to_materialise(*, limit: int = 200) -> list[int]:
-    """Occurrences that wait for a worker: just opened, edited, or given up by one that died."""
+def to_materialise(*, limit: int = OPEN_CHUNK) -> list[int]:
+    """Take the occurrences that wait for a worker: just opened, edited, or given up by one that died.
+
+    What is taken is handed out again after a while only, in case its message was lost.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT o.id FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-            WHERE o.state = 'materialising' AND s.status IN ('active', 'paused')
-              AND (o.materialise_lease_until IS NULL OR o.materialise_lease_until < clock_timestamp())
-            ORDER BY o.opens_at LIMIT %s
+            WITH waiting AS MATERIALIZED (
+                SELECT o.id FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+                WHERE o.state = 'materialising' AND s.status IN ('active', 'paused', 'broken')
+                  AND (o.materialise_queued_at IS NULL
+                       OR o.materialise_queued_at < clock_timestamp() - make_interval(secs => %(again)s))
+                  AND (o.materialise_lease_until IS NULL OR o.materialise_lease_until < clock_timestamp())
+                ORDER BY o.opens_at, o.id LIMIT %(limit)s FOR UPDATE OF o SKIP LOCKED
+            )
+            UPDATE schedules_occurrence o SET materialise_queued_at = clock_timestamp()
+            FROM waiting w WHERE o.id = w.id RETURNING o.opens_at, o.id
             """,
-            [limit],
+            {"limit": limit, "again": MATERIALISE_QUEUED_S},
         )
-        return [pk for (pk,) in cursor.fetchall()]
+        return [pk for _, pk in sorted(cursor.fetchall())]
 
 
 def take_due(*, now: datetime) -> list[Message]:
@@ -274,7 +299,7 @@ def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
     """(id, rows) of the batches now queued."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH room AS MATERIALIZED (
                 SELECT %(window)s - COALESCE(sum(pending), 0) AS rows FROM delivery_batch
                 WHERE queued_at IS NOT NULL AND channel = %(channel)s
@@ -283,10 +308,15 @@ def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
                 JOIN schedules_occurrence o ON o.id = b.occurrence_id
                 JOIN schedules_schedule s ON s.id = o.schedule_id
                 WHERE b.channel = %(channel)s AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
-                  AND o.state = 'running' AND s.status = 'active' AND (SELECT rows FROM room) > 0
+                  AND o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS}
+                  AND (SELECT rows FROM room) > 0
                   AND NOT EXISTS (
                       SELECT 1 FROM schedules_stopswitch w
                       WHERE w.scope IN ('all', 'channel:' || %(channel)s, 'schedule:' || s.id)
+                  )
+                  AND NOT EXISTS (
+                      SELECT 1 FROM delivery_circuit c
+                      WHERE c.channel = %(channel)s AND c.probe_at > clock_timestamp()
                   )
                 ORDER BY b.next_due_at, b.id LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
             ), fitting AS (

@@ -3,13 +3,14 @@
 Every step is a conditional write over a few batches, so two sweeps at once or one that dies do no harm.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 from django.db import connection, transaction
 
-from delivery import ledger
+from delivery import counts, ledger
 from delivery.ledger import Tally
 from delivery.models import State
 from schedules import occurrences, operations
@@ -38,8 +39,12 @@ class Swept:
 
 @dataclass(frozen=True)
 class _Step:
-    """``find`` selects (batch id, day, reason) of some batches; ``condition`` says which of their rows are meant."""
+    """``find`` selects (batch id, day, reason) of some batches; ``condition`` says which of their rows are meant.
 
+    ``name`` is that of its field in ``Swept``.
+    """
+
+    name: str
     find: str
     source: State
     target: State
@@ -48,6 +53,7 @@ class _Step:
 
 # A call nobody answers for may have reached the provider, so it is never blindly repeated.
 _LEASE_EXPIRED = _Step(
+    "lease_expired",
     """
     SELECT b.id, b.day, 'worker_lost' FROM delivery_batch b
     WHERE b.sending > 0 AND b.lease_until < clock_timestamp() AND b.id > %(after)s ORDER BY b.id LIMIT %(chunk)s
@@ -57,6 +63,7 @@ _LEASE_EXPIRED = _Step(
     "d.leased_until < clock_timestamp()",
 )
 _UNKNOWN = _Step(
+    "unknown_failed",
     """
     SELECT b.id, b.day, 'outcome_unknown' FROM delivery_batch b
     WHERE b.unknown > 0 AND b.id > %(after)s ORDER BY b.id LIMIT %(chunk)s
@@ -66,6 +73,7 @@ _UNKNOWN = _Step(
     "d.leased_until < clock_timestamp()",
 )
 _CANCELLED = _Step(
+    "cancelled",
     """
     SELECT b.id, b.day, o.reason FROM schedules_occurrence o JOIN delivery_batch b ON b.occurrence_id = o.id
     WHERE o.closed_at IS NULL AND o.state = 'cancelled' AND b.pending > 0 AND b.id > %(after)s
@@ -75,6 +83,7 @@ _CANCELLED = _Step(
     State.CANCELLED,
 )
 _ENDED = _Step(
+    "ended",
     """
     SELECT b.id, b.day, 'occurrence_ended' FROM schedules_occurrence o JOIN delivery_batch b ON b.occurrence_id = o.id
     WHERE o.closed_at IS NULL AND o.state = 'running' AND o.ends_at <= %(now)s AND b.pending > 0 AND b.id > %(after)s
@@ -88,15 +97,15 @@ _ENDED = _Step(
 def sweep(*, now: datetime) -> Swept:
     """Run every step once."""
     swept = Swept(
-        given_up=occurrences.give_up(now=now),
+        given_up=_give_up(now=now),
         lease_expired=_run(_LEASE_EXPIRED, now=now),
         unknown_failed=_run(_UNKNOWN, now=now),
         cancelled=_run(_CANCELLED, now=now),
         ended=_run(_ENDED, now=now),
-        requeued=_requeue(),
+        requeued=_counted("requeued", _requeue),
     )
-    swept.closed = close_settled(now=now)
-    swept.finished = operations.finish_spent(now=now)
+    swept.closed = _counted("closed", lambda: close_settled(now=now))
+    swept.finished = _counted("finished", lambda: operations.finish_spent(now=now))
     if any(vars(swept).values()):
         log.info("swept", **{name: count for name, count in vars(swept).items() if count})
     return swept
@@ -110,6 +119,7 @@ def _run(step: _Step, *, now: datetime) -> int:
             cursor.execute(step.find, {"now": now, "chunk": CHUNK, "after": after})
             batches = cursor.fetchall()
             tally = Tally()
+            before = settled
             for batch_id, day, reason in batches:
                 settled += ledger.settle_batch(
                     batch_id,
@@ -122,10 +132,30 @@ def _run(step: _Step, *, now: datetime) -> int:
                     condition=step.condition,
                     waits=False,
                 )
+            tally.count(counts.SWEPT, label=step.name, amount=settled - before)
             tally.flush()
         if len(batches) < CHUNK:
             return settled
         after = batches[-1][0]
+
+
+def _counted(step: str, work: Callable[[], int]) -> int:
+    with transaction.atomic():
+        done = work()
+        counts.add({counts.Key(counts.SWEPT, label=step): done})
+    return done
+
+
+def _give_up(*, now: datetime) -> int:
+    with transaction.atomic():
+        given_up = occurrences.give_up(now=now)
+        counts.add(
+            {
+                counts.Key(counts.MISSED, label="not_materialised"): given_up.missed,
+                counts.Key(counts.SWEPT, label="given_up"): sum(given_up),
+            }
+        )
+    return sum(given_up)
 
 
 def close_settled(*, now: datetime) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from schedules.definition import TIMING_FIELDS, Definition
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleType
@@ -162,11 +163,18 @@ def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition, keeps
     occurrence.cursor = CURSOR_KEPT if effect is Effect.RETIMED and keeps_people else CURSOR_AUDIENCE
     waits = effect is Effect.POSTPONED
     occurrence.state = OccurrenceState.WAITING if waits else OccurrenceState.MATERIALISING
-    occurrence.materialise_lease_until = None
+    occurrence.materialise_queued_at = occurrence.materialise_lease_until = None
 
 
-def give_up(*, now: datetime) -> int:
-    """End the occurrences whose audience was not found within their life; return how many.
+class GivenUp(NamedTuple):
+    """Occurrences ended without anyone, and those that run on with the people of before an edit."""
+
+    missed: int
+    running: int
+
+
+def give_up(*, now: datetime) -> GivenUp:
+    """End the occurrences whose audience was not found within their life.
 
     Those that have people since before an edit go on, so that these expire with the rest.
     """
@@ -174,7 +182,7 @@ def give_up(*, now: datetime) -> int:
         state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING], ends_at__lte=now
     )
     missed = unfound.filter(targeted=0).update(state=OccurrenceState.MISSED, reason="not_materialised", closed_at=now)
-    return missed + unfound.update(state=OccurrenceState.RUNNING)
+    return GivenUp(missed, unfound.update(state=OccurrenceState.RUNNING))
 
 
 def close(ids: Iterable[int], *, now: datetime) -> int:
