@@ -64,7 +64,7 @@ class SendMessage:
         self._shown: dict[tuple[str, str], str] = {}
 
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
-        if not self._tokens.is_valid(headers.get("Authorization", "")):
+        if not self._tokens.is_valid(headers.get("authorization", "")):
             raise _front("UNAUTHENTICATED", details=[{"@type": _ERROR_INFO, "reason": "ACCESS_TOKEN_INVALID"}])
         project = path.split("/")[3]
         if self._tokens.project not in ("", project):
@@ -167,6 +167,7 @@ class Token:
 
 class FcmStub(Stub):
     title = "FCM"
+    addressee = "token"
 
     def __init__(self, log: Log) -> None:
         self.tokens = Tokens()

@@ -33,8 +33,8 @@ _OPTIONAL = ("html", "failure", "collapse_id", "replaces")
 
 
 class Log:
-    """NDJSON, a line a message: at, message_id, to, subject, delivery, text_sha256 and, where there is any, html_sha256,
-    failure, collapse_id and replaces. With `bodies` text and html stand there instead of their hashes.
+    """NDJSON, a line a message: at, message_id, to, subject, delivery, text_sha256 and, where there is any,
+    html_sha256, failure, collapse_id and replaces. With `bodies` text and html stand there, not their hashes.
 
     Written without a buffer of our own; a path of None writes nothing.
     """

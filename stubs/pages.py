@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
-from aiohttp import web
-
+from stubs.http import Response
 from stubs.log import Accepted
 
 # The mails on show are strangers' HTML: they run nothing and fetch nothing.
@@ -32,23 +31,24 @@ iframe { width: 100%; height: 60vh; border: 1px solid var(--line); background: #
 """
 
 
-def response(page: str) -> web.Response:
+def response(page: str) -> Response:
     headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
-    return web.Response(text=page, content_type="text/html", headers=headers)
+    return Response(200, page.encode(), "text/html; charset=utf-8", headers)
 
 
-def mailbox(title: str, mails: Sequence[Accepted], to: str, accepted: int) -> str:
-    """The newest messages; `to` is the filter in force, `accepted` the number of all messages ever."""
+def mailbox(title: str, addressee: str, mails: Sequence[Accepted], to: str, accepted: int) -> str:
+    """The newest messages; `to` is the filter in force, on the `addressee`; `accepted` the number of all ever."""
     rows = "".join(
         f'<li><a href="/mail/{quote(m.message_id, safe="")}">{escape(m.subject) or "(no subject)"}'
         f"<span>{escape(m.to)} · <time>{escape(m.at)}</time></span></a></li>"
         for m in mails
     )
+    an = f"{'an' if addressee[0] in 'aeiou' else 'a'} {addressee}"
     empty = "<p>Nothing here yet. What the stub accepts shows up after a reload.</p>"
     return _page(
         f"{title} stub",
         f"""<h1>{escape(title)} stub: {accepted:,} accepted</h1>
-<form><input name="to" value="{escape(to)}" placeholder="part of an address" aria-label="Part of an address">
+<form><input name="to" value="{escape(to)}" placeholder="part of {an}" aria-label="Part of {an}">
 <button>Show</button></form>
 {f"<ul>{rows}</ul>" if mails else empty}""",
     )

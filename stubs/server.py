@@ -17,21 +17,19 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
-import socket
-import struct
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from aiohttp import web
-
 from stubs import pages
 from stubs.faults import BadRule, Faults, Plan, Rule
+from stubs.http import Request, Response, Server, json_response, text_response
 from stubs.log import Accepted, Log
 
 KEPT = 1000  # messages in the mailbox
@@ -87,9 +85,20 @@ class Stub:
     """A service's double: its operations on a server of their own."""
 
     title: ClassVar[str]
+    addressee: ClassVar[str] = "address"  # what messages are sent to
 
     def __init__(self, log: Log, operations: Sequence[Operation] = ()) -> None:
+        self.server = Server(self.answer)
         self._operations = operations
+        self._paths = [(_pattern(operation.path), operation) for operation in operations]
+        self._doors: dict[tuple[str, str], Callable[[Request], Response]] = {
+            ("GET", "/"): self._index,
+            ("GET", "/messages"): self._messages,
+            ("DELETE", "/messages"): self._empty,
+            ("GET", "/stats"): self._stats,
+            ("POST", "/faults"): self._set_faults,
+            ("DELETE", "/faults"): self._no_faults,
+        }
         self._log = log
         self.mailbox: deque[Accepted] = deque(maxlen=KEPT)
         self.faults = Faults()
@@ -97,23 +106,6 @@ class Stub:
         self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.faulted: Counter[str] = Counter()
-
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=64 << 20)
-        for operation in self._operations:
-            app.router.add_post(operation.path, self._door(operation))
-        app.add_routes(
-            [
-                web.get("/", self._index),
-                web.get("/mail/{id}", self._mail),
-                web.get("/messages", self._messages),
-                web.delete("/messages", self._empty),
-                web.get("/stats", self._stats),
-                web.post("/faults", self._set_faults),
-                web.delete("/faults", self._no_faults),
-            ]
-        )
-        return app
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -129,29 +121,38 @@ class Stub:
         """What `at` says of a message accepted at this moment; UTC. For a world with a clock of its own."""
         return datetime.now(UTC)
 
-    def _door(self, operation: Operation) -> Callable[[web.Request], Any]:
-        async def answer(request: web.Request) -> web.StreamResponse:
-            self.calls[operation.name] += 1
-            body = await request.read()
-            try:
-                response = await self._exchange(request, operation, body)
-            except Refused as refused:
-                response = _refusal(operation, refused)
-            self.answers[str(response.status)] += 1
-            return response
+    def answer(self, request: Request) -> Response | Awaitable[Response]:
+        """Everything that comes in passes here."""
+        operation = self._operation(request.path)
+        if operation is not None and request.method == "POST":
+            return self._exchange(operation, request)
+        return self._page(request)
 
-        return answer
+    def _operation(self, path: str) -> Operation | None:
+        return next((operation for pattern, operation in self._paths if pattern.fullmatch(path)), None)
 
-    async def _exchange(self, request: web.Request, operation: Operation, body: bytes) -> web.StreamResponse:
-        call = operation.parse(request.path, request.headers, body)
-        plan = None
-        if self.faults.rules:
-            plan = self.faults.draw(operation.name, operation.addresses(call), sends=operation.sends)
-        if plan is None:
-            return web.json_response(self._accept(operation, call, {}))
-        return await self._fail(request, operation, call, plan)
+    def _exchange(self, operation: Operation, request: Request) -> Response | Awaitable[Response]:
+        self.calls[operation.name] += 1
+        try:
+            call = operation.parse(request.path, request.headers, request.body)
+            if self.faults.rules:
+                plan = self.faults.draw(operation.name, operation.addresses(call), sends=operation.sends)
+                return self._counted_later(operation, call, plan)
+            return self._counted(json_response(self._accept(operation, call, {})))
+        except Refused as refused:
+            return self._counted(_refusal(operation, refused))
 
-    async def _fail(self, request: web.Request, operation: Operation, call: Any, plan: Plan) -> web.StreamResponse:
+    def _counted(self, response: Response) -> Response:
+        self.answers[response.end or str(response.status)] += 1
+        return response
+
+    async def _counted_later(self, operation: Operation, call: Any, plan: Plan) -> Response:
+        try:
+            return self._counted(await self._fail(operation, call, plan))
+        except Refused as refused:
+            return self._counted(_refusal(operation, refused))
+
+    async def _fail(self, operation: Operation, call: Any, plan: Plan) -> Response:
         if plan.seconds:
             self.faulted["latency"] += 1
             await asyncio.sleep(plan.seconds)
@@ -159,20 +160,20 @@ class Stub:
             self.faulted["bulk_entry_status"] += len(plan.entries)
         rule = plan.rule
         if rule is None:
-            return web.json_response(self._accept(operation, call, plan.entries))
+            return json_response(self._accept(operation, call, plan.entries))
         self.faulted[rule.kind] += 1
         answer = self._accept(operation, call, plan.entries) if rule.accept else {}
         if rule.kind == "status":
             raise operation.fault(rule)
         if rule.kind == "short":
-            return web.json_response(operation.shorten(answer))
+            return json_response(operation.shorten(answer))
         if rule.kind == "garbage":
-            return web.Response(text="<html>it works", content_type="text/html")
+            return text_response("<html>it works", content_type="text/html")
         if rule.kind == "half":
-            return await _half(request, json.dumps(answer or {"cut": "here"}).encode())
+            return json_response(answer or {"cut": "here"})._replace(end="half")
         if rule.kind == "silence":
             await asyncio.sleep(rule.seconds)
-        return _cut(request, reset=rule.kind == "reset")
+        return Response(end="reset" if rule.kind == "reset" else "close")
 
     def _accept(self, operation: Operation, call: Any, statuses: Mapping[int, str]) -> dict[str, Any]:
         accepted, answer = operation.accept(call, self.now().isoformat(timespec="microseconds"), statuses)
@@ -184,75 +185,69 @@ class Stub:
     def _newest(self, to: str, limit: int) -> list[Accepted]:
         return list(islice((m for m in reversed(self.mailbox) if to in m.to), limit))
 
-    async def _index(self, request: web.Request) -> web.Response:
-        to = request.query.get("to", "")
-        return pages.response(pages.mailbox(self.title, self._newest(to, 100), to, self.accepted))
+    def _page(self, request: Request) -> Response:
+        """What people and tests ask."""
+        asked = self._doors.get((request.method, request.path))
+        if asked is not None:
+            return asked(request)
+        if request.method == "GET" and request.path.startswith("/mail/"):
+            return self._mail(request.path.removeprefix("/mail/"))
+        return text_response("There is nothing here.", status=404)
 
-    async def _mail(self, request: web.Request) -> web.Response:
-        wanted = request.match_info["id"]
+    def _index(self, request: Request) -> Response:
+        to = request.query.get("to", "")
+        return pages.response(pages.mailbox(self.title, self.addressee, self._newest(to, 100), to, self.accepted))
+
+    def _mail(self, wanted: str) -> Response:
         for message in self.mailbox:
             if message.message_id == wanted:
                 return pages.response(pages.mail(self.title, message))
-        raise web.HTTPNotFound(text="This message is no longer in the mailbox.")
+        return text_response("This message is no longer in the mailbox.", status=404)
 
-    async def _messages(self, request: web.Request) -> web.Response:
+    def _messages(self, request: Request) -> Response:
         try:
             limit = int(request.query.get("limit", "100"))
         except ValueError:
-            raise web.HTTPBadRequest(text="limit: a whole number, e.g. ?limit=100") from None
-        return web.json_response([m._asdict() for m in self._newest(request.query.get("to", ""), limit)])
+            return text_response("limit: a whole number, e.g. ?limit=100", status=400)
+        return json_response([m._asdict() for m in self._newest(request.query.get("to", ""), limit)])
 
-    async def _empty(self, _: web.Request) -> web.Response:
+    def _empty(self, _: Request) -> Response:
         self.mailbox.clear()
-        return web.Response(status=204)
+        return Response(204)
 
-    async def _stats(self, _: web.Request) -> web.Response:
+    def _stats(self, _: Request) -> Response:
         sends = sum(self.calls[operation.name] for operation in self._operations if operation.sends)
         figures = {"requests": sends, "accepted": self.accepted, "calls": dict(self.calls)}
-        return web.json_response({**figures, "answers": dict(self.answers), "faults": dict(self.faulted)})
+        return json_response({**figures, "answers": dict(self.answers), "faults": dict(self.faulted)})
 
-    async def _set_faults(self, request: web.Request) -> web.Response:
+    def _set_faults(self, request: Request) -> Response:
         try:
-            given = json.loads(await request.read())
+            given = json.loads(request.body)
             self.faults.replace(given["rules"], seed=given.get("seed", 0))
         except (BadRule, ValueError) as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
+            return text_response(str(error), status=400)
         except (KeyError, TypeError, AttributeError):
-            raise web.HTTPBadRequest(text='An object is expected: {"rules": [...], "seed": 0}') from None
-        return web.Response(status=204)
+            return text_response('An object is expected: {"rules": [...], "seed": 0}', status=400)
+        if self.faults.refuse_for:
+            self.faulted["refuse"] += 1
+            self.server.refuse(self.faults.refuse_for)
+        return Response(204)
 
-    async def _no_faults(self, _: web.Request) -> web.Response:
+    def _no_faults(self, _: Request) -> Response:
         self.faults.replace([])
-        return web.Response(status=204)
+        return Response(204)
 
 
-def _refusal(operation: Operation, refused: Refused) -> web.Response:
+def _pattern(path: str) -> re.Pattern[str]:
+    """Of a path like /v1/projects/{project}/messages:send, in which names stand for one part each."""
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
+
+
+def _refusal(operation: Operation, refused: Refused) -> Response:
     headers, body = operation.refusal(refused)
     if refused.retry_after is not None:
         headers["Retry-After"] = f"{refused.retry_after:g}"
-    return web.json_response(body, status=refused.status, headers=headers)
-
-
-async def _half(request: web.Request, body: bytes) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response
-
-
-def _cut(request: web.Request, *, reset: bool) -> web.StreamResponse:
-    transport = request.transport
-    if transport is not None and reset:
-        # Lingering for zero seconds makes the kernel send RST instead of FIN.
-        connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-    elif transport is not None:
-        transport.close()
-    return web.Response(status=500)  # for the figures: no one receives it any more
+    return json_response(body, status=refused.status, headers=headers)
 
 
 async def _serve(stub: Stub, options: argparse.Namespace) -> None:
@@ -262,17 +257,12 @@ async def _serve(stub: Stub, options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.until_stdin_closes:
         loop.add_reader(sys.stdin.fileno(), _stop_at_end, sys.stdin.fileno(), stop)
-    runner = web.AppRunner(stub.app(), access_log=None, shutdown_timeout=0.2)
-    await runner.setup()
-    site = web.TCPSite(runner, options.host, options.port, backlog=1024)
-    await site.start()
-    address = runner.addresses[0]
-    url = f"http://{address[0]}:{address[1]}"
+    url = await stub.server.start(options.host, options.port)
     stub.opened(url, options)
     sys.stdout.write(f"{stub.title} stub ready at {url}\n")
     sys.stdout.flush()
     await stop.wait()
-    await runner.cleanup()
+    await stub.server.close()
     stub.close()
 
 

@@ -57,7 +57,7 @@ class SesOperation:
         self._ids = ids
 
     def parse(self, path: str, headers: Mapping[str, str], body: bytes) -> Any:
-        signature = headers.get("Authorization", "")
+        signature = headers.get("authorization", "")
         if not (signature.startswith("AWS4-HMAC-SHA256 Credential=") and "Signature=" in signature):
             raise Refused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
         try:
