@@ -4,6 +4,7 @@ A local audience is one statement, hence one snapshot, and one transaction with 
 worker, a crash or an edit in between makes the cursor's conditional update find no row, and everything is undone.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,8 @@ from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
 
-from delivery import ledger
+from delivery import counts, ledger
+from delivery.counts import OUTCOMES, Key
 from delivery.models import State, ZoneSource
 from schedules.audience.parser import parse
 from schedules.audience.sources import AudienceTooSlow, LocalSource
@@ -89,7 +91,7 @@ def lease(occurrence_id: int) -> bool:
 def give_back(occurrence_id: int) -> None:
     """Let the next attempt start at once."""
     Occurrence.objects.filter(pk=occurrence_id, state=OccurrenceState.MATERIALISING).update(
-        materialise_lease_until=None
+        materialise_queued_at=None, materialise_lease_until=None
     )
 
 
@@ -124,11 +126,15 @@ def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *
     again = occurrence.targeted > 0
     if again:
         _withdraw(cursor, occurrence, now=now)
-    targeted = _write_rows(cursor, occurrence, pinned, again=again, now=now)
+    written = _write_rows(cursor, occurrence, pinned, again=again, now=now)
+    targeted, cancelled = written.total(), 0
     if again:
-        _cancel_withdrawn(cursor, occurrence)
+        cancelled = _cancel_withdrawn(cursor, occurrence)
         targeted = _recount(cursor, occurrence) - occurrence.targeted
     _advance(cursor, occurrence, targeted=targeted, now=now)
+    channel = pinned.definition["channel"]
+    late = {Key(OUTCOMES[State.EXPIRED], channel, why): people for why, people in written.items() if why}
+    counts.add({**late, Key(OUTCOMES[State.CANCELLED], channel, EDITED): cancelled})
     return Materialised(occurrence.pk, occurrence.targeted + targeted, _count_pending(cursor, occurrence))
 
 
@@ -150,8 +156,13 @@ def _tell_planner(occurrence: Occurrence, *, rows: int) -> None:
             cursor.execute(f"ANALYZE (SKIP_LOCKED) {partition}")
 
 
-def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, again: bool, now: datetime) -> int:
-    """Insert rows and batches; return how many rows were written, those taken back into the run included."""
+def _write_rows(
+    cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, again: bool, now: datetime
+) -> Counter[str]:
+    """Insert rows and batches; return how many rows were written, those taken back into the run included.
+
+    They are counted by the reason why they came too late, empty for those that did not.
+    """
     definition = Definition.from_json(pinned.definition)
     people, parameters = _people(occurrence, definition, again=again, now=now)
     times = _times(occurrence, definition)
@@ -179,8 +190,7 @@ def _write_rows(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *,
             now,
         ],
     )
-    inserted: int = cursor.fetchone()[0]
-    return inserted
+    return Counter(dict(cursor.fetchall()))
 
 
 def _lateness(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> list[Any]:
@@ -305,9 +315,9 @@ WITH zones AS MATERIALIZED (
            CASE WHEN c.lost <> '' THEN %s::timestamptz END
     FROM cut c JOIN batch_ids i USING (number) ORDER BY c.id
     __CONFLICT__
-    RETURNING 1
+    RETURNING reason
 )
-SELECT count(*) FROM rows
+SELECT reason, count(*) FROM rows GROUP BY reason
 """
 
 # A row that was only withdrawn by an edit comes back. Where its instant stays, so do its attempts and their next time.
@@ -336,12 +346,14 @@ def _withdraw(cursor: Any, occurrence: Occurrence, *, now: datetime) -> None:
     )
 
 
-def _cancel_withdrawn(cursor: Any, occurrence: Occurrence) -> None:
+def _cancel_withdrawn(cursor: Any, occurrence: Occurrence) -> int:
     cursor.execute(
         "UPDATE delivery_delivery SET reason = %s"
         " WHERE day = %s AND occurrence_id = %s AND state = %s AND reason = 'withdrawn'",
         [EDITED, occurrence.day, occurrence.pk, int(State.CANCELLED)],
     )
+    cancelled: int = cursor.rowcount
+    return cancelled
 
 
 def _recount(cursor: Any, occurrence: Occurrence) -> int:
