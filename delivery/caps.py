@@ -12,6 +12,7 @@ asked about. And before anyone is turned away, the ledger is asked what became o
 """
 
 import random
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ class Limits:
     @property
     def matter(self) -> bool:
         return self.counts or self.per_day is not None or self.per_week is not None
+
+
+NONE = Limits(per_day=None, per_week=None, counts=False)
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,12 @@ def reserve(
     for _ in range(_ROUNDS):
         if not left:
             return capped
-        answers = _ask(_RESERVE, left, _arguments(member, limits, now))
+        builder = f"building-{secrets.token_hex(8)}"
+        answers = _ask(_RESERVE, left, _arguments(member, limits, now, builder))
         unbuilt = [pk for pk, answer in answers.items() if answer == _UNBUILT]
         blocked = {pk: _blocked(answer, limits) for pk, answer in answers.items() if isinstance(answer, list)}
         if unbuilt:
-            _build(unbuilt, now=now)
+            _build(unbuilt, builder=builder, now=now)
         freed = set()
         if blocked:
             judged, freed = _judge(blocked, now=now, rng=rng)
@@ -112,8 +117,8 @@ def release(recipient_ids: Iterable[int], *, member: str) -> None:
     _ask(_RELEASE, list(recipient_ids), [member])
 
 
-def _arguments(member: str, limits: Limits, now: datetime) -> list[Any]:
-    return [_ms(now), member, limits.per_day or 0, limits.per_week or 0, int(limits.counts), _KEEP_MS]
+def _arguments(member: str, limits: Limits, now: datetime, builder: str) -> list[Any]:
+    return [_ms(now), member, limits.per_day or 0, limits.per_week or 0, int(limits.counts), _KEEP_MS, builder]
 
 
 def _judge(blocked: Mapping[int, _Blocked], *, now: datetime, rng: random.Random) -> tuple[dict[int, Capped], set[int]]:
@@ -146,12 +151,12 @@ def _capped(
     return Capped(pk, found.cap, found.limit, tuple(used[-found.limit :]), wait_until)
 
 
-def _build(recipient_ids: Sequence[int], *, now: datetime) -> None:
-    """Add what the ledger knows. Each of these sets carries the mark ``building`` since before the ledger was read."""
+def _build(recipient_ids: Sequence[int], *, builder: str, now: datetime) -> None:
+    """Add what the ledger knows. Each of these sets carries the mark ``builder`` since before the ledger was read."""
     members: dict[int, list[tuple[str, float]]] = defaultdict(list)
     for use in usage.uses(recipient_ids, now=now):
         members[use.recipient_id].append((as_member(use.day, use.occurrence_id), _ms(use.claimed_at)))
-    _ask(_BUILD, recipient_ids, [_KEEP_MS], {pk: _flat(members[pk]) for pk in recipient_ids})
+    _ask(_BUILD, recipient_ids, [_KEEP_MS, builder], {pk: _flat(members[pk]) for pk in recipient_ids})
 
 
 def _ask(
@@ -218,8 +223,10 @@ _UNBUILT = 0
 # exist stays so; one that exists takes the member even unbuilt: somebody may have read the ledger before our claim.
 _RESERVE = Script(
     f"""{_EPOCH}
-local now, member, counts, keep = tonumber(ARGV[1]), ARGV[2], ARGV[5] == '1', ARGV[6]
+local now, member, counts, keep, builder = tonumber(ARGV[1]), ARGV[2], ARGV[5] == '1', ARGV[6], ARGV[7]
 local day, week = 86400000, 604800000
+-- Claims reserve in any order: what has left our window may be in that of a claim some seconds older.
+local margin = 3600000
 local caps = {{}}
 if tonumber(ARGV[3]) > 0 then caps[#caps + 1] = {{'{DAILY}', day, tonumber(ARGV[3])}} end
 if tonumber(ARGV[4]) > 0 then caps[#caps + 1] = {{'{WEEKLY}', week, tonumber(ARGV[4])}} end
@@ -254,7 +261,7 @@ local answers = {{}}
 for index, key in ipairs(KEYS) do
   local is_built = marked(key, 'built')
   if #caps > 0 and not is_built then
-    redis.call('ZADD', key, epoch, 'building')
+    redis.call('ZADD', key, epoch, builder)
     redis.call('PEXPIRE', key, keep)
     answers[index] = {_UNBUILT}
   else
@@ -264,7 +271,7 @@ for index, key in ipairs(KEYS) do
       answers[index] = cap
     else
       if counts and (is_built or redis.call('EXISTS', key) == 1) then
-        redis.call('ZREMRANGEBYSCORE', key, 0, string.format('%.0f', now - week))
+        redis.call('ZREMRANGEBYSCORE', key, 0, string.format('%.0f', now - week - margin))
         redis.call('ZADD', key, now, member)
         redis.call('PEXPIRE', key, keep)
       end
@@ -276,17 +283,18 @@ return answers
 """
 )
 
-# Adds the ledger's members to sets that are still marked as being built; one that has lost its mark meanwhile was
-# flushed, and what was reserved since may be missing in what was read.
+# Adds the ledger's members to sets that still carry the builder's own mark; one that has lost it meanwhile was flushed,
+# and what was reserved since may be missing in what this builder read, whoever marked it anew. A server that came back
+# with old contents may know of an earlier attempt than the ledger does.
 _BUILD = Script(
     f"""{_EPOCH}
-local place, answers = 2, {{}}
+local place, answers = 3, {{}}
 for index, key in ipairs(KEYS) do
   local count = tonumber(ARGV[place])
-  if marked(key, 'building') then
-    for at = place + 1, place + count, 2 do redis.call('ZADD', key, 'NX', ARGV[at], ARGV[at + 1]) end
+  if marked(key, ARGV[2]) then
+    for at = place + 1, place + count, 2 do redis.call('ZADD', key, 'GT', ARGV[at], ARGV[at + 1]) end
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(0')
     redis.call('ZADD', key, epoch, 'built')
-    redis.call('ZREM', key, 'building')
     redis.call('PEXPIRE', key, ARGV[1])
   end
   answers[index] = 1

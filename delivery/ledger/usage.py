@@ -14,6 +14,8 @@ from django.db import connection
 from delivery.models import State
 
 WEEK = timedelta(days=7)
+# Claims of the same moment are judged in any order: an older one's window begins earlier.
+_MARGIN = timedelta(hours=1)
 # An occurrence lives for a week, so a claim of the last seven days may stand under a day that much earlier; a
 # user-local one is claimed up to fourteen hours before its day begins.
 _EARLIER, _LATER = 2 * WEEK + timedelta(days=1), timedelta(days=1)
@@ -41,7 +43,7 @@ class Standing(Enum):
 
 
 def uses(recipient_ids: Sequence[int], *, now: datetime) -> list[Use]:
-    """Everything of the last seven days that counts, of schedules that count toward caps."""
+    """Everything of the last seven days (and an hour) that counts, of schedules that count toward caps."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -57,7 +59,7 @@ def uses(recipient_ids: Sequence[int], *, now: datetime) -> list[Use]:
                 "recipients": list(recipient_ids),
                 "first": (now - _EARLIER).date(),
                 "last": (now + _LATER).date(),
-                "since": now - WEEK,
+                "since": now - WEEK - _MARGIN,
             },
         )
         return [Use(*row) for row in cursor.fetchall()]

@@ -1,0 +1,249 @@
+"""Caps on real Redis, one server and a cluster, against a count of deliveries that knows neither."""
+
+import random
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from redis import Redis
+
+from delivery import caps, counters
+from delivery.caps import Limits
+from scheduler_project.local.redis import Server
+from tests.cap_oracle import FREE, IN_FLIGHT, USED, Books
+from tests.factories import NOW
+
+# Two of them share a bucket.
+PEOPLE = (1, 2, 65, 70, 71)
+MS = timedelta(milliseconds=1)
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
+# Steps that meet the windows' edges, and the five minutes for which a message waits.
+STEPS = (
+    timedelta(0), MS, timedelta(seconds=2), timedelta(minutes=4), timedelta(minutes=5), timedelta(hours=7),
+    DAY - timedelta(minutes=5), DAY - MS, DAY, DAY + MS, timedelta(days=3), WEEK - DAY, WEEK - MS, WEEK,
+)  # fmt: skip
+SCHEDULES = (
+    Limits(1, None, True), Limits(2, None, True), Limits(None, 2, True), Limits(2, 3, True), Limits(1, 1, False),
+    Limits(None, None, True), Limits(None, None, False),
+)  # fmt: skip
+
+
+class Caps(RuleBasedStateMachine):
+    """Claims, repeats, outcomes, lost releases, flushes and restarts in any order; each answer is foretold."""
+
+    servers: list[Server]
+    restarts: bool
+
+    @initialize()
+    def begin(self) -> None:
+        self.now = NOW
+        self.books = Books()
+        self.occurrences: dict[int, Limits] = {}
+        self.rng = random.Random(0)
+        caps.usage = self.books  # put back by the test
+        self.flush()
+        for server in self.servers:
+            (server.redis.home / "dump.rdb").unlink(missing_ok=True)
+
+    @rule(limits=st.sampled_from(SCHEDULES), people=st.sets(st.sampled_from(PEOPLE), min_size=1))
+    def send(self, limits: Limits, people: set[int]) -> None:
+        """A new occurrence reaches some people."""
+        occurrence = len(self.occurrences) + 1
+        self.occurrences[occurrence] = limits
+        self._reserve(occurrence, people)
+
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        """A later attempt of those who did not get it, or the same attempt reserved once more."""
+        occurrence = self._draw(data, list(self.occurrences))
+        if occurrence:
+            again = [pk for pk in PEOPLE if self._standing(pk, occurrence) in (FREE, IN_FLIGHT)]
+            people = data.draw(st.sets(st.sampled_from(again))) if again else set()
+            self._reserve(occurrence, people)
+
+    @rule(data=st.data(), standing=st.sampled_from((USED, USED, FREE)), is_told=st.booleans())
+    def settle(self, data: st.DataObject, standing: Any, is_told: bool) -> None:
+        """An outcome. Where nothing was sent the place is released, or Redis is not told."""
+        flying = [
+            (pk, member)
+            for pk, rows in self.books.rows.items()
+            for member, row in rows.items()
+            if row.standing is IN_FLIGHT
+        ]
+        if found := self._draw(data, flying):
+            pk, member = found
+            self.books.settle(pk, member, standing)
+            if standing is FREE and is_told:
+                caps.release([pk], member=member)
+                caps.release([pk], member=member)
+
+    @rule(step=st.sampled_from(STEPS))
+    def advance(self, step: timedelta) -> None:
+        self.now += step
+
+    @rule()
+    def flush(self) -> None:
+        flush(self.servers)
+
+    @rule()
+    def save(self) -> None:
+        """What a server that keeps snapshots comes back with: old news."""
+        if self.restarts:
+            with Redis.from_url(self.servers[0].url) as client:
+                client.save()
+
+    @rule()
+    def restart(self) -> None:
+        if self.restarts:
+            self.servers[0].kill()
+            self.servers[0].start()
+
+    @invariant()
+    def nobody_is_in_flight_for_ever(self) -> None:
+        """As far as the caps know, an attempt may be open for at most a lease; here for three days."""
+        for rows in getattr(self, "books", Books()).rows.values():
+            for row in rows.values():
+                if row.standing is IN_FLIGHT and row.claimed_at < self.now - timedelta(days=3):
+                    row.standing = USED
+
+    def _reserve(self, occurrence: int, people: set[int]) -> None:
+        limits, member = self.occurrences[occurrence], f"{NOW:%Y%m%d}-{occurrence}"
+        expected = {}
+        for pk in people:
+            self.books.claim(pk, member, now=self.now, counts=limits.counts)
+            verdict = self.books.verdict(pk, member, day=limits.per_day, week=limits.per_week, now=self.now)
+            if verdict:
+                expected[pk] = verdict
+        capped = caps.reserve(sorted(people), member=member, limits=limits, now=self.now, rng=self.rng)
+        assert {pk: (one.cap, one.limit, one.used) for pk, one in capped.items()} == {
+            pk: (one.cap, one.limit, one.used) for pk, one in expected.items()
+        }
+        for pk, one in capped.items():
+            self.books.settle(pk, member, FREE)  # turned away or put off: nothing was sent
+            wait = expected[pk].wait
+            assert one.wait_until is None if wait is None else wait[0] <= one.wait_until <= wait[1]
+
+    def _standing(self, pk: int, occurrence: int) -> Any:
+        row = self.books.rows[pk].get(f"{NOW:%Y%m%d}-{occurrence}")
+        return row and row.standing
+
+    @staticmethod
+    def _draw(data: st.DataObject, choices: list[Any]) -> Any:
+        return data.draw(st.sampled_from(choices)) if choices else None
+
+
+@pytest.fixture(params=["single", "cluster"])
+def servers(request: pytest.FixtureRequest, settings: Any) -> Any:
+    """The counters' Redis of the test: one server, or a cluster's three."""
+    if request.param == "single":
+        found = [request.getfixturevalue("redis_server")]
+    else:
+        found = request.getfixturevalue("redis_cluster").nodes
+    settings.COUNTERS_URL = found[0].url
+    counters._client.cache_clear()
+    flush(found)
+    yield found
+    counters._client.cache_clear()
+
+
+def test_every_answer_is_the_one_that_counting_gives(servers, monkeypatch):
+    monkeypatch.setattr(caps, "usage", caps.usage)
+
+    class Machine(Caps):
+        pass
+
+    Machine.servers, Machine.restarts = servers, len(servers) == 1
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=60,
+            phases=[Phase.reuse, Phase.generate],
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture
+def books(monkeypatch) -> Books:
+    """A ledger in memory, which the caps ask."""
+    books = Books()
+    monkeypatch.setattr(caps, "usage", books)
+    return books
+
+
+ONE_A_DAY, TWO_A_DAY, TWO_A_WEEK = Limits(1, None, True), Limits(2, None, True), Limits(None, 2, True)
+NO_CAP = Limits(None, None, True)
+
+
+def claim(books: Books, pk: int, occurrence: int, limits: Limits, *, now=NOW):
+    """Claim and reserve for one person, as the sender does; what stands in the way."""
+    member = f"{NOW:%Y%m%d}-{occurrence}"
+    books.claim(pk, member, now=now, counts=limits.counts)
+    return caps.reserve([pk], member=member, limits=limits, now=now, rng=random.Random(0)).get(pk)
+
+
+def flush(servers: list[Server]) -> None:
+    for server in servers:
+        with Redis.from_url(server.url) as client:
+            client.flushall()
+
+
+def test_a_flush_between_two_builders_loses_no_claim_made_after_it(servers, books, monkeypatch):
+    """The first builder has read the ledger before a claim that the second one has yet to read."""
+    read, first_is_done, second_has_begun = books.uses, threading.Event(), threading.Event()
+
+    def uses(recipient_ids, *, now):
+        if threading.current_thread() is second:
+            second_has_begun.set()
+            assert first_is_done.wait(5)
+            return read(recipient_ids, now=now)
+        found = read(recipient_ids, now=now)
+        if not second_has_begun.is_set():
+            flush(servers)
+            claim(books, 1, 7, NO_CAP)
+            second.start()
+            assert second_has_begun.wait(5)
+        return found
+
+    def build(*args, **kwargs):
+        real_build(*args, **kwargs)
+        if threading.current_thread() is not second:
+            first_is_done.set()
+
+    real_build = caps._build
+    second = threading.Thread(target=claim, args=(books, 1, 9, TWO_A_DAY))
+    monkeypatch.setattr(books, "uses", uses)
+    monkeypatch.setattr(caps, "_build", build)
+    turned_away = claim(books, 1, 8, ONE_A_DAY)
+    second.join()
+    assert turned_away is not None
+
+
+def test_a_snapshot_older_than_a_retry_does_not_shorten_its_window(redis_server, books, settings):
+    """The server comes back with the instant of the first attempt; the ledger knows the one that was sent."""
+    settings.COUNTERS_URL = redis_server.url
+    counters._client.cache_clear()
+    claim(books, 1, 1, ONE_A_DAY)
+    books.settle(1, f"{NOW:%Y%m%d}-1", FREE)
+    with Redis.from_url(redis_server.url) as client:
+        client.save()
+    claim(books, 1, 1, ONE_A_DAY, now=NOW + timedelta(hours=1))
+    books.settle(1, f"{NOW:%Y%m%d}-1", USED)
+    redis_server.kill()
+    redis_server.start()
+    assert claim(books, 1, 2, ONE_A_DAY, now=NOW + DAY + timedelta(minutes=30)) is not None
+
+
+def test_a_claim_that_reserves_after_a_later_one_still_sees_its_own_week(servers, books):
+    """Workers reserve seconds after their claims' instants, in any order."""
+    for occurrence in (1, 2):
+        assert claim(books, 1, occurrence, TWO_A_WEEK, now=NOW + MS) is None
+        books.settle(1, f"{NOW:%Y%m%d}-{occurrence}", USED)
+    assert claim(books, 1, 3, TWO_A_WEEK, now=NOW + WEEK + timedelta(seconds=1)) is None
+    assert claim(books, 1, 4, TWO_A_WEEK, now=NOW + WEEK) is not None
