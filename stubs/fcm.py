@@ -73,7 +73,7 @@ class SendMessage:
             call = json.loads(body)
         except ValueError as error:
             raise _invalid([Violation("", f"Invalid JSON payload received. {error}")]) from error
-        if found := [*violations(call)]:
+        if found := violations(call):
             raise _invalid(found)
         message = call.get("message") or {}
         _check_target(message)

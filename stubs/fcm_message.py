@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAX_PAYLOAD = 4096  # bytes; of a message to a topic half as many
@@ -26,75 +26,89 @@ class Violation(NamedTuple):
     description: str
 
 
-Check = Callable[[Any, str], Iterator[Violation]]
+class _Wrong(NamedTuple):
+    """A mistake as its check finds it, `at` being the place below; the words come later."""
+
+    at: str
+    kind: str  # the expected type; empty for a member that there isn't
+    value: Any
+
+    def below(self, name: str) -> _Wrong:
+        joint = "." if self.at and not self.at.startswith("[") else ""
+        return self._replace(at=f"{name}{joint}{self.at}")
+
+    def violation(self) -> Violation:
+        if self.kind:
+            shown = json.dumps(self.value, ensure_ascii=False)
+            return Violation(self.at, f"Invalid value at '{self.at}' ({self.kind}), {shown}")
+        where = f" at '{self.at}'" if self.at else ""
+        words = f'Invalid JSON payload received. Unknown name "{self.value}"{where}: Cannot find field.'
+        return Violation(self.at, words)
 
 
-def _wrong(at: str, kind: str, value: Any) -> Violation:
-    shown = json.dumps(value, ensure_ascii=False)
-    return Violation(at, f"Invalid value at '{at}' ({kind}), {shown}")
+# A value that is as it should be costs one call and no new object.
+Check = Callable[[Any], Sequence[_Wrong]]
+_FINE: tuple[_Wrong, ...] = ()
 
 
 def _scalar(kind: str, *types: type) -> Check:
-    def check(value: Any, at: str) -> Iterator[Violation]:
-        if type(value) not in types:
-            yield _wrong(at, kind, value)
+    def check(value: Any) -> Sequence[_Wrong]:
+        return _FINE if type(value) in types else [_Wrong("", kind, value)]
 
     return check
 
 
 def _pattern(kind: str, pattern: re.Pattern[str]) -> Check:
-    def check(value: Any, at: str) -> Iterator[Violation]:
-        if type(value) is not str or not pattern.fullmatch(value):
-            yield _wrong(at, kind, value)
+    def check(value: Any) -> Sequence[_Wrong]:
+        return _FINE if type(value) is str and pattern.fullmatch(value) else [_Wrong("", kind, value)]
 
     return check
 
 
 def _choice(kind: str, *names: str) -> Check:
     allowed = {*names, *map(str.lower, names)}
+    full = f"type.googleapis.com/google.firebase.fcm.v1.{kind}"
 
-    def check(value: Any, at: str) -> Iterator[Violation]:
-        if type(value) is not str or value not in allowed:
-            yield _wrong(at, f"type.googleapis.com/google.firebase.fcm.v1.{kind}", value)
+    def check(value: Any) -> Sequence[_Wrong]:
+        return _FINE if type(value) is str and value in allowed else [_Wrong("", full, value)]
 
     return check
 
 
 def _list(member: Check) -> Check:
-    def check(value: Any, at: str) -> Iterator[Violation]:
+    def check(value: Any) -> Sequence[_Wrong]:
         if type(value) is not list:
-            yield _wrong(at, "TYPE_REPEATED", value)
-            return
-        for index, each in enumerate(value):
-            yield from member(each, f"{at}[{index}]")
+            return [_Wrong("", "TYPE_REPEATED", value)]
+        return [wrong.below(f"[{index}]") for index, each in enumerate(value) for wrong in member(each)]
 
     return check
 
 
-def _map(value: Any, at: str) -> Iterator[Violation]:
+def _map(value: Any) -> Sequence[_Wrong]:
     """Of strings to strings."""
     if type(value) is not dict:
-        yield _wrong(at, "TYPE_MESSAGE", value)
-        return
-    for index, each in enumerate(value.values()):
-        if type(each) is not str:
-            yield _wrong(f"{at}[{index}].value", "TYPE_STRING", each)
+        return [_Wrong("", "TYPE_MESSAGE", value)]
+    return [
+        _Wrong(f"[{index}].value", "TYPE_STRING", each)
+        for index, each in enumerate(value.values())
+        if type(each) is not str
+    ]
 
 
 def _object(members: Mapping[str, Check]) -> Check:
     checks = {**members, **{_camel(name): check for name, check in members.items()}}
 
-    def check(value: Any, at: str) -> Iterator[Violation]:
+    def check(value: Any) -> Sequence[_Wrong]:
         if type(value) is not dict:
-            yield _wrong(at, "TYPE_MESSAGE", value)
-            return
+            return [_Wrong("", "TYPE_MESSAGE", value)]
+        found: list[_Wrong] = []
         for name, each in value.items():
             known = checks.get(name)
             if known is None:
-                where = f" at '{at}'" if at else ""
-                yield Violation(at, f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.')
-            elif each is not None:
-                yield from known(each, f"{at}.{name}" if at else name)
+                found.append(_Wrong("", "", name))
+            elif each is not None and (wrong := known(each)):
+                found += [each.below(name) for each in wrong]
+        return found
 
     return check
 
@@ -173,9 +187,9 @@ _MESSAGE = _object(
 _REQUEST = _object({"message": _MESSAGE, "validate_only": _BOOL})
 
 
-def violations(request: Any) -> Iterator[Violation]:
-    """What a request's shape is against; nothing where it is as it should be."""
-    yield from _REQUEST(request, "")
+def violations(request: Any) -> list[Violation]:
+    """What is wrong with a request's shape; nothing where it is as it should be."""
+    return [wrong.violation() for wrong in _REQUEST(request)]
 
 
 def payload_violations(message: Mapping[str, Any], *, body_bytes: int) -> Iterator[Violation]:
