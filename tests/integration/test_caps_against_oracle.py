@@ -161,7 +161,6 @@ def test_every_answer_is_the_one_that_counting_gives(servers, monkeypatch):
         Machine,
         settings=settings(
             max_examples=60,
-            phases=[Phase.reuse, Phase.generate],
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
