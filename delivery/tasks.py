@@ -10,7 +10,7 @@ import structlog
 from celery import shared_task
 from django.conf import settings
 
-from delivery import advance, dispatch, materialise, partitions, sending
+from delivery import advance, dispatch, heartbeats, materialise, partitions, sending
 from delivery import sweep as sweeping
 from schedules import clock
 
@@ -29,6 +29,18 @@ def tick(**_: Any) -> None:
             kwargs={"occurrence_id": occurrence_id}, queue="materialise", expires=settings.MATERIALISE_AHEAD_S
         )
     publish()
+    heartbeats.beat(heartbeats.TICK)
+    heartbeats.ask(_send_canary)
+
+
+def _send_canary(queue: str) -> None:
+    canary.apply_async(kwargs={"queue": queue}, queue=queue, expires=heartbeats.ANSWER_S)
+
+
+@shared_task(name="delivery.canary")
+def canary(*, queue: str, **_: Any) -> None:
+    """Show that somebody consumes ``queue``."""
+    heartbeats.beat(f"queue:{queue}")
 
 
 def catch_up() -> None:
@@ -43,26 +55,29 @@ def publish() -> None:
 
 
 def _queue(message: dispatch.Message) -> None:
-    send.apply_async(kwargs={"batch_ids": message.batch_ids}, queue=message.channel)
+    send.apply_async(kwargs={"batch_ids": message.batch_ids, "queue": message.channel}, queue=message.channel)
 
 
 @shared_task(name="delivery.materialise")
 def materialise_occurrence(*, occurrence_id: int, **_: Any) -> None:
     """Find the recipients of an occurrence. A second copy of the message finds the lease taken."""
+    heartbeats.consumed("materialise")
     if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
         publish()
 
 
 @shared_task(name="delivery.send")
-def send(*, batch_ids: list[int], **_: Any) -> None:
+def send(*, batch_ids: list[int], queue: str = "", **_: Any) -> None:
     """Send what is due of some batches."""
     sending.send(batch_ids=batch_ids)
+    heartbeats.consumed(queue)
 
 
 @shared_task(name="delivery.sweep")
 def sweep(**_: Any) -> None:
     """Settle what nobody holds any more. Every few seconds."""
     sweeping.sweep(now=clock.now())
+    heartbeats.beat(heartbeats.SWEEP)
 
 
 @shared_task(name="delivery.daily")
