@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from delivery import dispatch, materialise, partitions, sending, sweep
+from delivery.ledger import RUNS
 from schedules import clock
 from schedules.models import Occurrence, OccurrenceState
 
@@ -100,9 +101,12 @@ def _refuse_slow() -> None:
 
 
 # An occurrence or a schedule that a pause or a stop holds back is not waited for.
-_GOING = """
-s.status = 'active' AND NOT EXISTS (
-    SELECT 1 FROM schedules_stopswitch w WHERE w.scope IN ('all', 'channel:' || s.channel, 'schedule:' || s.id))"""
+_GOING = f"""
+s.status IN {RUNS} AND o.held_reason = ''
+AND NOT EXISTS (
+    SELECT 1 FROM schedules_stopswitch w WHERE w.scope IN ('all', 'channel:' || s.channel, 'schedule:' || s.id))
+AND NOT EXISTS (
+    SELECT 1 FROM delivery_circuit c WHERE c.channel = s.channel AND c.probe_at > clock_timestamp())"""
 
 
 def _due(now: datetime) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from delivery.caps import Limits
 from delivery.ledger import Claim, Outcome, Person
 from delivery.models import State
 from delivery.providers.base import Message
@@ -31,20 +32,20 @@ class Pinned:
     contents: tuple[Content, ...]
     default_locale: str
     recheck: Node | None
+    limits: Limits
 
 
 @dataclass(frozen=True)
 class Composed:
-    """The messages of one provider call, and the people who turned out not to get one."""
+    """The messages of one provider call, and the people who turned out not to get one. ``limits``: the schedule's."""
 
     messages: list[Message]
     settled: list[Outcome]
+    limits: Limits
 
 
 def compose(claim: Claim, *, now: datetime) -> Composed:
     """Render the messages of a claim. One person's failure is that person's outcome alone."""
-    if not claim.people:
-        return Composed([], [])
     pinned = _pinned(claim.schedule_id, claim.version, claim.template_version)
     people, settled = _still_meant(claim, pinned, now=now)
     shared = Shared(
@@ -67,10 +68,13 @@ def compose(claim: Claim, *, now: datetime) -> Composed:
         if isinstance(result, RenderError):
             settled.append(_not_rendered(person, result))
             continue
-        to = person.email if channel == "email" else ",".join(person.devices)
+        to = person.email if channel == "email" else ""
         key = f"{prefix}{person.recipient_id}"
-        messages.append(Message(key, person.recipient_id, to, result.subject, result.text, result.html))
-    return Composed(messages, settled)
+        targets = tuple(target for target in person.targets if target.device_id not in person.reached)
+        messages.append(
+            Message(key, person.recipient_id, to, result.subject, result.text, result.html, targets=targets)
+        )
+    return Composed(messages, settled, pinned.limits)
 
 
 def _tokens(person: Person) -> dict[str, Any]:
@@ -123,6 +127,7 @@ def _pinned(schedule_id: int, version: int, template_version: int) -> Pinned:
         read_contents(said.contents) if said else (),
         said.default_locale if said else "en",
         parse(definition.audience_query) if definition.rechecks_audience else None,
+        Limits(definition.max_per_user_per_day, definition.max_per_user_per_week, definition.counts_toward_caps),
     )
 
 

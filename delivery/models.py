@@ -42,10 +42,10 @@ class ZoneSource(models.IntegerChoices):
 class Delivery(models.Model):
     """The ledger row. ``wave_at`` is the instant promised to the person; ``due_at`` starts there and moves at a retry.
 
-    ``leased_until`` is real time, all else business time. ``claimed_at`` is when the latest claim took the row, by which
-    it counts toward the caps; ``called_at`` is when the provider call started. ``detail`` says more about the reason:
-    the provider's own words, or as JSON the messages that used up a cap. ``reached`` lists the ids of devices that
-    have the message while others of the same person still wait for it.
+    ``leased_until`` is real time, all else business time. ``claimed_at`` is when the latest claim took the row, by
+    which it counts toward the caps; ``called_at`` is when the provider call started. ``detail`` says more about the
+    reason: the provider's own words, or as JSON the messages that used up a cap. ``reached`` lists the ids of devices
+    that have the message.
     """
 
     pk = models.CompositePrimaryKey("day", "occurrence_id", "recipient_id")
@@ -205,8 +205,8 @@ class OutboxMessage(models.Model):
 class Circuit(models.Model):
     """Sending of a channel is held because its provider refuses the whole account. Every claim looks.
 
-    No call is made before ``probe_at`` (real time); then one is, by whoever moves ``probe_at`` on, and its answer closes
-    the circuit or opens it again for longer. ``openings`` counts since the last success.
+    No call is made before ``probe_at`` (real time); then one is, by whoever moves ``probe_at`` on, and its answer
+    closes the circuit or opens it again for longer. ``openings`` counts since the last success.
     """
 
     channel = models.CharField(max_length=10, primary_key=True, choices=Channel)

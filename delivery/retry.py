@@ -3,55 +3,65 @@
 import random
 from datetime import datetime, timedelta
 
-from delivery.ledger import Outcome
+from django.conf import settings
+
+from delivery.ledger import Outcome, Person
 from delivery.models import State
 from delivery.providers.base import Answer, Verdict
 
 MAX_RETRIES = 3
-FIRST_DELAY_S = 10.0
 FACTOR = 4.0
 # A provider that asks us to slow down without saying for how long.
 THROTTLED_S = 2.0
-# Nothing of ours can mend a provider that refuses the whole account; ask again after a while, burning no attempt.
-MISCONFIGURED_S = 60.0
+# The circuit holds the whole channel meanwhile; this only spreads people out when it closes.
+MISCONFIGURED_S = 2.0
 
 
 def delay(attempt: int, *, rng: random.Random) -> float:
     """Seconds before the retry that follows attempt number ``attempt`` (1, 2, 3): 10, 40, 160, less up to half.
 
-    The jitter keeps the people of one failed call from coming back as one crowd ("equal jitter", AWS Architecture
-    Blog, Exponential Backoff And Jitter, 2015).
+    The first of them is the setting RETRY_FIRST_DELAY_S. The jitter keeps the people of one failed call from coming
+    back as one crowd ("equal jitter", AWS Architecture Blog, Exponential Backoff And Jitter, 2015).
     """
-    whole = FIRST_DELAY_S * FACTOR ** (attempt - 1)
-    return whole / 2 + rng.random() * whole / 2
+    whole = settings.RETRY_FIRST_DELAY_S * FACTOR ** (attempt - 1)
+    return float(whole / 2 + rng.random() * whole / 2)
 
 
-def decide(answer: Answer, *, recipient_id: int, attempt: int, now: datetime, rng: random.Random) -> Outcome:
-    """The outcome of one person's ``attempt`` (from 1), or the instant of the next one."""
-    outcome = _decide(answer, recipient_id=recipient_id, attempt=attempt, now=now, rng=rng)
-    return outcome._replace(was_asked=answer.verdict is not Verdict.NOT_STARTED)
+def decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: datetime, rng: random.Random) -> Outcome:
+    """The outcome of a person's attempt, or the instant of the next one.
+
+    ``repeats_unknown``: the provider may be asked again where nobody knows what became of a call. Whoever has the
+    message on one device counts as sent when there is nothing more to be tried.
+    """
+    reached = tuple(dict.fromkeys((*person.reached, *answer.reached)))
+    outcome = _decide(answer, person=person, repeats_unknown=repeats_unknown, now=now, rng=rng)
+    if reached and outcome.state in (State.FAILED, State.UNKNOWN):
+        outcome = Outcome(person.recipient_id, State.SENT, provider_id=answer.provider_id, verdict="sent")
+    was_asked = answer.verdict is not Verdict.NOT_STARTED
+    return outcome._replace(was_asked=was_asked, reached=reached, gone=answer.gone)
 
 
-def _decide(answer: Answer, *, recipient_id: int, attempt: int, now: datetime, rng: random.Random) -> Outcome:
-    verdict, reason = answer.verdict, answer.reason
+def not_sent(recipient_id: int, reason: str, *, after_s: float, now: datetime) -> Outcome:
+    """Nobody was asked, for a reason that is not the person's: again in ``after_s`` seconds, and no attempt is used."""
+    due_at = now + timedelta(seconds=after_s)
+    return Outcome(recipient_id, State.PENDING, reason, due_at=due_at, is_attempt=False)
+
+
+def _decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: datetime, rng: random.Random) -> Outcome:
+    verdict, reason, recipient_id = answer.verdict, answer.reason, person.recipient_id
+    is_last = person.attempt > MAX_RETRIES
+    told = {"verdict": verdict.value, "detail": answer.detail}
     if verdict is Verdict.SENT:
         return Outcome(recipient_id, State.SENT, provider_id=answer.provider_id, verdict="sent")
-    if verdict is Verdict.UNKNOWN:
-        return Outcome(recipient_id, State.UNKNOWN, reason, verdict=verdict.value, detail=answer.detail)
-    if verdict is Verdict.PERMANENT or (verdict is Verdict.TRANSIENT and attempt > MAX_RETRIES):
-        return Outcome(recipient_id, State.FAILED, reason or "refused", verdict=verdict.value, detail=answer.detail)
+    if verdict is Verdict.UNKNOWN and (is_last or not repeats_unknown):
+        return Outcome(recipient_id, State.UNKNOWN, reason, **told)
+    if verdict is Verdict.PERMANENT or (verdict is Verdict.TRANSIENT and is_last):
+        return Outcome(recipient_id, State.FAILED, reason or "refused", **told)
     if verdict is Verdict.NOT_STARTED:
-        return Outcome(recipient_id, State.PENDING, due_at=now, is_attempt=False)
-    seconds = _wait(answer, attempt, rng)
-    return Outcome(
-        recipient_id,
-        State.PENDING,
-        reason,
-        due_at=now + timedelta(seconds=seconds),
-        is_attempt=verdict is Verdict.TRANSIENT,
-        verdict=verdict.value,
-        detail=answer.detail,
-    )
+        return not_sent(recipient_id, "", after_s=0, now=now)
+    is_attempt = verdict in (Verdict.TRANSIENT, Verdict.UNKNOWN)
+    due_at = now + timedelta(seconds=_wait(answer, person.attempt, rng))
+    return Outcome(recipient_id, State.PENDING, reason, due_at=due_at, is_attempt=is_attempt, **told)
 
 
 def _wait(answer: Answer, attempt: int, rng: random.Random) -> float:

@@ -1,30 +1,30 @@
-"""From batches to outcomes: claim, render, call, record.
+"""From batches to outcomes: claim, prepare, call, record.
 
-A network provider's calls overlap with the database's work: several are in flight while the next rows are claimed,
-and the outcomes of finished calls are written in the transaction of that claim. A transactional provider writes its
-messages in the transaction of their outcomes.
+Every claim is committed before anything is done under it. A network provider's calls overlap with the database's work:
+several are in flight while the next rows are claimed, and the outcomes of finished calls are written in the transaction
+of that claim. A transactional provider writes its messages in the very transaction of their outcomes.
 """
 
-import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from delivery import ledger
-from delivery.ledger import Claim, Outcome, Tally, Work
-from delivery.messages import Composed, compose
+from delivery import calls, counters, ledger, pace
+from delivery.calls import Answered, Call, Finished
+from delivery.counters import CountersAway
+from delivery.ledger import Claim, Tally, Work
 from delivery.providers import registry
-from delivery.providers.base import Answer, Permit, Provider, Verdict
-from delivery.retry import decide
+from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from schedules import clock
+from schedules.models import Device
 
 log = structlog.get_logger(__name__)
 
@@ -39,18 +39,6 @@ PATIENCE_S = 20.0
 T = TypeVar("T")
 
 
-class Call(NamedTuple):
-    """A provider call under way."""
-
-    claim: Claim
-    composed: Composed
-
-
-class _Answered(NamedTuple):
-    started: float  # time.monotonic() when the call began
-    answers: list[Answer]
-
-
 def send(*, batch_ids: list[int]) -> None:
     """Send what is due of the batches of one message, waiting for those due within the next moments.
 
@@ -59,149 +47,149 @@ def send(*, batch_ids: list[int]) -> None:
     works = _durably(lambda: ledger.take_up(batch_ids, now=clock.now()))
     if not works:
         return
-    provider = registry.for_channel(works[0].channel)
-    run = _Through(provider) if provider.transactional else _Pipeline(provider)
-    deadline = time.monotonic() + TASK_S
+    run = _Run(registry.for_channel(works[0].channel), deadline=time.monotonic() + TASK_S)
     try:
         for work in works:
-            if time.monotonic() > deadline or _is_put_off(work):
+            if run.is_over or _is_put_off(work):
                 _let_go(work)
                 continue
             run.idle_until(work.next_due_at)
             if work.is_late:
                 _expire_late(work)
             left = work.pending
-            while left and time.monotonic() < deadline:
+            while left and not run.is_over:
                 left = run.step(work, left=left)
-            if time.monotonic() >= deadline:
+            if left:
                 _let_go(work)
     finally:
         run.finish()
 
 
-class _Through:
-    """Through a provider that writes in our own transaction: no call can be left unanswered."""
+class _Run:
+    """One task's calls. Those of a transactional provider are made when they are recorded."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, *, deadline: float) -> None:
         self._provider = provider
+        self._deadline = deadline
+        self._is_held_up = False
+        self._in_flight: dict[Future[Answered], Call] = {}
+        self._to_record: list[Call] = []
 
-    def idle_until(self, due: datetime | None) -> None:
-        """Wait for the instant."""
-        while (seconds := _seconds_until(due)) > 0:
-            time.sleep(seconds)
-
-    def step(self, work: Work, *, left: int) -> int:
-        """Send to some of the ``left`` people; return how many are left after that, none where nobody more is due."""
-        return _durably(lambda: self._write(work, left))
-
-    def finish(self) -> None:
-        """Nothing is ever in flight."""
-
-    def _write(self, work: Work, left: int) -> int:
-        now, tally, permit = clock.now(), Tally(), Permit.lasting(PERMIT_S)
-        limit = self._provider.max_per_call
-        held = ledger.hold(work, limit=limit, now=now, tally=tally)
-        if held is None:
-            ledger.release(work.batch_id, day=work.day)
-            return 0
-        claim, settled = held
-        composed = compose(claim, now=now)
-        answers = self._provider.send(composed.messages, permit=permit) if composed.messages else []
-        outcomes = [*settled, *composed.settled, *_decided(claim, answers, now=now)]
-        ledger.settle(claim, outcomes, now=now, called_at=now, tally=tally)
-        tally.flush()
-        left = _left(claim, limit, left)
-        if not left:
-            ledger.release(work.batch_id, day=work.day)
-        return left
-
-
-class _Pipeline:
-    """Through a provider on the network, with several calls in flight."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self._in_flight: dict[Future[_Answered], Call] = {}
+    @property
+    def is_over(self) -> bool:
+        """Nothing more is taken up: the task's time is over, or nobody may be sent to for a while."""
+        return self._is_held_up or time.monotonic() >= self._deadline
 
     def idle_until(self, due: datetime | None) -> None:
         """Wait for the instant, recording meanwhile what is answered."""
         while (seconds := _seconds_until(due)) > 0:
-            if not self._in_flight:
-                time.sleep(seconds)
-            elif wait(self._in_flight, timeout=seconds, return_when=FIRST_COMPLETED).done:
-                self._record(self._finished())
+            self._idle(seconds)
 
     def step(self, work: Work, *, left: int) -> int:
         """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
         if len(self._in_flight) >= settings.CALLS_IN_FLIGHT:
             wait(self._in_flight, return_when=FIRST_COMPLETED)
-        finished = self._finished()
-        token = uuid4()
+        limit = self._provider.max_per_call
+        self._await_leave(work.channel, min(left, limit))
+        if self.is_over:
+            return left
+        token, permit = uuid4(), Permit.lasting(PERMIT_S)
         tries = iter([False])
 
-        def write() -> tuple[Claim | None, Permit]:
+        def write(tally: Tally) -> Claim | None:
             if next(tries, True):  # a second try: the first one's commit may have come through
-                _take_back(work, token)
-            return self._record_and_claim(finished, work, token, left)
+                ledger.take_back(work, token=token, tally=tally)
+            return _claim(work, token, limit, left, tally)
 
-        claim, permit = _durably(write)
+        claim = self._record(write)
         if claim is None:
             return 0
-        self._call(claim, permit)
-        return _left(claim, self._provider.max_per_call, left)
+        if claim.people:
+            self._start(calls.prepare(claim, permit, now=clock.now()))
+        return _left(claim, limit, left)
 
     def finish(self) -> None:
         """Wait for every call and record it."""
-        while self._in_flight:
-            wait(self._in_flight, return_when=FIRST_COMPLETED)
-            self._record(self._finished())
+        while self._in_flight or self._to_record:
+            if not self._to_record:
+                wait(self._in_flight, return_when=FIRST_COMPLETED)
+            self._record(_nothing)
 
-    def _finished(self) -> list[tuple[Call, _Answered]]:
-        done = [future for future in self._in_flight if future.done()]
-        return [(self._in_flight.pop(future), future.result()) for future in done]
+    def _idle(self, seconds: float) -> None:
+        if self._to_record or (
+            self._in_flight and wait(self._in_flight, timeout=seconds, return_when=FIRST_COMPLETED).done
+        ):
+            self._record(_nothing)
+        elif not self._in_flight:
+            time.sleep(seconds)
 
-    def _record(self, finished: list[tuple[Call, _Answered]]) -> None:
-        def write() -> None:
-            tally = Tally()
-            _settle(finished, tally)
-            tally.flush()
+    def _await_leave(self, channel: str, people: int) -> None:
+        """Wait until the channel's shared rate lets so many through, or hold up the task."""
+        while not self.is_over:
+            try:
+                seconds = counters.rest() or (0.0 if self._provider.transactional else pace.take(channel, people))
+            except CountersAway:
+                continue
+            if not seconds:
+                return
+            if time.monotonic() + seconds >= self._deadline:
+                self._is_held_up = True
+            else:
+                self._idle(min(seconds, 0.2))
 
-        _durably(write)
-
-    def _record_and_claim(
-        self, finished: list[tuple[Call, _Answered]], work: Work, token: UUID, left: int
-    ) -> tuple[Claim | None, Permit]:
-        tally = Tally()
-        _settle(finished, tally)
-        permit = Permit.lasting(PERMIT_S)
-        limit = self._provider.max_per_call
-        claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally)
-        is_done = claim is None or not _left(claim, limit, left)
-        if is_done:
-            tally.touch(work.batch_id)
-        tally.flush()
-        if is_done:
-            ledger.release(work.batch_id, day=work.day)
-        return claim, permit
-
-    def _call(self, claim: Claim, permit: Permit) -> None:
-        composed = compose(claim, now=clock.now())
-        if composed.messages:
-            future = _executor().submit(self._answered, composed, permit)
+    def _start(self, call: Call) -> None:
+        self._is_held_up = self._is_held_up or call.is_held_up
+        if self._provider.transactional or not call.messages:
+            self._to_record.append(call)
         else:
-            future = Future()
-            future.set_result(_Answered(time.monotonic(), []))
-        if claim.people:
-            self._in_flight[future] = Call(claim, composed)
+            self._in_flight[_executor().submit(calls.ask, self._provider, call)] = call
 
-    def _answered(self, composed: Composed, permit: Permit) -> _Answered:
-        started = time.monotonic()
-        try:
-            return _Answered(started, self._provider.send(composed.messages, permit=permit))
-        except Exception as error:  # a bug of the provider's, whose call may have been accepted all the same
-            log.exception("provider_raised", provider=self._provider.name)
-            unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail=type(error).__name__)
-            return _Answered(started, [unknown._replace(key=message.key) for message in composed.messages])
+    def _record(self, more: Callable[[Tally], T]) -> T:
+        """Record what is finished, and do ``more`` in the same transaction."""
+        now = clock.now()
+        ready, self._to_record = self._to_record, []
+        answered = [future for future in self._in_flight if future.done()]
+        finished = [
+            calls.finish(self._provider, self._in_flight.pop(future), future.result(), now=now) for future in answered
+        ]
+
+        def write() -> tuple[T, list[Finished]]:
+            tally = Tally()
+            for each in finished:
+                _settle(each, now=now, tally=tally)
+            through = [self._write_through(call, now=now, tally=tally) for call in ready]
+            result = more(tally)
+            tally.flush()
+            return result, [*finished, *through]
+
+        result, recorded = _durably(write)
+        for each in recorded:
+            calls.conclude(each, now=now)
+        return result
+
+    def _write_through(self, call: Call, *, now: datetime, tally: Tally) -> Finished:
+        """Make a transactional provider's call, for those who are still ours to send to."""
+        held = ledger.hold(call.claim) if call.messages else {}
+        gone = [ledger.profile_gone(recipient_id) for recipient_id, has_profile in held.items() if not has_profile]
+        messages = [message for message in call.messages if held.get(message.recipient_id)]
+        answers = _through(self._provider, messages, call.permit) if messages else []
+        finished = calls.finish(self._provider, call, Answered(time.monotonic(), answers), now=now)
+        finished = finished._replace(called_at=now, outcomes=[*finished.outcomes, *gone])
+        _settle(finished, now=now, tally=tally)
+        return finished
+
+
+def _claim(work: Work, token: UUID, limit: int, left: int, tally: Tally) -> Claim | None:
+    claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally)
+    if claim is None or not _left(claim, limit, left):
+        tally.touch(work.batch_id)
+        tally.flush()
+        ledger.release(work.batch_id, day=work.day)
+    return claim
+
+
+def _nothing(_: Tally) -> None:
+    """Nothing more than what is finished."""
 
 
 def _left(claim: Claim, limit: int, left: int) -> int:
@@ -209,25 +197,25 @@ def _left(claim: Claim, limit: int, left: int) -> int:
     return max(left - claim.found, 0) if claim.found == limit else 0
 
 
-def _settle(finished: Iterable[tuple[Call, _Answered]], tally: Tally) -> None:
-    now = clock.now()
-    for call, answered in finished:
-        called_at = now - timedelta(seconds=time.monotonic() - answered.started)
-        outcomes = [*call.composed.settled, *_decided(call.claim, answered.answers, now=now)]
-        ledger.settle(call.claim, outcomes, now=now, called_at=called_at, tally=tally)
+def _settle(finished: Finished, *, now: datetime, tally: Tally) -> None:
+    ledger.settle(finished.call.claim, finished.outcomes, now=now, called_at=finished.called_at, tally=tally)
+    if gone := [device_id for outcome in finished.outcomes for device_id in outcome.gone]:
+        Device.objects.filter(pk__in=gone, active=True).update(active=False)
 
 
-def _decided(claim: Claim, answers: Iterable[Answer], *, now: datetime) -> list[Outcome]:
-    attempts = {str(person.recipient_id): person.attempt for person in claim.people}
-    outcomes = []
-    for answer in answers:
-        recipient = answer.key.rsplit("-", 1)[1]
-        outcomes.append(decide(answer, recipient_id=int(recipient), attempt=attempts[recipient], now=now, rng=_rng))
-    return outcomes
-
-
-# Jitter needs no secrecy.
-_rng = random.Random()  # noqa: S311
+def _through(provider: Provider, messages: Sequence[Message], permit: Permit) -> list[Answer]:
+    """The call of a transactional provider; one message that it can't write is that person's failure alone."""
+    try:
+        with transaction.atomic():
+            return provider.send(messages, permit=permit)
+    except (OperationalError, InterfaceError):
+        raise
+    except (Error, ValueError) as error:
+        if len(messages) > 1:
+            middle = len(messages) // 2
+            return [*_through(provider, messages[:middle], permit), *_through(provider, messages[middle:], permit)]
+        log.exception("provider_raised", provider=provider.name)
+        return [Answer(messages[0].key, Verdict.PERMANENT, "provider_raised", detail=type(error).__name__)]
 
 
 def _expire_late(work: Work) -> None:
@@ -237,12 +225,6 @@ def _expire_late(work: Work) -> None:
         tally.flush()
 
     _durably(write)
-
-
-def _take_back(work: Work, token: UUID) -> None:
-    tally = Tally()
-    ledger.take_back(work, token=token, tally=tally)
-    tally.flush()
 
 
 def _let_go(work: Work) -> None:

@@ -303,7 +303,9 @@ class Occurrence(models.Model):
     materialised_at = models.DateTimeField(null=True)
     begun_at = models.DateTimeField(null=True)
     held_at = models.DateTimeField(null=True)
-    held_reason = models.CharField(max_length=200, blank=True, db_default="", help_text="Why it is held; empty: it runs")
+    held_reason = models.CharField(
+        max_length=200, blank=True, db_default="", help_text="Why it is held; empty: it runs"
+    )
     released_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
     outcomes = models.JSONField(null=True, help_text="People by outcome, kept when the ledger's day is dropped")

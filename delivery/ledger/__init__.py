@@ -9,14 +9,14 @@ Locks are taken in one order: the occurrence (first claim only), delivery rows, 
 Import from here; the rooms inside are: rows → tally → claims, outcomes.
 """
 
-from delivery.ledger.claims import claim, hold, release, take_back, take_up
+from delivery.ledger.claims import claim, hold, profile_gone, release, take_back, take_up
 from delivery.ledger.outcomes import expire_late, settle, settle_batch, started_waves
-from delivery.ledger.rows import LEASE_S, UNKNOWN_S, Claim, Outcome, Person, Work
+from delivery.ledger.rows import LEASE_S, RUNS, Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally
 
 __all__ = [
     "LEASE_S",
-    "UNKNOWN_S",
+    "RUNS",
     "Claim",
     "Outcome",
     "Person",
@@ -25,6 +25,7 @@ __all__ = [
     "claim",
     "expire_late",
     "hold",
+    "profile_gone",
     "release",
     "settle",
     "settle_batch",

@@ -14,6 +14,7 @@ from delivery.ledger import rows as terms
 from delivery.ledger.rows import Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally
 from delivery.models import State
+from delivery.providers.base import Target
 
 
 def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
@@ -57,25 +58,36 @@ def release(batch_id: int, *, day: date) -> None:
         )
 
 
+# Real seconds for the answer of a probe through an open circuit; without one the next probe follows.
+PROBE_S = 15
+
 # Whether anything of the occurrence may be sent now. Every claim reads it in its own statement: pause, cancel,
-# delete, an edit in progress and the stop switch write these rows and nothing else.
+# delete, an edit in progress, the stop switch, the failure brake and an open circuit write these rows and nothing else.
+# Through an open circuit one claim passes when its time has come, which is for the answer of this one's call then.
 _GATE = f"""
-gate AS MATERIALIZED (
-    SELECT o.schedule_id, o.occurrence_at, o.version, o.template_version
+probe AS (
+    UPDATE delivery_circuit SET probe_at = clock_timestamp() + make_interval(secs => {PROBE_S})
+    WHERE channel = %(channel)s AND probe_at <= clock_timestamp() RETURNING 1
+), gate AS MATERIALIZED (
+    SELECT o.schedule_id, o.occurrence_at, o.version, o.template_version, EXISTS (SELECT 1 FROM probe) AS is_probe
     FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-    WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.ends_at > %(now)s AND s.status = 'active'
+    WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.ends_at > %(now)s AND o.held_reason = ''
+      AND s.status IN {terms.RUNS}
       AND NOT EXISTS (
           SELECT 1 FROM schedules_stopswitch w
           WHERE w.scope IN ('all', 'channel:' || %(channel)s, 'schedule:' || s.id)
       )
+      AND (EXISTS (SELECT 1 FROM probe)
+           OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.channel = %(channel)s))
 ), picked AS MATERIALIZED (
-    SELECT d.recipient_id, d.wave_at, d.attempt FROM delivery_delivery d
+    SELECT d.recipient_id, d.wave_at, d.attempt, d.reached FROM delivery_delivery d
     WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)} AND d.due_at <= %(now)s
       AND EXISTS (SELECT 1 FROM gate)
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )"""
 
-_DEVICES = "ARRAY(SELECT v.token FROM schedules_device v WHERE v.recipient_id = r.id AND v.active ORDER BY v.id)"
+_DEVICES = """ARRAY(SELECT v.id || ' ' || v.platform || ' ' || v.token FROM schedules_device v
+                     WHERE v.recipient_id = r.id AND v.active ORDER BY v.id)"""
 _NO_DEVICES = "ARRAY[]::text[]"
 _HAS_DEVICE = "EXISTS (SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) AS has_device"
 _PROFILE = """
@@ -101,7 +113,7 @@ def _instant(column: str) -> str:
 _COLUMNS = f"""
 g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
        {_instant("j.wave_at")}, j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags,
-       j.consent, {_instant("j.created_at")}, j.has_device, j.devices"""
+       j.consent, {_instant("j.created_at")}, j.has_device, j.devices, j.reached, g.is_probe"""
 
 
 # A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
@@ -110,7 +122,7 @@ g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.s
 def _claim_sql(devices: str) -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
-    SELECT p.recipient_id, p.wave_at, p.attempt, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
+    SELECT p.recipient_id, p.wave_at, p.attempt, p.reached, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
     FROM picked p LEFT JOIN schedules_recipient r ON r.id = p.recipient_id
 ), claimed AS (
     UPDATE delivery_delivery d SET
@@ -120,6 +132,8 @@ WITH {_GATE}, judged AS MATERIALIZED (
         claim_token = CASE j.state WHEN {int(State.SENDING)} THEN %(token)s::uuid END,
         leased_until = CASE j.state WHEN {int(State.SENDING)}
                                     THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
+        claimed_at = CASE j.state WHEN {int(State.SENDING)} THEN %(now)s ELSE d.claimed_at END,
+        detail = '',
         settled_at = CASE j.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END,
         version = gate.version
     FROM judged j, gate
@@ -132,19 +146,6 @@ FROM gate g LEFT JOIN (judged j JOIN claimed c ON c.recipient_id = j.recipient_i
 """
 
 
-def _hold_sql(devices: str) -> str:
-    return f"""
-WITH {_GATE}, judged AS MATERIALIZED (
-    SELECT p.recipient_id, p.wave_at, p.attempt, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
-    FROM picked p LEFT JOIN LATERAL (
-        SELECT * FROM schedules_recipient WHERE id = p.recipient_id FOR KEY SHARE
-    ) r ON true
-)
-SELECT {_COLUMNS}
-FROM gate g LEFT JOIN judged j ON true
-"""
-
-
 def _sql_by_channel(build: Any) -> dict[str, str]:
     return {
         "email": build(_NO_DEVICES),
@@ -154,7 +155,6 @@ def _sql_by_channel(build: Any) -> dict[str, str]:
 
 
 _CLAIM = _sql_by_channel(_claim_sql)
-_HOLD = _sql_by_channel(_hold_sql)
 
 
 def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally) -> Claim | None:
@@ -174,27 +174,36 @@ def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally) -
     return _as_claim(work, token, rows[0], found)
 
 
-def hold(work: Work, *, limit: int, now: datetime, tally: Tally) -> tuple[Claim, list[Outcome]] | None:
-    """Lock up to ``limit`` due rows for a provider that writes in this same transaction; nothing is written yet.
+def hold(claim: Claim) -> dict[int, bool]:
+    """Lock the rows that are still the claim's, for a provider that writes in this same transaction.
 
-    Returns the claim (without token) and the outcomes found out by itself, both for ``settle``; ``None`` while the
-    batch may not send at all. Profiles are locked too, so that none is erased before its message is written.
+    By recipient, whether the profile still stands; it is locked too, so that none is erased before its message is
+    written.
     """
-    rows, found = _pick(_HOLD[work.channel], work, limit=limit, now=now, token=None, tally=tally)
-    if not rows:
-        return None
-    if found:
-        tally.claimed(work.batch_id, now)
-    settled = [
-        Outcome(row[5], State(row[4]), _REASON_OF[State(row[4])], is_attempt=False)
-        for row in found
-        if row[4] != State.SENDING
-    ]
-    return _as_claim(work, None, rows[0], found), settled
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH held AS MATERIALIZED (
+                SELECT d.recipient_id FROM delivery_delivery d
+                WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.SENDING)}
+                  AND d.claim_token = %(token)s FOR UPDATE
+            )
+            SELECT h.recipient_id, r.id IS NOT NULL FROM held h LEFT JOIN LATERAL (
+                SELECT id FROM schedules_recipient WHERE id = h.recipient_id FOR KEY SHARE
+            ) r ON true
+            """,
+            {"day": claim.work.day, "batch": claim.work.batch_id, "token": claim.token},
+        )
+        return dict(cursor.fetchall())
+
+
+def profile_gone(recipient_id: int) -> Outcome:
+    """The person was erased between claim and call."""
+    return Outcome(recipient_id, State.ERASED, _REASON_OF[State.ERASED], is_attempt=False)
 
 
 def _pick(
-    sql: str, work: Work, *, limit: int, now: datetime, token: UUID | None, tally: Tally
+    sql: str, work: Work, *, limit: int, now: datetime, token: UUID, tally: Tally
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """What the claiming statement says, and those of its rows that hold a recipient.
 
@@ -225,24 +234,36 @@ def _pick(
     return rows, found
 
 
-_BEGIN = """
+_BEGIN = f"""
 UPDATE schedules_occurrence SET begun_at = %(now)s
 WHERE id = %(occurrence)s AND begun_at IS NULL AND state = 'running'
-  AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = schedule_id AND s.status = 'active')
+  AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = schedule_id AND s.status IN {terms.RUNS})
 """
 
 
-def _as_claim(work: Work, token: UUID | None, gate: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Claim:
+def _as_claim(work: Work, token: UUID, gate: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Claim:
     schedule_id, occurrence_at, version, template_version = gate[:4]
-    people = [_person(row[5:]) for row in rows if row[4] == State.SENDING]
-    return Claim(work, token, schedule_id, _read(occurrence_at), version, template_version, people, len(rows))
+    people = [_person(row[5:-1]) for row in rows if row[4] == State.SENDING]
+    return Claim(
+        work, token, schedule_id, _read(occurrence_at), version, template_version, people, len(rows), is_probe=gate[-1]
+    )
 
 
 def _person(row: tuple[Any, ...]) -> Person:
-    recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices = row
+    recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices, reached = row
     # Django hands JSON out as text on a plain cursor.
     read = [json.loads(attributes), json.loads(tags), json.loads(consent), _read(created_at)]
-    return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, devices])
+    targets = [_target(device) for device in devices]
+    return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, targets, _ids(reached)])
+
+
+def _target(device: str) -> Target:
+    device_id, platform, token = device.split(" ", 2)
+    return Target(int(device_id), platform, token)
+
+
+def _ids(listed: str) -> tuple[int, ...]:
+    return tuple(map(int, listed.split(","))) if listed else ()
 
 
 def _read(microseconds: int) -> datetime:

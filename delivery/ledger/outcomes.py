@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 
 from delivery import counts
@@ -25,9 +26,8 @@ def settle(
     """
     if not outcomes:
         return 0
-    source = State.SENDING if claim.token else State.PENDING
-    settled = _write_outcomes(claim, outcomes, source, now=now, called_at=called_at, tally=tally)
-    if claim.token and settled < len(outcomes):
+    settled = _write_outcomes(claim, outcomes, State.SENDING, now=now, called_at=called_at, tally=tally)
+    if settled < len(outcomes):
         settled += _write_outcomes(claim, outcomes, State.UNKNOWN, now=now, called_at=called_at, tally=tally)
     return settled
 
@@ -36,23 +36,20 @@ def settle(
 # for a few, which it does, knowing nothing of tokens (measured in calls of 500: 240 us a row, now 21).
 _SETTLE = f"""
 UPDATE delivery_delivery d SET
-    (state, reason, provider_id, due_at, attempt, claim_token, leased_until, called_at, settled_at) = (
-        SELECT v.state, v.reason, v.provider_id, COALESCE(v.due_at, d.due_at),
-               d.attempt + CASE
-                   WHEN %(token)s::uuid IS NULL THEN CASE WHEN v.is_attempt THEN 1 ELSE 0 END
-                   WHEN v.state = {int(State.PENDING)} AND NOT v.is_attempt THEN -1
-                   ELSE 0 END,
+    (state, reason, detail, provider_id, reached, due_at, attempt, claim_token, leased_until, called_at, settled_at) = (
+        SELECT v.state, v.reason, v.detail, v.provider_id, v.reached, COALESCE(v.due_at, d.due_at),
+               d.attempt - CASE WHEN v.is_attempt THEN 0 ELSE 1 END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN d.claim_token END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
                CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
                CASE WHEN v.state >= {int(State.SENT)} THEN %(now)s::timestamptz END
         FROM jsonb_to_record(%(outcomes)s::jsonb -> d.recipient_id::text) AS v(state smallint, reason text,
-            provider_id text, due_at timestamptz, is_attempt boolean, was_asked boolean)
+            detail text, provider_id text, reached text, due_at timestamptz, is_attempt boolean, was_asked boolean)
     ),
     version = %(version)s
 WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
   AND d.recipient_id = ANY(%(ids)s::bigint[])
-  AND d.state = %(source)s AND d.claim_token IS NOT DISTINCT FROM %(token)s::uuid
+  AND d.state = %(source)s AND d.claim_token = %(token)s::uuid
 RETURNING d.recipient_id, d.state, d.attempt
 """
 
@@ -64,7 +61,9 @@ def _as_json(outcomes: Iterable[Outcome]) -> str:
             outcome.recipient_id: {
                 "state": outcome.state,
                 "reason": outcome.reason,
+                "detail": outcome.detail,
                 "provider_id": outcome.provider_id,
+                "reached": ",".join(map(str, outcome.reached)),
                 "due_at": outcome.due_at and outcome.due_at.isoformat(),
                 "is_attempt": outcome.is_attempt,
                 "was_asked": outcome.was_asked,
@@ -98,7 +97,7 @@ def _write_outcomes(
                 "version": claim.version,
                 "now": now,
                 "called": called_at,
-                "unknown": terms.UNKNOWN_S,
+                "unknown": settings.UNKNOWN_S,
             },
         )
         written = {row[0]: row for row in cursor.fetchall()}
@@ -128,7 +127,7 @@ def _count_calls(claim: Claim, outcomes: Sequence[Outcome], *, called_at: dateti
 
 
 def _keep_failures(work: Work, outcomes: Iterable[Outcome], attempts: dict[int, int], *, now: datetime) -> None:
-    failures = [outcome for outcome in outcomes if outcome.verdict and outcome.verdict != "sent"]
+    failures = [outcome for outcome in outcomes if outcome.is_attempt and outcome.verdict not in ("", "sent")]
     if not failures:
         return
     with connection.cursor() as cursor:
@@ -196,7 +195,7 @@ def settle_batch(
                 "target": int(target),
                 "reason": reason,
                 "now": now,
-                "unknown": terms.UNKNOWN_S,
+                "unknown": settings.UNKNOWN_S,
             },
         )
         moved: int = cursor.rowcount
@@ -234,9 +233,11 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
             f"""
             UPDATE delivery_delivery d SET state = {int(State.EXPIRED)}, settled_at = %(now)s,
                 reason = CASE WHEN s.paused_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
-                               AND COALESCE(s.resumed_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
+                               AND COALESCE(s.resumed_at, 'infinity') > d.wave_at
+                                OR o.held_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
+                               AND COALESCE(o.released_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
             FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-            WHERE o.id = %(occurrence)s AND o.state = 'running' AND s.status = 'active'
+            WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.held_reason = '' AND s.status IN {terms.RUNS}
               AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)}
               AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
               AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))

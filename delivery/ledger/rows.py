@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from delivery.models import State
+from delivery.providers.base import Target
 
 # Real time. Longer than permit (3 s), connecting (3 s) and reading (10 s) together.
 LEASE_S = 30
-# Real time in which the provider's event may still tell what an unanswered call came to.
-UNKNOWN_S = 15 * 60
+# Of a schedule whose occurrences go on: one that is broken has no next run, and what it began is none the worse for it.
+RUNS = "('active', 'broken')"
 
 
 class Work(NamedTuple):
@@ -26,7 +27,10 @@ class Work(NamedTuple):
 
 
 class Person(NamedTuple):
-    """A claimed row with what its message needs of the profile, read in the statement that claimed it."""
+    """A claimed row with what its message needs of the profile, read in the statement that claimed it.
+
+    ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one.
+    """
 
     recipient_id: int
     wave_at: datetime
@@ -40,7 +44,8 @@ class Person(NamedTuple):
     consent: dict[str, bool]
     created_at: datetime
     has_device: bool
-    devices: list[str]
+    targets: list[Target]
+    reached: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +53,25 @@ class Claim:
     """The rows of one provider call, and what they run with.
 
     ``found`` counts the rows picked, those included that turned out not to be sendable; fewer than the limit means
-    that the batch has nothing more that is due.
+    that the batch has nothing more that is due. ``is_probe``: its call tells whether an open circuit may close.
     """
 
     work: Work
-    token: UUID | None
+    token: UUID
     schedule_id: int
     occurrence_at: datetime
     version: int
     template_version: int
     people: list[Person]
     found: int
+    is_probe: bool = False
 
 
 class Outcome(NamedTuple):
     """What became of one claimed row.
 
-    ``due_at`` is set when it goes back to pending, ``was_asked`` when the provider was asked for it.
+    ``due_at`` is set when it goes back to pending, ``was_asked`` when the provider was asked for it. ``reached`` and
+    ``gone`` are ids of devices: those that have the message, and those that the provider does not know any more.
     """
 
     recipient_id: int
@@ -76,3 +83,5 @@ class Outcome(NamedTuple):
     verdict: str = ""
     detail: str = ""
     was_asked: bool = False
+    reached: tuple[int, ...] = ()
+    gone: tuple[int, ...] = ()

@@ -138,8 +138,9 @@ class Provider(abc.ABC):
     def send(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         """Send in one provider call; one answer per message, in the order of the messages.
 
-        Whatever the provider says or fails to say is an answer. Raises only ValueError for more messages than
-        `max_per_call`, what a bug raises, and, from a transactional provider, database errors.
+        A call refused as a whole, for good, is halved until the message that spoils it stands alone. Whatever the
+        provider says or fails to say is an answer. Raises only ValueError for more messages than `max_per_call`, what
+        a bug raises, and, from a transactional provider, database errors.
         """
         if len(messages) > self.max_per_call:
             raise ValueError(f"{len(messages)} messages in one call of {self.name}: at most {self.max_per_call}")
@@ -153,6 +154,9 @@ class Provider(abc.ABC):
             permit.check()
             answers = self._call(messages, permit=permit)
         except ProviderError as error:
+            if error.verdict is Verdict.PERMANENT and len(messages) > 1:  # one of them spoils it for the others
+                middle = len(messages) // 2
+                return [*self._answers(messages[:middle], permit), *self._answers(messages[middle:], permit)]
             return [error.answer(m) for m in messages]
         return _in_order(messages, answers)
 

@@ -20,6 +20,7 @@ class InAppProvider(Provider):
     channels: ClassVar[frozenset[str]] = frozenset({"in_app"})
     max_per_call: ClassVar[int] = 500
     transactional: ClassVar[bool] = True
+    repeats_unknown: ClassVar[bool] = True
 
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         columns: list[list[Any]] = [

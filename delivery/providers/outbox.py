@@ -13,6 +13,7 @@ class OutboxProvider(Provider):
     channels: ClassVar[frozenset[str]] = frozenset({"email", "push"})
     max_per_call: ClassVar[int] = 500
     transactional: ClassVar[bool] = True
+    repeats_unknown: ClassVar[bool] = True
 
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         now = clock.now()
@@ -20,7 +21,7 @@ class OutboxProvider(Provider):
             OutboxMessage(
                 recipient_id=message.recipient_id,
                 occurrence_id=message.occurrence_id,
-                to=message.to,
+                to=message.to or ",".join(target.token for target in message.targets),
                 subject=message.subject,
                 text=message.text,
                 html=message.html,

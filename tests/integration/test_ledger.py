@@ -210,7 +210,7 @@ def test_a_claim_reads_what_a_message_needs_of_the_profile(service):
     assert (found.recipient_id, found.external_id, found.email) == (person.pk, person.external_id, person.email)
     assert (found.locale, found.time_zone, found.wave_at) == ("de-AT", "Europe/Vienna", NOW)
     assert (found.attributes, found.tags, found.consent) == ({"plan": "pro"}, ["vip"], {})
-    assert (found.has_device, len(found.devices)) == (True, 2)
+    assert (found.has_device, len(found.targets)) == (True, 2)
 
 
 @pytest.mark.parametrize("hindrance", ["paused", "cancelled", "deleted", "stopped", "edited", "ended"])

@@ -1,0 +1,205 @@
+"""One provider call from its claim to its outcomes: rendered, reserved, made, understood. Nothing here writes rows."""
+
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import structlog
+from django.db import InterfaceError, OperationalError
+
+from delivery import caps, circuits, pace
+from delivery.caps import Capped
+from delivery.counters import CountersAway
+from delivery.ledger import Claim, Outcome
+from delivery.messages import Composed, compose
+from delivery.models import State
+from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
+from delivery.retry import THROTTLED_S, decide, not_sent
+
+log = structlog.get_logger(__name__)
+
+# Business seconds after which people are tried again whom the counters' or the database's absence kept waiting.
+AWAY_S = 2.0
+# The share of a call's people that must be throttled for the whole channel to slow down, and for how long it stops at
+# most: what is said of single devices is no word on the account.
+THROTTLED_SHARE = 0.1
+LONGEST_PAUSE_S = 600.0
+# Jitter needs no secrecy.
+_rng = random.Random()  # noqa: S311
+
+
+@dataclass(frozen=True)
+class Call:
+    """The people of a claim: those who get ``messages``, and those already ``settled``.
+
+    The call may start until the permit runs out. ``is_held_up``: the counters are away, so nobody gets anything.
+    """
+
+    claim: Claim
+    messages: list[Message]
+    settled: list[Outcome]
+    limits: caps.Limits
+    permit: Permit
+    is_held_up: bool = False
+
+
+class Answered(NamedTuple):
+    """The provider's answers, and ``time.monotonic()`` when it began to be asked."""
+
+    started: float
+    answers: list[Answer]
+
+
+class Finished(NamedTuple):
+    """A call with what became of everybody; ``answers`` as the provider gave them."""
+
+    call: Call
+    called_at: datetime
+    answers: list[Answer]
+    outcomes: list[Outcome]
+
+
+def prepare(claim: Claim, permit: Permit, *, now: datetime) -> Call:
+    """Render the messages of a committed claim and reserve their places under the caps."""
+    composed = _composed(claim, now=now)
+    call = Call(claim, composed.messages, composed.settled, composed.limits, permit)
+    if not call.messages:
+        return call
+    try:
+        capped = caps.reserve(
+            [message.recipient_id for message in call.messages],
+            member=caps.as_member(claim.work.day, claim.work.occurrence_id),
+            limits=call.limits,
+            now=now,
+            rng=_rng,
+        )
+    except CountersAway as error:
+        log.warning("counters_away", error=str(error))
+        waiting = _handed_back(call.messages, "counters_away", now=now)
+        return replace(call, messages=[], settled=[*call.settled, *waiting], is_held_up=True)
+    if not capped:
+        return call
+    _log_capped(claim, capped.values())
+    return replace(
+        call,
+        messages=[message for message in call.messages if message.recipient_id not in capped],
+        settled=[*call.settled, *(_capped_outcome(each) for each in capped.values())],
+    )
+
+
+def ask(provider: Provider, call: Call) -> Answered:
+    """Make the call; whatever a network provider does is an answer."""
+    started = time.monotonic()
+    try:
+        return Answered(started, provider.send(call.messages, permit=call.permit))
+    except Exception as error:  # a bug of the provider's, whose call may have been accepted all the same
+        log.exception("provider_raised", provider=provider.name)
+        unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail=type(error).__name__)
+        return Answered(started, [unknown._replace(key=message.key) for message in call.messages])
+
+
+def finish(provider: Provider, call: Call, answered: Answered, *, now: datetime) -> Finished:
+    """Decide what follows for each person from the answers."""
+    called_at = now - timedelta(seconds=time.monotonic() - answered.started)
+    people = {person.recipient_id: person for person in call.claim.people}
+    outcomes = list(call.settled)
+    for answer in answered.answers:
+        person = people[int(answer.key.rsplit("-", 1)[1])]
+        outcomes.append(decide(answer, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng))
+    return Finished(call, called_at, answered.answers, outcomes)
+
+
+def conclude(finished: Finished, *, now: datetime) -> None:
+    """What a recorded call means for others: places under caps freed, the channel's rate and circuit."""
+    call, channel = finished.call, finished.call.claim.work.channel
+    try:
+        _release(finished)
+        _slow_down(channel, finished.answers)
+    except CountersAway as error:  # a place that stays taken is freed when it stands in somebody's way
+        log.warning("counters_away", error=str(error))
+    refused = next((each for each in finished.answers if each.verdict is Verdict.MISCONFIGURED), None)
+    if refused:
+        circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
+    elif call.claim.is_probe and any(each.verdict is not Verdict.NOT_STARTED for each in finished.answers):
+        circuits.close_circuit(channel)
+
+
+def _composed(claim: Claim, *, now: datetime) -> Composed:
+    try:
+        return compose(claim, now=now)
+    except (OperationalError, InterfaceError) as error:
+        log.warning("database_away", error=str(error).strip())
+        return Composed(
+            [], [not_sent(p.recipient_id, "database_away", after_s=AWAY_S, now=now) for p in claim.people], caps.NONE
+        )
+    except Exception as error:
+        if len(claim.people) > 1:  # whoever it is, the others get theirs
+            alone = [_composed(replace(claim, people=[person]), now=now) for person in claim.people]
+            return Composed(
+                [message for each in alone for message in each.messages],
+                [outcome for each in alone for outcome in each.settled],
+                alone[0].limits,
+            )
+        log.exception("compose_raised", occurrence_id=claim.work.occurrence_id)
+        (person,) = claim.people
+        answer = Answer("", Verdict.TRANSIENT, "internal_error", detail=type(error).__name__)
+        return Composed([], [decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)], caps.NONE)
+
+
+def _handed_back(messages: Sequence[Message], reason: str, *, now: datetime) -> list[Outcome]:
+    return [not_sent(message.recipient_id, reason, after_s=_jittered(AWAY_S), now=now) for message in messages]
+
+
+def _capped_outcome(capped: Capped) -> Outcome:
+    detail = json.dumps({"limit": capped.limit, "used": capped.used})
+    if capped.wait_until is None:
+        return Outcome(capped.recipient_id, State.RATE_LIMITED, capped.cap, detail=detail, is_attempt=False)
+    return Outcome(
+        capped.recipient_id, State.PENDING, capped.cap, due_at=capped.wait_until, detail=detail, is_attempt=False
+    )
+
+
+def _log_capped(claim: Claim, capped: Iterable[Capped]) -> None:
+    by_cap = defaultdict(list)
+    for each in capped:
+        if each.wait_until is None:
+            by_cap[each.cap].append(each.recipient_id)
+    for cap, recipient_ids in by_cap.items():
+        log.info(
+            "rate_limited",
+            cap=cap,
+            schedule_id=claim.schedule_id,
+            occurrence_id=claim.work.occurrence_id,
+            recipient_ids=recipient_ids,
+        )
+
+
+def _release(finished: Finished) -> None:
+    """Take back the places of those who definitely got nothing."""
+    if not finished.call.limits.counts:
+        return
+    ambiguous = (Verdict.SENT, Verdict.UNKNOWN)
+    free = [
+        int(answer.key.rsplit("-", 1)[1])
+        for answer in finished.answers
+        if answer.verdict not in ambiguous and not answer.reached
+    ]
+    if free:
+        work = finished.call.claim.work
+        caps.release(free, member=caps.as_member(work.day, work.occurrence_id))
+
+
+def _slow_down(channel: str, answers: Sequence[Answer]) -> None:
+    throttled = [answer for answer in answers if answer.verdict is Verdict.THROTTLED]
+    if throttled and len(throttled) >= THROTTLED_SHARE * len(answers):
+        longest = max(answer.retry_after or THROTTLED_S for answer in throttled)
+        pace.slow_down(channel, wait_s=min(longest, LONGEST_PAUSE_S))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * (1 + _rng.random())
