@@ -221,6 +221,7 @@ _UNBUILT = 0
 # For each key: 1 where the place is reserved, 0 where the set must be built first, or the cap that stands in the way
 # with the instant at which it frees and the members of its window. Where nobody asks for a cap, a set that does not
 # exist stays so; one that exists takes the member even unbuilt: somebody may have read the ledger before our claim.
+# Whoever comes late, after a later claim of the same delivery, changes nothing of that one's.
 _RESERVE = Script(
     f"""{_EPOCH}
 local now, member, counts, keep, builder = tonumber(ARGV[1]), ARGV[2], ARGV[5] == '1', ARGV[6], ARGV[7]
@@ -267,12 +268,13 @@ for index, key in ipairs(KEYS) do
   else
     local cap = #caps > 0 and blocked(key)
     if cap then
-      redis.call('ZREM', key, member)
+      local own = tonumber(redis.call('ZSCORE', key, member))
+      if own and own <= now then redis.call('ZREM', key, member) end
       answers[index] = cap
     else
       if counts and (is_built or redis.call('EXISTS', key) == 1) then
         redis.call('ZREMRANGEBYSCORE', key, 0, string.format('%.0f', now - week - margin))
-        redis.call('ZADD', key, now, member)
+        redis.call('ZADD', key, 'GT', now, member)
         redis.call('PEXPIRE', key, keep)
       end
       answers[index] = 1

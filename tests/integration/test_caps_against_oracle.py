@@ -246,3 +246,20 @@ def test_a_claim_that_reserves_after_a_later_one_still_sees_its_own_week(servers
         books.settle(1, f"{NOW:%Y%m%d}-{occurrence}", USED)
     assert claim(books, 1, 3, TWO_A_WEEK, now=NOW + WEEK + timedelta(seconds=1)) is None
     assert claim(books, 1, 4, TWO_A_WEEK, now=NOW + WEEK) is not None
+
+
+def test_who_reserves_late_after_a_later_claim_of_the_same_row_changes_nothing_of_it(servers, books):
+    """A worker that was stopped between claim and reservation; its row was sent by another meanwhile."""
+    later = NOW + timedelta(minutes=1)
+    assert claim(books, 1, 1, ONE_A_DAY, now=later) is None
+    for limits in (NO_CAP, ONE_A_DAY):  # the schedule was edited between the two claims
+        caps.reserve([1], member=f"{NOW:%Y%m%d}-1", limits=limits, now=NOW, rng=random.Random(0))
+    books.settle(1, f"{NOW:%Y%m%d}-1", USED)
+    assert claim(books, 1, 2, ONE_A_DAY, now=NOW + DAY) is not None
+    assert claim(books, 1, 3, TWO_A_DAY, now=later) is None
+    books.settle(1, f"{NOW:%Y%m%d}-3", USED)
+    caps.reserve([1], member=f"{NOW:%Y%m%d}-1", limits=ONE_A_DAY, now=NOW, rng=random.Random(0))
+    books.rows[1][f"{NOW:%Y%m%d}-2"].standing = FREE
+    turned_away = claim(books, 1, 4, TWO_A_DAY, now=NOW + DAY)
+    assert turned_away is not None
+    assert turned_away.used == (f"{NOW:%Y%m%d}-1", f"{NOW:%Y%m%d}-3")
