@@ -236,7 +236,7 @@ def fate(outcome: Reply | ProviderError, target: Target) -> Fate:
         return Fate(outcome.verdict, outcome.reason, detail=outcome.detail)
     try:
         said = json.loads(outcome.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     if outcome.status == 200:
         name = said.get("name") if isinstance(said, dict) else None
@@ -247,7 +247,7 @@ def fate(outcome: Reply | ProviderError, target: Target) -> Fate:
 def _refusal(reply: Reply, error: Any, target: Target) -> Fate:
     if not isinstance(error, dict):
         error = {}
-    details = [each for each in error.get("details") or () if isinstance(each, dict)]
+    details = _objects(error.get("details"))
     codes = [each.get("errorCode") for each in details if each.get("@type") == _FCM_ERROR]
     code, words = str((codes or [error.get("status")])[0] or ""), str(error.get("message") or "")
     verdict, reason = ERRORS.get(code) or _by_status(reply.status, code)
@@ -262,10 +262,14 @@ def _refusal(reply: Reply, error: Any, target: Target) -> Fate:
 
 def _invalid(words: str, details: Sequence[Mapping[str, Any]]) -> str:
     """Which argument was invalid: the token, which then never becomes valid, the payload's size, or another."""
-    fields = {each.get("field") for detail in details for each in detail.get("fieldViolations") or ()}
+    fields = {str(each.get("field")) for detail in details for each in _objects(detail.get("fieldViolations"))}
     if fields & {"message.token", "message.fid"} or "registration token" in words:
         return "invalid_token"
     return "too_large" if "too big" in words else "invalid_parameter"
+
+
+def _objects(found: Any) -> list[dict[str, Any]]:
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _by_status(status: int, code: str) -> tuple[Verdict, str]:

@@ -13,6 +13,8 @@ from google.auth.transport.requests import Request
 
 from delivery.providers.base import Permit, ProviderError, Verdict, scrub
 
+_PAUSE_S = 10.0  # between early fetches; a token has nearly four minutes left at the first
+
 
 class AccessToken:
     """The access token of a credential: fetched by one thread at a time, and anew some minutes before it expires.
@@ -25,6 +27,7 @@ class AccessToken:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._request: Request | None = None
+        self._again_at = 0.0  # time.monotonic() before which no early fetch is tried
 
     def headers(self, permit: Permit) -> tuple[str, dict[str, str]]:
         """The token, and the headers of a request with it. Raises ProviderError."""
@@ -32,26 +35,37 @@ class AccessToken:
             found = self._credential.get_credential()
         except GoogleAuthError as error:
             raise ProviderError(Verdict.MISCONFIGURED, "fcm_credentials", detail=scrub(str(error))) from error
-        state = found.token_state
-        # Near its end the token still serves those who find another thread fetching.
-        if state is not TokenState.FRESH and self._lock.acquire(
-            timeout=max(permit.deadline - time.monotonic(), 0) if state is TokenState.INVALID else 0
-        ):
-            try:
-                if found.token_state is not TokenState.FRESH:
-                    self._fetch(found, permit)
-            finally:
-                self._lock.release()
+        self._freshen(found, permit)
         permit.check()
-        headers = {"content-type": "application/json; charset=utf-8"}
-        found.apply(headers)
-        return found.token, headers
+        token, headers = found.token, {"content-type": "application/json; charset=utf-8"}
+        if token is None:  # another thread has forgotten it just now
+            raise ProviderError(Verdict.NOT_STARTED, "next_call")
+        found.apply(headers, token)
+        return token, headers
 
     def forget(self, token: str) -> None:
         """FCM refuses this token: the next call fetches another, unless that has happened."""
         found = self._credential.get_credential()
         if found.token == token:
             found.token = None
+
+    def _freshen(self, found: Credentials, permit: Permit) -> None:
+        """Fetch a token unless there is a fresh one. Near its end the old one serves whoever can't get a new one."""
+        state = found.token_state
+        if state is TokenState.FRESH or (state is TokenState.STALE and time.monotonic() < self._again_at):
+            return
+        wait = max(permit.deadline - time.monotonic(), 0) if state is TokenState.INVALID else 0
+        if not self._lock.acquire(timeout=wait):
+            return
+        try:
+            if found.token_state is not TokenState.FRESH:
+                self._again_at = time.monotonic() + _PAUSE_S
+                self._fetch(found, permit)
+        except ProviderError:
+            if state is TokenState.INVALID:
+                raise
+        finally:
+            self._lock.release()
 
     def _fetch(self, found: Credentials, permit: Permit) -> None:
         if self._request is None:
