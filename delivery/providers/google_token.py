@@ -59,11 +59,11 @@ class AccessToken:
             return
         try:
             if found.token_state is not TokenState.FRESH:
-                self._again_at = time.monotonic() + _PAUSE_S
                 self._fetch(found, permit)
         except ProviderError:
             if state is TokenState.INVALID:
                 raise
+            self._again_at = time.monotonic() + _PAUSE_S
         finally:
             self._lock.release()
 
