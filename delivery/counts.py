@@ -7,7 +7,7 @@ docs/adr/0008-counters-in-the-ledgers-transaction.md says why.
 import os
 import socket
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -84,6 +84,32 @@ def reason_class(state: State, reason: str, verdict: str = "") -> str:
     else:
         found = "" if state is State.SENT else reason
     return found if found in REASON_CLASSES.get(state, ()) else OTHER
+
+
+class Counter(NamedTuple):
+    """How a counter is shown: ``label`` names its one label beside the channel, ``values`` what that can be."""
+
+    help: str
+    label: str = ""
+    values: Iterable[str] = ("",)
+    has_channel: bool = True
+
+
+COUNTERS: Mapping[str, Counter] = {
+    **{
+        name: Counter(f"Deliveries that became {state.label}.", "reason_class", REASON_CLASSES[state])
+        for state, name in OUTCOMES.items()
+    },
+    UNKNOWN: Counter("Deliveries whose call nobody answered for.", "reason_class", REASON_CLASSES[State.UNKNOWN]),
+    RETRIES: Counter("Deliveries that were tried in vain and will be tried again."),
+    THROTTLED: Counter("Deliveries put off because the provider asked to slow down."),
+    SWEPT: Counter("Rows, batches and occurrences that the sweep settled.", "step", has_channel=False),
+    MISSED: Counter("Occurrences that nobody got, by why.", "reason", ["down", "paused", "not_materialised"], False),
+}
+HISTOGRAMS: Mapping[Histogram, str] = {
+    LATENESS: "Start of a delivery's first provider call after the instant promised to the person.",
+    RUN_LAG: "First claim of an occurrence after the earliest instant promised to anyone in it.",
+}
 
 
 _ADD = """

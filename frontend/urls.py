@@ -8,11 +8,13 @@ from frontend.admin_site import site
 from frontend.pages.home import home
 from frontend.pages.ledger import ledger
 from frontend.pages.messages import inbox, inbox_message, outbox, outbox_message
+from frontend.pages.metrics import metrics
 from frontend.pages.occurrence import occurrence
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home, name="home"),
     path("admin/", site.urls),
+    path("metrics", metrics, name="metrics"),
     path("ledger/", ledger, name="ledger"),
     path("occurrences/<int:occurrence_id>/", occurrence, name="occurrence"),
     path("outbox/", outbox, name="outbox"),

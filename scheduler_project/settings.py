@@ -67,6 +67,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "django_celery_beat",
+    "django_prometheus",
     "audit",
     "schedules",
     "delivery",
@@ -74,6 +75,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -83,6 +85,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
 TEMPLATES = [
@@ -190,6 +193,11 @@ CALLS_IN_FLIGHT: int = env.int("CALLS_IN_FLIGHT", default=4)
 RETRY_FIRST_DELAY_S: float = env.float("RETRY_FIRST_DELAY_S", default=10.0)
 # Seconds in which a provider's event may still tell what an unanswered call came to; then it has failed.
 UNKNOWN_S: float = env.float("UNKNOWN_S", default=900.0)
+# The failure brake holds an occurrence when at least so many of its latest outcomes are failures, and at least this
+# share of them; and when its audience is more than so many times that of the one before.
+BRAKE_FAILURES: int = env.int("BRAKE_FAILURES", default=500)
+BRAKE_SHARE: float = env.float("BRAKE_SHARE", default=0.5)
+BRAKE_GROWTH: float = env.float("BRAKE_GROWTH", default=10.0)
 LEDGER_RETENTION_DAYS: int = env.int("LEDGER_RETENTION_DAYS", default=60)
 
 # --- Providers --------------------------------------------------------------------------------------------------------

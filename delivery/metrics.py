@@ -1,0 +1,206 @@
+"""What ``/metrics`` says of the service: counters as rows of the database, gauges found at the moment of asking.
+
+Nothing here reads the ledger's rows: batches that wait lie in two partial indexes, and the rest are tables of a few
+rows. No label names a schedule, an occurrence or a person.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+import structlog
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection, transaction
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from delivery import counts, heartbeats, partitions
+from delivery.counts import Counter, Histogram, Key
+from delivery.ledger import RUNS
+from schedules.models import Channel, OccurrenceState
+
+log = structlog.get_logger(__name__)
+
+# Real time for each question. Whoever asks comes again in a quarter of a minute.
+TIMEOUT_MS = 2_000
+
+
+class Ledger(Collector):
+    """Everything at once, for ``prometheus_client.generate_latest``.
+
+    What the database does not answer is left out, and ``notification_database_up`` is 0 then. ``now`` tells business
+    time; it may ask the database.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime]) -> None:
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, in no order that matters."""
+        parts: list[Callable[[], Iterable[Metric]]] = [
+            _counted, self._waiting, _occurrences, _circuits, _life, _strays,
+        ]  # fmt: skip
+        up = True
+        for part in parts:
+            try:
+                with transaction.atomic(), connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL statement_timeout = %s", [TIMEOUT_MS])
+                    found = list(part())
+            except DatabaseError as error:
+                up = False
+                log.warning("metrics_incomplete", part=part.__name__, error=str(error).strip())
+                if _is_away(error):
+                    break  # each further question would wait for the connection
+            else:
+                yield from found
+        yield GaugeMetricFamily("notification_database_up", "Whether the database answered every question.", float(up))
+
+    def _waiting(self) -> Iterable[Metric]:
+        return _batches(now=self._now())
+
+
+def _is_away(error: DatabaseError) -> bool:
+    return isinstance(error, InterfaceError) or (isinstance(error, OperationalError) and not connection.is_usable())
+
+
+def _counted() -> Iterator[Metric]:
+    rows: dict[str, dict[Key, float]] = defaultdict(dict)
+    for key, value in counts.read().items():
+        rows[key.name][key] = value
+    for histogram, text in counts.HISTOGRAMS.items():
+        sums, buckets = rows.pop(f"{histogram.name}_sum", {}), rows.pop(f"{histogram.name}_bucket", {})
+        yield _histogram(histogram, text, {**sums, **buckets})
+    for name in counts.COUNTERS.keys() | rows.keys():
+        yield _counter(name, counts.COUNTERS.get(name, Counter("", "label")), rows[name])
+
+
+def _counter(name: str, counter: Counter, rows: dict[Key, float]) -> Metric:
+    """All that can be counted is there from the start, as zero: an alarm on what is absent sees no rise."""
+    channels = Channel.values if counter.has_channel else [""]
+    zeros = {Key(name, channel, value): 0.0 for channel in channels for value in counter.values}
+    labels = [*(["channel"] if counter.has_channel else []), *([counter.label] if counter.label else [])]
+    family = CounterMetricFamily(name, counter.help, labels=labels)
+    for key, value in sorted({**zeros, **rows}.items()):
+        values = [*([key.channel] if counter.has_channel else []), *([key.label] if counter.label else [])]
+        family.add_metric(values, value)
+    return family
+
+
+def _histogram(histogram: Histogram, text: str, rows: dict[Key, float]) -> Metric:
+    family = HistogramMetricFamily(histogram.name, text, labels=["channel"])
+    for channel in Channel.values:
+        cumulative, buckets = 0.0, []
+        for label in histogram.labels:
+            cumulative += rows.get(histogram.bucket(channel, label), 0.0)
+            buckets.append((label, cumulative))
+        family.add_metric([channel], buckets, rows.get(Key(f"{histogram.name}_sum", channel), 0.0))
+    return family
+
+
+# The batches in the queues, by their partial index: at most as many as fit the publishing window. Those due and not
+# queued, by theirs. Whatever waits for its instant is in neither.
+_BATCHES = f"""
+SELECT b.channel, b.is_queued,
+       o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS} AND NOT EXISTS (
+           SELECT FROM schedules_stopswitch w
+           WHERE w.scope IN ('all', 'channel:' || b.channel, 'schedule:' || s.id)
+       ) AS may_go,
+       sum(b.pending), extract(epoch FROM %(now)s - min(b.next_due_at))::float8
+FROM (
+    SELECT channel, occurrence_id, pending, next_due_at, true AS is_queued
+    FROM delivery_batch WHERE queued_at IS NOT NULL
+    UNION ALL
+    SELECT channel, occurrence_id, pending, next_due_at, false
+    FROM delivery_batch
+    WHERE channel = ANY(%(channels)s) AND queued_at IS NULL AND pending > 0 AND next_due_at <= %(now)s
+) b
+JOIN schedules_occurrence o ON o.id = b.occurrence_id
+JOIN schedules_schedule s ON s.id = o.schedule_id
+GROUP BY 1, 2, 3
+"""
+
+
+def _batches(*, now: datetime) -> Iterator[Metric]:
+    queued, due, held = (dict.fromkeys(Channel.values, 0.0) for _ in range(3))
+    oldest = dict.fromkeys(Channel.values, 0.0)
+    with connection.cursor() as cursor:
+        cursor.execute(_BATCHES, {"now": now, "channels": Channel.values})
+        for channel, is_queued, may_go, rows, age in cursor.fetchall():
+            if not may_go:
+                held[channel] += rows
+                continue
+            (queued if is_queued else due)[channel] += rows
+            oldest[channel] = max(oldest[channel], age or 0.0)
+    yield _by_channel("notifications_queued", "Deliveries in the queue of their channel.", queued)
+    yield _by_channel("notifications_due", "Deliveries that may be due and are not in a queue yet.", due)
+    yield _by_channel("notifications_held_back", "Deliveries that may be due, but for a pause or stop.", held)
+    yield _by_channel(
+        "notifications_oldest_due_seconds", "Since the oldest delivery that may go became due; 0: none is due.", oldest
+    )
+
+
+def _by_channel(name: str, text: str, values: dict[str, float]) -> Metric:
+    return _gauge(name, text, "channel", values)
+
+
+def _gauge(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+_OPEN = (OccurrenceState.WAITING, OccurrenceState.MATERIALISING, OccurrenceState.RUNNING)
+
+
+def _occurrences() -> Iterator[Metric]:
+    """By the partial index of the open ones."""
+    states = {state.value: 0.0 for state in _OPEN}
+    held = 0.0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT state, count(*), count(*) FILTER (WHERE held_reason <> '') FROM schedules_occurrence"
+            " WHERE closed_at IS NULL GROUP BY state"
+        )
+        for state, number, number_held in cursor.fetchall():
+            states[state] = number
+            held += number_held
+    yield _gauge("occurrences_open", "Occurrences that are not closed.", "state", states)
+    yield GaugeMetricFamily("occurrences_held", "Open occurrences that wait for a person to let them go on.", held)
+
+
+def _circuits() -> Iterator[Metric]:
+    circuits = GaugeMetricFamily(
+        "provider_circuit_open", "1 while a channel is held because of its provider.", labels=["channel", "reason"]
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT channel, reason FROM delivery_circuit")
+        reasons = dict(cursor.fetchall())
+        for channel in Channel.values:
+            circuits.add_metric([channel, reasons.get(channel, "")], float(channel in reasons))
+        cursor.execute("SELECT scope FROM schedules_stopswitch WHERE scope NOT LIKE 'schedule:%%'", [])
+        stopped = {scope.removeprefix("channel:") for (scope,) in cursor.fetchall()}
+    yield circuits
+    stops = {channel: float(bool(stopped & {"all", channel})) for channel in Channel.values}
+    yield _by_channel("notifications_stopped", "1 while a person has stopped the channel, or all.", stops)
+
+
+def _life() -> Iterator[Metric]:
+    ages = heartbeats.ages()
+    for name in (heartbeats.TICK, heartbeats.SWEEP):
+        if name in ages:
+            yield GaugeMetricFamily(f"last_{name}_seconds", f"Since the {name} last came to its end.", ages[name])
+    lives = heartbeats.of_queues(ages)
+    consumed = {queue: life.consumed_ago for queue, life in lives.items() if life.consumed_ago is not None}
+    yield _gauge("queue_consumed_seconds", "Since a worker last took anything from the queue.", "queue", consumed)
+    silent = {queue: life.silent for queue, life in lives.items()}
+    yield _gauge("queue_silent_seconds", "For how long a queue was asked and did not answer.", "queue", silent)
+
+
+def _strays() -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "ledger_default_partition_rows",
+        "Rows whose day has no partition (counted up to 2,000): any means that it was not made in time.",
+        partitions.rows_in_default(),
+    )
