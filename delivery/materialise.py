@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
 
-from delivery import counts, ledger
+from delivery import brake, counts, ledger
 from delivery.counts import OUTCOMES, Key
 from delivery.models import State, ZoneSource
 from schedules.audience.parser import parse
@@ -132,6 +132,7 @@ def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *
         cancelled = _cancel_withdrawn(cursor, occurrence)
         targeted = _recount(cursor, occurrence) - occurrence.targeted
     _advance(cursor, occurrence, targeted=targeted, now=now)
+    brake.hold_grown(occurrence_id=occurrence.pk, now=now)
     channel = pinned.definition["channel"]
     late = {Key(OUTCOMES[State.EXPIRED], channel, why): people for why, people in written.items() if why}
     counts.add({**late, Key(OUTCOMES[State.CANCELLED], channel, EDITED): cancelled})

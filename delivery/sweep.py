@@ -10,10 +10,13 @@ from datetime import datetime
 import structlog
 from django.db import connection, transaction
 
-from delivery import counts, ledger
+from delivery import brake, counts, ledger
 from delivery.ledger import Tally
 from delivery.models import State
+from delivery.providers import registry
+from delivery.retry import MAX_RETRIES
 from schedules import occurrences, operations
+from schedules.models import Channel
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +36,7 @@ class Swept:
     cancelled: int = 0
     ended: int = 0
     requeued: int = 0
+    held: int = 0
     closed: int = 0
     finished: int = 0
 
@@ -51,17 +55,28 @@ class _Step:
     condition: str = "true"
 
 
-# A call nobody answers for may have reached the provider, so it is never blindly repeated.
-_LEASE_EXPIRED = _Step(
-    "lease_expired",
+def _lost(channel: str) -> list[_Step]:
+    """What becomes of people whose worker died during their call.
+
+    It may have reached the provider, so it is never blindly repeated. Where a repeat does no harm it is made, unless it
+    has been often enough: whatever kills its workers must end some time.
     """
+    find = f"""
     SELECT b.id, b.day, 'worker_lost' FROM delivery_batch b
-    WHERE b.sending > 0 AND b.lease_until < clock_timestamp() AND b.id > %(after)s ORDER BY b.id LIMIT %(chunk)s
-    """,
-    State.SENDING,
-    State.UNKNOWN,
-    "d.leased_until < clock_timestamp()",
-)
+    WHERE b.sending > 0 AND b.lease_until < clock_timestamp() AND b.channel = '{channel}' AND b.id > %(after)s
+    ORDER BY b.id LIMIT %(chunk)s
+    """
+    name, expired = "lease_expired", "d.leased_until < clock_timestamp()"
+    if not registry.repeats_unknown(channel):
+        return [_Step(name, find, State.SENDING, State.UNKNOWN, expired)]
+    # An in-app message is written with its outcome: a worker that died has written none.
+    end = State.FAILED if channel == Channel.IN_APP else State.UNKNOWN
+    return [
+        _Step(name, find, State.SENDING, State.PENDING, f"{expired} AND d.attempt <= {MAX_RETRIES}"),
+        _Step(name, find, State.SENDING, end, f"{expired} AND d.attempt > {MAX_RETRIES}"),
+    ]
+
+
 _UNKNOWN = _Step(
     "unknown_failed",
     """
@@ -98,12 +113,13 @@ def sweep(*, now: datetime) -> Swept:
     """Run every step once."""
     swept = Swept(
         given_up=_give_up(now=now),
-        lease_expired=_run(_LEASE_EXPIRED, now=now),
+        lease_expired=sum(_run(step, now=now) for channel in Channel.values for step in _lost(channel)),
         unknown_failed=_run(_UNKNOWN, now=now),
         cancelled=_run(_CANCELLED, now=now),
         ended=_run(_ENDED, now=now),
         requeued=_counted("requeued", _requeue),
     )
+    swept.held = _counted("held", lambda: brake.hold_failing(now=now))
     swept.closed = _counted("closed", lambda: close_settled(now=now))
     swept.finished = _counted("finished", lambda: operations.finish_spent(now=now))
     if any(vars(swept).values()):
@@ -121,7 +137,7 @@ def _run(step: _Step, *, now: datetime) -> int:
             tally = Tally()
             before = settled
             for batch_id, day, reason in batches:
-                settled += ledger.settle_batch(
+                moved = ledger.settle_batch(
                     batch_id,
                     day=day,
                     source=step.source,
@@ -132,6 +148,9 @@ def _run(step: _Step, *, now: datetime) -> int:
                     condition=step.condition,
                     waits=False,
                 )
+                if moved and step.target is State.PENDING:
+                    tally.due(batch_id, now)
+                settled += moved
             tally.count(counts.SWEPT, label=step.name, amount=settled - before)
             tally.flush()
         if len(batches) < CHUNK:

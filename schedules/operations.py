@@ -191,6 +191,41 @@ def delete(*, schedule_id: int, by: str, now: datetime) -> Schedule:
     return _end(schedule, ScheduleStatus.DELETED, Action.SCHEDULE_DELETE, by=by, now=now)
 
 
+@transaction.atomic
+def hold_occurrence(*, occurrence_id: int, reason: str, by: str, now: datetime, changes: Mapping[str, Any]) -> bool:
+    """Let nobody of an occurrence be claimed until it is released; false where it is held or not running."""
+    held = Occurrence.objects.filter(pk=occurrence_id, state=OccurrenceState.RUNNING, held_reason="")
+    occurrence = held.select_for_update().first()
+    if occurrence is None:
+        return False
+    held.update(held_reason=reason, held_at=now, released_at=None)
+    trail.record(
+        action=Action.OCCURRENCE_HOLD,
+        by=by,
+        now=now,
+        schedule_id=occurrence.schedule_id,
+        changes={"occurrence": occurrence_id, "held_reason": ["", reason], **changes},
+    )
+    return True
+
+
+@transaction.atomic
+def release_occurrence(*, occurrence_id: int, by: str, now: datetime) -> bool:
+    """Let a held occurrence go on where it stopped; false where it is not held."""
+    occurrence = Occurrence.objects.select_for_update().exclude(held_reason="").filter(pk=occurrence_id).first()
+    if occurrence is None:
+        return False
+    Occurrence.objects.filter(pk=occurrence_id).update(held_reason="", released_at=now)
+    trail.record(
+        action=Action.OCCURRENCE_RELEASE,
+        by=by,
+        now=now,
+        schedule_id=occurrence.schedule_id,
+        changes={"occurrence": occurrence_id, "held_reason": [occurrence.held_reason, ""]},
+    )
+    return True
+
+
 def finish_spent(*, now: datetime) -> int:
     """Finish the active schedules that have nothing more to open and nothing open; return how many."""
     open_ones = Occurrence.objects.open().filter(schedule=OuterRef("pk"))

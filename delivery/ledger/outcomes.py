@@ -180,6 +180,7 @@ def settle_batch(
             )
             UPDATE delivery_delivery d SET
                 state = %(target)s, reason = %(reason)s,
+                detail = CASE WHEN %(target)s IN ({int(State.UNKNOWN)}, {int(State.FAILED)}) THEN d.detail ELSE '' END,
                 claim_token = CASE WHEN %(target)s = {int(State.UNKNOWN)} THEN d.claim_token END,
                 leased_until = CASE WHEN %(target)s = {int(State.UNKNOWN)}
                                     THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
@@ -201,6 +202,34 @@ def settle_batch(
         moved: int = cursor.rowcount
     if moved:
         tally.move(batch_id, source, target, moved, reason_class=counts.reason_class(target, reason))
+    return moved
+
+
+def reopen_batch(
+    batch_id: int, *, day: date, recipient_ids: Sequence[int] | None, reason: str, now: datetime, tally: Tally
+) -> int:
+    """Make failed rows of a batch pending again, of these recipients and this reason where given; return how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE delivery_delivery d SET state = {int(State.PENDING)}, reason = '', detail = '', provider_id = '',
+                due_at = %(now)s, attempt = 0, settled_at = NULL
+            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.FAILED)}
+              AND (%(recipients)s::bigint[] IS NULL OR d.recipient_id = ANY(%(recipients)s::bigint[]))
+              AND (%(reason)s = '' OR d.reason = %(reason)s)
+            """,
+            {
+                "day": day,
+                "batch": batch_id,
+                "recipients": None if recipient_ids is None else list(recipient_ids),
+                "reason": reason,
+                "now": now,
+            },
+        )
+        moved: int = cursor.rowcount
+    if moved:
+        tally.move(batch_id, State.FAILED, State.PENDING, moved)
+        tally.due(batch_id, now)
     return moved
 
 
@@ -240,6 +269,7 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
             WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.held_reason = '' AND s.status IN {terms.RUNS}
               AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)}
               AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
+              AND d.due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)  -- not tried again since
               AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))
             RETURNING d.reason
             """,

@@ -23,6 +23,8 @@ BUILT_IN = {
     "outbox": "delivery.providers.outbox.OutboxProvider",
     "ses": "delivery.providers.ses.SesProvider",
 }
+# Those with `repeats_unknown`, told here too so that asking for it imports none of them.
+REPEATING = frozenset({"fcm", "in_app", "outbox"})
 
 
 @cache
@@ -36,6 +38,12 @@ def for_channel(channel: str) -> Provider:
         served = ", ".join(sorted(provider.channels))
         raise ImproperlyConfigured(f"PROVIDERS[{channel!r}] is {name!r}, which serves {served} only.")
     return provider
+
+
+def repeats_unknown(channel: str) -> bool:
+    """Whether the channel's provider may be called again where nobody knows what became of a call."""
+    name = settings.PROVIDERS.get(channel, "")
+    return name in REPEATING if name in BUILT_IN else _class(name).repeats_unknown
 
 
 def check_providers(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
