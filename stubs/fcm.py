@@ -5,6 +5,8 @@
 Writes the service account into `--credentials`, and then takes only what that account signs for that project. A message
 to a token shows on a device: one with the same collapse id (Android's tag, APNs' apns-collapse-id, the web's tag)
 replaces the earlier one, and the log says so. Topics and conditions it takes, but knows no subscribers of.
+
+    DELETE /tokens           no access token given out so far is worth anything any more
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from urllib.parse import parse_qs
 from stubs.faults import Rule
 from stubs.fcm_message import TARGETS, Violation, collapse_id_of_apns, payload_violations, violations
 from stubs.google_account import GRANT, BadAssertion, Tokens, write_account
+from stubs.http import Request, Response
 from stubs.log import Accepted, Log
 from stubs.server import Refused, Stub, main
 
@@ -172,6 +175,7 @@ class FcmStub(Stub):
     def __init__(self, log: Log) -> None:
         self.tokens = Tokens()
         super().__init__(log, [SendMessage(self.tokens), Token(self.tokens)])
+        self.doors["DELETE", "/tokens"] = self._revoke
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -182,6 +186,10 @@ class FcmStub(Stub):
         if options.credentials:
             write_account(options.credentials, url=url, project=options.project)
             self.tokens.guard(options.credentials)
+
+    def _revoke(self, _: Request) -> Response:
+        self.tokens.revoke()
+        return Response(204)
 
 
 def _check_target(message: Mapping[str, Any]) -> None:

@@ -227,8 +227,8 @@ def _sizes(message: Mapping[str, Any]) -> Iterator[int]:
         block = message.get(platform) or {}
         shown = {**notification, **(block.get("notification") or {})}
         yield _bytes(block.get("data") or data) + _bytes(shown)
-    payload = (message.get("apns") or {}).get("payload") or {}
-    yield _bytes(data) + len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
+    if payload := (message.get("apns") or {}).get("payload"):
+        yield _bytes(data) + len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _bytes(members: Mapping[str, Any]) -> int:

@@ -11,6 +11,7 @@ from stubs.log import Accepted
 
 # The mails on show are strangers' HTML: they run nothing and fetch nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; form-action 'self'"
+_REPLACES = " · replaces an earlier one"
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: light-dark(#555, #aaa); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -39,8 +40,8 @@ def response(page: str) -> Response:
 def mailbox(title: str, addressee: str, mails: Sequence[Accepted], to: str, accepted: int) -> str:
     """The newest messages; `to` is the filter in force, on the `addressee`; `accepted` the number of all ever."""
     rows = "".join(
-        f'<li><a href="/mail/{quote(m.message_id, safe="")}">{escape(m.subject) or "(no subject)"}'
-        f"<span>{escape(m.to)} · <time>{escape(m.at)}</time></span></a></li>"
+        f'<li><a href="{_address(m.message_id)}">{escape(m.subject) or "(no subject)"}'
+        f"<span>{escape(m.to)} · <time>{escape(m.at)}</time>{_REPLACES if m.replaces else ''}</span></a></li>"
         for m in mails
     )
     an = f"{'an' if addressee[0] in 'aeiou' else 'a'} {addressee}"
@@ -58,13 +59,20 @@ def mail(title: str, shown: Accepted) -> str:
     """One message with its parts."""
     text = f"<h2>Text</h2><pre>{escape(shown.text)}</pre>" if shown.text else ""
     html = f'<h2>HTML</h2><iframe sandbox title="HTML part" srcdoc="{escape(shown.html)}"></iframe>'
+    collapsed = f"<dt>Collapse id</dt><dd>{escape(shown.collapse_id)}</dd>" if shown.collapse_id else ""
+    if shown.replaces:
+        collapsed += f'<dt>Replaces</dt><dd><a href="{_address(shown.replaces)}">{escape(shown.replaces)}</a></dd>'
     return _page(
         shown.subject,
         f"""<p><a href="/">{escape(title)} stub</a></p><h1>{escape(shown.subject) or "(no subject)"}</h1>
 <dl><dt>To</dt><dd>{escape(shown.to)}</dd><dt>Accepted</dt><dd><time>{escape(shown.at)}</time></dd>
-<dt>Delivery</dt><dd>{escape(shown.delivery)}</dd><dt>Id</dt><dd>{escape(shown.message_id)}</dd></dl>
+<dt>Delivery</dt><dd>{escape(shown.delivery)}</dd><dt>Id</dt><dd>{escape(shown.message_id)}</dd>{collapsed}</dl>
 {text}{html if shown.html else ""}""",
     )
+
+
+def _address(message_id: str) -> str:
+    return f"/mail/{quote(message_id, safe='')}"
 
 
 def _page(title: str, body: str) -> str:

@@ -91,7 +91,7 @@ class Stub:
         self.server = Server(self.answer)
         self._operations = operations
         self._paths = [(_pattern(operation.path), operation) for operation in operations]
-        self._doors: dict[tuple[str, str], Callable[[Request], Response]] = {
+        self.doors: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("GET", "/"): self._index,
             ("GET", "/messages"): self._messages,
             ("DELETE", "/messages"): self._empty,
@@ -187,7 +187,7 @@ class Stub:
 
     def _page(self, request: Request) -> Response:
         """What people and tests ask."""
-        asked = self._doors.get((request.method, request.path))
+        asked = self.doors.get((request.method, request.path))
         if asked is not None:
             return asked(request)
         if request.method == "GET" and request.path.startswith("/mail/"):

@@ -53,6 +53,16 @@ class RunningFcm(RunningStub):
     credentials: Path
     project: str
 
+    def shown(self, token: str) -> list[dict[str, str]]:
+        """The messages of the mailbox that the device shows, the newest first: those that none has replaced."""
+        found = [message for message in self.messages(to=token, limit=10_000) if message["to"] == token]
+        replaced = {message["replaces"] for message in found}
+        return [message for message in found if message["message_id"] not in replaced]
+
+    def revoke(self) -> None:
+        """No access token given out so far is worth anything any more."""
+        self._ask("DELETE", "/tokens")
+
 
 @contextmanager
 def running_ses(

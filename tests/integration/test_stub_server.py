@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from stubs.testing import running_ses
+from stubs.testing import RunningStub, running_ses
 
 SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=0"}
 CONTENT = {"Subject": "Hi {{name}}", "Text": "Dear {{name}}"}
@@ -238,7 +238,7 @@ def test_the_stub_ends_by_sigterm_even_while_a_call_hangs(tmp_path):
 
 def test_the_stub_ends_with_the_process_that_started_it(tmp_path):
     script = (
-        "import os, signal; from stubs.testing import running_ses\n"
+        "import os, signal; from stubs.testing import RunningStub, running_ses\n"
         "with running_ses() as stub:\n"
         "    print(stub.process.pid, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -316,6 +316,8 @@ def test_faults_end_when_they_are_deleted(stub):
         ({"rules": [{"kind": "status", "colour": 1}]}, "colour"),
         ({"rules": [{"kind": "status", "match": {"from": "x"}}]}, "match: an object"),
         ({"rules": ["silence"]}, "each rule is an object"),
+        ({"rules": [{"kind": "refuse"}]}, "refuse: needs seconds"),
+        ({"rules": [{"kind": "refuse", "seconds": 1, "match": {"to": "x"}}]}, "takes nothing else"),
         ([], "An object is expected"),
         (b"{", "Expecting"),
     ],
@@ -331,3 +333,22 @@ def test_every_error_of_a_fault_is_the_models_for_the_client(stub, client):
     with pytest.raises(ClientError) as caught:
         client.send_bulk_email(**bulk())
     assert isinstance(caught.value, client.exceptions.TooManyRequestsException)
+
+
+def test_a_refusal_of_the_service_may_hide_that_the_mail_was_taken(stub):
+    stub.fault({"kind": "status", "status": 503, "accept": True})
+    before = stub.stats()["accepted"]
+    assert post_bulk(stub, bulk(entry(), entry()))[0] == 503
+    assert stub.stats()["accepted"] == before + 2
+
+
+def test_rules_may_be_in_force_from_the_start(tmp_path):
+    rules = json.dumps([{"kind": "status", "status": 500}])
+    command = [sys.executable, "-m", "stubs.ses", "--until-stdin-closes", "--faults", rules]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        url = process.stdout.readline().split()[-1]
+        try:
+            assert post_bulk(RunningStub(url, process), bulk())[0] == 500
+        finally:
+            process.terminate()
