@@ -1,4 +1,8 @@
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from delivery.providers.base import (
     Answer,
@@ -35,6 +39,29 @@ class Recorder(Provider):
         if self.answers is not None:
             return self.answers
         return [Answer(m.key, Verdict.SENT, "", f"id-{m.key}") for m in messages]
+
+
+class Fussy(Provider):
+    """Refuses a call whole for the messages of ``poison`` in it, and remembers its calls."""
+
+    name = "fussy"
+    channels = frozenset({"email"})
+    max_per_call = 50
+
+    def __init__(self, poison, verdict=Verdict.PERMANENT, permit_calls=1_000):
+        self.poison = poison
+        self.verdict = verdict
+        self.permit_calls = permit_calls
+        self.calls = []
+
+    def _call(self, messages, *, permit):
+        keys = [m.key for m in messages]
+        self.calls.append(keys)
+        if len(self.calls) == self.permit_calls:
+            permit.deadline = 0.0
+        if found := self.poison.intersection(keys):
+            raise ProviderError(self.verdict, "bad_request", detail=f"{len(found)} bad")
+        return [Answer(key, Verdict.SENT) for key in keys]
 
 
 def message(key, to="ann@example.com"):
@@ -97,6 +124,35 @@ def test_an_error_of_the_call_is_the_answer_for_all_its_messages():
     error = ProviderError(Verdict.THROTTLED, "throttled", detail="slow down", retry_after=2.5)
     answers = Recorder(error=error).send([message("a"), message("b")], permit=permit())
     assert answers == [Answer(k, Verdict.THROTTLED, "throttled", "", "slow down", 2.5) for k in "ab"]
+
+
+@given(count=st.integers(1, 50), poison=st.sets(st.integers(0, 49), max_size=3))
+def test_only_those_that_spoil_a_call_are_refused_and_the_halvings_are_few(count, poison):
+    bad = {str(n) for n in poison if n < count}
+    provider = Fussy(bad)
+    answers = provider.send([message(str(n)) for n in range(count)], permit=permit())
+    assert [a.key for a in answers] == [str(n) for n in range(count)]
+    assert {a.key for a in answers if a.verdict is Verdict.PERMANENT} == bad
+    assert {a.key for a in answers if a.verdict is Verdict.SENT} == {str(n) for n in range(count)} - bad
+    assert {a.detail for a in answers if a.verdict is Verdict.PERMANENT} <= {"1 bad"}
+    accepted = [key for call in provider.calls if not bad.intersection(call) for key in call]
+    assert len(accepted) == len(set(accepted)) == count - len(bad)
+    assert len(provider.calls) <= 1 + 2 * len(bad) * math.ceil(math.log2(count or 1))
+
+
+@pytest.mark.parametrize("verdict", [each for each in Verdict if each not in (Verdict.PERMANENT, Verdict.SENT)])
+def test_a_call_that_fails_for_a_reason_that_is_no_messages_is_not_halved(verdict):
+    provider = Fussy({"a"}, verdict)
+    answers = provider.send([message("a"), message("b")], permit=permit())
+    assert [a.verdict for a in answers] == [verdict] * 2
+    assert provider.calls == [["a", "b"]]
+
+
+def test_the_parts_of_a_halved_call_start_within_the_permit_or_not_at_all():
+    provider = Fussy({"a"}, permit_calls=2)
+    answers = provider.send([message(key) for key in "abcd"], permit=permit())
+    assert provider.calls == [["a", "b", "c", "d"], ["a", "b"]]
+    assert [a.verdict for a in answers] == [Verdict.NOT_STARTED] * 4
 
 
 def test_what_is_no_answer_of_the_provider_is_let_through():

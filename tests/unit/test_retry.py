@@ -7,17 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery.ledger import Person
 from delivery.models import State
 from delivery.providers.base import Answer, Verdict
-from delivery.retry import MAX_RETRIES, decide, delay
+from delivery.retry import MAX_RETRIES, decide, delay, not_sent
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 ANYWHERE = st.integers(0, 2**32)
 
 
-def decided(verdict, *, attempt=1, reason="so", seed=1, **more):
+def claimed(*, attempt=1, had=()):
+    """The person as a claim knows them; ``had`` are the devices that have the message since an earlier attempt."""
+    return Person(4711, NOW, attempt, "ada", "ada@example.com", "en", "UTC", {}, [], {}, NOW, bool(had), [], had)
+
+
+def decided(verdict, *, attempt=1, had=(), reason="so", repeats_unknown=False, seed=1, **more):
     answer = Answer("20261121-7-4711", verdict, reason, **more)
-    return decide(answer, recipient_id=4711, attempt=attempt, now=NOW, rng=random.Random(seed))
+    person = claimed(attempt=attempt, had=had)
+    return decide(answer, person=person, repeats_unknown=repeats_unknown, now=NOW, rng=random.Random(seed))
 
 
 @given(seed=ANYWHERE, attempt=st.integers(1, MAX_RETRIES))
@@ -29,7 +36,7 @@ def test_each_retry_waits_four_times_as_long_as_the_last_less_up_to_half(seed, a
 def test_the_people_of_one_failed_call_do_not_come_back_as_one_crowd():
     rng = random.Random(1)
     answer = Answer("20261121-7-4711", Verdict.TRANSIENT)
-    dues = {decide(answer, recipient_id=4711, attempt=1, now=NOW, rng=rng).due_at for _ in range(50)}
+    dues = {decide(answer, person=claimed(), repeats_unknown=False, now=NOW, rng=rng).due_at for _ in range(50)}
     assert len(dues) == 50
 
 
@@ -76,13 +83,22 @@ def test_being_throttled_without_a_number_waits_a_moment():
     assert timedelta(seconds=2) <= decided(Verdict.THROTTLED).due_at - NOW <= timedelta(seconds=3)
 
 
-def test_a_misconfigured_account_is_asked_again_after_a_minute():
-    assert timedelta(seconds=60) <= decided(Verdict.MISCONFIGURED).due_at - NOW <= timedelta(seconds=90)
+@given(seed=ANYWHERE)
+def test_a_misconfigured_account_holds_nobody_longer_than_its_circuit(seed):
+    waits = decided(Verdict.MISCONFIGURED, seed=seed, retry_after=600.0).due_at - NOW
+    assert timedelta(seconds=2) <= waits <= timedelta(seconds=3)
 
 
 def test_what_was_not_started_is_due_at_once_and_leaves_no_trace():
     outcome = decided(Verdict.NOT_STARTED, reason="permit_expired")
     assert (outcome.due_at, outcome.reason, outcome.verdict, outcome.detail) == (NOW, "", "", "")
+
+
+def test_who_was_not_sent_to_for_no_reason_of_their_own_waits_without_using_an_attempt():
+    outcome = not_sent(4711, "counters_away", after_s=2.5, now=NOW)
+    assert (outcome.recipient_id, outcome.state, outcome.reason) == (4711, State.PENDING, "counters_away")
+    assert (outcome.due_at - NOW, outcome.is_attempt, outcome.was_asked) == (timedelta(seconds=2.5), False, False)
+    assert (outcome.verdict, outcome.detail) == ("", "")
 
 
 @pytest.mark.parametrize(("given_reason", "kept"), [("rejected", "rejected"), ("", "refused")])
@@ -104,3 +120,48 @@ def test_an_ambiguous_answer_is_unknown_and_not_due_again():
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_only_a_call_that_started_is_one_the_provider_was_asked_in(verdict):
     assert decided(verdict).was_asked is (verdict is not Verdict.NOT_STARTED)
+
+
+# --- Where a repeat does no harm -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3])
+def test_an_ambiguous_answer_is_tried_again_where_a_repeat_replaces_the_first(attempt):
+    outcome = decided(Verdict.UNKNOWN, attempt=attempt, reason="read_timeout", repeats_unknown=True)
+    assert (outcome.state, outcome.reason, outcome.is_attempt) == (State.PENDING, "read_timeout", True)
+    assert outcome.due_at >= NOW + timedelta(seconds=5 * 4 ** (attempt - 1))
+
+
+def test_an_ambiguous_answer_to_the_last_attempt_is_unknown():
+    outcome = decided(Verdict.UNKNOWN, attempt=MAX_RETRIES + 1, reason="read_timeout", repeats_unknown=True)
+    assert (outcome.state, outcome.reason, outcome.due_at) == (State.UNKNOWN, "read_timeout", None)
+
+
+# --- People with several devices -------------------------------------------------------------------------------------
+
+
+def test_devices_that_have_the_message_are_kept_over_the_attempts_each_once():
+    outcome = decided(Verdict.TRANSIENT, had=(1, 2), reached=(2, 3), gone=(4,))
+    assert (outcome.state, outcome.reached, outcome.gone) == (State.PENDING, (1, 2, 3), (4,))
+
+
+@pytest.mark.parametrize(
+    ("had", "reached"), [((1,), ()), ((), (2,)), ((1,), (2,))], ids=["before", "at last", "both times"]
+)
+@pytest.mark.parametrize(
+    ("verdict", "attempt"),
+    [(Verdict.PERMANENT, 1), (Verdict.TRANSIENT, MAX_RETRIES + 1), (Verdict.UNKNOWN, MAX_RETRIES + 1)],
+    ids=lambda value: getattr(value, "value", value),
+)
+def test_who_has_the_message_on_one_device_counts_as_sent_when_nothing_more_can_be_tried(
+    verdict, attempt, had, reached
+):
+    outcome = decided(verdict, attempt=attempt, had=had, repeats_unknown=True, provider_id="fcm-1", reached=reached)
+    assert (outcome.state, outcome.reason, outcome.verdict) == (State.SENT, "", "sent")
+    assert (outcome.provider_id, outcome.reached, outcome.due_at) == ("fcm-1", (*had, *reached), None)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.TRANSIENT, Verdict.THROTTLED, Verdict.MISCONFIGURED, Verdict.NOT_STARTED])
+def test_as_long_as_the_other_devices_may_get_it_the_person_waits(verdict):
+    outcome = decided(verdict, had=(1,))
+    assert (outcome.state, outcome.reached) == (State.PENDING, (1,))
