@@ -1,7 +1,8 @@
-"""A whole service of real processes, seen from outside: its database by SQL, its provider by the stub's own log."""
+"""A whole service of real processes, seen from outside: its database by SQL, its providers by the stubs' own logs."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from redis import Redis
 
 from scheduler_project.local import services
+from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.supervisor import Process, Supervisor
 from stubs.testing import RunningStub, running_ses
 
@@ -24,21 +27,53 @@ STATES = {
 }  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parents[1]
+# Seconds for which a statement of ours waits for a database that is being restarted.
+_AWAY_S = 60.0
+
+
+class Database:
+    """The service's database by SQL, across its restarts; every statement is a transaction of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Rows, if any. A statement that a restart cuts off is run again, so it must bear being run twice."""
+        give_up = time.monotonic() + _AWAY_S
+        while True:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                cursor = self._connection.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                self.close()
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.1)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 @dataclass
 class Running:
-    """The service under test. ``sql`` and ``manage`` are the only ways in, ``stub`` the only way out."""
+    """The service under test. ``sql`` and ``manage`` are the only ways in, the stubs the only way out."""
 
+    root: Path
     env: dict[str, str]
-    database: psycopg.Connection[Any]
+    database: Database
+    broker: Server
+    counters: Server
     stub: RunningStub
     supervisor: Supervisor
     log: Path
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        cursor = self.database.execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
+        return self.database.sql(statement, *parameters)
 
     def python(self, script: str) -> str:
         return _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", script], self.env)
@@ -57,7 +92,7 @@ class Running:
 
     def accepted(self) -> list[dict[str, Any]]:
         """What the stub took, by its own log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return read_log(self.log)
 
     def wait_for(self, what: str, found: Any, *, seconds: float) -> None:
         """Until ``found()`` is true; the books must close at every look."""
@@ -68,9 +103,12 @@ class Running:
             time.sleep(0.2)
 
     def assert_books_close(self) -> None:
-        """Targeted, the batches' counters and the rows, counted here, agree state by state."""
+        assert not self.open_books()
+
+    def open_books(self) -> list[tuple[Any, ...]]:
+        """Occurrences of which targeted, the batches' counters and the rows, counted here, disagree in some state."""
         counters = " || ".join(f"jsonb_build_object('{state}', {name})" for state, name in STATES.items())
-        wrong = self.sql(
+        return self.sql(
             f"""
             SELECT o.id, o.targeted, b.counts, r.counts FROM schedules_occurrence o
             CROSS JOIN LATERAL (
@@ -88,7 +126,32 @@ class Running:
             WHERE b.counts <> r.counts OR o.targeted <> b.size
             """
         )
-        assert not wrong
+
+    def restart_database(self, number: int = signal.SIGKILL) -> None:
+        """End the server by a signal: SIGKILL is a crash, SIGINT an orderly restart. Its keeper starts it again."""
+        pidfile = self.root / "local" / "database" / "postmaster.pid"
+        os.kill(int(pidfile.read_text().split()[0]), number)
+        self.database.close()
+        time.sleep(0.1)
+        self.sql("SELECT 1")
+
+    def flush(self, server: Server) -> None:
+        with Redis.from_url(server.url) as client:
+            client.flushall()
+
+    @contextmanager
+    def alongside(self, *processes: Process) -> Iterator[Supervisor]:
+        """More processes of the service, up to the end of the block."""
+        with Supervisor(processes, logs=self.root / "logs") as supervisor:
+            yield supervisor
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a stub's log; the last may be half written."""
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _run(command: list[str], env: dict[str, str]) -> str:
@@ -105,25 +168,35 @@ def running_service(
     stub: str = "stubs.ses",
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """The service on servers of its own below ``root``, with ``processes(environment)``; ``stub`` takes the e-mails."""
+    """The service on servers of its own below ``root``, with ``processes(environment)``; ``stub`` takes the e-mails.
+
+    Broker and counters end with the thread that enters, and with the block.
+    """
     os.environ["LOCAL_PG_FSYNC"] = "off"
-    urls = services.ensure(root=root / "local")
+    urls = services.ensure(root=root / "local", need=frozenset({"database"}))
     log = root / "ses.ndjson"
-    env = {
-        **os.environ,
-        "DATABASE_URL": urls.database,
-        "BROKER_URL": urls.broker,
-        "COUNTERS_URL": urls.counters,
-        "SECRET_KEY": "test",
-        "EMAIL_PROVIDER": "ses",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "MATERIALISE_AHEAD_S": "5",
-        **(settings or {}),
-    }
-    _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
-    _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", "from delivery.tasks import daily; daily()"], env)
-    with running_ses(log=log, module=stub, env=env) as ses, psycopg.connect(urls.database, autocommit=True) as database:
-        env["AWS_ENDPOINT_URL_SESV2"] = ses.url
-        with Supervisor(processes(env), logs=root / "logs") as supervisor:
-            yield Running(env, database, ses, supervisor, log)
+    with running_server(root=root / "redis", name="broker") as broker, \
+            running_server(root=root / "redis", name="counters") as counters:  # fmt: skip
+        env = {
+            **os.environ,
+            "DATABASE_URL": urls.database,
+            "BROKER_URL": broker.url,
+            "COUNTERS_URL": counters.url,
+            "SECRET_KEY": "test",
+            "EMAIL_PROVIDER": "ses",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "MATERIALISE_AHEAD_S": "5",
+            **(settings or {}),
+        }
+        _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
+        days = "from delivery.tasks import daily; daily()"
+        _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)
+        database = Database(urls.database)
+        with running_ses(log=log, module=stub, env=env) as ses:
+            env["AWS_ENDPOINT_URL_SESV2"] = ses.url
+            try:
+                with Supervisor(processes(env), logs=root / "logs") as supervisor:
+                    yield Running(root, env, database, broker, counters, ses, supervisor, log)
+            finally:
+                database.close()

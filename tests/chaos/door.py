@@ -1,0 +1,125 @@
+"""A person at the service's door: carries out what is asked on standard input, line by line, as a process of its own.
+
+A line is ``{"do": NAME, ...}``; the answer is ``{"begun": s, "done": s, "result": ...}``, seconds since 1970 around the
+committed operation, or ``{"error": "..."}``. While the database is away it tries again.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from datetime import datetime
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.db import InterfaceError, OperationalError, connection  # noqa: E402
+
+from delivery import dispatch, erasure  # noqa: E402
+from schedules import clock, operations, templates  # noqa: E402
+from schedules.definition import Definition  # noqa: E402
+
+BY = "system:chaos"
+_AWAY_S = 60.0
+
+
+def create(schedules: list[dict[str, Any]]) -> list[int]:
+    """Ids of new schedules: name, words, channel, group, at (ISO 8601), and more fields of ``Definition``."""
+    return [_create(**schedule) for schedule in schedules]
+
+
+def _create(*, name: str, words: str, channel: str, group: str, at: str, **more: Any) -> int:
+    definition = Definition(
+        name=name,
+        channel=channel,
+        template_id=_template(words, channel),
+        schedule_type="once",
+        audience_query=_audience(group),
+        run_at=datetime.fromisoformat(at),
+        **more,
+    )
+    return int(operations.create(definition=definition, by=BY, now=clock.now()).pk)
+
+
+def edit(schedule: int, apply_to: str, channel: str, words: str, group: str, at: str) -> None:
+    changes: dict[str, Any] = {"template_id": _template(words, channel), "audience_query": _audience(group)}
+    if at:
+        changes["run_at"] = datetime.fromisoformat(at)
+    operations.update(
+        schedule_id=schedule, changes=changes, by=BY, now=clock.now(), apply_to=operations.ApplyTo(apply_to)
+    )
+
+
+def pause(schedule: int) -> None:
+    operations.pause(schedule_id=schedule, by=BY, now=clock.now())
+
+
+def resume(schedule: int) -> None:
+    operations.resume(schedule_id=schedule, by=BY, now=clock.now())
+
+
+def cancel(schedule: int) -> None:
+    operations.cancel(schedule_id=schedule, by=BY, now=clock.now())
+
+
+def delete(schedule: int) -> None:
+    operations.delete(schedule_id=schedule, by=BY, now=clock.now())
+
+
+def erase(recipient: int) -> None:
+    erasure.forget(recipient_id=recipient, by=BY, now=clock.now())
+
+
+def take_due_and_die() -> None:
+    """What a tick does, up to where it would hand the batches to the broker. It looks for some for two seconds."""
+    give_up = time.monotonic() + 2
+    while not dispatch.take_due(now=clock.now()) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+OPERATIONS = {each.__name__: each for each in (create, edit, pause, resume, cancel, delete, erase, take_due_and_die)}
+
+
+def _template(words: str, channel: str) -> int:
+    content = {"channel": channel, "locale": "en", "subject": words, "text": words + " for {{ recipient.external_id }}"}
+    return int(templates.save(name=words, contents=[content], by=BY, now=clock.now()).pk)
+
+
+def _audience(group: str) -> dict[str, Any]:
+    return {"field": "tags", "op": "contains", "value": group}
+
+
+def _carry_out(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    give_up = time.monotonic() + _AWAY_S
+    begun = time.time()
+    while True:
+        try:
+            result = OPERATIONS[name](**arguments)
+            return {"begun": begun, "done": time.time(), "result": result}
+        except (OperationalError, InterfaceError):
+            connection.close()
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
+
+
+def main() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        clock.forget()
+        try:
+            answer = _carry_out(asked.pop("do"), asked)
+        except Exception as error:  # the scenario decides what it means
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
