@@ -218,6 +218,7 @@ local function marked(key, mark) return tonumber(redis.call('ZSCORE', key, mark)
 """
 
 _UNBUILT = 0
+_UNTRIMMED = 8  # members, below which old ones may lie until the set grows or is dropped
 # For each key: 1 where the place is reserved, 0 where the set must be built first, or the cap that stands in the way
 # with the instant at which it frees and the members of its window. Where nobody asks for a cap, a set that does not
 # exist stays so; one that exists takes the member even unbuilt: somebody may have read the ledger before our claim.
@@ -227,12 +228,17 @@ _RESERVE = Script(
 local now, member, counts, keep, builder = tonumber(ARGV[1]), ARGV[2], ARGV[5] == '1', ARGV[6], ARGV[7]
 local day, week = 86400000, 604800000
 -- Claims reserve in any order: what has left our window may be in that of a claim some seconds older.
-local margin = 3600000
+local trimmed = string.format('%.0f', now - week - 3600000)
 local caps = {{}}
 if tonumber(ARGV[3]) > 0 then caps[#caps + 1] = {{'{DAILY}', day, tonumber(ARGV[3])}} end
 if tonumber(ARGV[4]) > 0 then caps[#caps + 1] = {{'{WEEKLY}', week, tonumber(ARGV[4])}} end
 
-local function blocked(key)
+local least = math.huge
+for _, cap in ipairs(caps) do least = math.min(least, cap[3]) end
+
+-- `size` counts the mark too, so a set no larger than the least limit leaves room for one more.
+local function blocked(key, size)
+  if size <= least then return nil end
   local found = nil
   local own = tonumber(redis.call('ZSCORE', key, member))
   for _, cap in ipairs(caps) do
@@ -266,14 +272,15 @@ for index, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, keep)
     answers[index] = {_UNBUILT}
   else
-    local cap = #caps > 0 and blocked(key)
+    local size = (is_built or counts) and redis.call('ZCARD', key) or 0
+    local cap = #caps > 0 and blocked(key, size)
     if cap then
       local own = tonumber(redis.call('ZSCORE', key, member))
       if own and own <= now then redis.call('ZREM', key, member) end
       answers[index] = cap
     else
-      if counts and (is_built or redis.call('EXISTS', key) == 1) then
-        redis.call('ZREMRANGEBYSCORE', key, 0, string.format('%.0f', now - week - margin))
+      if counts and size > 0 then
+        if size > {_UNTRIMMED} then redis.call('ZREMRANGEBYSCORE', key, 0, trimmed) end
         redis.call('ZADD', key, 'GT', now, member)
         redis.call('PEXPIRE', key, keep)
       end
