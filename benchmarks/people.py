@@ -25,6 +25,8 @@ HTML = (
 
 # The first people are also members of smaller audiences.
 GROUPS = {"warm": 2_000, "ten_thousand": 10_000}
+# Besides, everyone is in one small audience: people of the same ``cell``, a number from 0 on.
+CELL = 20
 
 _INSERT = """
 INSERT INTO schedules_recipient (external_id, email, locale, time_zone, attributes, tags, consent)
@@ -34,7 +36,7 @@ SELECT 'member-' || i, 'member' || i || '@example.com', (ARRAY['en', 'de', 'fr',
            'first_name', (ARRAY['Ada', 'Grace', 'Edsger', 'Barbara', 'Alan', 'Radia'])[1 + i %% 6],
            'city', (ARRAY['Lisbon', 'Vienna', 'Kyoto', 'Montréal', 'Porto'])[1 + i %% 5],
            'plan', (ARRAY['free', 'plus', 'pro'])[1 + i %% 3],
-           'points', i %% 1000, 'coupon', substr(md5(i::text), 1, 10)
+           'points', i %% 1000, 'coupon', substr(md5(i::text), 1, 10), 'cell', (i - 1) / %(cell)s
        ) || CASE WHEN i <= %(ten_thousand)s THEN '{"ten_thousand": true}' ELSE '{}' END::jsonb
          || CASE WHEN i <= %(warm)s THEN '{"warm": true}' ELSE '{}' END::jsonb,
        '["member"]', '{}'
@@ -42,9 +44,9 @@ FROM generate_series(1, %(people)s) AS i
 """
 
 
-def insert(count: int) -> None:
-    """Insert ``count`` recipients, ids ascending, into an empty table."""
-    execute(_INSERT, {**GROUPS, "people": count})
+def insert(count: int, *, cell: int = CELL) -> None:
+    """Insert ``count`` recipients, ids ascending, into an empty table; ``cell``: people of each cell."""
+    execute(_INSERT, {**GROUPS, "people": count, "cell": cell})
     execute("VACUUM ANALYZE schedules_recipient")
 
 

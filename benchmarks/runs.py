@@ -1,8 +1,8 @@
 """One schedule on the running service, measured: how fast, at what cost, with which books."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from django.utils.timezone import now as real_now
 
-from benchmarks import costs
+from benchmarks import costs, people, processes
 from benchmarks.harness import query
 from benchmarks.processes import LOGS, Ticks
 from delivery import books
@@ -114,6 +114,18 @@ class Service:
         arrived = _inbox(occurrence) if channel == "in_app" else _logged(self.log, occurrence)
         if len(arrived) != count or len(set(arrived)) != count:
             raise Wrong(f"{channel}: {count} people, {len(arrived)} messages to {len(set(arrived))} of them")
+
+
+@contextmanager
+def running_service(stub: RunningStub, log: Path, *, channels: Sequence[str], senders: int) -> Iterator[Service]:
+    """Everything up and warm: pools forked, code imported, plans and templates cached."""
+    template = people.save_template(now=clock.now())
+    fleet = processes.service(ses_url=stub.url, senders=senders)
+    with Supervisor(fleet, logs=LOGS) as supervisor:
+        service = Service(template, stub, log, supervisor)
+        for channel in channels:
+            service.run(channel, audience="warm", count=people.GROUPS["warm"])
+        yield service
 
 
 def awaited(look: Callable[[], T | None], what: str, *, every_s: float = 0.02) -> T:

@@ -11,18 +11,15 @@ the same message through the same servers with a Celery task per recipient.
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 from django.db import connection
 
 from benchmarks import costs, naive, people, processes
 from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare, query
-from benchmarks.runs import SETTLED, Run, Service, Wrong, awaited
+from benchmarks.runs import SETTLED, Run, Service, Wrong, awaited, running_service
 from scheduler_project.local.supervisor import Supervisor
-from schedules import clock
 from stubs.testing import RunningStub, running_ses
 
 NAME = "throughput"
@@ -68,18 +65,6 @@ def _options() -> argparse.Namespace:
     if unknown := set(options.channels) - {"email", "in_app"}:
         parser.error(f"--channels: {', '.join(sorted(unknown))} is none of email, in_app")
     return options
-
-
-@contextmanager
-def _running(options: argparse.Namespace, stub: RunningStub, log: Path) -> Iterator[Service]:
-    """Everything up and warm: pools forked, code imported, plans and templates cached."""
-    template = people.save_template(now=clock.now())
-    fleet = processes.service(ses_url=stub.url, senders=options.senders)
-    with Supervisor(fleet, logs=processes.LOGS) as supervisor:
-        service = Service(template, stub, log, supervisor)
-        for channel in options.channels:
-            service.run(channel, audience="warm", count=people.GROUPS["warm"])
-        yield service
 
 
 def _runs(service: Service, channel: str, options: argparse.Namespace) -> list[Run]:
@@ -128,7 +113,7 @@ def main() -> None:
         if options.naive and "email" in options.channels:
             naive_per_s, naive_us = naive_rate(stub, count=options.naive, senders=options.senders)
             emit(NAME, "naive_email", naive_per_s, "per_s")
-        with _running(options, stub, log) as service:
+        with running_service(stub, log, channels=options.channels, senders=options.senders) as service:
             for channel in options.channels:
                 runs = _runs(service, channel, options)
                 is_compared = channel == "email"
