@@ -11,6 +11,7 @@ from datetime import datetime
 import structlog
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection, transaction
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -27,7 +28,7 @@ TIMEOUT_MS = 2_000
 
 
 class Ledger(Collector):
-    """Everything at once, for ``prometheus_client.generate_latest``.
+    """Everything at once.
 
     What the database does not answer is left out, and ``notification_database_up`` is 0 then. ``now`` tells business
     time; it may ask the database.
@@ -58,6 +59,11 @@ class Ledger(Collector):
 
     def _waiting(self) -> Iterable[Metric]:
         return _batches(now=self._now())
+
+
+def page(*, now: Callable[[], datetime]) -> bytes:
+    """All of it in Prometheus's text format, UTF-8."""
+    return generate_latest(Ledger(now=now))
 
 
 def _is_away(error: DatabaseError) -> bool:

@@ -2,14 +2,13 @@
 
 from django.http import HttpRequest, HttpResponse
 from django_prometheus.exports import ExportToDjangoView
-from prometheus_client import generate_latest
 
-from delivery.metrics import Ledger
+from delivery.metrics import page
 from schedules import clock
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
     """What this web server counts of its requests (all its processes, with ``PROMETHEUS_MULTIPROC_DIR``), then ours."""
     response: HttpResponse = ExportToDjangoView(request)
-    response.write(generate_latest(Ledger(now=clock.now)))
+    response.write(page(now=clock.now))
     return response
