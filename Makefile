@@ -42,7 +42,7 @@ demo: setup ## the whole service with demo data; Ctrl-C ends it
 test: setup browser ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
 	COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit --cov --cov-report= -q
-	COVERAGE_FILE=.coverage.integration $(BIN)/pytest tests/integration --cov --cov-report= -q
+	COVERAGE_FILE=.coverage.integration $(BIN)/pytest tests/integration tests/conformance --cov --cov-report= -q
 	$(BIN)/pytest tests/journeys tests/chaos -q
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }

@@ -1,0 +1,302 @@
+"""The providers that the conformance suite is run on, each with a double to speak to.
+
+A provider is added by a case: how to make it, what a message for it looks like, and how its double fails. What a double
+has no way to do is left out of `rules`; the suite then skips those tests, and says so.
+"""
+
+import abc
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from delivery.models import InboxMessage, OutboxMessage
+from delivery.providers.base import Message, Provider, Target
+from delivery.providers.fcm import FcmProvider
+from delivery.providers.in_app import InAppProvider
+from delivery.providers.outbox import OutboxProvider
+from delivery.providers.ses import SesProvider
+from schedules.models import Recipient
+from stubs.testing import running_fcm, running_ses
+from tests import http_double
+from tests.conformance.example import EXAMPLE
+from tests.helpers import RecordingProvider
+from tests.http_double import HttpDouble, Reply, Request
+
+POISON = 666  # the recipient whose message a double refuses, when told to
+REJECTED = ("refused_alone", "refuses_the_call")
+
+
+class Double(abc.ABC):
+    """The other side of a provider. One serves all tests of its case: `fresh` begins each."""
+
+    url: str = ""
+
+    @abc.abstractmethod
+    def fresh(self) -> None:
+        """Behave well, and count from here."""
+
+    @abc.abstractmethod
+    def reached(self) -> Counter[int]:
+        """How often each recipient's message was accepted."""
+
+    def requests(self) -> int:
+        """Complete requests that asked to send, so far."""
+        raise NotImplementedError
+
+    def fail(self, how: str) -> None:
+        """Fail in this way from now on; see `Case.rules`."""
+        raise NotImplementedError
+
+
+class Case(abc.ABC):
+    """A provider. `rules` says how its double is told to fail; the ways are
+
+    silence, half, garbage, reset   after the whole request was read
+    error                           an error of the server's own, such as 500
+    throttled                       "slow down", with Retry-After: 7
+    denied_*                        the account, its credentials or its rights are refused
+    refused_alone                   the message to POISON alone; the others are accepted
+    refuses_the_call                the whole call, whenever POISON is in it
+    """
+
+    provider: type[Provider]
+    is_bulk = True  # one request for all messages of a call
+    has_database = False
+    rules: Mapping[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        return self.provider.name
+
+    @contextmanager
+    @abc.abstractmethod
+    def running(self, folder: Path) -> Iterator[Double]:
+        """The double, for as long as the block lasts; `folder` is empty and its own."""
+
+    @abc.abstractmethod
+    def make(self, url: str, **timeouts: float) -> Provider:
+        """A provider that speaks to `url`, with the timeouts given or its own."""
+
+    def message(self, recipient: int) -> Message:
+        return Message(_key(recipient), recipient, self.address(recipient), "Hi", "Hello", "<p>Hello</p>")
+
+    def address(self, recipient: int) -> str:
+        return f"{_name(recipient)}@example.com"
+
+
+def _key(recipient: int) -> str:
+    return f"20261121-17-{recipient}"
+
+
+def _name(recipient: int) -> str:
+    return "poison" if recipient == POISON else f"person-{recipient:04d}"
+
+
+class StubDouble(Double):
+    """One of our stubs; a rule is what `stubs.faults` takes."""
+
+    def __init__(self, stub: Any, rules: Mapping[str, Any]) -> None:
+        self.url = stub.url
+        self._stub = stub
+        self._rules = rules
+        self._before: tuple[Counter[int], int] = (Counter(), 0)
+
+    def fresh(self) -> None:
+        self._stub.clear_faults()
+        self._before = (self._accepted(), self._stub.stats()["requests"])
+
+    def reached(self) -> Counter[int]:
+        return self._accepted() - self._before[0]
+
+    def requests(self) -> int:
+        found: int = self._stub.stats()["requests"]
+        return found - self._before[1]
+
+    def fail(self, how: str) -> None:
+        self._stub.fault(self._rules[how])
+
+    def _accepted(self) -> Counter[int]:
+        return Counter(int(each["delivery"].rsplit("-", 1)[1]) for each in self._stub.messages(limit=1000))
+
+
+_CUTS = {kind: {"kind": kind} for kind in ("silence", "half", "garbage", "reset")}
+
+
+class Ses(Case):
+    provider = SesProvider
+    rules: Mapping[str, Any] = {
+        **_CUTS,
+        "error": {"kind": "status", "status": 500, "error": "InternalServiceError"},
+        "throttled": {"kind": "status", "status": 429, "error": "TooManyRequestsException", "retry_after": 7},
+        "denied_signature": {"kind": "status", "status": 403, "error": "SignatureDoesNotMatch"},
+        "denied_token": {"kind": "status", "status": 401, "error": "UnrecognizedClientException"},
+        "refused_alone": {"kind": "bulk_entry_status", "match": {"to": "poison@*"}, "code": "MESSAGE_REJECTED"},
+        "refuses_the_call": {"kind": "status", "match": {"to": "poison@*"}, "status": 400, "error": "MessageRejected"},
+    }
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        with running_ses() as stub:
+            yield StubDouble(stub, self.rules)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return SesProvider(sender="shop@example.com", region="eu-central-1", endpoint_url=url, **timeouts)
+
+
+class Fcm(Case):
+    provider = FcmProvider
+    is_bulk = False
+    rules: Mapping[str, Any] = {
+        **_CUTS,
+        "error": {"kind": "status", "error": "INTERNAL"},
+        "throttled": {"kind": "status", "error": "QUOTA_EXCEEDED", "retry_after": 7},
+        "denied_token": {"kind": "status", "error": "UNAUTHENTICATED"},
+        "denied_rights": {"kind": "status", "error": "PERMISSION_DENIED"},
+        "refused_alone": {"kind": "status", "match": {"to": "poison*"}, "error": "UNREGISTERED"},
+    }
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        with running_fcm(credentials=folder / "account.json") as stub:
+            self._account = str(stub.credentials)
+            yield StubDouble(stub, self.rules)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return FcmProvider(service_account=self._account, endpoint=url, **timeouts)
+
+    def message(self, recipient: int) -> Message:
+        return super().message(recipient)._replace(targets=(Target(recipient, "android", self.address(recipient)),))
+
+    def address(self, recipient: int) -> str:
+        return f"{_name(recipient)}:APA91bHun4MxP5egoKMwt2KZFBaFUH"
+
+
+class RelayDouble(Double):
+    """The other side of the page's example; a rule is a failure or a reply of `tests.http_double`."""
+
+    def __init__(self, server: HttpDouble, rules: Mapping[str, Any]) -> None:
+        self.server = server
+        self.url = server.url
+        self._rules = rules
+        server.answer = self._answer
+        self.fresh()
+
+    def fresh(self) -> None:
+        self._reached: Counter[int] = Counter()
+        self._how = ""
+        self.server.failure = None
+        self.server.requests.clear()
+
+    def reached(self) -> Counter[int]:
+        return self._reached
+
+    def requests(self) -> int:
+        return len(self.server.requests)
+
+    def fail(self, how: str) -> None:
+        self._how = how
+        self.server.failure = self._rules[how] if callable(self._rules[how]) else None
+
+    def _answer(self, request: Request) -> Reply:
+        keys = {each["id"]: int(each["id"].rsplit("-", 1)[1]) for each in request.json}
+        if self._how and (self._how not in REJECTED or (self._how == "refuses_the_call" and POISON in keys.values())):
+            reply: Reply = self._rules[self._how]
+            return reply
+        refused = {POISON} if self._how == "refused_alone" else set()
+        self._reached.update(set(keys.values()) - refused)
+        said = {key: {"error": "no such mailbox"} if to in refused else {"id": f"m{to}"} for key, to in keys.items()}
+        return Reply(body=json.dumps(said).encode())
+
+
+class Example(Case):
+    """The provider that the page `docs/providers.md` shows."""
+
+    provider = EXAMPLE
+    rules: Mapping[str, Any] = {
+        "silence": http_double.silence,
+        "half": http_double.half,
+        "garbage": http_double.garbage,
+        "reset": http_double.reset,
+        "error": Reply(500),
+        "throttled": Reply(429, headers={"Retry-After": "7"}),
+        "denied_key": Reply(401),
+        "denied_rights": Reply(403),
+        "refused_alone": None,
+        "refuses_the_call": Reply(400),
+    }
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        with HttpDouble() as server:
+            yield RelayDouble(server, self.rules)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return self.provider(url=url, **timeouts)  # type: ignore[call-arg]
+
+
+class _Rows(Double):
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def fresh(self) -> None:
+        """The database is emptied by the test."""
+
+    def reached(self) -> Counter[int]:
+        return Counter(self._model.objects.values_list("recipient_id", flat=True))
+
+
+class InApp(Case):
+    provider = InAppProvider
+    has_database = True
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        yield _Rows(InboxMessage)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return InAppProvider()
+
+
+class Outbox(InApp):
+    provider = OutboxProvider
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        yield _Rows(OutboxMessage)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return OutboxProvider()
+
+
+class _Recorded(Double):
+    def fresh(self) -> None:
+        RecordingProvider.reset()
+
+    def reached(self) -> Counter[int]:
+        return RecordingProvider.reached()
+
+
+class Recording(Case):
+    """What other tests take for a provider must be one."""
+
+    provider = RecordingProvider
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        yield _Recorded()
+        RecordingProvider.reset()
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return RecordingProvider()
+
+
+def people(number: int) -> None:
+    """The recipients of a case with a database, and the poisoned one."""
+    ids = [*range(1, number + 1), POISON]
+    Recipient.objects.bulk_create(Recipient(pk=each, external_id=f"person-{each}") for each in ids)
+
+
+CASES: tuple[Case, ...] = (Ses(), Fcm(), Example(), InApp(), Outbox(), Recording())
