@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
+from django.conf import settings
 from django.db import connection, connections
+from django.db.models import F
+from redis import Redis
 
 from delivery import dispatch, materialise, sending
 from delivery import sweep as sweeping
 from delivery.dispatch import Opened
-from delivery.models import Delivery, State
+from delivery.models import Batch, Circuit, Delivery, State
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from delivery.sweep import Swept
 from schedules import operations
@@ -259,6 +262,24 @@ class RecordingProvider(Provider):
         type(self).calls.append(Call(time.monotonic(), list(messages)))
         self.meanwhile()
         return [answer for message in messages if (answer := self.answer(message)) is not None]
+
+
+def at_full_speed() -> None:
+    """Forget what a throttling provider has slowed down: it lasts in real time, which tests don't wait for."""
+    with Redis.from_url(settings.COUNTERS_URL) as counters:
+        if keys := counters.keys("{pace}:*"):
+            counters.delete(*keys)
+
+
+def let_probe(channel: str = "email") -> None:
+    """The next claim of the channel passes its open circuit, as after a while of real time."""
+    Circuit.objects.filter(channel=channel).update(probe_at=F("probe_at") - DAY)
+
+
+def expire_leases() -> None:
+    """Let the leases of everybody who is being sent to run out, as after half a minute of real time."""
+    Delivery.objects.filter(state=State.SENDING).update(leased_until=F("leased_until") - DAY)
+    Batch.objects.update(lease_until=F("lease_until") - DAY)
 
 
 def in_threads(*functions: Callable[[], Any]) -> list[Any]:

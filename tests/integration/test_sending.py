@@ -21,6 +21,9 @@ from tests.helpers import (
     HOUR,
     MINUTE,
     assert_books_close,
+    at_full_speed,
+    expire_leases,
+    let_probe,
     only_occurrence,
     reasons,
     row_of,
@@ -50,11 +53,13 @@ def test_each_person_gets_the_message_rendered_for_them(service, provider):
 
 def test_a_push_goes_to_every_device_that_is_active(service, provider):
     person = RecipientFactory()
-    tokens = [DeviceFactory(recipient=person).token for _ in range(2)]
+    devices = [DeviceFactory(recipient=person, platform=platform) for platform in ("ios", "android")]
     DeviceFactory(recipient=person, active=False)
     ScheduleFactory(channel="push")
     service.step()
-    assert provider.messages()[0].to == ",".join(tokens)
+    (message,) = provider.messages()
+    assert message.targets == tuple((device.pk, device.platform, device.token) for device in devices)
+    assert message.to == ""
 
 
 def test_in_app_messages_lie_in_the_inbox(service):
@@ -142,6 +147,9 @@ def test_being_throttled_is_no_attempt_and_waits_as_long_as_asked(service, provi
         assert (row.state, row.attempt) == (State.PENDING, 0)
         assert MINUTE <= row.due_at - service.now <= 1.5 * MINUTE
         service.at(row.due_at)
+        at_full_speed()
+    assert len(provider.calls) == 6
+    assert not FailedAttempt.objects.exists()
     provider.reset()
     service.step()
     assert (row_of(schedule, person).state, row_of(schedule, person).attempt) == (State.SENT, 1)
@@ -154,10 +162,15 @@ def test_a_misconfigured_provider_costs_nobody_an_attempt(service, provider):
     for _ in range(6):
         service.step()
         service.after(2 * MINUTE)
+        let_probe()
     assert reasons(schedule) == {"pending: credentials": 3}
+    assert set(Delivery.objects.values_list("attempt", flat=True)) == {0}
+    assert not FailedAttempt.objects.exists()
+    assert len(provider.calls) == 6
     provider.reset()
     service.step()
     assert states(schedule) == {"sent": 3}
+    assert set(Delivery.objects.values_list("attempt", flat=True)) == {1}
 
 
 def test_what_was_not_started_is_handed_back_as_if_nothing_had_been(service, provider):
@@ -305,7 +318,10 @@ def test_a_provider_that_writes_here_and_raises_leaves_nothing_behind(service, m
         with pytest.raises(ZeroDivisionError):
             sending.send(batch_ids=message.batch_ids)
     assert not InboxMessage.objects.exists()
-    assert states(schedule) == {"pending": 3}
+    assert states(schedule) == {"sending": 3}
+    expire_leases()
+    service.sweep()
+    assert reasons(schedule) == {"pending: worker_lost": 3}
     sending.send(batch_ids=message.batch_ids)
     assert InboxMessage.objects.count() == 3
     assert states(schedule) == {"sent": 3}
@@ -480,8 +496,7 @@ def test_a_database_that_stays_away_is_given_up_and_what_was_called_is_unknown_t
         with pytest.raises(OperationalError):
             service.send()
     assert states(schedule) == {"sending": 30}
-    Delivery.objects.update(leased_until=NOW - HOUR)
-    Batch.objects.update(lease_until=NOW - HOUR)
+    expire_leases()
     service.sweep()
     assert reasons(schedule) == {"unknown: worker_lost": 30}
 
