@@ -22,6 +22,7 @@ li a { display: block; padding: .6rem .2rem; border-top: 1px solid var(--line); 
   text-decoration: none; overflow-wrap: anywhere; }
 li a:hover, li a:focus-visible { background: #8882; }
 li span { display: block; font-size: .875rem; color: var(--soft); }
+time { white-space: nowrap; }
 form { display: flex; gap: .5rem; flex-wrap: wrap; }
 input { flex: 1 1 12rem; font: inherit; padding: .4rem; min-width: 0; }
 button { font: inherit; padding: .4rem 1rem; }
@@ -41,7 +42,7 @@ def mailbox(title: str, addressee: str, mails: Sequence[Accepted], to: str, acce
     """The newest messages; `to` is the filter in force, on the `addressee`; `accepted` the number of all ever."""
     rows = "".join(
         f'<li><a href="{_address(m.message_id)}">{escape(m.subject) or "(no subject)"}'
-        f"<span>{escape(m.to)} · <time>{escape(m.at)}</time>{_REPLACES if m.replaces else ''}</span></a></li>"
+        f"<span>{escape(m.to)} · {_when(m)}{_REPLACES if m.replaces else ''}</span></a></li>"
         for m in mails
     )
     an = f"{'an' if addressee[0] in 'aeiou' else 'a'} {addressee}"
@@ -65,10 +66,15 @@ def mail(title: str, shown: Accepted) -> str:
     return _page(
         shown.subject,
         f"""<p><a href="/">{escape(title)} stub</a></p><h1>{escape(shown.subject) or "(no subject)"}</h1>
-<dl><dt>To</dt><dd>{escape(shown.to)}</dd><dt>Accepted</dt><dd><time>{escape(shown.at)}</time></dd>
+<dl><dt>To</dt><dd>{escape(shown.to)}</dd><dt>Accepted</dt><dd>{_when(shown)}</dd>
 <dt>Delivery</dt><dd>{escape(shown.delivery)}</dd><dt>Id</dt><dd>{escape(shown.message_id)}</dd>{collapsed}</dl>
 {text}{html if shown.html else ""}""",
     )
+
+
+def _when(message: Accepted) -> str:
+    day, _, instant = message.at.partition("T")
+    return f'<time datetime="{escape(message.at)}">{escape(day)} {escape(instant[:8])} UTC</time>'
 
 
 def _address(message_id: str) -> str:

@@ -35,12 +35,15 @@ class Waves:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the guide is about. Addresses end without a slash; ``mailbox`` is empty where there is none."""
+    """What the guide is about. Addresses end without a slash; ``mailbox`` and ``devices`` are empty where there are
+    none."""
 
     is_new: bool
     web: str
     mailbox: str
     mail_log: Path
+    devices: str
+    push_log: Path
     logs: Path
     password: str
 
@@ -70,7 +73,11 @@ def _addresses(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.mailbox:
         yield "Mailbox", f"{facts.mailbox}/ shows the last 1,000 e-mails"
         yield "", f"{_short(facts.mail_log)} has them all, a JSON line each"
-    yield "Outbox", f"{facts.web}/outbox/ shows {'push messages' if facts.mailbox else 'e-mails and push messages'}"
+    if facts.devices:
+        yield "Devices", f"{facts.devices}/ shows the last 1,000 push messages"
+        yield "", f"{_short(facts.push_log)} has them all, a JSON line each"
+    if kept := [what for what, stub in (("e-mails", facts.mailbox), ("push messages", facts.devices)) if not stub]:
+        yield "Outbox", f"{facts.web}/outbox/ shows {' and '.join(kept)}"
     yield "Inboxes", f"{facts.web}/inbox/ shows in-app messages"
     yield "Logs", f"{_short(facts.logs)}/"
 

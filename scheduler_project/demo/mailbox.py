@@ -11,7 +11,7 @@ import django
 from django.db import close_old_connections, connection
 
 from stubs.log import Log
-from stubs.server import main
+from stubs.server import Stub, main
 from stubs.ses import SesStub
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
@@ -20,7 +20,9 @@ django.setup()
 from schedules import clock  # noqa: E402 - models can be imported from here on
 
 
-class Mailbox(SesStub):
+class OnTestClock(Stub):
+    """Mixin: a stub that lives in the demo's time."""
+
     def __init__(self, log: Log) -> None:
         super().__init__(log)
         # Django's database work is refused in a thread that runs an event loop.
@@ -33,6 +35,10 @@ class Mailbox(SesStub):
         self._reader.submit(connection.close)
         self._reader.shutdown()
         super().close()
+
+
+class Mailbox(OnTestClock, SesStub):
+    pass
 
 
 def _read_clock() -> datetime:

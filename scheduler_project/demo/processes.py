@@ -1,9 +1,10 @@
 """The processes of the demo, and how each shows that it works."""
 
 import http.client
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +28,22 @@ _NO_ACCOUNT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+# A few things go wrong, as they do in life, so that failures and retries can be looked at. Only for invented people,
+# whose addresses end in a number: who imports people of his own gets every message.
+_MAIL_FAULTS = [
+    {"kind": "bulk_entry_status", "code": "MESSAGE_REJECTED", "match": {"to": "*.*.*77@example.*"}},
+    {"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "rate": 0.003, "match": {"to": "*.*.*[0-9]@example.*"}},
+]
+_PUSH_FAULTS = [
+    {"kind": "status", "error": "UNREGISTERED", "match": {"to": "demo-token-*7-?"}},
+    {"kind": "status", "error": "UNAVAILABLE", "accept": True, "rate": 0.01, "match": {"to": "demo-token-*"}},
+]
 _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
 
 
-def processes(*, web_port: int, mail_port: int, mail_log: Path, variables: Mapping[str, str]) -> list[Process]:
-    """``mail_port`` 0: no mailbox. ``variables`` are given to all."""
-    chosen = [_web(web_port), *fleet()]
-    if mail_port:
-        chosen.insert(0, _mailbox(mail_port, mail_log))
+def processes(*, web_port: int, stubs: Iterable[Process], variables: Mapping[str, str]) -> list[Process]:
+    """``stubs`` take what the providers send; ``variables`` are given to all."""
+    chosen = [*stubs, _web(web_port), *fleet()]
     broker = Redis.from_url(settings.BROKER_URL)
 
     def is_empty(queue: str) -> bool:
@@ -66,9 +75,20 @@ def _web(port: int) -> Process:
     )
 
 
-def _mailbox(port: int, log: Path) -> Process:
-    command = (sys.executable, "-m", "scheduler_project.demo.mailbox", "--port", str(port))
-    return Process("mailbox", (*command, "--log", str(log), "--bodies"), ready=partial(_answers, port, "/stats"))
+def mailbox(*, port: int, log: Path) -> Process:
+    """The stub of Amazon SES."""
+    return _stub("mailbox", port, log, _MAIL_FAULTS)
+
+
+def devices(*, port: int, log: Path, credentials: Path, project: str) -> Process:
+    """The stub of FCM; ``credentials`` is the file of the service account that it takes for ``project``."""
+    return _stub("devices", port, log, _PUSH_FAULTS, "--credentials", str(credentials), "--project", project)
+
+
+def _stub(name: str, port: int, log: Path, faults: Sequence[Mapping[str, object]], *options: str) -> Process:
+    command = (sys.executable, "-m", f"scheduler_project.demo.{name}", "--port", str(port), "--log", str(log))
+    given = (*command, "--bodies", "--faults", json.dumps(faults), *options)
+    return Process(name, given, ready=partial(_answers, port, "/stats"))
 
 
 def _application(name: str) -> str:

@@ -5,24 +5,30 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from django.conf import settings
 from rich.console import Console
 
 from scheduler_project.demo import accounts, data, environment, guide
-from scheduler_project.demo.processes import knock, processes
+from scheduler_project.demo.processes import devices, knock, mailbox, processes
 from scheduler_project.local import services, supervisor
 from scheduler_project.local.ports import LOOPBACK, is_free
 from schedules import clock
+from stubs.google_account import write_account
 
 MAIL_PORT = 8025
+PUSH_PORT = 8026
 _PORTS_TRIED = 100
 _ROOM_BYTES = 500_000_000
 _LOG_BYTES = 10_000_000
 _READY_SECONDS = 150.0
 _MARK = "NOTIFICATION_SCHEDULER_DEMO"
+_PROJECT = "demo"  # of the service account at the stub of FCM
+_ACCOUNTS = ("AWS_", "FCM_", "FIREBASE_", "GOOGLE_")
 _OWN_SERVERS = ("DATABASE_URL", "BROKER_URL", "COUNTERS_URL")
 
 
@@ -34,23 +40,61 @@ class CannotRun(Exception):
 class Options:
     """``port``: where the pages are wanted; the next free one is taken. ``people`` matters for new data only.
 
-    ``email_provider`` is ``ses`` (to the stub) or ``outbox``.
+    ``email_provider`` is ``ses`` and ``push_provider`` ``fcm`` (to their stubs), or ``outbox``.
     """
 
     port: int = 8000
     email_provider: str = "ses"
+    push_provider: str = "fcm"
     fresh: bool = False
     people: int = 10_000
+
+
+class _Ports(NamedTuple):
+    """``mail`` and ``push`` are 0 where there is no stub."""
+
+    web: int
+    mail: int
+    push: int
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Where messages end: the stubs and their files below ``root``."""
+
+    root: Path
+
+    @property
+    def mail_log(self) -> Path:
+        return self.root / "ses-accepted.ndjson"
+
+    @property
+    def push_log(self) -> Path:
+        return self.root / "fcm-accepted.ndjson"
+
+    @property
+    def account(self) -> Path:
+        return self.root / "fcm-account.json"
+
+    def empty(self) -> None:
+        for log in (self.mail_log, self.push_log):
+            log.unlink(missing_ok=True)
+
+    def stubs(self, ports: _Ports) -> Iterator[supervisor.Process]:
+        if ports.mail:
+            yield mailbox(port=ports.mail, log=self.mail_log)
+        if ports.push:
+            yield devices(port=ports.push, log=self.push_log, credentials=self.account, project=_PROJECT)
 
 
 def enter_own_world() -> None:
     """Begin anew with the environment of a demo, which the settings must see before anything else runs.
 
-    Nothing of the user's AWS account or proxies comes along. Returns once that has happened.
+    Nothing of the user's accounts at Amazon and Google or of his proxies comes along. Returns once that has happened.
     """
     if os.environ.get(_MARK):
         return
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_ACCOUNTS)}
     direct = {"NO_PROXY": f"{LOOPBACK},localhost", "no_proxy": f"{LOOPBACK},localhost"}
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), *sys.argv[1:]]
     os.execve(sys.executable, command, {**kept, **direct, _MARK: "1", "TEST_CLOCK": "1"})  # noqa: S606
@@ -68,25 +112,27 @@ def run(options: Options, console: Console) -> int:
         signal.signal(number, signal.default_int_handler)
     root: Path = settings.LOCAL_DIR.expanduser().resolve()
     with environment.alone(root):
-        mail_log = root / "ses-accepted.ndjson"
+        boxes = _Boxes(root)
         password = services.secret(root=root, name="demo-password")[:12]
         if options.fresh:
-            console.print("Emptying database, queues and the log of e-mails …")
+            console.print("Emptying database, queues and the logs of e-mails and pushes …")
             data.empty()
-            mail_log.unlink(missing_ok=True)
+            boxes.empty()
         is_new = _prepare(options, console, password)
-        web_port, mail_port = _ports(options, console)
+        ports = _ports(options, console)
         facts = guide.Facts(
             is_new=is_new,
-            web=f"http://{LOOPBACK}:{web_port}",
-            mailbox=f"http://{LOOPBACK}:{mail_port}" if mail_port else "",
-            mail_log=mail_log,
+            web=_address(ports.web),
+            mailbox=_address(ports.mail),
+            mail_log=boxes.mail_log,
+            devices=_address(ports.push),
+            push_log=boxes.push_log,
             logs=root / "logs",
             password=password,
         )
-        variables = _variables(options, facts.mailbox)
+        variables = _variables(options, facts, boxes)
         environment.lend(root, variables)
-        children = processes(web_port=web_port, mail_port=mail_port, mail_log=mail_log, variables=variables)
+        children = processes(web_port=ports.web, stubs=boxes.stubs(ports), variables=variables)
         return _serve(children, console, facts, begun)
 
 
@@ -144,28 +190,37 @@ def _prepare(options: Options, console: Console, password: str) -> bool:
     return is_new
 
 
-def _ports(options: Options, console: Console) -> tuple[int, int]:
-    """Of pages and mailbox, the latter 0 where there is none."""
+def _ports(options: Options, console: Console) -> _Ports:
     web = _free_port(options.port)
     if web != options.port:
         console.print(f"Port {options.port} is taken, so the pages are at port {web}.")
-    return web, _free_port(MAIL_PORT, but_not=web) if options.email_provider == "ses" else 0
+    mail = _free_port(MAIL_PORT, but_not={web}) if options.email_provider == "ses" else 0
+    push = _free_port(PUSH_PORT, but_not={web, mail}) if options.push_provider == "fcm" else 0
+    return _Ports(web, mail, push)
 
 
-def _free_port(wanted: int, *, but_not: int = 0) -> int:
+def _free_port(wanted: int, *, but_not: Collection[int] = ()) -> int:
     for port in range(wanted, min(wanted + _PORTS_TRIED, 65_536)):
-        if port != but_not and is_free(port):
+        if port not in but_not and is_free(port):
             return port
     raise CannotRun(f"No port from {wanted} on is free: name another one with --port.")
 
 
-def _variables(options: Options, mailbox: str) -> dict[str, str]:
+def _address(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}" if port else ""
+
+
+def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str, str]:
     variables = {
         "TEST_CLOCK": "1",
         "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
         "EMAIL_PROVIDER": options.email_provider,
-        "PUSH_PROVIDER": "outbox",
+        "PUSH_PROVIDER": options.push_provider,
     }
-    if mailbox:
-        variables |= {"AWS_ENDPOINT_URL_SESV2": mailbox, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
+    if facts.mailbox:
+        variables |= {"AWS_ENDPOINT_URL_SESV2": facts.mailbox, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
+    if facts.devices:
+        # The providers of all processes read it as they start, so it can't be left to the stub.
+        write_account(boxes.account, url=facts.devices, project=_PROJECT)
+        variables |= {"FCM_ENDPOINT": facts.devices, "FCM_CREDENTIALS": str(boxes.account), "FCM_PROJECT": _PROJECT}
     return variables

@@ -27,13 +27,23 @@ class Command(BaseCommand):
             default="ses",
             help="ses: over HTTP to a stub of Amazon SES, with a mailbox; outbox: into the database",
         )
+        parser.add_argument(
+            "--push-provider",
+            choices=["fcm", "outbox"],
+            default="fcm",
+            help="fcm: over HTTP to a stub of Firebase Cloud Messaging, with a page; outbox: into the database",
+        )
         parser.add_argument("--fresh", action="store_true", help="empty the embedded database first")
         parser.add_argument("--recipients", type=_people, default=10_000, help="how many people to invent")
 
-    def handle(self, *, port: int, email_provider: str, fresh: bool, recipients: int, **_: Any) -> None:
+    def handle(
+        self, *, port: int, email_provider: str, push_provider: str, fresh: bool, recipients: int, **_: Any
+    ) -> None:
         enter_own_world()
         console = Console(highlight=False)
-        options = Options(port=port, email_provider=email_provider, fresh=fresh, people=recipients)
+        options = Options(
+            port=port, email_provider=email_provider, push_provider=push_provider, fresh=fresh, people=recipients
+        )
         try:
             code = run(options, console)
         except KeyboardInterrupt:
