@@ -7,7 +7,7 @@ import pytest
 
 from delivery import ledger
 from delivery.ledger import Outcome, Tally
-from delivery.models import Batch, Delivery, State
+from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
 from schedules import operations
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
@@ -68,7 +68,7 @@ def test_a_call_whose_worker_is_lost_becomes_unknown_and_is_not_repeated(service
     assert provider.calls == []
 
 
-def test_of_a_batch_only_the_calls_whose_lease_is_over_become_unknown(service):
+def test_of_a_batch_only_the_calls_whose_lease_is_over_become_unknown(service, provider):
     people(60)
     schedule = ScheduleFactory()
     service.open()
@@ -81,6 +81,49 @@ def test_of_a_batch_only_the_calls_whose_lease_is_over_become_unknown(service):
     assert states(schedule) == {"unknown": 50, "sending": 10}
 
 
+@pytest.mark.parametrize("channel", ["in_app", "email"], ids=["in_app", "outbox"])
+def test_where_a_repeat_does_no_harm_a_lost_call_is_made_again_at_once_but_not_for_ever(service, channel):
+    people(3)
+    schedule = ScheduleFactory(channel=channel)
+    service.open()
+    for attempt in (1, 2, 3, 4):
+        service.after(MINUTE)
+        claim_of(service)
+        leases_expire()
+        assert service.sweep().lease_expired == 3
+        assert set(Delivery.objects.values_list("attempt", flat=True)) == {attempt}
+        Batch.objects.update(queued_at=None)
+        if attempt < 4:
+            assert reasons(schedule) == {"pending: worker_lost": 3}
+    # Whether the outbox has it nobody knows; in-app messages are written with their outcome, hence were not.
+    assert reasons(schedule) == {("failed" if channel == "in_app" else "unknown") + ": worker_lost": 3}
+    assert service.publish() == []
+
+
+def test_a_lost_call_that_is_made_again_is_sent(service):
+    people(3)
+    schedule = ScheduleFactory(channel="in_app")
+    service.open()
+    claim_of(service)
+    leases_expire()
+    Batch.objects.update(queued_at=None)
+    service.after(MINUTE).sweep()
+    service.send()
+    assert states(schedule) == {"sent": 3}
+    assert InboxMessage.objects.count() == 3
+
+
+def test_who_was_lost_in_a_cancelled_occurrence_is_not_tried_again(service):
+    people(3)
+    schedule = ScheduleFactory(channel="in_app")
+    service.open()
+    claim_of(service)
+    service.cancel(schedule)
+    leases_expire()
+    service.sweep()
+    assert reasons(schedule) == {"cancelled: cancelled": 3}
+
+
 @pytest.mark.parametrize(
     ("late", "expected"),
     [
@@ -90,7 +133,7 @@ def test_of_a_batch_only_the_calls_whose_lease_is_over_become_unknown(service):
     ],
     ids=["sent", "failed", "transient"],
 )
-def test_an_unknown_is_settled_by_the_answer_that_comes_late(service, late, expected):
+def test_an_unknown_is_settled_by_the_answer_that_comes_late(service, provider, late, expected):
     people(3)
     schedule = ScheduleFactory()
     service.open()
@@ -101,7 +144,7 @@ def test_an_unknown_is_settled_by_the_answer_that_comes_late(service, late, expe
     assert reasons(schedule) == {expected: 3}
 
 
-def test_an_answer_that_comes_after_the_unknown_has_failed_changes_nothing(service):
+def test_an_answer_that_comes_after_the_unknown_has_failed_changes_nothing(service, provider):
     people(3)
     schedule = ScheduleFactory()
     service.open()
