@@ -1,10 +1,12 @@
-"""One provider call from its claim to its outcomes: rendered, reserved, made, understood. Nothing here writes rows."""
+"""Provider calls from their claim to their outcomes: rendered, reserved, made, understood. Nothing here writes rows."""
+
+from __future__ import annotations
 
 import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -34,18 +36,34 @@ _rng = random.Random()  # noqa: S311
 
 
 @dataclass(frozen=True)
-class Call:
+class Prepared:
     """The people of a claim: those who get ``messages``, and those already ``settled``.
 
-    The call may start until the permit runs out. ``is_held_up``: the counters are away, so nobody gets anything.
+    ``is_held_up``: the counters are away, so nobody gets anything.
     """
 
     claim: Claim
     messages: list[Message]
     settled: list[Outcome]
     limits: caps.Limits
-    permit: Permit
     is_held_up: bool = False
+
+    def calls(self, *, size: int, permit: Permit) -> Iterator[Call]:
+        """Calls of at most ``size`` messages, which may start until the permit runs out; one at least."""
+        for start in range(0, max(len(self.messages), 1), size):
+            settled = self.settled if start == 0 else []
+            yield Call(self.claim, self.messages[start : start + size], settled, self.limits, permit)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One provider call for people of a claim. With it those are recorded who are ``settled`` without being called."""
+
+    claim: Claim
+    messages: list[Message]
+    settled: list[Outcome]
+    limits: caps.Limits
+    permit: Permit
 
 
 class Answered(NamedTuple):
@@ -64,31 +82,31 @@ class Finished(NamedTuple):
     outcomes: list[Outcome]
 
 
-def prepare(claim: Claim, permit: Permit, *, now: datetime) -> Call:
+def prepare(claim: Claim, *, now: datetime) -> Prepared:
     """Render the messages of a committed claim and reserve their places under the caps."""
     composed = _composed(claim, now=now)
-    call = Call(claim, composed.messages, composed.settled, composed.limits, permit)
-    if not call.messages:
-        return call
+    prepared = Prepared(claim, composed.messages, composed.settled, composed.limits)
+    if not prepared.messages:
+        return prepared
     try:
         capped = caps.reserve(
-            [message.recipient_id for message in call.messages],
+            [message.recipient_id for message in prepared.messages],
             member=caps.as_member(claim.work.day, claim.work.occurrence_id),
-            limits=call.limits,
+            limits=prepared.limits,
             now=now,
             rng=_rng,
         )
     except CountersAway as error:
         log.warning("counters_away", error=str(error))
-        waiting = _handed_back(call.messages, "counters_away", now=now)
-        return replace(call, messages=[], settled=[*call.settled, *waiting], is_held_up=True)
+        waiting = _handed_back(prepared.messages, "counters_away", now=now)
+        return replace(prepared, messages=[], settled=[*prepared.settled, *waiting], is_held_up=True)
     if not capped:
-        return call
+        return prepared
     _log_capped(claim, capped.values())
     return replace(
-        call,
-        messages=[message for message in call.messages if message.recipient_id not in capped],
-        settled=[*call.settled, *(_capped_outcome(each) for each in capped.values())],
+        prepared,
+        messages=[message for message in prepared.messages if message.recipient_id not in capped],
+        settled=[*prepared.settled, *(_capped_outcome(each) for each in capped.values())],
     )
 
 

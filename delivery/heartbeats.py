@@ -113,7 +113,9 @@ def _take_turn() -> list[str]:
 def ages() -> dict[str, float]:
     """Real seconds since each heartbeat."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name, extract(epoch FROM clock_timestamp() - seen_at)::float8 FROM delivery_heartbeat")
+        cursor.execute(
+            "SELECT name, extract(epoch FROM statement_timestamp() - seen_at)::float8 FROM delivery_heartbeat"
+        )
         return dict(cursor.fetchall())
 
 

@@ -33,10 +33,12 @@ def decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: dateti
     ``repeats_unknown``: the provider may be asked again where nobody knows what became of a call. Whoever has the
     message on one device counts as sent when there is nothing more to be tried.
     """
+    if answer.verdict is Verdict.SENT and not (answer.reached or answer.gone):  # nearly all of them
+        return _sent(answer, person)
     reached = tuple(dict.fromkeys((*person.reached, *answer.reached)))
     outcome = _decide(answer, person=person, repeats_unknown=repeats_unknown, now=now, rng=rng)
     if reached and outcome.state in (State.FAILED, State.UNKNOWN):
-        outcome = Outcome(person.recipient_id, State.SENT, provider_id=answer.provider_id, verdict="sent")
+        outcome = _sent(answer, person)
     was_asked = answer.verdict is not Verdict.NOT_STARTED
     return outcome._replace(was_asked=was_asked, reached=reached, gone=answer.gone)
 
@@ -52,7 +54,7 @@ def _decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: datet
     is_last = person.attempt > MAX_RETRIES
     told = {"verdict": verdict.value, "detail": answer.detail}
     if verdict is Verdict.SENT:
-        return Outcome(recipient_id, State.SENT, provider_id=answer.provider_id, verdict="sent")
+        return _sent(answer, person)
     if verdict is Verdict.UNKNOWN and (is_last or not repeats_unknown):
         return Outcome(recipient_id, State.UNKNOWN, reason, **told)
     if verdict is Verdict.PERMANENT or (verdict is Verdict.TRANSIENT and is_last):
@@ -62,6 +64,17 @@ def _decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: datet
     is_attempt = verdict in (Verdict.TRANSIENT, Verdict.UNKNOWN)
     due_at = now + timedelta(seconds=_wait(answer, person.attempt, rng))
     return Outcome(recipient_id, State.PENDING, reason, due_at=due_at, is_attempt=is_attempt, **told)
+
+
+def _sent(answer: Answer, person: Person) -> Outcome:
+    return Outcome(
+        person.recipient_id,
+        State.SENT,
+        provider_id=answer.provider_id,
+        verdict="sent",
+        was_asked=True,
+        reached=person.reached,
+    )
 
 
 def _wait(answer: Answer, attempt: int, rng: random.Random) -> float:

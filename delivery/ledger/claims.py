@@ -1,12 +1,12 @@
 """Taking rows for one provider call, and giving them back."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.db import connection
 
 from delivery import counts
@@ -31,7 +31,8 @@ def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
                 RETURNING b.id, b.day, b.occurrence_id, b.channel, b.next_due_at, b.pending
             )
             SELECT t.id, t.day, t.occurrence_id, t.channel, t.next_due_at,
-                   t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes), t.pending
+                   t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes), t.pending,
+                   o.begun_at IS NOT NULL
             FROM taken t
             JOIN schedules_occurrence o ON o.id = t.occurrence_id
             JOIN schedules_schedule s ON s.id = o.schedule_id
@@ -157,13 +158,13 @@ def _sql_by_channel(build: Any) -> dict[str, str]:
 _CLAIM = _sql_by_channel(_claim_sql)
 
 
-def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally) -> Claim | None:
+def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally, is_begun: bool = False) -> Claim | None:
     """Claim up to ``limit`` due rows of a batch for one call; ``None`` while the batch may not send at all.
 
     ``token`` is fresh: every later write of these rows must name it. People who can't be sent to are settled in the
-    same statement and are not among ``people``.
+    same statement and are not among ``people``. ``is_begun``: a claim before has found somebody in the occurrence.
     """
-    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token, tally=tally)
+    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token, tally=tally, is_begun=is_begun)
     if not rows:
         return None
     for state, count in Counter(row[4] for row in found).items():
@@ -203,7 +204,7 @@ def profile_gone(recipient_id: int) -> Outcome:
 
 
 def _pick(
-    sql: str, work: Work, *, limit: int, now: datetime, token: UUID, tally: Tally
+    sql: str, work: Work, *, limit: int, now: datetime, token: UUID, tally: Tally, is_begun: bool
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """What the claiming statement says, and those of its rows that hold a recipient.
 
@@ -221,8 +222,10 @@ def _pick(
         "lease": terms.LEASE_S,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_BEGIN, parameters)
-        begins = cursor.rowcount
+        begins = 0
+        if not is_begun:
+            cursor.execute(_BEGIN, parameters)
+            begins = cursor.rowcount
         cursor.execute(sql, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         found = [row for row in rows if row[4] is not None]
@@ -252,7 +255,7 @@ def _as_claim(work: Work, token: UUID, gate: tuple[Any, ...], rows: list[tuple[A
 def _person(row: tuple[Any, ...]) -> Person:
     recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices, reached = row
     # Django hands JSON out as text on a plain cursor.
-    read = [json.loads(attributes), json.loads(tags), json.loads(consent), _read(created_at)]
+    read = [orjson.loads(attributes), orjson.loads(tags), orjson.loads(consent), _read(created_at)]
     targets = [_target(device) for device in devices]
     return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, targets, _ids(reached)])
 

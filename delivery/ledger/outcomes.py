@@ -1,11 +1,11 @@
 """Writing what became of rows: after a call, or without one."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
+import orjson
 from django.conf import settings
 from django.db import connection
 
@@ -56,21 +56,21 @@ RETURNING d.recipient_id, d.state, d.attempt
 
 def _as_json(outcomes: Iterable[Outcome]) -> str:
     """Outcomes by recipient, as ``_SETTLE`` looks them up."""
-    return json.dumps(
+    return orjson.dumps(
         {
-            outcome.recipient_id: {
+            str(outcome.recipient_id): {
                 "state": outcome.state,
                 "reason": outcome.reason,
                 "detail": outcome.detail,
                 "provider_id": outcome.provider_id,
                 "reached": ",".join(map(str, outcome.reached)),
-                "due_at": outcome.due_at and outcome.due_at.isoformat(),
+                "due_at": outcome.due_at,
                 "is_attempt": outcome.is_attempt,
                 "was_asked": outcome.was_asked,
             }
             for outcome in outcomes
         }
-    )
+    ).decode()
 
 
 def _write_outcomes(

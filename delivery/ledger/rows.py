@@ -15,7 +15,10 @@ RUNS = "('active', 'broken')"
 
 
 class Work(NamedTuple):
-    """A batch as a worker takes it up, ``pending`` rows in all. ``is_late``: the oldest is past the misfire grace."""
+    """A batch as a worker takes it up, ``pending`` rows in all. ``is_late``: the oldest is past the misfire grace.
+
+    ``is_begun``: of its occurrence somebody has been claimed.
+    """
 
     batch_id: int
     day: date
@@ -24,6 +27,7 @@ class Work(NamedTuple):
     next_due_at: datetime | None
     is_late: bool
     pending: int
+    is_begun: bool
 
 
 class Person(NamedTuple):
