@@ -126,7 +126,7 @@ class Answers:
 def test_nobody_is_locked_out_whatever_works_at_once(service, provider, monkeypatch, settings, seed):
     settings.BATCH_SIZE = 20
     monkeypatch.setattr(terms, "LEASE_S", 0.02)  # so that the sweep and the workers want the same rows
-    monkeypatch.setattr(terms, "UNKNOWN_S", 0.3)
+    settings.UNKNOWN_S = 0.3
     begun = time.monotonic()
     monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(minutes=time.monotonic() - begun))
     people(60, tags=["vip"])

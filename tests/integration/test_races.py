@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 
-from delivery import dispatch, erasure, ledger, materialise, partitions, sending
+from delivery import calls, dispatch, erasure, ledger, materialise, partitions, sending
 from delivery import sweep as sweeping
 from delivery.ledger import Outcome, Tally
 from delivery.models import Batch, Delivery, InboxMessage, State
@@ -556,7 +556,7 @@ def test_what_is_rendered_until_its_permit_is_over_is_handed_back(service, provi
     schedule = ScheduleFactory()
     service.open()
     (message,) = service.publish()
-    gate = meeting.gate(sending, "compose")
+    gate = meeting.gate(calls, "compose")
     worker = meeting.rival(sending_of(message.batch_ids))
     gate.wait()
     hinder(schedule)
@@ -582,7 +582,7 @@ def test_in_app_messages_rendered_until_the_permit_is_over_are_not_written(servi
     service.open()
     Occurrence.objects.update(begun_at=NOW)  # so that a cancellation need not wait for the first claim
     (message,) = service.publish()
-    gate = meeting.gate(sending, "compose")
+    gate = meeting.gate(calls, "compose")
     worker = meeting.rival(sending_of(message.batch_ids))
     gate.wait()
     hinder(schedule)
@@ -596,13 +596,13 @@ def test_in_app_messages_rendered_until_the_permit_is_over_are_not_written(servi
 def test_no_call_starts_later_than_the_permit_after_a_pause(service, provider, meeting, monkeypatch, settings):
     """Scaled to a tenth: rendering takes 0.2 s of 0.3 s, and one line is shared by calls of 0.15 s."""
     monkeypatch.setattr(sending, "PERMIT_S", 0.3)
-    composing = sending.compose
+    composing = calls.compose
 
     def slowly(*arguments, **keywords):
         time.sleep(0.2)
         return composing(*arguments, **keywords)
 
-    monkeypatch.setattr(sending, "compose", slowly)
+    monkeypatch.setattr(calls, "compose", slowly)
     provider.meanwhile = staticmethod(lambda: time.sleep(0.15))
     settings.CALLS_IN_FLIGHT = 1
     people(1_000)
