@@ -116,8 +116,8 @@ class Caps(RuleBasedStateMachine):
         """Where nothing was sent the place is released, or Redis is not told."""
         self.books.settle(pk, member, {"sent": USED, "in flight": IN_FLIGHT}.get(fate, FREE))
         if fate == "released":
-            caps.release([pk], member=member)
-            caps.release([pk], member=member)
+            for _ in range(2):
+                caps.release([pk], member=member, reserved_at=self.books.rows[pk][member].claimed_at)
 
     def _standing(self, pk: int, occurrence: int) -> Any:
         row = self.books.rows[pk].get(f"{NOW:%Y%m%d}-{occurrence}")
@@ -251,3 +251,12 @@ def test_who_reserves_late_after_a_later_claim_of_the_same_row_changes_nothing_o
     turned_away = claim(books, 1, 4, TWO_A_DAY, now=NOW + DAY)
     assert turned_away is not None
     assert turned_away.used == (f"{NOW:%Y%m%d}-1", f"{NOW:%Y%m%d}-3")
+
+
+def test_who_releases_late_after_a_later_claim_of_the_same_row_frees_nothing(servers, books):
+    """The row was handed back, and sent by another before the first worker came to release its own reservation."""
+    assert claim(books, 1, 1, ONE_A_DAY) is None
+    assert claim(books, 1, 1, ONE_A_DAY, now=NOW + timedelta(seconds=10)) is None
+    books.settle(1, f"{NOW:%Y%m%d}-1", USED)
+    caps.release([1], member=f"{NOW:%Y%m%d}-1", reserved_at=NOW)
+    assert claim(books, 1, 2, ONE_A_DAY, now=NOW + timedelta(hours=1)) is not None
