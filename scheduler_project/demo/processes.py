@@ -35,7 +35,7 @@ _MAIL_FAULTS = [
     {"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "rate": 0.003, "match": {"to": "*.*.*[0-9]@example.*"}},
 ]
 _PUSH_FAULTS = [
-    {"kind": "status", "error": "UNREGISTERED", "match": {"to": "demo-token-*7-?"}},
+    {"kind": "status", "error": "UNREGISTERED", "match": {"to": "demo-token-*[27]7-?"}},
     {"kind": "status", "error": "UNAVAILABLE", "accept": True, "rate": 0.01, "match": {"to": "demo-token-*"}},
 ]
 _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}

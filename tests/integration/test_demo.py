@@ -21,7 +21,8 @@ from pytest_django import Settings
 
 from audit.models import AuditEvent
 from scheduler_project.demo import accounts, data, guide
-from scheduler_project.demo.mailbox import Mailbox
+from scheduler_project.demo.devices import Devices
+from scheduler_project.demo.mailbox import Mailbox, OnTestClock
 from scheduler_project.demo.plans import EACH_MINUTE
 from schedules import clock
 from schedules.models import Device, MessageTemplate, Recipient, Schedule
@@ -77,9 +78,12 @@ def test_each_role_has_an_account_and_keeps_its_password() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_mailbox_stamps_what_it_accepts_with_the_test_clock(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stub", [Mailbox, Devices])
+def test_a_stub_stamps_what_it_accepts_with_the_test_clock(
+    settings: Settings, tmp_path: Path, stub: type[OnTestClock]
+) -> None:
     settings.TEST_CLOCK = True
-    mailbox = Mailbox(Log(tmp_path / "log"))
+    mailbox = stub(Log(tmp_path / "log"))
     try:
         clock.advance_to(clock.now() + timedelta(hours=27))
         assert abs(mailbox.now() - clock.now()) < timedelta(seconds=1)
@@ -101,8 +105,7 @@ def test_the_demo_works_stops_without_a_trace_and_starts_again_with_its_data(tmp
         assert f"http://127.0.0.1:{port}/" in shown
         assert "marketer, analyst, admin; password " in shown
         assert status_of(f"http://127.0.0.1:{port}/admin/login/") == 200
-        mailbox = re.search(r"http://127\.0\.0\.1:\d+(?=/ shows)", shown)
-        assert mailbox
+        mailbox, devices = re.findall(r"http://127\.0\.0\.1:\d+(?=/ shows the last)", shown)
 
         second = manage(tmp_path, "demo")
         assert second.returncode == 1
@@ -112,7 +115,11 @@ def test_the_demo_works_stops_without_a_trace_and_starts_again_with_its_data(tmp
         log = tmp_path / "ses-accepted.ndjson"
         expected = 150 - 20
         eventually(lambda: log.exists() and len(log.read_text().splitlines()) > expected, seconds=60)
-        assert "<iframe" in body_of(mailbox[0] + newest_mail(mailbox[0]))
+        assert "<iframe" in body_of(mailbox + newest_mail(mailbox))
+        # The basket reminder of twenty past, pushed by the provider of production.
+        assert manage(tmp_path, "clock", "advance", "61m").returncode == 0
+        eventually(lambda: "FCM stub: 0 accepted" not in body_of(devices), seconds=10)
+        assert '"replaces"' in body_of(f"{devices}/messages")
         running.process.send_signal(signal.SIGINT)
         assert "Stopped. The data is kept" in running.rest()
         assert running.process.wait(30) == 0
