@@ -2,7 +2,7 @@
 
 from benchmarks.harness import execute
 from schedules import templates
-from schedules.models import MessageTemplate
+from schedules.models import Channel, MessageTemplate
 
 SUBJECT = "{{ first_name }}, your {{ plan }} plan in {{ city }}"
 TEXT = (
@@ -44,14 +44,26 @@ FROM generate_series(1, %(people)s) AS i
 """
 
 
+# Tokens are as long as Firebase's.
+_DEVICES = """
+INSERT INTO schedules_device (recipient_id, token, platform, active)
+SELECT id, substr(md5(id || 'i'), 1, 22) || ':APA91b' || repeat(md5(id || 'a'), 4),
+       (ARRAY['android', 'ios'])[1 + id %% 2], true
+FROM schedules_recipient ORDER BY id
+"""
+
+
 def insert(count: int, *, cell: int = CELL) -> None:
-    """Insert ``count`` recipients, ids ascending, into an empty table; ``cell``: people of each cell."""
+    """Insert ``count`` recipients with a device each, ids ascending; ``cell``: people of each cell."""
     execute(_INSERT, {**GROUPS, "people": count, "cell": cell})
-    execute("VACUUM ANALYZE schedules_recipient")
+    execute(_DEVICES)
+    execute("VACUUM ANALYZE schedules_recipient, schedules_device")
 
 
 def save_template(*, now: object) -> MessageTemplate:
-    """A message of five tokens: two kilobytes of HTML by e-mail, a few lines in the app."""
+    """A message of five tokens: two kilobytes of HTML by e-mail, a few lines in the app and on a device."""
     parts = {"subject": SUBJECT, "text": TEXT, "locale": "en"}
-    contents = [{**parts, "channel": "email", "html": HTML}, {**parts, "channel": "in_app"}]
+    contents = [{**parts, "channel": channel} for channel in Channel.values]
+    for content in contents:
+        content["html"] = HTML if content["channel"] == "email" else ""
     return templates.save(name="Benchmark", contents=contents, by="benchmark", now=now)  # type: ignore[arg-type]

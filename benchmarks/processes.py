@@ -11,37 +11,43 @@ from celery import Celery
 from django.conf import settings
 
 from benchmarks.environment import PROJECT, ROOT
+from benchmarks.stubs import Stubs
 from scheduler_project.local.fleet import fleet
 from scheduler_project.local.supervisor import Process
+from schedules.models import Channel
 
 # Where the processes leave their output.
 LOGS = ROOT / "processes"
 
 
-def service(*, ses_url: str, senders: int) -> list[Process]:
+def service(stubs: Stubs, *, senders: int) -> list[Process]:
     """Everything that sends; ``senders``: processes for each channel. The clock's worker tells of its tasks."""
-    concurrency = {"clock": 1, "materialise": 1, "email": senders, "in_app": senders}
-    started = fleet(concurrency=concurrency, env=provider_env(ses_url))
+    concurrency = {"clock": 1, "materialise": 1, **dict.fromkeys(Channel.values, senders)}
+    started = fleet(concurrency=concurrency, env=provider_env(stubs))
     return [
         replace(each, cwd=PROJECT, command=(*each.command, "-E") if each.name == "clock" else each.command)
         for each in started
     ]
 
 
-def naive(*, ses_url: str, processes: int, queue: str) -> Process:
+def naive(stubs: Stubs, *, processes: int, queue: str) -> Process:
     """The worker of the naive peer."""
     command = (sys.executable, "-m", "celery", "-A", "benchmarks.naive", "worker", "-Q", queue, "-c", str(processes))
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING", "-n", "naive@%h")
-    return Process("naive", (*command, *quiet), env=provider_env(ses_url), cwd=PROJECT)
+    return Process("naive", (*command, *quiet), env=provider_env(stubs), cwd=PROJECT)
 
 
-def provider_env(ses_url: str) -> Mapping[str, str]:
+def provider_env(stubs: Stubs) -> Mapping[str, str]:
     return {
         "EMAIL_PROVIDER": "ses",
-        "AWS_ENDPOINT_URL_SESV2": ses_url,
+        "AWS_ENDPOINT_URL_SESV2": stubs.ses.url,
         "AWS_ACCESS_KEY_ID": "benchmark",
         "AWS_SECRET_ACCESS_KEY": "benchmark",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "PUSH_PROVIDER": "fcm",
+        "FCM_ENDPOINT": stubs.fcm.url,
+        "FCM_CREDENTIALS": str(stubs.fcm.credentials),
+        "FCM_PROJECT": stubs.fcm.project,
     }
 
 

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 from django.utils.timezone import now as real_now
@@ -13,12 +12,12 @@ from django.utils.timezone import now as real_now
 from benchmarks import costs, people, processes
 from benchmarks.harness import query
 from benchmarks.processes import LOGS, Ticks
+from benchmarks.stubs import Stubs
 from delivery import books
 from scheduler_project.local.supervisor import Supervisor
 from schedules import clock, operations
 from schedules.definition import Definition
 from schedules.models import MessageTemplate, Occurrence
-from stubs.testing import RunningStub
 
 STUCK_S = 90.0
 # Looking at the books takes at most one part in so many of the time.
@@ -56,15 +55,14 @@ class Service:
     """The running system, and what is needed to measure it."""
 
     template: MessageTemplate
-    stub: RunningStub
-    log: Path
+    stubs: Stubs
     processes: Supervisor
     ticks: Ticks = field(default_factory=Ticks)
 
     def __post_init__(self) -> None:
         self._pids = {
             **costs.server_pids(),
-            "stub": [self.stub.process.pid],
+            "stub": self.stubs.pids,
             "clock": [self.processes.pid(name) for name in ("beat", "clock", "materialise")],
         }
 
@@ -111,18 +109,19 @@ class Service:
         final = books.of(occurrence.pk)
         if not final.closes or final.rows["sent"] != count:
             raise Wrong(f"{channel}: {count} people, books {final.rows} {final.differences}")
-        arrived = _inbox(occurrence) if channel == "in_app" else _logged(self.log, occurrence)
+        arrived = _inbox(occurrence) if channel == "in_app" else self.stubs.arrived(channel, occurrence)
         if len(arrived) != count or len(set(arrived)) != count:
             raise Wrong(f"{channel}: {count} people, {len(arrived)} messages to {len(set(arrived))} of them")
 
 
 @contextmanager
-def running_service(stub: RunningStub, log: Path, *, channels: Sequence[str], senders: int) -> Iterator[Service]:
+def running_service(
+    stubs: Stubs, *, template: MessageTemplate, channels: Sequence[str], senders: int
+) -> Iterator[Service]:
     """Everything up and warm: pools forked, code imported, plans and templates cached."""
-    template = people.save_template(now=clock.now())
-    fleet = processes.service(ses_url=stub.url, senders=senders)
+    fleet = processes.service(stubs, senders=senders)
     with Supervisor(fleet, logs=LOGS) as supervisor:
-        service = Service(template, stub, log, supervisor)
+        service = Service(template, stubs, supervisor)
         for channel in channels:
             service.run(channel, audience="warm", count=people.GROUPS["warm"])
         yield service
@@ -189,11 +188,3 @@ def _rates(occurrence: Occurrence, materialised_s: float) -> dict[str, float]:
 def _inbox(occurrence: Occurrence) -> list[bytes]:
     rows = query("SELECT recipient_id FROM delivery_inboxmessage WHERE occurrence_id = %s", [occurrence.pk])
     return [str(pk).encode() for (pk,) in rows]
-
-
-def _logged(log: Path, occurrence: Occurrence) -> list[bytes]:
-    """The recipients in the stub's log whose delivery belongs to ``occurrence``, as often as they stand there."""
-    mark = f'"delivery": "{occurrence.day:%Y%m%d}-{occurrence.pk}-'.encode()
-    with suppress(FileNotFoundError), log.open("rb") as lines:
-        return [line.partition(mark)[2].partition(b'"')[0] for line in lines if mark in line]
-    return []

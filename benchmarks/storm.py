@@ -21,14 +21,13 @@ from django.db import transaction
 from django.utils.timezone import now as real_now
 
 from benchmarks import people
-from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare, query
 from benchmarks.runs import Wrong, awaited, running_service
+from benchmarks.stubs import running_stubs
 from delivery import books
 from schedules import clock, operations
 from schedules.definition import Definition
 from schedules.models import MessageTemplate
-from stubs.testing import running_ses
 
 NAME = "storm"
 # Seconds before its instant at which the making of a storm begins: a base, and so much for each schedule. The rest is
@@ -151,15 +150,15 @@ def main() -> None:
     count = options.schedules * options.each
     prepare()
     people.insert(max(count, people.GROUPS["warm"]), cell=options.each)
-    log = ROOT / "accepted.ndjson"
+    template = people.save_template(now=clock.now())
     with (
-        running_ses(log=log) as stub,
-        running_service(stub, log, channels=["email"], senders=options.senders) as service,
+        running_stubs() as stubs,
+        running_service(stubs, template=template, channels=["email"], senders=options.senders),
     ):
         found = []
         for _ in range(options.runs):
-            storm = _create(service.template, options.schedules)
-            found.append(_weather(storm, log, count=count))
+            storm = _create(template, options.schedules)
+            found.append(_weather(storm, stubs.logs["email"], count=count))
             note(f"{found[-1]}")
     _tell(found)
 

@@ -1,69 +1,49 @@
 """How many people the whole service reaches in a second, everything on this machine, ledger writes included.
 
-    python -m benchmarks.throughput [--recipients 100000] [--runs 3] [--channels email,in_app] [--naive 3000]
+    python -m benchmarks.throughput [--recipients 100000] [--runs 3] [--channels email,push,in_app] [--naive 3000]
 
-Real worker processes, beat, PostgreSQL (fsync on), Redis and the SES stub share the machine. A schedule is created
-some seconds before its instant, as a person would; ``email`` and ``in_app`` count from that instant to the last
-outcome. The books are looked at all the while, and the stub's log must show everyone exactly once. The peer sends
-the same message through the same servers with a Celery task per recipient.
+Real worker processes, beat, PostgreSQL (fsync on), Redis and the stubs of SES and FCM share the machine. A schedule is
+created some seconds before its instant, as a person would; ``email``, ``push`` and ``in_app`` count from that instant
+to the last outcome. The books are looked at all the while, and the stub's log must show everyone exactly once. Two
+peers send the same e-mails through the same servers: a Celery task per recipient, and ``benchmarks.floor``.
 """
 
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from django.db import connection
+from django.conf import settings
 
-from benchmarks import costs, naive, people, processes
+from benchmarks import people
 from benchmarks.environment import ROOT
-from benchmarks.harness import emit, note, prepare, query
-from benchmarks.runs import SETTLED, Run, Service, Wrong, awaited, running_service
-from scheduler_project.local.supervisor import Supervisor
-from stubs.testing import RunningStub, running_ses
+from benchmarks.harness import emit, note, prepare
+from benchmarks.peers import Floor, FloorRun, naive_rate, running_floor
+from benchmarks.runs import Run, Service, Wrong, running_service
+from benchmarks.stubs import running_stubs
+from schedules import clock
+from schedules.models import Channel
 
 NAME = "throughput"
 PEER = "a Celery task per recipient"
-
-
-def naive_rate(stub: RunningStub, *, count: int, senders: int) -> tuple[float, float]:
-    """E-mails a second by the naive way, and its processor time for each in microseconds.
-
-    The tasks are queued beforehand and the first tenth does not count: neither enqueueing nor the start is held
-    against it.
-    """
-    with connection.schema_editor() as editor:
-        editor.create_model(naive.Sent)
-    for pk in range(1, count + 1):
-        naive.send_one.delay(pk)
-    worker = processes.naive(ses_url=stub.url, processes=senders, queue=naive.QUEUE)
-    with Supervisor([worker], logs=processes.LOGS) as running:
-        pids = [*(pid for pids in costs.server_pids().values() for pid in pids), stub.process.pid, running.pid("naive")]
-        awaited(lambda: naive.Sent.objects.count() >= count * SETTLED, "naive sending", every_s=0.5)
-        first, before = naive.Sent.objects.count(), costs.cpu_seconds(pids)
-        awaited(lambda: naive.Sent.objects.count() >= count, "naive sending", every_s=0.5)
-        spent = costs.cpu_seconds(pids) - before
-    ((sent, seconds),) = query(
-        "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at))::float FROM (SELECT created_at FROM"
-        " benchmark_naive_sent WHERE status = 'sent' ORDER BY created_at OFFSET %s) AS steady",
-        [int(count * SETTLED)],
-    )
-    return (sent - 1) / seconds, spent / (count - first) * 1e6
+# Calls that the floor has in flight in each process: one, as the simplest loop has, and as many as the service.
+OVERLAPS = {"floor": 1, "overlapping_floor": settings.CALLS_IN_FLIGHT}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description="People reached in a second.")
     parser.add_argument("--recipients", type=int, default=100_000, help="people of a schedule (at least 10,000)")
     parser.add_argument("--runs", type=int, default=3, help="schedules of which the median is told")
-    parser.add_argument("--channels", default="email,in_app", help="email, in_app or both")
+    parser.add_argument("--channels", default="email,push,in_app", help="some of email, push, in_app")
     parser.add_argument("--naive", type=int, default=3_000, help="e-mails of the naive peer; 0 leaves it out")
+    parser.add_argument("--floor", type=int, default=3, help="runs of the floor; 0 leaves it out")
     parser.add_argument("--senders", type=int, default=2, help="worker processes of a channel")
     options = parser.parse_args()
     if options.recipients < people.GROUPS["ten_thousand"]:
         parser.error("--recipients: at least 10,000")
     options.channels = options.channels.split(",")
-    if unknown := set(options.channels) - {"email", "in_app"}:
-        parser.error(f"--channels: {', '.join(sorted(unknown))} is none of email, in_app")
+    if unknown := set(options.channels) - set(Channel.values):
+        parser.error(f"--channels: {', '.join(sorted(unknown))} is none of {', '.join(Channel.values)}")
     return options
 
 
@@ -71,11 +51,24 @@ def _runs(service: Service, channel: str, options: argparse.Namespace) -> list[R
     runs = []
     for number in range(options.runs):
         run = service.run(channel, audience="", count=options.recipients)
-        cpu = ", ".join(f"{name} {us:.0f}" for name, us in sorted(run.cpu_us.items()))
-        note(f"{channel} {number + 1}: {run.per_s:.0f}/s; us of processor time for each: {cpu};")
+        note(f"{channel} {number + 1}: {run.per_s:.0f}/s; {_in_words(run.cpu_us)};")
         note(f"    {run.elsewhere:.0%} of the machine went to other programs")
         runs.append(run)
     return runs
+
+
+def _floor_runs(floor: Floor, name: str, options: argparse.Namespace) -> list[FloorRun]:
+    runs = []
+    for number in range(options.floor):
+        run = floor.run(count=options.recipients, overlap=OVERLAPS[name])
+        note(f"{name} {number + 1}: {run.per_s:.0f}/s; {_in_words(run.cpu_us)}")
+        runs.append(run)
+    return runs
+
+
+def _in_words(cpu_us: Mapping[str, float]) -> str:
+    parts = ", ".join(f"{name} {us:.0f}" for name, us in sorted(cpu_us.items()))
+    return f"us of processor time for each: {parts}"
 
 
 def _median(runs: Sequence[Run], name: str) -> float:
@@ -101,23 +94,47 @@ def _tell_of_all(runs: Sequence[Run]) -> None:
         emit(NAME, "tick_lateness_p99_s", late[int(len(late) * 0.99)], "s")
 
 
+def _tell_floor(runs: Sequence[Run], floors: Mapping[str, Sequence[FloorRun]]) -> None:
+    """How near the service comes: its rate with materialising, since the floor's has it, and its processor time."""
+    for name, found in floors.items():
+        peer = f"a bare loop, {_calls(OVERLAPS[name])} in flight in each process"
+        per_s = statistics.median(run.per_s for run in found)
+        cpu = statistics.median(sum(run.cpu_us.values()) for run in found)
+        ratio = _median(runs, "whole_per_s") / per_s
+        own_cpu = statistics.median(sum(run.cpu_us.values()) for run in runs)
+        emit(NAME, f"email_vs_{name}", ratio, "ratio", peer=peer, ratio=ratio)
+        emit(NAME, f"email_cpu_vs_{name}", cpu / own_cpu, "ratio", peer=peer, ratio=cpu / own_cpu)
+        emit(NAME, f"{name}_email", per_s, "per_s")
+        emit(NAME, f"{name}_email_cpu", cpu, "us_each")
+
+
+def _calls(count: int) -> str:
+    return "a call" if count == 1 else f"{count} calls"
+
+
 def main() -> None:
     options = _options()
     note(f"{options.recipients} recipients; servers and logs below {ROOT}")
     prepare()
     people.insert(options.recipients)
+    template = people.save_template(now=clock.now())
     every: list[Run] = []
-    log = ROOT / "accepted.ndjson"
-    with running_ses(log=log) as stub:
+    with running_stubs() as stubs:
         naive_per_s = naive_us = 0.0
+        floors: dict[str, list[FloorRun]] = {}
         if options.naive and "email" in options.channels:
-            naive_per_s, naive_us = naive_rate(stub, count=options.naive, senders=options.senders)
+            naive_per_s, naive_us = naive_rate(stubs, count=options.naive, senders=options.senders)
             emit(NAME, "naive_email", naive_per_s, "per_s")
-        with running_service(stub, log, channels=options.channels, senders=options.senders) as service:
+        if options.floor and "email" in options.channels:
+            with running_floor(stubs, template=template, senders=options.senders) as floor:
+                floors = {name: _floor_runs(floor, name, options) for name in OVERLAPS}
+        with running_service(stubs, template=template, channels=options.channels, senders=options.senders) as service:
             for channel in options.channels:
                 runs = _runs(service, channel, options)
                 is_compared = channel == "email"
                 _tell(channel, runs, naive_per_s=naive_per_s if is_compared else 0.0, naive_us=naive_us)
+                if is_compared:
+                    _tell_floor(runs, floors)
                 every += runs
             if "email" in options.channels:
                 small = [service.run("email", audience="ten_thousand", count=10_000) for _ in range(options.runs)]
