@@ -131,11 +131,13 @@ class FcmProvider(Provider):
 
     def pool(self) -> Pool:
         """The process's pool: made late, since a fork must not share it."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None or not pool.is_alive:
             with self._pool_lock:
-                if self._pool is None:
-                    self._pool = self._new_pool()
-        return self._pool
+                pool = self._pool
+                if pool is None or not pool.is_alive:
+                    pool = self._pool = self._new_pool()
+        return pool
 
     def _refuse(self, message: Message) -> Answer | None:
         if not message.targets:

@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ class _Call:
         self.headers = headers
         self.permit = permit
         self.posts = [_Post(self, index, body) for index, body in enumerate(bodies)]
-        # What a loop that died left undone is unknown.
+        # What nobody settles is unknown.
         self.outcomes: list[Reply | ProviderError] = [ProviderError(Verdict.UNKNOWN, "no_answer")] * len(bodies)
         self.open = len(bodies)
         self.done: Future[None] = Future()
@@ -90,7 +91,13 @@ class Pool:
         self._patience = connect_timeout + read_timeout + _SLACK
         self._posts: asyncio.Queue[_Post] = asyncio.Queue()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._run, name="provider-pool", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="provider-pool", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """False after a fork, in the child, and should the loop ever have ended."""
+        return self._thread.is_alive()
 
     def post_all(
         self, url: str, *, headers: Mapping[str, str], bodies: Sequence[bytes], permit: Permit
@@ -99,8 +106,9 @@ class Pool:
         call = _Call(url, headers, bodies, permit)
         if bodies:
             self._loop.call_soon_threadsafe(self._take, call)
-            call.done.result()
-        return call.outcomes
+            with suppress(TimeoutError):  # the loop has died: nobody must wait for it for ever
+                call.done.result(max(permit.deadline - time.monotonic(), 0) + self._patience)
+        return list(call.outcomes)
 
     def _take(self, call: _Call) -> None:
         for post in call.posts:

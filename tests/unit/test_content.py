@@ -171,6 +171,32 @@ def test_each_channel_needs_its_parts() -> None:
     assert codes(channel="fax") == [("channel", "unknown_channel")]
 
 
+@pytest.mark.parametrize(
+    ("subject", "text", "expected"),
+    [
+        ("x" * 96, "y" * 4000, []),
+        ("x" * 97, "y" * 4000, [("text", "too_large")]),
+        ("x" * 900, "ä" * 1600, [("text", "too_large")]),
+        ("ä" * 900, "y" * 1790 + "{{ name }}" * 60 + "{# " + "z" * 5000 + " #}" + "y" * 506, []),
+        ("ä" * 900, "y" * 1790 + "{{ name }}" * 60 + "{# " + "z" * 5000 + " #}" + "y" * 507, [("text", "too_large")]),
+        ("Hi", "{{- name }}" + " " * 5000 + "{{- name }}", []),
+        ("Hi", "{% if a %}" + "y" * 4000 + "{% else %}" + "z" * 4000 + "{% endif %}", []),
+        ("{% if a %}" + "x" * 500 + "{% endif %}", "y" * 4097, [("text", "too_large")]),
+    ],
+)
+def test_a_push_notification_that_can_never_fit_is_refused_at_save(
+    subject: str, text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert codes(channel="push", subject=subject, text=text) == expected
+    assert codes(channel="in_app", subject=subject, text=text) == []
+
+
+def test_a_push_notification_that_can_never_fit_names_the_sizes_and_the_longer_part() -> None:
+    (problem,) = validate_content(channel="push", subject="x" * 900, text="y" * 4000)
+    assert problem.field == "text"
+    assert problem.message == "a push notification has at most 4,096 bytes; subject and text have 4,900: shorten it"
+
+
 def test_parts_have_a_greatest_length() -> None:
     assert codes(subject="s" * 999, text="x" * 100_001, html="x" * 250_001) == [
         ("subject", "too_large"),

@@ -35,7 +35,9 @@ def account(tmp_path_factory) -> Path:
 
 
 class Fcm:
-    """A provider whose requests end here; `answers` are replies by token, `replies` serves the others."""
+    """A provider whose requests end here; `answers` are replies by token, `reply` serves the others."""
+
+    is_alive = True
 
     def __init__(self, account, reply=None, answers=None):
         self.provider = FcmProvider(service_account=str(account))
@@ -360,6 +362,16 @@ def test_devices_of_different_people_are_not_confused(account):
         ("b", Verdict.SENT, (3,), ()),
         ("c", Verdict.TRANSIENT, (), ()),
     ]
+
+
+def test_the_pool_is_made_at_the_first_call_and_anew_when_its_thread_is_gone_as_after_a_fork(account):
+    provider = FcmProvider(service_account=str(account))
+    assert provider._pool is None
+    with mock.patch.object(provider, "_new_pool", side_effect=lambda: mock.Mock(is_alive=True)):
+        first = provider.pool()
+        assert provider.pool() is first
+        first.is_alive = False
+        assert provider.pool() is not first
 
 
 # Access tokens

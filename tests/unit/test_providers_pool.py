@@ -141,6 +141,17 @@ def test_threads_share_it(server):
     assert results == {str(n).encode(): [[b"got %d" % n] * 2] * 10 for n in range(6)}
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_ever_for_a_loop_that_has_died(server):
+    made = pool()
+    assert made.is_alive
+    made._loop.call_soon_threadsafe(made._loop.stop)
+    made._thread.join(10)
+    made._patience = 0.1
+    assert not made.is_alive
+    assert short(post(server, b"a", through=made, permit=Permit.lasting(0.1))) == [UNKNOWN]
+
+
 def test_a_process_that_used_it_ends_quickly_and_quietly(server):
     program = f"""
 from delivery.providers.base import Permit
