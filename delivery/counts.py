@@ -132,7 +132,7 @@ def add(amounts: Mapping[Key, float]) -> None:
         return
     names, channels, labels = zip(*keys, strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(_ADD, [slot(), list(names), list(channels), list(labels), [amounts[key] for key in keys]])
+        cursor.execute(_ADD, [slot(), list(names), list(channels), list(labels), [float(amounts[key]) for key in keys]])
 
 
 def read() -> dict[Key, float]:
