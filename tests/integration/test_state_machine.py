@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from delivery import erasure, ledger, retry, sending
+from delivery import calls, erasure, ledger, pace, retry, sending
 from delivery.ledger import Claim, Tally
 from delivery.models import Batch, Delivery, State
 from delivery.providers.base import Answer, Message, Verdict
@@ -32,7 +32,7 @@ from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Schedule, ScheduleStatus
 from schedules.occurrences import EDITED, ApplyTo
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, TemplateFactory
-from tests.helpers import DAY, HOUR, MINUTE, RecordingProvider, Service, assert_books_close
+from tests.helpers import DAY, HOUR, MINUTE, RecordingProvider, Service, assert_books_close, let_probe
 
 pytestmark = pytest.mark.django_db
 
@@ -184,10 +184,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(step=st.sampled_from([timedelta(0), timedelta(seconds=40), 5 * MINUTE]))
     def everything_runs(self, step: timedelta) -> None:
+        let_probe()
         self.service.after(step).step()
 
     @rule(step=st.sampled_from([MINUTE, 30 * MINUTE, 5 * HOUR]))
     def everything_runs_later(self, step: timedelta) -> None:
+        let_probe()
         self.service.after(step).step()
 
     @rule(step=st.sampled_from([timedelta(seconds=3), 3 * MINUTE, HOUR]), do=st.sampled_from(PARTS))
@@ -220,7 +222,7 @@ class Life(RuleBasedStateMachine):
             return
         now, tally = self.service.now, Tally()
         outcomes = [
-            retry.decide(answer, recipient_id=person.recipient_id, attempt=person.attempt, now=now, rng=sending._rng)
+            retry.decide(answer, person=person, repeats_unknown=False, now=now, rng=calls._rng)
             for person, answer in zip(claim.people, answers, strict=True)
         ]
         ledger.settle(claim, outcomes, now=now, called_at=now, tally=tally)
@@ -325,6 +327,7 @@ class Life(RuleBasedStateMachine):
             self.held.discard(schedule.pk)
         for step in (timedelta(0), 5 * MINUTE, 2 * HOUR, DAY, 3 * DAY, 8 * DAY, 8 * DAY):
             self.service.after(step)
+            let_probe()
             self.leases_run_out([State.SENDING, State.UNKNOWN])
             self.service.step()
         self.no_call_is_made_that_must_not_be()
@@ -346,8 +349,9 @@ class Life(RuleBasedStateMachine):
 
 def test_whatever_happens_the_books_close_and_nobody_is_sent_to_twice(service, provider, settings, monkeypatch):
     monkeypatch.setattr(provider, "max_per_call", 4)
-    monkeypatch.setattr(sending, "_rng", SimpleNamespace(random=lambda: 0.5))
-    monkeypatch.setattr(sending, "log", SimpleNamespace(exception=lambda *_, **__: None))  # it raises all the time
+    monkeypatch.setattr(calls, "_rng", SimpleNamespace(random=lambda: 0.5))
+    monkeypatch.setattr(calls, "log", SimpleNamespace(exception=lambda *_, **__: None))  # it raises all the time
+    monkeypatch.setattr(pace, "slow_down", lambda *_, **__: None)  # lasts in real time, which stands still here
     settings.BATCH_SIZE = 6
     settings.CALLS_IN_FLIGHT = 1
     settings.PUBLISH_AHEAD_S = 0.0  # the clock stands still: nobody waits for what is due in a moment
