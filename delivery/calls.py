@@ -86,16 +86,8 @@ def prepare(claim: Claim, *, now: datetime) -> Prepared:
     """Render the messages of a committed claim and reserve their places under the caps."""
     composed = _composed(claim, now=now)
     prepared = Prepared(claim, composed.messages, composed.settled, composed.limits)
-    if not prepared.messages:
-        return prepared
     try:
-        capped = caps.reserve(
-            [message.recipient_id for message in prepared.messages],
-            member=caps.as_member(claim.work.day, claim.work.occurrence_id),
-            limits=prepared.limits,
-            now=now,
-            rng=_rng,
-        )
+        capped = _reserve(prepared)
     except CountersAway as error:
         log.warning("counters_away", error=str(error))
         waiting = _handed_back(prepared.messages, "counters_away", now=now)
@@ -108,6 +100,20 @@ def prepare(claim: Claim, *, now: datetime) -> Prepared:
         messages=[message for message in prepared.messages if message.recipient_id not in capped],
         settled=[*prepared.settled, *(_capped_outcome(each) for each in capped.values())],
     )
+
+
+def _reserve(prepared: Prepared) -> dict[int, Capped]:
+    """Who is at a cap. A message that may have arrived already has its place, and repeating it takes no other."""
+    claim, limits = prepared.claim, prepared.limits
+    held = {person.recipient_id for person in claim.people if person.reached}
+    wanted = {message.recipient_id for message in prepared.messages}
+    member = caps.as_member(claim.work.day, claim.work.occurrence_id)
+    at = claim.claimed_at
+    if repeated := list(wanted & held):
+        uncapped = caps.Limits(per_day=None, per_week=None, counts=limits.counts)
+        caps.reserve(repeated, member=member, limits=uncapped, now=at, rng=_rng)
+    fresh = [message.recipient_id for message in prepared.messages if message.recipient_id not in held]
+    return caps.reserve(fresh, member=member, limits=limits, now=at, rng=_rng) if fresh else {}
 
 
 def ask(provider: Provider, call: Call) -> Answered:
@@ -153,7 +159,9 @@ def _composed(claim: Claim, *, now: datetime) -> Composed:
     except (OperationalError, InterfaceError) as error:
         log.warning("database_away", error=str(error).strip())
         return Composed(
-            [], [not_sent(p.recipient_id, "database_away", after_s=AWAY_S, now=now) for p in claim.people], caps.NONE
+            [],
+            [not_sent(p.recipient_id, "database_away", after_s=AWAY_S, now=now) for p in claim.people],
+            caps.UNCOUNTED,
         )
     except Exception as error:
         if len(claim.people) > 1:  # whoever it is, the others get theirs
@@ -166,7 +174,7 @@ def _composed(claim: Claim, *, now: datetime) -> Composed:
         log.exception("compose_raised", occurrence_id=claim.work.occurrence_id)
         (person,) = claim.people
         answer = Answer("", Verdict.TRANSIENT, "internal_error", detail=type(error).__name__)
-        return Composed([], [decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)], caps.NONE)
+        return Composed([], [decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)], caps.UNCOUNTED)
 
 
 def _handed_back(messages: Sequence[Message], reason: str, *, now: datetime) -> list[Outcome]:
@@ -201,15 +209,18 @@ def _release(finished: Finished) -> None:
     """Take back the places of those who definitely got nothing."""
     if not finished.call.limits.counts:
         return
-    ambiguous = (Verdict.SENT, Verdict.UNKNOWN)
+    taken = (Verdict.SENT, Verdict.UNKNOWN)
+    held = {person.recipient_id for person in finished.call.claim.people if person.reached}
+    asked = {int(answer.key.rsplit("-", 1)[1]): answer for answer in finished.answers}
     free = [
-        int(answer.key.rsplit("-", 1)[1])
-        for answer in finished.answers
-        if answer.verdict not in ambiguous and not answer.reached
+        recipient_id
+        for recipient_id, answer in asked.items()
+        if answer.verdict not in taken and not answer.reached and recipient_id not in held
     ]
     if free:
-        work = finished.call.claim.work
-        caps.release(free, member=caps.as_member(work.day, work.occurrence_id))
+        claim = finished.call.claim
+        member = caps.as_member(claim.work.day, claim.work.occurrence_id)
+        caps.release(free, member=member, reserved_at=claim.claimed_at)
 
 
 def _slow_down(channel: str, answers: Sequence[Answer]) -> None:

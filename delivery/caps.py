@@ -50,7 +50,7 @@ class Limits:
         return self.counts or self.per_day is not None or self.per_week is not None
 
 
-NONE = Limits(per_day=None, per_week=None, counts=False)
+UNCOUNTED = Limits(per_day=None, per_week=None, counts=False)
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,13 @@ def reserve(
     raise CountersAway(f"{len(left)} people's counters change faster than they can be built.")
 
 
-def release(recipient_ids: Iterable[int], *, member: str) -> None:
-    """Nothing was sent to these: take the reservations back. Raises ``CountersAway``.
+def release(recipient_ids: Iterable[int], *, member: str, reserved_at: datetime) -> None:
+    """Nothing was sent to these: take the reservations of that instant back. Raises ``CountersAway``.
 
-    One that stays because of that stands in nobody's way: before anyone is turned away the ledger is asked.
+    One that stays because of that stands in nobody's way: before anyone is turned away the ledger is asked. One that a
+    later claim of the same delivery has made anew is not ours any more.
     """
-    _ask(_RELEASE, list(recipient_ids), [member])
+    _ask(_RELEASE, list(recipient_ids), [member, _ms(reserved_at)])
 
 
 def _arguments(member: str, limits: Limits, now: datetime, builder: str) -> list[Any]:
@@ -334,7 +335,10 @@ return answers
 _RELEASE = Script(
     """
 local answers = {}
-for index, key in ipairs(KEYS) do answers[index] = redis.call('ZREM', key, ARGV[1]) end
+for index, key in ipairs(KEYS) do
+  local score = tonumber(redis.call('ZSCORE', key, ARGV[1]))
+  answers[index] = score and score <= tonumber(ARGV[2]) and redis.call('ZREM', key, ARGV[1]) or 0
+end
 return answers
 """
 )

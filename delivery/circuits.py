@@ -19,7 +19,7 @@ LONGEST_S = 900
 
 
 def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> None:
-    """The provider refuses the account: hold the channel. In the transaction of the outcomes that say so."""
+    """The provider refuses the account: hold the channel."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

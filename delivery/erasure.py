@@ -28,7 +28,7 @@ def forget(*, recipient_id: int, by: str, now: datetime) -> Forgotten:
     settles the row as ``erased``. Raises ``Recipient.DoesNotExist``.
     """
     Recipient.objects.get(pk=recipient_id)
-    tally = Tally()
+    tally = Tally(is_holder=False)
     pending = 0
     # Rows first, then the profile: the order in which a claim that writes in its own transaction locks them.
     for batch in Batch.objects.filter(pk__in=_open_batches(recipient_id)).order_by("id"):

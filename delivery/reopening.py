@@ -46,7 +46,7 @@ def retry_failed(
     schedule = Schedule.objects.select_for_update().get(pk=schedule_id)
     occurrence = Occurrence.objects.select_for_update().get(pk=occurrence_id)
     _check(schedule, occurrence, now=now)
-    tally = Tally()
+    tally = Tally(is_holder=False)
     people = 0
     for batch in Batch.objects.filter(occurrence=occurrence, failed__gt=0).order_by("id"):
         people += ledger.reopen_batch(

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from delivery.ledger import Outcome, Person
+from delivery.ledger import SOME_DEVICE, Outcome, Person
 from delivery.models import State
 from delivery.providers.base import Answer, Verdict
 
@@ -36,8 +36,10 @@ def decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: dateti
     if answer.verdict is Verdict.SENT and not (answer.reached or answer.gone):  # nearly all of them
         return _sent(answer, person)
     reached = tuple(dict.fromkeys((*person.reached, *answer.reached)))
+    if answer.verdict is Verdict.UNKNOWN and repeats_unknown:
+        reached = tuple(dict.fromkeys((*reached, SOME_DEVICE)))
     outcome = _decide(answer, person=person, repeats_unknown=repeats_unknown, now=now, rng=rng)
-    if reached and outcome.state in (State.FAILED, State.UNKNOWN):
+    if any(reached) and outcome.state in (State.FAILED, State.UNKNOWN):
         outcome = _sent(answer, person)
     was_asked = answer.verdict is not Verdict.NOT_STARTED
     return outcome._replace(was_asked=was_asked, reached=reached, gone=answer.gone)

@@ -53,6 +53,7 @@ class _Step:
     source: State
     target: State
     condition: str = "true"
+    may_have_arrived: bool = False
 
 
 def _lost(channel: str) -> list[_Step]:
@@ -70,10 +71,11 @@ def _lost(channel: str) -> list[_Step]:
     if not registry.repeats_unknown(channel):
         return [_Step(name, find, State.SENDING, State.UNKNOWN, expired)]
     # An in-app message is written with its outcome: a worker that died has written none.
-    end = State.FAILED if channel == Channel.IN_APP else State.UNKNOWN
+    is_clear = channel == Channel.IN_APP
+    again, enough = f"{expired} AND d.attempt <= {MAX_RETRIES}", f"{expired} AND d.attempt > {MAX_RETRIES}"
     return [
-        _Step(name, find, State.SENDING, State.PENDING, f"{expired} AND d.attempt <= {MAX_RETRIES}"),
-        _Step(name, find, State.SENDING, end, f"{expired} AND d.attempt > {MAX_RETRIES}"),
+        _Step(name, find, State.SENDING, State.PENDING, again, may_have_arrived=not is_clear),
+        _Step(name, find, State.SENDING, State.FAILED if is_clear else State.UNKNOWN, enough),
     ]
 
 
@@ -134,10 +136,10 @@ def _run(step: _Step, *, now: datetime) -> int:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(step.find, {"now": now, "chunk": CHUNK, "after": after})
             batches = cursor.fetchall()
-            tally = Tally()
+            tally = Tally(is_holder=False)
             before = settled
             for batch_id, day, reason in batches:
-                moved = ledger.settle_batch(
+                settled += ledger.settle_batch(
                     batch_id,
                     day=day,
                     source=step.source,
@@ -147,10 +149,8 @@ def _run(step: _Step, *, now: datetime) -> int:
                     tally=tally,
                     condition=step.condition,
                     waits=False,
+                    may_have_arrived=step.may_have_arrived,
                 )
-                if moved and step.target is State.PENDING:
-                    tally.due(batch_id, now)
-                settled += moved
             tally.count(counts.SWEPT, label=step.name, amount=settled - before)
             tally.flush()
         if len(batches) < CHUNK:

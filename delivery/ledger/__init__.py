@@ -11,12 +11,13 @@ Import from here; the rooms inside are: rows → tally → claims, outcomes.
 
 from delivery.ledger.claims import claim, hold, profile_gone, release, take_back, take_up
 from delivery.ledger.outcomes import expire_late, reopen_batch, settle, settle_batch, started_waves
-from delivery.ledger.rows import LEASE_S, RUNS, Claim, Outcome, Person, Work
+from delivery.ledger.rows import LEASE_S, RUNS, SOME_DEVICE, Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally
 
 __all__ = [
     "LEASE_S",
     "RUNS",
+    "SOME_DEVICE",
     "Claim",
     "Outcome",
     "Person",

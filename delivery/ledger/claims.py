@@ -100,7 +100,8 @@ _VERDICT = f"""
          WHEN r.consent -> %(channel)s = 'false'::jsonb THEN {int(State.SUPPRESSED)}
          WHEN %(channel)s = 'email' AND r.email = '' THEN {int(State.UNADDRESSABLE)}
          WHEN %(channel)s = 'push' AND NOT EXISTS (
-             SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) THEN {int(State.UNADDRESSABLE)}
+             SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active)
+         THEN CASE WHEN p.reached ~ '[1-9]' THEN {int(State.SENT)} ELSE {int(State.UNADDRESSABLE)} END
          ELSE {int(State.SENDING)} END AS state"""
 _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
 _REASONS = " ".join(f"WHEN {int(state)} THEN '{reason}'" for state, reason in _REASON_OF.items())
@@ -172,7 +173,7 @@ def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally, i
         tally.move(work.batch_id, State.PENDING, State(state), count, reason_class=reason_class)
     if found:
         tally.claimed(work.batch_id, now)
-    return _as_claim(work, token, rows[0], found)
+    return _as_claim(work, token, rows[0], found, now=now)
 
 
 def hold(claim: Claim) -> dict[int, bool]:
@@ -244,12 +245,11 @@ WHERE id = %(occurrence)s AND begun_at IS NULL AND state = 'running'
 """
 
 
-def _as_claim(work: Work, token: UUID, gate: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Claim:
+def _as_claim(work: Work, token: UUID, gate: tuple[Any, ...], rows: list[tuple[Any, ...]], *, now: datetime) -> Claim:
     schedule_id, occurrence_at, version, template_version = gate[:4]
     people = [_person(row[5:-1]) for row in rows if row[4] == State.SENDING]
-    return Claim(
-        work, token, schedule_id, _read(occurrence_at), version, template_version, people, len(rows), is_probe=gate[-1]
-    )
+    at = _read(occurrence_at)
+    return Claim(work, token, schedule_id, at, version, template_version, people, len(rows), now, is_probe=gate[-1])
 
 
 def _person(row: tuple[Any, ...]) -> Person:

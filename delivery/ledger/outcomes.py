@@ -11,7 +11,7 @@ from django.db import connection
 
 from delivery import counts
 from delivery.ledger import rows as terms
-from delivery.ledger.rows import Claim, Outcome, Work
+from delivery.ledger.rows import SOME_DEVICE, Claim, Outcome, Work
 from delivery.ledger.tally import Tally
 from delivery.models import State
 
@@ -37,7 +37,8 @@ def settle(
 _SETTLE = f"""
 UPDATE delivery_delivery d SET
     (state, reason, detail, provider_id, reached, due_at, attempt, claim_token, leased_until, called_at, settled_at) = (
-        SELECT v.state, v.reason, v.detail, v.provider_id, v.reached, COALESCE(v.due_at, d.due_at),
+        SELECT v.state, v.reason, v.detail, v.provider_id, COALESCE(NULLIF(v.reached, ''), d.reached),
+               COALESCE(v.due_at, d.due_at),
                d.attempt - CASE WHEN v.is_attempt THEN 0 ELSE 1 END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN d.claim_token END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
@@ -163,12 +164,14 @@ def settle_batch(
     condition: str = "true",
     parameters: dict[str, Any] | None = None,
     waits: bool = True,
+    may_have_arrived: bool = False,
 ) -> int:
     """Move the rows of a batch that are ``source`` and fulfil ``condition`` to ``target``; return how many.
 
     ``condition`` is SQL over ``d`` (a delivery row) from this package alone; its values come in ``parameters``.
     Rows that somebody else is writing are waited for, or, unless it ``waits``, left out: who goes through many rows
-    would else meet a worker that holds some of them and wants the others.
+    would else meet a worker that holds some of them and wants the others. ``may_have_arrived``: a repeat takes no new
+    place under a cap.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -184,7 +187,10 @@ def settle_batch(
                 claim_token = CASE WHEN %(target)s = {int(State.UNKNOWN)} THEN d.claim_token END,
                 leased_until = CASE WHEN %(target)s = {int(State.UNKNOWN)}
                                     THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-                settled_at = CASE WHEN %(target)s >= {int(State.SENT)} THEN %(now)s::timestamptz END
+                settled_at = CASE WHEN %(target)s >= {int(State.SENT)} THEN %(now)s::timestamptz END,
+                due_at = CASE WHEN %(target)s = {int(State.PENDING)} THEN %(now)s ELSE d.due_at END,
+                reached = CASE WHEN %(maybe)s AND NOT '{SOME_DEVICE}' = ANY(string_to_array(d.reached, ','))
+                               THEN concat_ws(',', NULLIF(d.reached, ''), '{SOME_DEVICE}') ELSE d.reached END
             FROM meant
             WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = meant.recipient_id
             """,
@@ -197,11 +203,14 @@ def settle_batch(
                 "reason": reason,
                 "now": now,
                 "unknown": settings.UNKNOWN_S,
+                "maybe": may_have_arrived,
             },
         )
         moved: int = cursor.rowcount
     if moved:
         tally.move(batch_id, source, target, moved, reason_class=counts.reason_class(target, reason))
+        if target is State.PENDING:
+            tally.due(batch_id, now)
     return moved
 
 

@@ -10,6 +10,8 @@ from delivery.providers.base import Target
 
 # Real time. Longer than permit (3 s), connecting (3 s) and reading (10 s) together.
 LEASE_S = 30
+# Stands among the devices that a message has reached where nobody knows: it counts toward caps, and is tried again.
+SOME_DEVICE = 0
 # Of a schedule whose occurrences go on: one that is broken has no next run, and what it began is none the worse for it.
 RUNS = "('active', 'broken')"
 
@@ -33,7 +35,8 @@ class Work(NamedTuple):
 class Person(NamedTuple):
     """A claimed row with what its message needs of the profile, read in the statement that claimed it.
 
-    ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one.
+    ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one, with
+    ``SOME_DEVICE`` among them where an earlier call was never answered.
     """
 
     recipient_id: int
@@ -57,7 +60,8 @@ class Claim:
     """The rows of one provider call, and what they run with.
 
     ``found`` counts the rows picked, those included that turned out not to be sendable; fewer than the limit means
-    that the batch has nothing more that is due. ``is_probe``: its call tells whether an open circuit may close.
+    that the batch has nothing more that is due. ``claimed_at`` is the instant by which they count toward caps.
+    ``is_probe``: their call tells whether an open circuit may close.
     """
 
     work: Work
@@ -68,6 +72,7 @@ class Claim:
     template_version: int
     people: list[Person]
     found: int
+    claimed_at: datetime
     is_probe: bool = False
 
 

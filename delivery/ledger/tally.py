@@ -16,10 +16,12 @@ _STATES = [state.label for state in State]
 class Tally:
     """Moves of rows between states, gathered per batch and written by ``flush`` at the end of the transaction.
 
-    A transaction that is tried again needs a fresh one.
+    A transaction that is tried again needs a fresh one. ``is_holder``: this is the worker that holds the batches, and
+    shows by this that it lives; nobody else may put off that a dead one's batches are published again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_holder: bool = True) -> None:
+        self._is_holder = is_holder
         self._moves: dict[int, Counter[str]] = defaultdict(Counter)
         self._due: dict[int, datetime] = {}
         self._claimed: dict[int, datetime] = {}
@@ -72,6 +74,7 @@ class Tally:
                         "due": self._due.get(batch_id),
                         "claimed": claimed_at,
                         "lease": terms.LEASE_S,
+                        "holder": self._is_holder,
                     },
                 )
                 channel = (cursor.fetchone() or ("",))[0]
@@ -92,7 +95,7 @@ UPDATE delivery_batch SET
     started_at = COALESCE(started_at, %(claimed)s::timestamptz),
     lease_until = CASE WHEN %(claimed)s::timestamptz IS NULL THEN lease_until
                        ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
-    queued_at = CASE WHEN queued_at IS NOT NULL THEN clock_timestamp() END
+    queued_at = CASE WHEN %(holder)s AND queued_at IS NOT NULL THEN clock_timestamp() ELSE queued_at END
 WHERE id = %(batch)s
 RETURNING channel
 """
