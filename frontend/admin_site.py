@@ -11,14 +11,9 @@ from django.urls import reverse
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from frontend.instants import show, show_seconds
+from frontend import notices
 from frontend.navigation import sidebar
-from schedules import clock
-from schedules.models import StopSwitch
 from schedules.permissions import Ability, can
-
-# More stops than that are summed up, so that the banner stays a banner.
-_STOPS_SHOWN = 3
 
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]
@@ -52,24 +47,11 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
         context["styles"] = [*(context.get("styles") or []), static("frontend/pages.css")]
         icon = {"rel": "icon", "href": static("frontend/favicon.svg"), "type": "image/svg+xml"}
         context["site_favicons"] = context.get("site_favicons") or [icon]
-        context["banners"] = _banners() if self.has_permission(request) else []
+        is_inside = self.has_permission(request)
+        context["banners"] = notices.banners() if is_inside else []
+        context["held_runs"] = notices.held() if is_inside and request.path == reverse("admin:index") else []
+        context["may_decide"] = can(request.user, Ability.EDIT_SCHEDULES)
         return context
-
-
-def _banners() -> list[str]:
-    """What makes the whole service behave otherwise than its schedules say."""
-    banners = []
-    stops = list(StopSwitch.objects.order_by("created_at")[: _STOPS_SHOWN + 1])
-    for stop in stops[:_STOPS_SHOWN]:
-        what = "All sending is" if stop.scope == StopSwitch.ALL else f"Sending for {stop.scope.replace(':', ' ')} is"
-        why = f" Reason: {stop.reason}" if stop.reason else ""
-        banners.append(f"{what} stopped since {show(stop.created_at)}.{why}")
-    if len(stops) > _STOPS_SHOWN:
-        banners.append("More stop switches are on: see Stop switch.")
-    if shift := clock.shift():
-        ahead = show_seconds(shift.total_seconds())
-        banners.append(f"Test clock: it is taken to be {show(clock.now())}, {ahead} ahead of the real time.")
-    return banners
 
 
 site = SchedulerAdminSite(name="admin")

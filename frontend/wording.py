@@ -20,6 +20,10 @@ STATES = {
 }
 
 REASONS = {
+    # The limits of a person
+    "daily_cap": "The limit of messages to one person in 24 hours is used up.",
+    "weekly_cap": "The limit of messages to one person in 7 days is used up.",
+    "counters_away": "The counters of the limits are away: everybody waits, and no attempt is used up.",
     # The schedule and its people
     "cancelled": "The schedule was cancelled.",
     "deleted": "The schedule was deleted.",
@@ -35,6 +39,7 @@ REASONS = {
     "paused": "The schedule was paused over the promised time.",
     "past_zone": "The local time had already passed in this person's zone.",
     "occurrence_ended": "The run reached its end before this could be sent.",
+    "not_materialised": "Its people could not be found within the run's seven days.",
     # Rendering
     "fuel_exhausted": "The template took too much computing for one message.",
     "header_injection": "The subject would have contained a line break.",
@@ -42,6 +47,11 @@ REASONS = {
     "no_content": "The template says nothing for this channel and locale.",
     "template_error": "The template failed on this person's data.",
     "too_large": "The message is larger than the provider takes.",
+    # This service
+    "database_away": "The database was away for a moment; no attempt is used up.",
+    "internal_error": "This service had an error of its own with this message.",
+    "provider_raised": "This service failed while it spoke to the provider: a mistake of its own, for its makers.",
+    "worker_lost": "The worker died during the call; it may have arrived.",
     # The provider
     "access_denied": "The provider denied access: its credentials or rights are wrong.",
     "account_suspended": "The provider has suspended the account.",
@@ -73,14 +83,34 @@ REASONS = {
     "unreachable": "The provider could not be reached.",
     "unregistered": "The app was removed from the device, or its registration has ended.",
     "unreadable_answer": "The provider's answer could not be read.",
-    "worker_lost": "The worker died during the call; it may have arrived.",
-    "database_away": "The database was away when the answer came.",
+}
+
+# Where the same reason means something else in this state.
+_IN_STATE = {
+    (
+        State.PENDING,
+        "worker_lost",
+    ): "The worker died during the call; as a repeat does no harm, it is tried again.",
+    (State.PENDING, "no_answer"): "The provider did not answer; as a repeat does no harm, it is tried again.",
+    (State.FAILED, "worker_lost"): "The worker died during the call, as often as it was tried.",
+}
+
+# Why the failure brake holds an occurrence.
+HELD = {
+    "failures": "Most of its latest messages failed.",
+    "audience_grown": "It has found many times the people of the run before.",
 }
 
 
-def reason(slug: str) -> str:
+def reason(slug: str, state: int | None = None) -> str:
     """The sentence for a reason; one that has none yet is shown as it stands, readable enough."""
-    return REASONS.get(slug) or slug.replace("_", " ")
+    told = _IN_STATE.get((State(state), slug)) if state is not None else None
+    return told or REASONS.get(slug) or slug.replace("_", " ")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 person``, ``1,204 people``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def state(value: int) -> str:

@@ -22,6 +22,7 @@ _COLOURS = {
     "finished": "success",
     "missed": "danger",
     "cancelled": "warning",
+    "held": "danger",
 }
 
 
@@ -56,6 +57,9 @@ class OccurrenceAdmin(Admin):
         "materialised",
         "begun",
         "closed",
+        "held",
+        "held_reason",
+        "released",
     )
     readonly_fields = fields
 
@@ -66,6 +70,8 @@ class OccurrenceAdmin(Admin):
     materialised = moment("materialised_at")
     begun = moment("begun_at")
     closed = moment("closed_at")
+    held = moment("held_at")
+    released = moment("released_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
@@ -76,7 +82,7 @@ class OccurrenceAdmin(Admin):
 
     @badge(description="state", ordering="state", colours=_COLOURS)
     def state_label(self, occurrence: Occurrence) -> str:
-        return occurrence.state
+        return "held" if occurrence.held_reason else occurrence.state
 
     @admin.display(description="sent")
     def sent(self, occurrence: Any) -> int:

@@ -19,6 +19,13 @@ from schedules.problems import Problem
 FIELD_OF = {wire: "template" if name == "template_id" else name for name, wire in WIRE.items()}
 FIELDS = list(FIELD_OF.values())
 
+_LIMITS = {
+    "max_per_user_per_day": "At most so many messages to one person in any 24 hours. Empty: no limit.",
+    "max_per_user_per_week": "At most so many messages to one person in any 7 × 24 hours. Empty: no limit.",
+    "counts_toward_caps": "Whether this schedule's messages use up the limits of others. Off for what must always"
+    " arrive and be none of their business, such as receipts.",
+}
+
 
 class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
     """``by`` is set by the admin, on the class it makes for each request. ``touched``: what an edit met."""
@@ -59,6 +66,9 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["expected_version"].initial = self.instance.version
         if "template" in self.fields:
             self.fields["template"].required = False
+        for name, words in _LIMITS.items():
+            if name in self.fields:
+                self.fields[name].help_text = words
         if "recheck_audience" in self.fields:
             self.fields["recheck_audience"].help_text = "Whether a person must still match when the message is sent."
             self.fields["recheck_audience"].widget.choices = [

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from frontend import notices
 from frontend.admin.base import Admin, only
 from frontend.admin.columns import as_json, badge, moment
 from frontend.admin.schedule_form import ScheduleForm
@@ -120,7 +121,8 @@ class ScheduleAdmin(Admin):
                 "Within which limits",
                 {
                     "fields": ["max_per_user_per_day", "max_per_user_per_week", "counts_toward_caps"],
-                    "description": "Kept with the schedule, but not enforced yet: nobody is left out because of them.",
+                    "description": "The windows roll: whoever has got so many messages in the 24 hours or 7 days before"
+                    " is left out of this run. Counted are all schedules and channels whose messages count.",
                 },
             ),
             ("When late", {"fields": ["misfire_grace_minutes", "on_past", "recheck_audience"]}),
@@ -241,6 +243,7 @@ class ScheduleAdmin(Admin):
                 "sentence": sentence(schedule),
                 "next_runs": next_runs_of(schedule) if schedule.status in _EDITABLE else [],
                 "buttons": buttons if may else [],
+                "held": notices.held(schedule_id=schedule.pk),
                 "colour": STATUS_COLOURS.get(schedule.status, ""),
             }
         return super().render_change_form(request, context, *args, **kwargs)  # type: ignore[no-any-return]

@@ -83,7 +83,12 @@ class Row:
 
     @property
     def reason(self) -> str:
-        return reason(self.delivery.reason) if self.delivery.reason else ""
+        return reason(self.delivery.reason, self.delivery.state) if self.delivery.reason else ""
+
+    @property
+    def story(self) -> str:
+        """Its own page; of an occurrence that is gone there is none."""
+        return reverse("delivery", args=[self.occurrence.pk, self.delivery.recipient_id]) if self.occurrence else ""
 
     @property
     def zone_source(self) -> str:

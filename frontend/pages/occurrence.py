@@ -1,17 +1,21 @@
 """One occurrence: do its books close, were its waves on time, what went wrong."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Max, Min, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from delivery import books, punctuality
 from delivery.books import Books
-from delivery.models import Batch, Delivery, State
+from delivery.models import Batch, Delivery, FailedAttempt, State
+from frontend import notices
 from frontend.access import needs
 from frontend.admin_site import site
+from frontend.pages.decisions import MAYBE_ARRIVED, Again, is_reopenable
 from frontend.wording import STATES, reason
+from schedules import clock
 from schedules.models import Occurrence
 from schedules.permissions import Ability
 
@@ -36,13 +40,36 @@ class Line:
 
 @dataclass(frozen=True)
 class Cause:
-    """People of one state and reason."""
+    """People who did not get it, by state and reason; ``again`` tries those who failed by it again."""
 
     state: int
     name: str
     words: str
     slug: str
     reason: str
+    people: int
+    again: Again | None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """People who still wait, by why. ``first`` and ``last``: when the next of them is tried, and the last."""
+
+    state: int
+    name: str
+    slug: str
+    reason: str
+    people: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class InVain:
+    """Provider calls of one reason that did not end in ``sent``."""
+
+    reason: str
+    attempts: int
     people: int
 
 
@@ -55,6 +82,7 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     read = books.of(occurrence_id) if reads_rows else None
     counted = read.counted if read else _counters(occurrence_id)
     targeted = read.targeted if read else found.targeted
+    causes = _causes(found) if reads_rows else []
     context = {
         **site.each_context(request),
         "title": f"Occurrence {found.pk}",
@@ -68,7 +96,15 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
         "differences": read.differences if read else _difference(targeted, counted),
         "reads_rows": reads_rows,
         "waves": punctuality.waves(found) if reads_rows else [],
-        "causes": _causes(found) if reads_rows else [],
+        "causes": causes,
+        "causes_again": any(cause.again for cause in causes),
+        "waiting": _waiting(found) if reads_rows else [],
+        "in_vain": _in_vain(found) if reads_rows else [],
+        "again": _all_again(found, counted["failed"], causes),
+        "held_runs": notices.held(occurrence=found),
+        "hides_held": True,
+        "hides_link": True,
+        "now": clock.now(),
     }
     return render(request, "frontend/occurrence.html", context)
 
@@ -96,11 +132,63 @@ def _lines(counted: dict[str, int], read: Books | None) -> list[Line]:
     ]
 
 
+_WAITING = (State.PENDING, State.SENDING, State.UNKNOWN)
+
+
+def _rows(found: Occurrence) -> QuerySet[Delivery]:
+    return Delivery.objects.filter(day=found.day, occurrence_id=found.pk)
+
+
 def _causes(found: Occurrence) -> list[Cause]:
-    """What kept people from getting it, or keeps them waiting, the most frequent first."""
-    rows = Delivery.objects.filter(day=found.day, occurrence_id=found.pk).exclude(reason="")
+    """What kept people from getting it, the most frequent first."""
+    rows = _rows(found).exclude(reason="").exclude(state__in=_WAITING)
     causes = rows.values_list("state", "reason").annotate(people=Count("recipient_id")).order_by("-people", "reason")
+    offers = is_reopenable(found)
     return [
-        Cause(value, State(value).label, STATES[State(value)], slug, reason(slug), people)
+        Cause(
+            value,
+            State(value).label,
+            STATES[State(value)],
+            slug,
+            reason(slug, value),
+            people,
+            _again(found, people, slug) if offers and value == State.FAILED else None,
+        )
         for value, slug, people in causes
     ]
+
+
+def _again(found: Occurrence, people: int, slug: str) -> Again:
+    label = "Try this one again" if people == 1 else f"Try these {people:,} again"
+    return Again(found.pk, people, people if slug == MAYBE_ARRIVED else 0, label, reason=slug)
+
+
+def _all_again(found: Occurrence, failed: int, causes: list[Cause]) -> Again | None:
+    """Everybody who failed, whatever the reason; where there is one reason alone its own button does."""
+    offered = [cause for cause in causes if cause.again]
+    if not failed or len(offered) == 1 or not is_reopenable(found):
+        return None
+    maybe = sum(cause.people for cause in offered if cause.slug == MAYBE_ARRIVED)
+    return Again(found.pk, failed, maybe, f"Try all {failed:,} that failed again")
+
+
+def _waiting(found: Occurrence) -> list[Waiting]:
+    """Who still waits, and why, the most first."""
+    rows = _rows(found).filter(state__in=_WAITING).values_list("state", "reason")
+    grouped = rows.annotate(people=Count("recipient_id"), first=Min("due_at"), last=Max("due_at"))
+    return [
+        Waiting(value, State(value).label, slug, _why_waiting(State(value), slug), people, first, last)
+        for value, slug, people, first, last in grouped.order_by("-people", "reason")
+    ]
+
+
+def _why_waiting(state: State, slug: str) -> str:
+    if slug:
+        return reason(slug, state)
+    return "Being sent at this moment." if state is State.SENDING else "Waits for its time or its turn."
+
+
+def _in_vain(found: Occurrence) -> list[InVain]:
+    kept = FailedAttempt.objects.filter(day=found.day, occurrence_id=found.pk).values_list("reason")
+    grouped = kept.annotate(attempts=Count("at"), people=Count("recipient_id", distinct=True))
+    return [InVain(reason(slug), *figures) for slug, *figures in grouped.order_by("-attempts", "reason")]

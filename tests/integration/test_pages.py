@@ -79,7 +79,7 @@ def test_a_row_says_who_got_what_when_in_both_zones_and_how_late(service):
     page = text_of(signed_in(Role.ANALYST).get(f"/ledger/?occurrence={row.occurrence_id}"))
     assert "2026-11-22 09:00:00 Asia/Kathmandu (UTC+05:45) 2026-11-22 03:15:00 UTC by the profile's zone" in page
     assert f"anna Morning occurrence {row.occurrence_id}" in page
-    assert "sent 1 0 ms Read" in page
+    assert "sent What happened 1 0 ms Read" in page
     assert schedule.occurrences.filter(pk=row.occurrence_id).exists()
 
 
