@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from redis import Redis
 from scheduler_project.local import services
 from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.supervisor import Process, Supervisor
-from stubs.testing import RunningStub, running_ses
+from stubs.testing import RunningFcm, RunningStub, running_fcm, running_ses
 
 # As the ledger's table numbers them.
 STATES = {
@@ -69,8 +69,10 @@ class Running:
     broker: Server
     counters: Server
     stub: RunningStub
+    push_stub: RunningFcm
     supervisor: Supervisor
     log: Path
+    push_log: Path
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self.database.sql(statement, *parameters)
@@ -168,15 +170,19 @@ def running_service(
     stub: str = "stubs.ses",
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """The service on servers of its own below ``root``, with ``processes(environment)``; ``stub`` takes the e-mails.
+    """The service on servers of its own below ``root``, with ``processes(environment)``.
 
-    Broker and counters end with the thread that enters, and with the block.
+    ``stub`` takes the e-mails, the stub of FCM the pushes. Broker and counters end with the block, and with the thread
+    that enters it.
     """
     os.environ["LOCAL_PG_FSYNC"] = "off"
     urls = services.ensure(root=root / "local", need=frozenset({"database"}))
-    log = root / "ses.ndjson"
-    with running_server(root=root / "redis", name="broker") as broker, \
-            running_server(root=root / "redis", name="counters") as counters:  # fmt: skip
+    log, push_log = root / "ses.ndjson", root / "fcm.ndjson"
+    with ExitStack() as opened:
+        broker, counters = (
+            opened.enter_context(running_server(root=root / "redis", name=name)) for name in ("broker", "counters")
+        )
+        fcm = opened.enter_context(running_fcm(credentials=root / "fcm.json", log=push_log))
         env = {
             **os.environ,
             "DATABASE_URL": urls.database,
@@ -186,17 +192,19 @@ def running_service(
             "EMAIL_PROVIDER": "ses",
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
+            "PUSH_PROVIDER": "fcm",
+            "FCM_CREDENTIALS": str(fcm.credentials),
+            "FCM_PROJECT": fcm.project,
+            "FCM_ENDPOINT": fcm.url,
             "MATERIALISE_AHEAD_S": "5",
             **(settings or {}),
         }
         _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
         days = "from delivery.tasks import daily; daily()"
         _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)
+        ses = opened.enter_context(running_ses(log=log, module=stub, env=env))
+        env["AWS_ENDPOINT_URL_SESV2"] = ses.url
         database = Database(urls.database)
-        with running_ses(log=log, module=stub, env=env) as ses:
-            env["AWS_ENDPOINT_URL_SESV2"] = ses.url
-            try:
-                with Supervisor(processes(env), logs=root / "logs") as supervisor:
-                    yield Running(root, env, database, broker, counters, ses, supervisor, log)
-            finally:
-                database.close()
+        opened.callback(database.close)
+        supervisor = opened.enter_context(Supervisor(processes(env), logs=root / "logs"))
+        yield Running(root, env, database, broker, counters, ses, fcm, supervisor, log, push_log)

@@ -7,7 +7,7 @@ lost      expected, and neither accepted by a provider nor accounted for by an o
 doubled   accepted more than once; for push, under more than one collapse id
 ghost     accepted and not expected: not meant, too early, over a cap, or later than five seconds after a pause,
           a cancellation, a deletion or an erasure; or sent while the ledger denies it
-stuck     without an outcome when everything has drained
+stuck     without an outcome when everything has drained; or accepted later than must be
 
 Instants are aware datetimes. Zone data is the pinned package's.
 """
@@ -55,7 +55,7 @@ class Span:
     """What holds of a schedule from one change to the next.
 
     The change was asked for at ``begun`` and committed by ``done``. ``at`` is the instant, or in local mode the time on
-    everyone's wall, written as if in UTC. ``words`` begin the message and are no other span's.
+    everyone's wall, written as if in UTC. ``words`` begin the message and are no other schedule's.
     """
 
     begun: datetime
@@ -77,6 +77,8 @@ class Schedule:
     per_day: int | None = None
     per_week: int | None = None
     counts: bool = True
+    # How late a message may be accepted, where that is shown.
+    within: timedelta | None = None
     # People whom the provider was told to refuse for ever.
     refused: frozenset[str] = frozenset()
     # What was done to it, by name: pause, resume, edit, cancel, delete.
@@ -213,6 +215,9 @@ def _received(plan: Plan, accepted: Iterable[Accepted], verdict: Verdict) -> dic
         received[schedule.name, person.name].append(message)
         if why := _why_not(plan, schedule, person, message):
             verdict.ghost.append(f"{schedule.name} to {person.name} at {message.at:%H:%M:%S.%f}: {why}")
+        late = message.at - schedule.due(schedule.spans[-1], person)
+        if schedule.within is not None and late > schedule.within:
+            verdict.stuck.append(f"{schedule.name} to {person.name}: {late.total_seconds():.1f} s late")
     return received
 
 

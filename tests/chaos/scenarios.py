@@ -2,12 +2,18 @@
 
 import random
 import signal
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from celery import Celery
 
+from scheduler_project.local.fleet import worker
 from tests.chaos.world import CALLS_IN_FLIGHT, EMAIL_PROCESSES, EMAIL_WORKERS, Refused, Scene, World
 
+# See tests.chaos.deadly, which belongs to the service's side.
+POISON = "poison-"
 Scenario = Callable[[World, random.Random], Scene]
 
 
@@ -39,7 +45,7 @@ def kills(world: World, chance: random.Random) -> Scene:
     scene = world.scene("kills", chance)
     scene.people(world.size(1_500, 30_000))
     scene.schedules(2, seconds=3)
-    scene.think(world.size(1, 1) * 0.5)
+    scene.think(0.5)
     scene.await_sent(1)
     victims = [
         lambda: world.kill_child(EMAIL_WORKERS[0], chance),
@@ -53,7 +59,7 @@ def kills(world: World, chance: random.Random) -> Scene:
         scene.pause_at_random(world.size(1, 6) * 0.5)
         scene.harm(unclear_calls=CALLS_IN_FLIGHT * EMAIL_PROCESSES)
         strike()
-    world.running.stub.clear_faults()
+    world.calm()
     scene.drain()
     return scene
 
@@ -74,7 +80,7 @@ def broker(world: World, chance: random.Random) -> Scene:
         world.running.broker.kill()
         scene.pause_at_random(world.size(2, 10))
         world.running.broker.start()
-    world.running.stub.clear_faults()
+    world.calm()
     scene.drain()
     return scene
 
@@ -90,7 +96,181 @@ def database(world: World, chance: random.Random) -> Scene:
         scene.pause_at_random(world.size(1, 5))
         scene.harm()
         world.running.restart_database(number)
-    world.running.stub.clear_faults()
+    world.calm()
+    scene.drain()
+    return scene
+
+
+def race(world: World, chance: random.Random) -> Scene:
+    """Eight processes race twenty schedules on three channels to the same people, who may get a few of them a day."""
+    scene = world.scene("race", chance)
+    scene.people(world.size(300, 5_000), has_device=True)
+    world.door.await_ready()
+    at, cap = datetime.now(UTC) + timedelta(seconds=world.size(6, 10)), chance.randint(1, 3)
+    for channel, count in (("email", 12), ("push", 4), ("in_app", 4)):
+        scene.schedules(count, channel=channel, at=at, per_day=cap)
+    scene.drain(hurries=False)
+    return scene
+
+
+def counters(world: World, chance: random.Random) -> Scene:
+    """The counters of the caps are flushed, killed and away for a minute (quick: ten seconds) while caps are raced."""
+    scene = world.scene("counters", chance)
+    scene.people(world.size(400, 5_000))
+    cap = chance.randint(2, 4)
+    scene.schedules(cap - 1, seconds=3, per_day=cap)
+    scene.drain(hurries=False)
+    scene.think(0.5)
+    scene.schedules(5, seconds=2, per_day=cap)
+    before = scene.tally("sent")
+    scene.until("some of the second crowd", lambda: scene.tally("sent") > before)
+    world.running.flush(world.running.counters)
+    scene.pause_at_random(1)
+    scene.harm()
+    world.running.counters.kill()
+    time.sleep(world.size(10, 60))
+    world.running.counters.start()
+    if not world.is_quick:
+        scene.pause_at_random(5)
+        scene.harm()
+        world.running.counters.silence()
+        time.sleep(chance.uniform(5, 20))
+        world.running.counters.wake()
+    scene.harm()
+    world.calm()
+    scene.drain()
+    return scene
+
+
+# What each crowd's provider does to it. What it accepts without saying so leaves people unclear, or gets repeated.
+_MOODS: dict[str, list[dict[str, Any]]] = {
+    "throttled": [{"kind": "status", "status": 429, "retry_after": 2, "count": 2}],
+    "hiccup": [{"kind": "status", "status": 500, "count": 2}],
+    "broken": [{"kind": "status", "status": 500}],
+    "garbage": [{"kind": "garbage", "rate": 0.4}],
+    "nothing": [{"kind": "garbage", "rate": 0.4, "accept": False}],
+    "silent": [{"kind": "silence", "count": 1}],
+    "deaf": [{"kind": "silence", "count": 1, "accept": False}],
+    "half": [{"kind": "half", "rate": 0.4}],
+    "reset": [{"kind": "reset", "rate": 0.4}],
+}
+_UNCLEAR_MOODS = ("garbage", "nothing", "silent", "deaf", "half", "reset", "short")
+
+
+def moods(world: World, chance: random.Random) -> Scene:
+    """429 with Retry-After, 500 twice, always 500, garbage, silence, halves, resets and single entries, at once."""
+    scene = world.scene("moods", chance)
+    moods = _MOODS | {
+        "short": [{"kind": "short", "rate": 0.4}],
+        "patchy": [{"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "rate": 0.3}],
+    }
+    for channel in ("email", "push"):
+        rules = []
+        for mood, made in moods.items():
+            if channel == "push" and mood in ("short", "patchy"):  # there is no bulk call
+                continue
+            group = f"{mood}-{channel}"
+            people = scene.people(world.size(40, 400), group=group, has_device=channel == "push")
+            schedule = scene.schedules(channel=channel, group=group, seconds=10, label=group)[0]
+            if mood in ("broken", "patchy"):  # a patch may hit the same person each time
+                schedule.refused = frozenset(person.name for person in people)
+            if mood in _UNCLEAR_MOODS:
+                scene.plan.unclear += len(people)
+            to = f"*@{group}.example" if channel == "email" else f"token-*-{group}-*"
+            rules += [{**rule, "match": {"to": to}} for rule in made]
+        stub = world.running.stub if channel == "email" else world.running.push_stub
+        stub.fault(*rules, seed=chance.randrange(1_000_000))
+    scene.drain(seconds=world.size(90, 600))
+    world.calm()
+    return scene
+
+
+def slow(world: World, chance: random.Random) -> Scene:
+    """A provider that takes half a minute over each call, beside quick ones: first push is slow, then e-mail."""
+    scene = world.scene("slow", chance)
+    for slow_one, quick_one in (("push", "email"), ("email", "push")):
+        group = f"{slow_one}-slow"
+        people = scene.people(world.size(150, 1_000), group=group, has_device=True, oddities=False)
+        scene.people(world.size(300, 5_000), group=quick_one, has_device=True)
+        scene.plan.unclear += len(people)
+        scene.think(30, channel=slow_one)
+        scene.schedules(channel=slow_one, group=group, seconds=3, label=group)
+        scene.until("slow calls under way", lambda: scene.tally("sending") > 0)
+        quick = [
+            *scene.schedules(2, channel=quick_one, group=quick_one, seconds=3, label=f"{quick_one}-quick", within=10),
+            *scene.schedules(channel="in_app", group=quick_one, seconds=3, within=10, label=f"{quick_one}-app"),
+        ]
+        done = [scene.ids[schedule.name] for schedule in quick]
+        scene.until("the quick ones sent", lambda: scene.is_settled(done), seconds=60)  # noqa: B023
+        world.calm()
+    scene.drain()
+    return scene
+
+
+_ZONES = ("", "UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Chatham", "America/St_Johns", "Mars/Olympus")
+
+
+def marketer(world: World, chance: random.Random) -> Scene:
+    """Pause, resume, edits, cancel, delete, and people deleted, in the middle of running schedules."""
+    scene = world.scene("marketer", chance)
+    crowd = world.size(1_200, 12_000)
+    paused, ended, removed, edited = ("paused", "ended", "removed", "edited")
+    people = {group: scene.people(crowd, group=group) for group in (paused, ended, removed)}
+    scene.people(crowd // 2, group=edited)
+    scene.people(crowd // 2, group=edited, also=("new",), prefix="both-")
+    scene.people(crowd // 2, group="new")
+    scene.people(200, group="moved", has_device=True)
+    scene.people(70, group="local", zones=_ZONES)
+    scene.think(1.5)
+    hour = datetime.now(UTC) + timedelta(seconds=5)
+    local = scene.schedules(channel="in_app", group="local", at=hour, local=True, label="local")[0]
+    moved = scene.schedules(channel="push", group="moved", seconds=3_600, label="moved")[0]
+    at = datetime.now(UTC) + timedelta(seconds=4)
+    by_group = {group: scene.schedules(group=group, at=at, label=group)[0] for group in (*people, edited)}
+    scene.edit(moved, words="second", at=datetime.now(UTC) + timedelta(seconds=4))
+    scene.await_sent(1)
+    changes = [
+        lambda: scene.change(by_group[paused], "pause"),
+        lambda: scene.change(by_group[ended], "cancel"),
+        lambda: scene.change(by_group[removed], "delete"),
+        lambda: scene.edit(by_group[edited], words="second", group="new"),
+        *(lambda person=person: scene.erase(person) for person in chance.sample(people[paused], 10)),
+    ]
+    chance.shuffle(changes)
+    for change in changes:
+        scene.pause_at_random(world.size(1, 4) * 0.1)
+        change()
+    time.sleep(8)
+    scene.change(by_group[paused], "resume")
+    scene.change(local, "cancel")
+    scene.drain(hurries=False)
+    world.calm()
+    return scene
+
+
+def hasty(world: World, chance: random.Random) -> Scene:
+    """The broker hands a message out again while its task still runs: a visibility timeout of two seconds."""
+    scene = world.scene("hasty", chance)
+    scene.people(world.size(1_500, 20_000))
+    env = {**world.running.env, "VISIBILITY_TIMEOUT_S": "2"}
+    with world.running.alongside(worker("email", name=f"{scene.name}", concurrency=2, env=env)):
+        time.sleep(world.size(4, 6))
+        scene.think(1.5)
+        scene.schedules(seconds=3)
+        scene.drain(hurries=False)
+    world.calm()
+    return scene
+
+
+def crashes(world: World, chance: random.Random) -> Scene:
+    """One person's message kills its worker each time: the loop ends, and the others get theirs."""
+    scene = world.scene("crashes", chance)
+    for channel in ("email", "push"):
+        group = f"deadly-{channel}"
+        scene.people(world.size(400, 4_000), group=group, has_device=True)
+        scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False)
+        scene.schedules(channel=channel, group=group)
+    scene.harm(unclear_calls=2 * CALLS_IN_FLIGHT)
     scene.drain()
     return scene
 
@@ -106,4 +286,7 @@ def _take_due_and_die(world: World) -> None:
         world.door.open()
 
 
-SCENARIOS: dict[str, Scenario] = {each.__name__: each for each in (tenfold, kills, broker, database)}
+SCENARIOS: dict[str, Scenario] = {
+    each.__name__: each
+    for each in (tenfold, kills, broker, database, race, counters, moods, slow, marketer, hasty, crashes)
+}

@@ -27,6 +27,8 @@ EMAIL_PROCESSES = 4  # of each
 PUSH_PROCESSES = 2
 _RESTARTS = 10_000
 _POLL_S = 0.2
+# Long enough for a message to be taken up before it is taken for lost.
+_HURRY_S = 6.0
 
 
 class Refused(Exception):
@@ -92,7 +94,6 @@ class World:
 
     running: Running
     door: Door
-    push_log: Path
     is_quick: bool
     scenes: int = 0
 
@@ -112,6 +113,11 @@ class World:
         children = _children(self.running.supervisor.pid(name))
         if children:
             os.kill(chance.choice(children), signal.SIGKILL)
+
+    def calm(self) -> None:
+        """Both providers behave well again."""
+        self.running.stub.clear_faults()
+        self.running.push_stub.clear_faults()
 
     def hurry(self) -> None:
         """Let the deadlines of what the dead held pass at once: leases, messages, retries, unanswered calls."""
@@ -142,10 +148,14 @@ class Scene:
         group: str = "all",
         zones: Sequence[str] = ("",),
         has_device: bool = False,
+        also: Sequence[str] = (),
         prefix: str = "",
         oddities: bool = True,
     ) -> list[Person]:
-        """New people of ``group``; with ``oddities`` a few refuse every channel and a few have no address."""
+        """New people of ``group``, and of the groups ``also``.
+
+        With ``oddities`` a few refuse every channel and a few have no address.
+        """
         made = []
         for number in range(count):
             key = f"{prefix}{self.name}-{group}-{number}"
@@ -154,7 +164,7 @@ class Scene:
             made.append(
                 Person(
                     name=key,
-                    groups=frozenset({f"{self.name}-{group}"}),
+                    groups=frozenset(f"{self.name}-{name}" for name in (group, *also)),
                     zone=zones[number % len(zones)],
                     email="" if has_none else f"{key}@{group}.example",
                     tokens=(f"token-{key}",) if has_device and not has_none else (),
@@ -201,6 +211,7 @@ class Scene:
         per_day: int | None = None,
         per_week: int | None = None,
         label: str = "",
+        within: float | None = None,
     ) -> list[Schedule]:
         """One-offs due in ``seconds``, or ``at``, to a group of this scene."""
         self.world.door.await_ready()
@@ -219,9 +230,9 @@ class Scene:
         made = []
         for name in names:
             span = Span(begun, done, f"{self.name}-{group}", due, f"{name} first")
-            made.append(
-                Schedule(name, channel, [span], local=local, on_past=on_past, per_day=per_day, per_week=per_week)
-            )
+            schedule = Schedule(name, channel, [span], local, on_past=on_past, per_day=per_day, per_week=per_week)
+            schedule.within = None if within is None else timedelta(seconds=within)
+            made.append(schedule)
         self.plan.schedules |= {schedule.name: schedule for schedule in made}
         return made
 
@@ -246,9 +257,10 @@ class Scene:
         _, done, _ = self.world.door.ask("erase", recipient=self.recipients[person.name])
         self.plan.erased[person.name] = done
 
-    def think(self, seconds: float) -> None:
-        """The e-mail stub takes that long over each call, so that a run lasts."""
-        self.world.running.stub.fault({"kind": "latency", "seconds": seconds})
+    def think(self, seconds: float, *, channel: str = "email") -> None:
+        """The channel's stub takes that long over each call, so that a run lasts."""
+        stub = self.world.running.stub if channel == "email" else self.world.running.push_stub
+        stub.fault({"kind": "latency", "seconds": seconds})
         self.plan.latency = max(self.plan.latency, timedelta(seconds=seconds))
 
     def harm(self, *, unclear_calls: int = 0) -> None:
@@ -263,14 +275,17 @@ class Scene:
         """Wait for it; the books must close at every look. Raises AssertionError when it takes too long."""
         self.world.running.wait_for(f"{self.name}: {what}", found, seconds=seconds)
 
-    def tally(self, *states: str) -> int:
-        """Rows of the scene in these states, as its batches count them."""
+    def tally(self, *states: str, of: Sequence[int] = ()) -> int:
+        """Rows in these states, of the scene or of some of its schedules, as their batches count them."""
         rows = self.world.running.sql(
             f"SELECT COALESCE(sum({'+'.join(states)}), 0) FROM delivery_batch b"
             " JOIN schedules_occurrence o ON o.id = b.occurrence_id WHERE o.schedule_id = ANY(%s)",
-            [*self.ids.values()],
+            [*(of or self.ids.values())],
         )
         return int(rows[0][0])
+
+    def is_settled(self, schedules: Sequence[int]) -> bool:
+        return self.tally("size", of=schedules) > 0 and not self.tally("pending", "sending", of=schedules)
 
     def await_sent(self, count: int, *, seconds: float = 60.0) -> None:
         self.until(f"{count} sent", lambda: self.tally("sent") >= count, seconds=seconds)
@@ -279,13 +294,15 @@ class Scene:
         """Until every row has an outcome and every occurrence is closed, or ``seconds`` have passed.
 
         Held answers are let run out at once: nothing else is shown by fifteen minutes of waiting. In the quick version
-        so are the deadlines of the dead, once, as long as ``hurries``.
+        so are the deadlines of the dead, now and then, as long as ``hurries``.
         """
         running = self.world.running
-        if self.world.is_quick and hurries:
-            self.world.hurry()
         deadline = time.monotonic() + seconds
+        hurry_at = time.monotonic()
         while time.monotonic() < deadline:
+            if self.world.is_quick and hurries and time.monotonic() > hurry_at:
+                self.world.hurry()
+                hurry_at = time.monotonic() + _HURRY_S
             running.assert_books_close()
             if self.recovered is None and self.harmed and not self.tally("pending", "sending"):
                 self.recovered = time.monotonic() - self.harmed
@@ -295,26 +312,7 @@ class Scene:
                 "UPDATE delivery_delivery SET leased_until = leased_until - interval '15 min'"
                 " WHERE state = 2 AND leased_until > clock_timestamp()"
             )
-            if self.world.is_quick:
-                self._hurry_retries()
             time.sleep(_POLL_S)
-
-    def _hurry_retries(self) -> None:
-        """Retries wait 10 s and more; only rows that have been tried are brought forward."""
-        self.world.running.sql(
-            """
-            WITH tried AS (
-                UPDATE delivery_delivery d SET due_at = clock_timestamp() FROM schedules_occurrence o
-                WHERE o.id = d.occurrence_id AND o.schedule_id = ANY(%s)
-                  AND d.day = (o.occurrence_at AT TIME ZONE 'UTC')::date
-                  AND d.state = 0 AND d.attempt > 0 AND d.due_at > clock_timestamp() + interval '0.5 s'
-                RETURNING d.batch_id
-            )
-            UPDATE delivery_batch b SET next_due_at = clock_timestamp()
-            WHERE b.id IN (SELECT batch_id FROM tried) AND b.pending > 0
-            """,
-            [*self.ids.values()],
-        )
 
     def _unsettled(self) -> list[str]:
         rows = self.world.running.sql(
@@ -334,7 +332,7 @@ class Scene:
     def accepted(self) -> list[Accepted]:
         """What providers took, by the stubs' logs; in the app, what lies in the inboxes."""
         running = self.world.running
-        taken = [*_messages("email", read_log(running.log)), *_messages("push", read_log(self.world.push_log))]
+        taken = [*_messages("email", read_log(running.log)), *_messages("push", read_log(running.push_log))]
         inbox = running.sql(
             "SELECT m.created_at, r.external_id, m.title FROM delivery_inboxmessage m"
             " JOIN schedules_recipient r ON r.id = m.recipient_id WHERE m.title LIKE %s",
@@ -389,10 +387,19 @@ def _processes(env: dict[str, str]) -> list[Process]:
 @contextmanager
 def running_world(root: Path, *, is_quick: bool, settings: Mapping[str, str] | None = None) -> Iterator[World]:
     """Two beats, eight e-mail processes in two workers, one worker for each other queue, on servers of their own."""
-    with running_service(root, _processes, settings=settings) as running:
+    shown = {
+        "EMAIL_PROVIDER": "tests.chaos.deadly.DeadlySes",
+        "PUSH_PROVIDER": "tests.chaos.deadly.DeadlyFcm",
+        # A hundredth of the real delays, or a fifth.
+        "RETRY_FIRST_DELAY_S": "0.1" if is_quick else "2",
+        # What is broken here is meant to fail, and nobody is there to let it go on.
+        "BRAKE_FAILURES": "1000000000",
+        **(settings or {}),
+    }
+    with running_service(root, _processes, settings=shown) as running:
         door = Door(running.env)
         try:
             door.open()
-            yield World(running, door, root / "fcm.ndjson", is_quick)
+            yield World(running, door, is_quick)
         finally:
             door.close()

@@ -1,0 +1,173 @@
+"""The oracle itself: what it must find, it finds; what is in order, it lets pass."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.chaos.oracle import Accepted, Person, Plan, Row, Schedule, Span, Verdict, digest_of, judge, text_of
+
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+ANN = Person("ann", frozenset({"all"}), email="ann@all.example", tokens=("ann-token",))
+BOB = Person("bob", frozenset({"other"}), email="bob@other.example")
+
+
+def s(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def plan(*schedules: Schedule, people: tuple[Person, ...] = (ANN, BOB), **more) -> Plan:
+    made = schedules or (schedule(),)
+    return Plan({person.name: person for person in people}, {each.name: each for each in made}, **more)
+
+
+def schedule(name: str = "news", *, channel: str = "email", **more) -> Schedule:
+    return Schedule(name, channel, [Span(s(-60), s(-60), "all", NOW, f"{name} first")], **more)
+
+
+def mail(at: float = 1, to: str = "ann@all.example", words: str = "news first", **more) -> Accepted:
+    return Accepted(s(at), more.pop("channel", "email"), to, words, **more)
+
+
+def row(state: str = "sent", reason: str = "", *, name: str = "news", person: str = "ann") -> Row:
+    return Row(name, person, state, reason)
+
+
+def found(verdict: Verdict) -> dict[str, int]:
+    kinds = ("lost", "doubled", "ghost", "stuck")
+    return {kind: len(getattr(verdict, kind)) for kind in kinds if getattr(verdict, kind)}
+
+
+def test_one_message_to_the_one_who_is_meant_is_in_order() -> None:
+    verdict = judge(plan(), [mail(digest=digest_of(text_of("news first", "ann")))], [row()])
+    assert found(verdict) == {}
+    assert (verdict.expected, verdict.accepted) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ([], "lost"),
+        ([row("sent")], "lost"),
+        ([row("failed", "provider_error")], "lost"),
+        ([row("rate_limited", "daily_cap")], "lost"),
+        ([row("cancelled", "cancelled")], "lost"),
+        ([row("expired", "")], "lost"),
+        ([row("failed", "outcome_unknown")], "lost"),
+        ([row("pending")], "stuck"),
+        ([row("unknown", "no_answer")], "stuck"),
+    ],
+)
+def test_who_got_nothing_needs_an_outcome_whose_reason_holds(rows: list[Row], kind: str) -> None:
+    assert found(judge(plan(), [], rows)) == {kind: 1}
+
+
+def test_reasons_that_hold_account_for_who_got_nothing() -> None:
+    refused = schedule(refused=frozenset({"ann"}))
+    cancelled = schedule()
+    cancelled.change("cancel", begun=s(-1), done=s(-1))
+    assert found(judge(plan(refused), [], [row("failed", "provider_error")])) == {}
+    assert found(judge(plan(cancelled), [], [row("cancelled", "cancelled")])) == {}
+    assert found(judge(plan(erased={"ann": s(-1)}), [], [row("erased", "profile_gone")])) == {}
+    assert found(judge(plan(unclear=1), [], [row("failed", "outcome_unknown")])) == {}
+
+
+def test_twice_is_doubled_but_a_push_that_collapses_is_within_the_promise() -> None:
+    assert found(judge(plan(), [mail(1), mail(2)], [row()])) == {"doubled": 1}
+    push = plan(schedule(channel="push"))
+    copies = [mail(at, "ann-token", channel="push", collapse="c1") for at in (1, 2, 3)]
+    verdict = judge(push, copies, [row()])
+    assert found(verdict) == {}
+    assert verdict.repeated == 2
+    copies[2] = copies[2]._replace(collapse="c2")
+    assert found(judge(push, copies, [row()])) == {"doubled": 1}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        mail(-0.2),
+        mail(1, digest=digest_of(text_of("news first", "bob"))),
+        mail(1, "ann-token", channel="push"),
+    ],
+)
+def test_too_early_another_text_and_another_channel_are_ghosts(message: Accepted) -> None:
+    assert found(judge(plan(), [message], [row()])) == {"ghost": 1}
+
+
+def test_who_is_not_meant_is_a_ghost_by_message_and_by_row() -> None:
+    verdict = judge(plan(), [mail(), mail(1, "bob@other.example"), mail(1, "eve@x.example")], [row()])
+    assert found(verdict) == {"ghost": 3}  # bob's message, that the ledger has no row for it, and eve's
+    refuses = Person("ann", frozenset({"all"}), email="ann@all.example", refuses=frozenset({"email"}))
+    assert found(judge(plan(people=(refuses,)), [mail()], [row()])) == {"ghost": 1}
+
+
+@pytest.mark.parametrize("kind", ["pause", "cancel", "delete"])
+def test_five_seconds_after_a_pause_a_cancel_or_a_delete_no_call_starts(kind: str) -> None:
+    for at, expected in ((4.9, {}), (6.2, {"ghost": 1})):
+        changed = schedule()
+        changed.change(kind, begun=s(0.5), done=s(1))
+        assert found(judge(plan(changed), [mail(at)], [row()])) == expected
+
+
+def test_a_paused_schedule_goes_on_after_its_resume_and_its_delay_counts_from_the_stub() -> None:
+    resumed = schedule()
+    resumed.change("pause", begun=s(1), done=s(1))
+    resumed.change("resume", begun=s(20), done=s(20))
+    assert found(judge(plan(resumed), [mail(15)], [row()])) == {"ghost": 1}
+    assert found(judge(plan(resumed), [mail(21)], [row()])) == {}
+    assert found(judge(plan(resumed, latency=timedelta(seconds=10)), [mail(15)], [row()])) == {}
+
+
+def test_an_edit_moves_words_people_and_time() -> None:
+    edited = schedule()
+    edited.change("edit", begun=s(1), done=s(1), words="news second", group="other", at=s(10))
+    bob = mail(11, "bob@other.example", "news second")
+    told = [row("cancelled", "edited"), row(person="bob")]
+    assert found(judge(plan(edited), [bob], told)) == {}
+    assert found(judge(plan(edited), [bob._replace(at=s(9))], told)) == {"ghost": 1}
+    assert found(judge(plan(edited), [bob, mail(12)], [row(), told[1]])) == {"ghost": 1}
+
+
+def test_an_erased_person_gets_nothing_five_seconds_later() -> None:
+    assert found(judge(plan(erased={"ann": s(0)}), [mail(7)], [row()])) == {"ghost": 1}
+
+
+def test_what_the_ledger_denies_is_a_ghost() -> None:
+    assert found(judge(plan(unclear=1), [mail()], [row("failed", "outcome_unknown")])) == {}
+    assert found(judge(plan(), [mail()], [row("expired", "down")])) == {"ghost": 1}
+
+
+def test_caps_are_counted_by_what_was_accepted() -> None:
+    three = [schedule(f"s{number}", per_day=2) for number in range(3)]
+    rows = [row(name="s0"), row(name="s1"), row("rate_limited", "daily_cap", name="s2")]
+    messages = [mail(number, words=f"s{number} first") for number in range(3)]
+    assert found(judge(plan(*three), messages[:2], rows)) == {}
+    assert found(judge(plan(*three), messages[:1], [*rows[:1], *rows[2:], row("sent", name="s1")])) == {"lost": 2}
+    assert found(judge(plan(*three), messages, [*rows[:2], row(name="s2")])) == {"ghost": 1}
+
+
+def test_everyone_is_due_at_their_own_hour_gaps_and_bad_zones_included() -> None:
+    wall = datetime(2026, 3, 29, 2, 30, tzinfo=UTC)
+    local = Schedule(
+        "news", "email", [Span(s(-1e8), s(-1e8), "all", wall, "news first")], local=True, zone="Asia/Tokyo"
+    )
+    due = {zone: local.due(local.spans[0], Person("x", frozenset(), zone=zone)) for zone in ("Europe/Berlin", "Mars/X")}
+    assert due["Europe/Berlin"] == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)  # 02:30 does not exist: 03:30
+    assert due["Mars/X"] == datetime(2026, 3, 28, 17, 30, tzinfo=UTC)
+    later = Person("ann", frozenset({"all"}), zone="America/New_York", email="ann@all.example")
+    berlin_s_hour = datetime(2026, 3, 29, 1, 31, tzinfo=UTC)
+    message = mail()._replace(at=berlin_s_hour)
+    assert found(judge(plan(local, people=(later,)), [message], [row()])) == {"ghost": 1}
+
+
+def test_who_was_past_is_skipped_and_what_comes_late_is_noticed() -> None:
+    kiritimati = Person("ann", frozenset({"all"}), zone="Pacific/Kiritimati", email="ann@all.example")
+    local = schedule(local=True)
+    assert found(judge(plan(local, people=(kiritimati,)), [], [row("expired", "past_zone")])) == {}
+    assert found(judge(plan(local, people=(kiritimati,)), [mail()], [row()])) == {"ghost": 1}
+    quick = schedule(within=timedelta(seconds=10))
+    assert found(judge(plan(quick), [mail(11)], [row()])) == {"stuck": 1}
+
+
+def test_what_is_unsettled_is_stuck() -> None:
+    assert found(judge(plan(), [mail()], [row()], unsettled=["books don't close"])) == {"stuck": 1}
