@@ -17,7 +17,7 @@ delivery/formats.py,delivery/retry.py,delivery/providers/*,scheduler_project/loc
 scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_project/demo/environment.py
 space := $(subst ,, )
 
-.PHONY: setup browser demo test lint bench fmt lock clean help
+.PHONY: setup browser demo test lint bench chaos fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -57,6 +57,9 @@ lint: setup ## style, types, layers, migrations
 
 bench: setup ## the figures that the README quotes, one JSON object a line
 	@for name in audience tick throughput; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck
+	@$(BIN)/python -m tests.chaos.program $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff format $(APPS)

@@ -9,21 +9,26 @@ Ends with 1 where somebody was lost, doubled beyond the promise, haunted or stuc
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from scheduler_project.local.layout import Layout
+from scheduler_project.local.locks import is_locked
 from tests.chaos.oracle import Verdict
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.world import Scene, World, running_world
+from tests.running import PROJECT
 
 RECOVERY_S = 90.0
+# The servers of a run that has just ended stop within about a second.
+_FREE_WITHIN_S = 20.0
 _SHOWN = 10
 
 
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # However it is asked to end, every block is left, so every process ends.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    root = Path(tempfile.mkdtemp(prefix="chaos-"))
+    root = _root()
     try:
         with running_world(root, is_quick=options.quick) as world:
             failed = _run(world, options.only, seed=options.seed, rounds=options.rounds)
@@ -41,10 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note("interrupted")
         return 130
     if failed:
-        note(f"not in order: {', '.join(failed)}. Logs, servers' data and stubs' logs stay in {root}")
-        return 1
+        note(f"not in order: {', '.join(failed)}. The processes' output and the stubs' logs are in {root}")
+    return 1 if failed else 0
+
+
+def _root() -> Path:
+    """An empty folder below ``.local`` (or LOCAL_DIR); what the run before left is gone."""
+    root = Path(os.environ.get("LOCAL_DIR") or PROJECT / ".local").expanduser().resolve() / "chaos"
+    keeper = Layout(root / "local").keeper_lock
+    deadline = time.monotonic() + _FREE_WITHIN_S
+    while keeper.exists() and is_locked(keeper):
+        if time.monotonic() > deadline:
+            sys.exit(f"Another run works in {root}: wait for it, or set LOCAL_DIR to a folder of your own.")
+        time.sleep(0.1)
     shutil.rmtree(root, ignore_errors=True)
-    return 0
+    root.mkdir(parents=True)
+    return root
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
