@@ -194,10 +194,8 @@ class _Run:
     def _write_through(self, call: Call, *, now: datetime, tally: Tally) -> Finished:
         """Make a transactional provider's call, for those who are still ours to send to."""
         held = ledger.hold(call.claim) if call.messages else {}
-        gone = [
-            ledger.profile_gone(to) for to in (each.recipient_id for each in call.messages) if held.get(to) is False
-        ]
         messages = [message for message in call.messages if held.get(message.recipient_id)]
+        erased = [message.recipient_id for message in call.messages if held.get(message.recipient_id) is False]
         answers = _through(self._provider, messages, call.permit) if messages else []
         finished = calls.finish(self._provider, call, Answered(time.monotonic(), answers), now=now)
         finished = finished._replace(called_at=now, outcomes=[*finished.outcomes, *map(ledger.profile_gone, erased)])
