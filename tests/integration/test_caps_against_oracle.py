@@ -2,20 +2,20 @@
 
 import random
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from redis import Redis
 
-from delivery import caps, counters
+from delivery import caps
 from delivery.caps import Limits
 from scheduler_project.local.redis import Server
 from tests.cap_oracle import FREE, IN_FLIGHT, USED, Books
+from tests.counting import flush
 from tests.factories import NOW
 
 # Two of them share a bucket.
@@ -40,7 +40,7 @@ _SOME = st.sets(st.sampled_from(PEOPLE), min_size=2)
 class Caps(RuleBasedStateMachine):
     """Claims, repeats, outcomes, lost releases, flushes and restarts in any order; each answer is foretold."""
 
-    servers: list[Server]
+    servers: Sequence[Server]
     restarts: bool
 
     @initialize()
@@ -124,20 +124,6 @@ class Caps(RuleBasedStateMachine):
         return row and row.standing
 
 
-@pytest.fixture(params=["single", "cluster"])
-def servers(request: pytest.FixtureRequest, settings: Any) -> Any:
-    """The counters' Redis of the test: one server, or a cluster's three."""
-    if request.param == "single":
-        found = [request.getfixturevalue("redis_server")]
-    else:
-        found = request.getfixturevalue("redis_cluster").nodes
-    settings.COUNTERS_URL = found[0].url
-    counters._client.cache_clear()
-    flush(found)
-    yield found
-    counters._client.cache_clear()
-
-
 def test_every_answer_is_the_one_that_counting_gives(servers, monkeypatch):
     monkeypatch.setattr(caps, "usage", caps.usage)
 
@@ -156,14 +142,6 @@ def test_every_answer_is_the_one_that_counting_gives(servers, monkeypatch):
     )
 
 
-@pytest.fixture
-def books(monkeypatch) -> Books:
-    """A ledger in memory, which the caps ask."""
-    books = Books()
-    monkeypatch.setattr(caps, "usage", books)
-    return books
-
-
 ONE_A_DAY, TWO_A_DAY, TWO_A_WEEK = Limits(1, None, True), Limits(2, None, True), Limits(None, 2, True)
 NO_CAP = Limits(None, None, True)
 
@@ -173,12 +151,6 @@ def claim(books: Books, pk: int, occurrence: int, limits: Limits, *, now=NOW):
     member = f"{NOW:%Y%m%d}-{occurrence}"
     books.claim(pk, member, now=now, counts=limits.counts)
     return caps.reserve([pk], member=member, limits=limits, now=now, rng=random.Random(0)).get(pk)
-
-
-def flush(servers: list[Server]) -> None:
-    for server in servers:
-        with Redis.from_url(server.url) as client:
-            client.flushall()
 
 
 def test_a_flush_between_two_builders_loses_no_claim_made_after_it(servers, books, monkeypatch):
@@ -212,18 +184,16 @@ def test_a_flush_between_two_builders_loses_no_claim_made_after_it(servers, book
     assert turned_away is not None
 
 
-def test_a_snapshot_older_than_a_retry_does_not_shorten_its_window(redis_server, books, settings):
+def test_a_snapshot_older_than_a_retry_does_not_shorten_its_window(own_counters, books):
     """The server comes back with the instant of the first attempt; the ledger knows the one that was sent."""
-    settings.COUNTERS_URL = redis_server.url
-    counters._client.cache_clear()
     claim(books, 1, 1, ONE_A_DAY)
     books.settle(1, f"{NOW:%Y%m%d}-1", FREE)
-    with Redis.from_url(redis_server.url) as client:
+    with Redis.from_url(own_counters.url) as client:
         client.save()
     claim(books, 1, 1, ONE_A_DAY, now=NOW + timedelta(hours=1))
     books.settle(1, f"{NOW:%Y%m%d}-1", USED)
-    redis_server.kill()
-    redis_server.start()
+    own_counters.kill()
+    own_counters.start()
     assert claim(books, 1, 2, ONE_A_DAY, now=NOW + DAY + timedelta(minutes=30)) is not None
 
 
@@ -260,3 +230,15 @@ def test_who_releases_late_after_a_later_claim_of_the_same_row_frees_nothing(ser
     books.settle(1, f"{NOW:%Y%m%d}-1", USED)
     caps.release([1], member=f"{NOW:%Y%m%d}-1", reserved_at=NOW)
     assert claim(books, 1, 2, ONE_A_DAY, now=NOW + timedelta(hours=1)) is not None
+
+
+def test_a_claim_without_a_cap_counts_though_it_comes_while_a_set_is_built(servers, books, monkeypatch):
+    read = books.uses
+
+    def uses(recipient_ids, *, now):
+        found = read(recipient_ids, now=now)
+        claim(books, 1, 1, NO_CAP)
+        return found
+
+    monkeypatch.setattr(books, "uses", uses)
+    assert claim(books, 1, 2, ONE_A_DAY) is not None
