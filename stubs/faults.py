@@ -88,10 +88,8 @@ class Faults:
         self.refuse_for = max((rule.seconds for rule in made if rule.kind == "refuse"), default=0.0)
         self._random = random.Random(seed)  # noqa: S311 - chance that repeats is wanted
 
-    def draw(self, operation: str, addresses: Sequence[str], *, sends: bool = True) -> Plan | None:
+    def draw(self, operation: str, addresses: Sequence[str], *, sends: bool = True) -> Plan:
         """What goes wrong with this call: latency, statuses of entries, and at most one of the others."""
-        if not self.rules:
-            return None
         plan = Plan()
         for rule in self.rules:
             if not rule.concerns(operation, addresses, sends):

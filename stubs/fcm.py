@@ -98,10 +98,10 @@ class SendMessage:
         android = (message.get("android") or {}).get("notification") or {}
         web = (message.get("webpush") or {}).get("notification") or {}
         shown = message.get("notification") or android or web
-        collapse_id = android.get("tag") or collapse_id_of_apns(message) or web.get("tag") or ""
+        collapse_id = android.get("tag") or collapse_id_of_apns(message) or str(web.get("tag") or "")
         delivery = (message.get("data") or {}).get("delivery") or collapse_id
         replaces = self._replaced(to, collapse_id, name) if collapse_id else ""
-        title, body = shown.get("title") or "", shown.get("body") or ""
+        title, body = str(shown.get("title") or ""), str(shown.get("body") or "")  # the web's may be anything
         accepted = Accepted(at, name, to, title, delivery, body, "", "", collapse_id, replaces)
         return [accepted], {"name": name}
 

@@ -196,8 +196,13 @@ class _Connection(asyncio.Protocol):
             self._answer(answer)
 
     async def _answer_later(self, coming: Awaitable[Response]) -> None:
-        self._answer(await coming)
+        try:
+            response = await coming
+        except Exception:
+            self._transport.abort()  # or the client would wait for ever
+            raise
         self._task = None
+        self._answer(response)
         self._work()
 
     def _next(self) -> Request | None:

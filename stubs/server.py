@@ -3,8 +3,8 @@
     GET    /                 the mailbox, for people; a message at /mail/{id}
     GET    /messages         the newest messages as JSON; ?limit=100&to=part-of-an-address
     DELETE /messages         empties the mailbox (the log file only ever grows)
-    GET    /stats            {"requests", "accepted", "calls": {operation: n}, "answers": {status: n},
-                             "faults": {kind: n}}; requests are the calls that send
+    GET    /stats            {"requests", "accepted", "calls": {operation: n}, "faults": {kind: n},
+                             "answers": {status, or how it was cut: n}}; requests are the calls that send
     POST   /faults           {"rules": [...], "seed": 0}: see stubs.faults
     DELETE /faults           no more faults
 
@@ -33,6 +33,7 @@ from stubs.http import Request, Response, Server, json_response, text_response
 from stubs.log import Accepted, Log
 
 KEPT = 1000  # messages in the mailbox
+_NOTHING = Plan()
 
 
 class Refused(Exception):
@@ -135,10 +136,12 @@ class Stub:
         self.calls[operation.name] += 1
         try:
             call = operation.parse(request.path, request.headers, request.body)
+            plan = _NOTHING
             if self.faults.rules:
                 plan = self.faults.draw(operation.name, operation.addresses(call), sends=operation.sends)
+            if plan.seconds or plan.rule is not None:
                 return self._counted_later(operation, call, plan)
-            return self._counted(json_response(self._accept(operation, call, {})))
+            return self._counted(json_response(self._accept(operation, call, plan.entries)))
         except Refused as refused:
             return self._counted(_refusal(operation, refused))
 
@@ -156,8 +159,6 @@ class Stub:
         if plan.seconds:
             self.faulted["latency"] += 1
             await asyncio.sleep(plan.seconds)
-        if plan.entries:
-            self.faulted["bulk_entry_status"] += len(plan.entries)
         rule = plan.rule
         if rule is None:
             return json_response(self._accept(operation, call, plan.entries))
@@ -178,6 +179,8 @@ class Stub:
     def _accept(self, operation: Operation, call: Any, statuses: Mapping[int, str]) -> dict[str, Any]:
         accepted, answer = operation.accept(call, self.now().isoformat(timespec="microseconds"), statuses)
         self._log.write(accepted)
+        if statuses:
+            self.faulted["bulk_entry_status"] += len(statuses)
         self.mailbox.extend(accepted)
         self.accepted += len(accepted)
         return answer

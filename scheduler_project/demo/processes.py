@@ -30,11 +30,11 @@ _NO_ACCOUNT = {
 }
 # A few things go wrong, as they do in life, so that failures and retries can be looked at. Only for invented people,
 # whose addresses end in a number: who imports people of his own gets every message.
-_MAIL_FAULTS = [
+_MAIL_FAULTS: Sequence[Mapping[str, object]] = [
     {"kind": "bulk_entry_status", "code": "MESSAGE_REJECTED", "match": {"to": "*.*.*77@example.*"}},
     {"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "rate": 0.003, "match": {"to": "*.*.*[0-9]@example.*"}},
 ]
-_PUSH_FAULTS = [
+_PUSH_FAULTS: Sequence[Mapping[str, object]] = [
     {"kind": "status", "error": "UNREGISTERED", "match": {"to": "demo-token-*[27]7-?"}},
     {"kind": "status", "error": "UNAVAILABLE", "accept": True, "rate": 0.01, "match": {"to": "demo-token-*"}},
 ]

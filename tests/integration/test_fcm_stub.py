@@ -254,6 +254,13 @@ def test_a_repeat_replaces_the_first_on_the_same_device_only(stub, token, folder
     assert len(stub.shown(f"{device}-other")) == 1
 
 
+def test_a_web_notification_may_hold_anything_and_is_shown_as_text(stub, token):
+    block = {"webpush": {"notification": {"title": ["a"], "body": 5, "tag": 7}}}
+    for _ in range(2):
+        assert send(stub, token, {"token": "device-any", **block}).status == 200
+    assert [(m["subject"], m["text"], m["collapse_id"]) for m in stub.shown("device-any")] == [("['a']", "5", "7")]
+
+
 def test_messages_without_a_collapse_id_all_show(stub, token):
     for _ in range(2):
         send(stub, token, {"token": "device-plain", "notification": NOTE})
