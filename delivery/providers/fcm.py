@@ -52,8 +52,9 @@ ERRORS: Mapping[str, tuple[Verdict, str]] = {
     # The message may have been delivered all the same; a repeat replaces it.
     "UNAVAILABLE": (Verdict.TRANSIENT, "provider_error"),
     "INTERNAL": (Verdict.TRANSIENT, "provider_error"),
-    "THIRD_PARTY_AUTH_ERROR": (Verdict.MISCONFIGURED, "third_party_auth"),
-    "APNS_AUTH_ERROR": (Verdict.MISCONFIGURED, "third_party_auth"),
+    # Of Apple's or the web's devices alone: to call it the account's fault would stop Android's as well.
+    "THIRD_PARTY_AUTH_ERROR": (Verdict.TRANSIENT, "third_party_auth"),
+    "APNS_AUTH_ERROR": (Verdict.TRANSIENT, "third_party_auth"),
 }
 _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _GONE = frozenset({"unregistered", "invalid_token"})
@@ -295,7 +296,7 @@ def answer(message: Message, fates: Sequence[Fate]) -> Answer:
     by_device = list(zip(message.targets, fates, strict=True))
     reached = tuple(target.device_id for target, each in by_device if each.verdict is Verdict.SENT)
     gone = tuple(target.device_id for target, each in by_device if each.reason in _GONE)
-    left = [each for each in fates if _is_worth_a_retry(each, reached)]
+    left = [each for each in fates if each.verdict not in (Verdict.SENT, Verdict.PERMANENT)]
     if reached and not left:
         name = next(each.name for each in fates if each.verdict is Verdict.SENT)
         return Answer(message.key, Verdict.SENT, "", name, reached=reached, gone=gone)
@@ -307,12 +308,6 @@ def answer(message: Message, fates: Sequence[Fate]) -> Answer:
     return Answer(message.key, first.verdict, first.reason, "", first.detail, wait, reached, gone)
 
 
-def _is_worth_a_retry(fate: Fate, reached: Sequence[int]) -> bool:
-    if reached and fate.reason == "third_party_auth":
-        return False  # a certificate that is missing for one platform must not hold back whoever has the message
-    return fate.verdict not in (Verdict.SENT, Verdict.PERMANENT)
-
-
 def _credential(service_account: str) -> tuple[credentials.Base, str]:
     """The credential and the project that it names, if any. Raises ImproperlyConfigured."""
     if not service_account:
@@ -320,7 +315,7 @@ def _credential(service_account: str) -> tuple[credentials.Base, str]:
     try:
         given = json.loads(service_account) if service_account.lstrip().startswith("{") else service_account
         found = credentials.Certificate(given)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # firebase-admin takes any JSON for an account
         # Not the error's words: they may quote the key.
         raise ImproperlyConfigured(
             f"FCM_CREDENTIALS can't be read ({type(error).__name__}): it is the path of a service account's JSON file,"

@@ -208,8 +208,8 @@ def test_every_error_that_firebase_admin_knows_is_classified():
         (error(500, "INTERNAL"), Verdict.TRANSIENT, "provider_error"),
         (error(500, "UNSPECIFIED_ERROR"), Verdict.TRANSIENT, "provider_error"),
         (error(400, "UNSPECIFIED_ERROR"), Verdict.PERMANENT, "bad_request"),
-        (error(401, "THIRD_PARTY_AUTH_ERROR"), Verdict.MISCONFIGURED, "third_party_auth"),
-        (error(401, "APNS_AUTH_ERROR"), Verdict.MISCONFIGURED, "third_party_auth"),
+        (error(401, "THIRD_PARTY_AUTH_ERROR"), Verdict.TRANSIENT, "third_party_auth"),
+        (error(401, "APNS_AUTH_ERROR"), Verdict.TRANSIENT, "third_party_auth"),
         (error(401, grpc="UNAUTHENTICATED"), Verdict.MISCONFIGURED, "access_denied"),
         (error(403, grpc="PERMISSION_DENIED"), Verdict.MISCONFIGURED, "access_denied"),
         (error(404, grpc="NOT_FOUND"), Verdict.MISCONFIGURED, "project_not_found"),
@@ -321,7 +321,7 @@ APNS, DENIED = error(401, "THIRD_PARTY_AUTH_ERROR"), error(401, grpc="UNAUTHENTI
         ([ok("first"), ok("second")], Verdict.SENT, "", (1, 2), ()),
         ([GONE, ok("first")], Verdict.SENT, "", (2,), (1,)),
         ([BAD, ok("first"), OTHER], Verdict.SENT, "", (2,), ()),
-        ([ok("first"), APNS], Verdict.SENT, "", (1,), ()),
+        ([ok("first"), APNS], Verdict.TRANSIENT, "third_party_auth", (1,), ()),
         ([ok("first"), DENIED], Verdict.MISCONFIGURED, "access_denied", (1,), ()),
         ([ok("first"), BUSY, GONE], Verdict.TRANSIENT, "provider_error", (1,), (3,)),
         ([ok("first"), CUT], Verdict.UNKNOWN, "no_answer", (1,), ()),
@@ -330,7 +330,8 @@ APNS, DENIED = error(401, "THIRD_PARTY_AUTH_ERROR"), error(401, grpc="UNAUTHENTI
         ([LEFT, LATER, BUSY, CUT], Verdict.UNKNOWN, "no_answer", (), ()),
         ([LEFT, LATER, BUSY], Verdict.TRANSIENT, "provider_error", (), ()),
         ([LEFT, LATER, BAD], Verdict.THROTTLED, "throttled", (), ()),
-        ([LEFT, APNS], Verdict.MISCONFIGURED, "third_party_auth", (), ()),
+        ([LEFT, APNS], Verdict.TRANSIENT, "third_party_auth", (), ()),
+        ([LEFT, DENIED], Verdict.MISCONFIGURED, "access_denied", (), ()),
         ([BAD, LEFT, GONE], Verdict.NOT_STARTED, "permit_expired", (), (3,)),
         ([GONE, GONE], Verdict.PERMANENT, "unregistered", (), (1, 2)),
         ([GONE, BAD], Verdict.PERMANENT, "invalid_parameter", (), (1,)),
@@ -525,6 +526,10 @@ def test_the_project_is_the_accounts_unless_the_setting_names_another(account, s
         ({"service_account": "/nowhere/account.json"}, "FCM_CREDENTIALS can't be read"),
         ({"service_account": "{secret"}, "FCM_CREDENTIALS can't be read"),
         ({"service_account": '{"type": "authorized_user"}'}, "FCM_CREDENTIALS can't be read"),
+        (
+            {"service_account": '{"type": "service_account", "client_email": 1, "token_uri": 2, "private_key": 3}'},
+            "FCM_CREDENTIALS can't be read",
+        ),
         ({"endpoint": "fcm.googleapis.com"}, "FCM_ENDPOINT is 'fcm.googleapis.com'"),
         ({"connections": 0}, "FCM_CONNECTIONS is 0"),
     ],
@@ -533,6 +538,13 @@ def test_a_setting_that_cannot_be_meant_is_named_at_the_start(account, options, 
     with pytest.raises(ImproperlyConfigured, match=words) as caught:
         FcmProvider(**{"service_account": str(account), **options})
     assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_account_is_named_at_the_start(tmp_path):
+    path = tmp_path / "account.json"
+    path.write_text("[]")
+    with pytest.raises(ImproperlyConfigured, match="FCM_CREDENTIALS can't be read"):
+        FcmProvider(service_account=str(path))
 
 
 def test_default_credentials_are_looked_for_at_the_first_call_only():
