@@ -6,6 +6,7 @@ from typing import Any
 LANGUAGES = ("en", "de", "fr", "es")
 
 NEWSLETTER = "Newsletter"
+PREVIEW = "Preview"
 GOOD_MORNING = "Good morning"
 BULLETIN = "Shop bulletin"
 REMINDER = "Basket reminder"
@@ -70,6 +71,13 @@ _NEWSLETTER = {
     ),
 }
 
+_PREVIEW = {
+    "en": ("Before the others, {{ first_name|default('dear reader') }}", "Three roasts are back. Taste them first."),
+    "de": ("Vor allen anderen, {{ first_name }}", "Drei Röstungen sind wieder da. Kosten Sie als Erste."),
+    "fr": ("Avant les autres, {{ first_name }}", "Trois torréfactions sont de retour. Goûtez-les en premier."),
+    "es": ("Antes que nadie, {{ first_name }}", "Han vuelto tres tuestes. Pruébelos primero."),
+}
+
 _BULLETIN = {
     "en": ("Bulletin of {{ occurrence.at|time('short') }}", "All is quiet, {{ first_name }}."),
     "de": ("Meldung von {{ occurrence.at|time('short') }}", "Alles ruhig, {{ first_name }}."),
@@ -103,6 +111,7 @@ def templates() -> dict[str, list[dict[str, str]]]:
     return {
         NEWSLETTER: [_newsletter(language) for language in LANGUAGES],
         GOOD_MORNING: [_good_morning()],
+        PREVIEW: _short("email", _PREVIEW),
         BULLETIN: _short("in_app", _BULLETIN),
         REMINDER: _short("push", _REMINDER),
         DIGEST: _short("push", _DIGEST),

@@ -94,6 +94,7 @@ def _sights(facts: Facts) -> Iterator[str]:
             f"“{AT_NINE}” has {waves.count} waves, {_at(waves.first)} to {_at(waves.last)};"
             f" “clock advance {_hours_until(waves.last)}h” lets them pass before your eyes"
         )
+    yield "A few messages fail on purpose: the ledger says of each why, and what was tried again"
     yield "The books: recipients targeted = the sum of what became of them, for every occurrence, at any moment"
     if ahead := clock.shift():
         yield f"The test clock is {timedelta(seconds=round(ahead.total_seconds()))} ahead: it is {_at(clock.now())}"

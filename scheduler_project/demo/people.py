@@ -1,6 +1,7 @@
 """Invented people: the same ones for the same number and day, with addresses in domains that RFC 2606 keeps free.
 
-About 2 in 100 have no time zone and 1 in 100 one that does not exist, 3 have no e-mail address, 4 want no e-mail.
+About 2 in 100 have no time zone and 1 in 100 one that does not exist, 3 have no e-mail address, 4 want no e-mail, and
+the addresses of 3 fail in one of the ways of ``troubles``.
 """
 
 import random
@@ -11,13 +12,20 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
+from scheduler_project.demo import troubles
+
 SEED = 20_260_401
 PREFIX = "demo-"
 """Of the external ids."""
 TEAM_EVERY = 200
 """Each so manieth person belongs to the team that reads the bulletin of each minute."""
 
-_DOMAINS = ("example.com", "example.org", "example.net")
+PARTNER = "partner-list"
+"""The tag of people on a list that somebody else has put together: none of its addresses works."""
+
+_DOMAINS = [*troubles.GOOD_DOMAINS, *troubles.SHARES]
+_GOOD_SHARE = (1 - sum(troubles.SHARES.values())) / len(troubles.GOOD_DOMAINS)
+_DOMAIN_SHARES = list(accumulate([*(_GOOD_SHARE for _ in troubles.GOOD_DOMAINS), *troubles.SHARES.values()]))
 _WRONG_ZONES = ("Mars/Olympus", "GMT+25", "europe/atlantis")
 _PLATFORMS = ("android", "android", "ios", "ios", "web")
 
@@ -129,14 +137,17 @@ def _person(number: int, place: _Place, chance: random.Random, now: datetime) ->
     locale = chance.choice(place.locales.split())
     firsts, lasts = _NAMES.get(locale[:2], _NAMES["en"])
     first, last = chance.choice(firsts.split()), chance.choice(lasts.split())
-    address = f"{_ascii(first)}.{_ascii(last)}.{number}@{chance.choice(_DOMAINS)}".lower()
+    domain = chance.choices(_DOMAINS, cum_weights=_DOMAIN_SHARES)[0]
+    if number <= len(_PLACES):
+        domain = troubles.GOOD_DOMAINS[number % len(troubles.GOOD_DOMAINS)]
+    address = f"{_ascii(first)}.{_ascii(last)}.{number}@{domain}".lower()
     return Person(
         external_id=f"{PREFIX}{number:06d}",
         email=address if number <= len(_PLACES) or chance.random() < 0.97 else "",
         locale=locale if chance.random() < 0.97 else "",
         time_zone=_zone(number, place, chance),
         attributes=_attributes(first, last, place, chance, now),
-        tags=_tags(number, chance),
+        tags=_tags(number, domain, chance),
         consent=_consent(chance),
         devices=_devices(number, chance),
     )
@@ -165,8 +176,10 @@ def _attributes(first: str, last: str, place: _Place, chance: random.Random, now
     return attributes
 
 
-def _tags(number: int, chance: random.Random) -> list[str]:
+def _tags(number: int, domain: str, chance: random.Random) -> list[str]:
     tags = [tag for tag, share in (("newsletter", 0.8), ("beta", 0.1), ("vip", 0.03)) if chance.random() < share]
+    if domain in (troubles.BOUNCES, troubles.DOWN):
+        tags.append(PARTNER)
     return [*tags, "team"] if number % TEAM_EVERY == 1 else tags
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from scheduler_project.demo import content
-from scheduler_project.demo.people import PREFIX
+from scheduler_project.demo.people import PARTNER, PREFIX
 from schedules.definition import Definition
 from schedules.recurrence import firing_at
 
@@ -16,7 +16,10 @@ THE_INVENTED: Mapping[str, Any] = {"field": "external_id", "op": "starts_with", 
 AT_NINE = "Nine o’clock, everywhere"
 EACH_MINUTE = "Bulletin for the team, each minute"
 BULLETINS_FOR = timedelta(hours=3)
+NEWSLETTER, PREVIEW, PARTNERS = "Newsletter to everyone", "Preview for VIPs", "Offer to a partner’s list"
 STARTS_IN = timedelta(seconds=20)
+# Long enough after the newsletter for it to be seen alone.
+PARTNERS_IN = timedelta(seconds=60)
 # The first wave of the user-local one-off is this far ahead at least.
 _SOONEST = timedelta(minutes=5)
 
@@ -31,14 +34,38 @@ class Plan:
 
 def plans(*, now: datetime, template_ids: Mapping[str, int]) -> Iterator[Plan]:
     """All but the bulletin, as of ``now``; ``template_ids`` by the names in ``content``."""
+    # It goes first, so that its readers are at the limit of the newsletter.
     yield Plan(
         Definition(
-            name="Newsletter to everyone",
+            name=PREVIEW,
+            channel="email",
+            template_id=template_ids[content.PREVIEW],
+            schedule_type="once",
+            run_at=now + timedelta(seconds=1),
+            audience_query={"field": "tags", "op": "contains", "value": "vip"},
+        )
+    )
+    yield Plan(
+        Definition(
+            name=NEWSLETTER,
             channel="email",
             template_id=template_ids[content.NEWSLETTER],
             schedule_type="once",
             run_at=now + STARTS_IN,
             audience_query=EVERYONE,
+            max_per_user_per_day=1,
+            max_per_user_per_week=3,
+        )
+    )
+    # Its addresses fail, most of them at once: the brake holds it before the last are tried for the fourth time.
+    yield Plan(
+        Definition(
+            name=PARTNERS,
+            channel="email",
+            template_id=template_ids[content.PREVIEW],
+            schedule_type="once",
+            run_at=now + PARTNERS_IN,
+            audience_query={"field": "tags", "op": "contains", "value": PARTNER},
         )
     )
     yield Plan(
@@ -112,6 +139,7 @@ def bulletin(*, now: datetime, template_id: int) -> Definition:
         schedule_type="cron",
         cron="* * * * *",
         end_at=now + BULLETINS_FOR,
+        counts_toward_caps=False,
         audience_query={"field": "tags", "op": "contains", "value": "team"},
     )
 

@@ -14,6 +14,7 @@ from django.db import connection
 from redis import Redis
 
 from delivery import tasks
+from scheduler_project.demo import troubles
 from scheduler_project.local.fleet import fleet
 from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
@@ -28,16 +29,6 @@ _NO_ACCOUNT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# A few things go wrong, as they do in life, so that failures and retries can be looked at. Only for invented people,
-# whose addresses end in a number: who imports people of his own gets every message.
-_MAIL_FAULTS: Sequence[Mapping[str, object]] = [
-    {"kind": "bulk_entry_status", "code": "MESSAGE_REJECTED", "match": {"to": "*.*.*77@example.*"}},
-    {"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "rate": 0.003, "match": {"to": "*.*.*[0-9]@example.*"}},
-]
-_PUSH_FAULTS: Sequence[Mapping[str, object]] = [
-    {"kind": "status", "error": "UNREGISTERED", "match": {"to": "demo-token-*[27]7-?"}},
-    {"kind": "status", "error": "UNAVAILABLE", "accept": True, "rate": 0.01, "match": {"to": "demo-token-*"}},
-]
 _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
 
 
@@ -77,12 +68,12 @@ def _web(port: int) -> Process:
 
 def mailbox(*, port: int, log: Path) -> Process:
     """The stub of Amazon SES."""
-    return _stub("mailbox", port, log, _MAIL_FAULTS)
+    return _stub("mailbox", port, log, troubles.MAIL)
 
 
 def devices(*, port: int, log: Path, credentials: Path, project: str) -> Process:
     """The stub of FCM; ``credentials`` is the file of the service account that it takes for ``project``."""
-    return _stub("devices", port, log, _PUSH_FAULTS, "--credentials", str(credentials), "--project", project)
+    return _stub("devices", port, log, troubles.PUSH, "--credentials", str(credentials), "--project", project)
 
 
 def _stub(name: str, port: int, log: Path, faults: Sequence[Mapping[str, object]], *options: str) -> Process:

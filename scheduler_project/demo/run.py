@@ -13,7 +13,7 @@ from typing import NamedTuple
 from django.conf import settings
 from rich.console import Console
 
-from scheduler_project.demo import accounts, data, environment, guide
+from scheduler_project.demo import accounts, data, environment, guide, troubles
 from scheduler_project.demo.processes import devices, knock, mailbox, processes
 from scheduler_project.local import services, supervisor
 from scheduler_project.local.ports import LOOPBACK, is_free
@@ -216,6 +216,7 @@ def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str,
         "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
         "EMAIL_PROVIDER": options.email_provider,
         "PUSH_PROVIDER": options.push_provider,
+        **troubles.PACE,
     }
     if facts.mailbox:
         variables |= {"AWS_ENDPOINT_URL_SESV2": facts.mailbox, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from scheduler_project.demo import environment
+from scheduler_project.demo import environment, guide
 from scheduler_project.demo.content import CATALOGUES, LANGUAGES, templates
-from scheduler_project.demo.people import invent
+from scheduler_project.demo.people import PARTNER, invent
 from scheduler_project.demo.plans import next_nine
-from scheduler_project.demo.run import CannotRun, Options, run
+from scheduler_project.demo.run import CannotRun, Options, enter_own_world, run
 from schedules.content import locale_chain, validate_catalogue
 from schedules.recurrence import ZONE_NAMES, due_by_zone
 from schedules.templates import check
+from stubs.faults import Faults
 
 NOW = datetime(2026, 11, 21, 14, 20, tzinfo=UTC)
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,8 +63,19 @@ def test_people_are_as_incomplete_as_real_ones() -> None:
 def test_addresses_are_distinct_and_lie_in_reserved_domains() -> None:
     addresses = [person.email for person in invent(count=2_000, now=NOW) if person.email]
     assert len(set(addresses)) == len(addresses)
-    assert {address.partition("@")[2] for address in addresses} == {"example.com", "example.org", "example.net"}
+    domains = {address.partition("@")[2] for address in addresses}
+    assert {"example.com", "example.org", "example.net"} <= domains
+    assert all(domain.endswith((".example", "example.com", "example.org", "example.net")) for domain in domains)
     assert all(address.isascii() for address in addresses)
+
+
+def test_every_way_to_fail_befalls_somebody_and_most_people_none() -> None:
+    domains = Counter(person.email.partition("@")[2] for person in invent(count=3_000, now=NOW) if person.email)
+    assert all(0.5 * share < domains[name] / 3_000 < 2 * share for name, share in troubles.SHARES.items())
+    partners = [person for person in invent(count=3_000, now=NOW) if PARTNER in person.tags]
+    assert {person.email.partition("@")[2] for person in partners if person.email} == {troubles.BOUNCES, troubles.DOWN}
+    for rules in (troubles.MAIL, troubles.PUSH):
+        Faults().replace(rules)
 
 
 @pytest.mark.parametrize("name", templates())
@@ -126,3 +138,42 @@ def test_a_full_disk_is_said_before_anything_is_written(monkeypatch: pytest.Monk
     monkeypatch.setattr("scheduler_project.demo.run.shutil.disk_usage", lambda _: usage)
     with pytest.raises(CannotRun, match="3 MB of free space left"):
         run(Options(), console=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "devices", "outbox"),
+    [
+        ("http://m", "http://d", []),
+        ("", "http://d", ["shows e-mails"]),
+        ("http://m", "", ["shows push messages"]),
+        ("", "", ["shows e-mails and push messages"]),
+    ],
+)
+def test_the_guide_names_a_page_for_each_channel(mailbox: str, devices: str, outbox: list[str]) -> None:
+    log = Path("log")
+    facts = guide.Facts(
+        is_new=True,
+        web="http://w",
+        mailbox=mailbox,
+        mail_log=log,
+        devices=devices,
+        push_log=log,
+        logs=log,
+        password="",
+    )
+    shown = list(guide._addresses(facts))
+    assert [text.removeprefix("http://w/outbox/ ") for name, text in shown if name == "Outbox"] == outbox
+    assert bool(mailbox) == ("Mailbox" in dict(shown))
+    assert bool(devices) == ("Devices" in dict(shown))
+
+
+def test_no_account_of_the_users_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[dict[str, str]] = []
+    monkeypatch.setattr("os.execve", lambda _, __, given: begun.append(given))
+    theirs = ("AWS_PROFILE", "FCM_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS", "FIREBASE_CONFIG")
+    for name in (*theirs, "SOMETHING_ELSE"):
+        monkeypatch.setenv(name, "theirs")
+    enter_own_world()
+    assert not begun[0].keys() & set(theirs)
+    assert begun[0]["SOMETHING_ELSE"] == "theirs"
+    assert begun[0]["TEST_CLOCK"] == "1"
