@@ -24,12 +24,16 @@ from delivery.providers.base import NotStarted, Permit
 
 
 class Wire:
-    """What became of one call: `refused` when the permit had run out, `begun` once bytes may have left."""
+    """What became of one call: `refused` when the permit had run out, `begun` once bytes may have left.
 
-    __slots__ = ("begun", "permit", "refused")
+    `body`: the request's JSON, where it is not botocore's.
+    """
 
-    def __init__(self, permit: Permit) -> None:
+    __slots__ = ("begun", "body", "permit", "refused")
+
+    def __init__(self, permit: Permit, body: bytes | None) -> None:
         self.permit = permit
+        self.body = body
         self.begun = False
         self.refused = False
 
@@ -45,9 +49,9 @@ _of_this_thread = threading.local()
 
 
 @contextmanager
-def wire(permit: Permit) -> Iterator[Wire]:
-    """The wire on which this thread's next call runs."""
-    _of_this_thread.wire = used = Wire(permit)
+def wire(permit: Permit, body: bytes | None = None) -> Iterator[Wire]:
+    """The wire on which this thread's next call runs, with `body` in place of what botocore would write."""
+    _of_this_thread.wire = used = Wire(permit, body)
     try:
         yield used
     finally:
@@ -89,10 +93,17 @@ class _TLSPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
     ConnectionCls = _TLSConnection
 
 
-def put_on_wire(client: Any) -> None:
+def put_on_wire(client: Any, operation: str) -> None:
     """Make a boto3 client connect through this module; every call of it must then run inside `wire`.
 
     botocore has no public setting for its connection class, so this reaches into the session of the client's
     endpoint. A botocore that is built otherwise fails here, with AttributeError, before anything is sent.
     """
     client._endpoint.http_session._pool_classes_by_scheme.update(http=_Pool, https=_TLSPool)
+    service = client.meta.service_model.service_id.hyphenize()
+    client.meta.events.register(f"before-call.{service}.{operation}", _put_body)
+
+
+def _put_body(params: dict[str, Any], **_: Any) -> None:
+    if (body := current().body) is not None:
+        params["body"] = body
