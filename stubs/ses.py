@@ -32,6 +32,12 @@ _ADDRESS = re.compile(r"(?:[^<>\r\n]*<)?[^\s@<>]+@[^\s@<>]+>?")
 _VARIABLE = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 _OPERATION = re.compile(r"\{\{\s*[#/^>!&{]")
 
+# What SES says of some entries that a fault refuses, since it is read by people.
+_WORDS = {
+    "MESSAGE_REJECTED": "Message rejected: the address is on the account's suppression list",
+    "TRANSIENT_FAILURE": "The service is temporarily unavailable",
+}
+
 
 class Ids:
     """Message ids: unique among stubs, in the order of acceptance."""
@@ -134,7 +140,7 @@ class SendBulkEmail(SesOperation):
 
     def _status(self, entry: Any, template: Any, fault: str | None) -> tuple[str, str]:
         if fault is not None:
-            return fault, "injected fault"
+            return fault, _WORDS.get(fault, "injected fault")
         if "TemplateContent" not in template:
             return "TEMPLATE_NOT_FOUND", "this stub has no stored templates"
         if not all(map(_ADDRESS.fullmatch, _all_addresses(entry["Destination"]))):

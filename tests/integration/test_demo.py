@@ -49,7 +49,7 @@ def test_the_data_holds_one_schedule_of_each_kind_that_is_worth_watching() -> No
     }
     assert Recipient.objects.count() == 200
     assert Device.objects.values("recipient").distinct().count() > 80
-    assert MessageTemplate.objects.filter(version=1).count() == 5
+    assert MessageTemplate.objects.filter(version=1).count() == 6
     assert data.is_there()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler_project.demo import environment, guide
+from scheduler_project.demo import environment, guide, troubles
 from scheduler_project.demo.content import CATALOGUES, LANGUAGES, templates
 from scheduler_project.demo.people import PARTNER, invent
 from scheduler_project.demo.plans import next_nine
