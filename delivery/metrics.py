@@ -105,25 +105,28 @@ def _histogram(histogram: Histogram, text: str, rows: dict[Key, float]) -> Metri
 
 
 # The batches in the queues, by their partial index: at most as many as fit the publishing window. Those due and not
-# queued, by theirs. Whatever waits for its instant is in neither.
+# queued, by theirs. Whatever waits for its instant is in neither. Summed before the occurrences are looked up, since
+# one has hundreds of batches.
 _BATCHES = f"""
-SELECT b.channel, b.is_queued,
-       o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS} AND NOT EXISTS (
-           SELECT FROM schedules_stopswitch w
-           WHERE w.scope IN ('all', 'channel:' || b.channel, 'schedule:' || s.id)
-       ) AS may_go,
-       sum(b.pending), extract(epoch FROM %(now)s - min(b.next_due_at))::float8
-FROM (
-    SELECT channel, occurrence_id, pending, next_due_at, true AS is_queued
-    FROM delivery_batch WHERE queued_at IS NOT NULL
+WITH waiting AS MATERIALIZED (
+    SELECT channel, occurrence_id, true AS is_queued, sum(pending) AS rows, min(next_due_at) AS next_due_at
+    FROM delivery_batch WHERE queued_at IS NOT NULL GROUP BY 1, 2
     UNION ALL
-    SELECT channel, occurrence_id, pending, next_due_at, false
+    SELECT channel, occurrence_id, false, sum(pending), min(next_due_at)
     FROM delivery_batch
-    WHERE channel = ANY(%(channels)s) AND queued_at IS NULL AND pending > 0 AND next_due_at <= %(now)s
-) b
-JOIN schedules_occurrence o ON o.id = b.occurrence_id
-JOIN schedules_schedule s ON s.id = o.schedule_id
-GROUP BY 1, 2, 3
+    WHERE channel = ANY(%(channels)s) AND queued_at IS NULL AND pending > 0 AND next_due_at <= %(now)s GROUP BY 1, 2
+), judged AS (
+    SELECT w.channel, w.is_queued, w.rows, w.next_due_at,
+           o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS} AND NOT EXISTS (
+               SELECT FROM schedules_stopswitch x
+               WHERE x.scope IN ('all', 'channel:' || w.channel, 'schedule:' || s.id)
+           ) AS may_go
+    FROM waiting w
+    JOIN schedules_occurrence o ON o.id = w.occurrence_id
+    JOIN schedules_schedule s ON s.id = o.schedule_id
+)
+SELECT channel, is_queued, may_go, sum(rows)::float8, extract(epoch FROM %(now)s - min(next_due_at))::float8
+FROM judged GROUP BY 1, 2, 3
 """
 
 
