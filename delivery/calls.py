@@ -174,7 +174,8 @@ def _composed(claim: Claim, *, now: datetime) -> Composed:
         log.exception("compose_raised", occurrence_id=claim.work.occurrence_id)
         (person,) = claim.people
         answer = Answer("", Verdict.TRANSIENT, "internal_error", detail=type(error).__name__)
-        return Composed([], [decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)], caps.UNCOUNTED)
+        outcome = decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)
+        return Composed([], [outcome._replace(was_asked=False)], caps.UNCOUNTED)
 
 
 def _handed_back(messages: Sequence[Message], reason: str, *, now: datetime) -> list[Outcome]:
