@@ -9,6 +9,7 @@ class DeliveryConfig(AppConfig):
     name = "delivery"
 
     def ready(self) -> None:
-        checks.register(check_providers)
         checks.register(check_sizes)
+        # Making every provider imports every provider's libraries; a worker makes its own ones when it starts (tasks).
+        checks.register(check_providers, deploy=True)
         checks.register(check_test_clock, deploy=True)

@@ -11,6 +11,7 @@ ledger's rows are added before the first person is judged by it. Sets exist only
 asked about. And before anyone is turned away, the ledger is asked what became of the messages that stand in the way.
 """
 
+import contextlib
 import random
 import secrets
 from collections import defaultdict
@@ -116,6 +117,12 @@ def release(recipient_ids: Iterable[int], *, member: str, reserved_at: datetime)
     later claim of the same delivery has made anew is not ours any more.
     """
     _ask(_RELEASE, list(recipient_ids), [member, _ms(reserved_at)])
+
+
+def forget(recipient_id: int) -> None:
+    """Drop the set of somebody who is erased; where the counters are away it expires."""
+    with contextlib.suppress(CountersAway):
+        _ask(_FORGET, [recipient_id], [])
 
 
 def _arguments(member: str, limits: Limits, now: datetime, builder: str) -> list[Any]:
@@ -342,3 +349,5 @@ end
 return answers
 """
 )
+
+_FORGET = Script("return {redis.call('DEL', KEYS[1])}")

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 from audit import trail
 from audit.models import Action
-from delivery import ledger
+from delivery import caps, ledger
 from delivery.ledger import Tally
 from delivery.models import Batch, State
 from schedules.models import Recipient
@@ -46,6 +46,7 @@ def forget(*, recipient_id: int, by: str, now: datetime) -> Forgotten:
     tally.flush()
     # Whoever is laying a message into the inbox holds the profile: wait, so that this message is deleted too.
     Recipient.objects.select_for_update().get(pk=recipient_id).delete()
+    transaction.on_commit(lambda: caps.forget(recipient_id))
     trail.record(action=Action.RECIPIENT_ERASE, by=by, now=now, changes={"pending": pending})
     return Forgotten(pending)
 

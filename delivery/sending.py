@@ -120,9 +120,7 @@ class _Run:
         is_begun = work.is_begun or work.occurrence_id in self._begun
         claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally, is_begun=is_begun)
         if claim is None or not _left(claim, limit, left):
-            tally.touch(work.batch_id)
-            tally.flush()
-            ledger.release(work.batch_id, day=work.day)
+            tally.release(work.batch_id, work.day)
         return claim
 
     def finish(self) -> None:

@@ -8,13 +8,24 @@ from typing import Any
 
 import structlog
 from celery import shared_task
+from celery.signals import worker_init
 from django.conf import settings
 
 from delivery import advance, dispatch, heartbeats, materialise, partitions, sending
 from delivery import sweep as sweeping
+from delivery.providers import registry
 from schedules import clock
+from schedules.models import Channel
 
 log = structlog.get_logger(__name__)
+
+
+@worker_init.connect
+def _make_providers(sender: Any, **_: Any) -> None:
+    """A worker whose provider can't be made ends at its start, with words, rather than at its first message."""
+    for channel in Channel.values:
+        if channel in sender.app.amqp.queues.consume_from:
+            registry.for_channel(channel)
 
 
 @shared_task(name="delivery.tick")

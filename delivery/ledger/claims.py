@@ -12,7 +12,7 @@ from django.db import connection
 from delivery import counts
 from delivery.ledger import rows as terms
 from delivery.ledger.rows import Claim, Outcome, Person, Work
-from delivery.ledger.tally import Tally
+from delivery.ledger.tally import Tally, release_locked
 from delivery.models import State
 from delivery.providers.base import Target
 
@@ -48,15 +48,7 @@ def release(batch_id: int, *, day: date) -> None:
     with connection.cursor() as cursor:
         # Locked first: one statement would read its rows as they were before another's answers it had to wait for.
         cursor.execute("SELECT FROM delivery_batch WHERE id = %s FOR UPDATE", [batch_id])
-        cursor.execute(
-            f"""
-            UPDATE delivery_batch SET queued_at = NULL, next_due_at = CASE WHEN pending > 0 THEN (
-                SELECT min(due_at) FROM delivery_delivery
-                WHERE day = %(day)s AND batch_id = %(batch)s AND state = {int(State.PENDING)}
-            ) END WHERE id = %(batch)s
-            """,
-            {"batch": batch_id, "day": day},
-        )
+    release_locked(batch_id, day=day)
 
 
 # Real seconds for the answer of a probe through an open circuit; without one the next probe follows.

@@ -1,7 +1,7 @@
 """The counts on the batches and those at ``/metrics``, moved in the transaction that moves the rows."""
 
 from collections import Counter, defaultdict
-from datetime import datetime
+from datetime import date, datetime
 
 from django.db import connection
 
@@ -25,6 +25,7 @@ class Tally:
         self._moves: dict[int, Counter[str]] = defaultdict(Counter)
         self._due: dict[int, datetime] = {}
         self._claimed: dict[int, datetime] = {}
+        self._released: dict[int, date] = {}
         self._outcomes: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
         self._counts: dict[Key, float] = defaultdict(float)
 
@@ -50,9 +51,10 @@ class Tally:
         """A row of the batch is pending again and due at ``at``."""
         self._due[batch_id] = min(at, self._due.get(batch_id, at))
 
-    def touch(self, batch_id: int) -> None:
-        """Lock the batch in its turn though nothing moved, for a release in the same transaction."""
+    def release(self, batch_id: int, day: date) -> None:
+        """Let go of the batch: it is published again when its next pending row is due."""
         self.move(batch_id, State.PENDING, State.PENDING, 0)
+        self._released[batch_id] = day
 
     def claimed(self, batch_id: int, at: datetime) -> None:
         self._claimed[batch_id] = at
@@ -74,16 +76,20 @@ class Tally:
                         "due": self._due.get(batch_id),
                         "claimed": claimed_at,
                         "lease": terms.LEASE_S,
-                        "holder": self._is_holder,
+                        "holder": self._is_holder and batch_id not in self._released,
+                        "released": batch_id in self._released,
                     },
                 )
-                channel = (cursor.fetchone() or ("",))[0]
+                channel, pending = cursor.fetchone() or ("", 0)
+                if pending and batch_id in self._released:
+                    release_locked(batch_id, day=self._released[batch_id])
                 for (name, reason_class), count in self._outcomes[batch_id].items():
                     self._counts[Key(name, channel, reason_class)] += count
         counts.add(self._counts)
         self._moves.clear()
         self._due.clear()
         self._claimed.clear()
+        self._released.clear()
         self._outcomes.clear()
         self._counts.clear()
 
@@ -95,7 +101,22 @@ UPDATE delivery_batch SET
     started_at = COALESCE(started_at, %(claimed)s::timestamptz),
     lease_until = CASE WHEN %(claimed)s::timestamptz IS NULL THEN lease_until
                        ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
-    queued_at = CASE WHEN %(holder)s AND queued_at IS NOT NULL THEN clock_timestamp() ELSE queued_at END
+    queued_at = CASE WHEN %(released)s THEN NULL
+                     WHEN %(holder)s AND queued_at IS NOT NULL THEN clock_timestamp() ELSE queued_at END
 WHERE id = %(batch)s
-RETURNING channel
+RETURNING channel, pending
 """
+
+
+def release_locked(batch_id: int, *, day: date) -> None:
+    """Let go of a batch that this transaction has locked."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE delivery_batch SET queued_at = NULL, next_due_at = CASE WHEN pending > 0 THEN (
+                SELECT min(due_at) FROM delivery_delivery
+                WHERE day = %(day)s AND batch_id = %(batch)s AND state = {int(State.PENDING)}
+            ) END WHERE id = %(batch)s
+            """,
+            {"batch": batch_id, "day": day},
+        )
