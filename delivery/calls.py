@@ -169,7 +169,7 @@ def _composed(claim: Claim, *, now: datetime) -> Composed:
             return Composed(
                 [message for each in alone for message in each.messages],
                 [outcome for each in alone for outcome in each.settled],
-                alone[0].limits,
+                next((each.limits for each in alone if each.messages), caps.UNCOUNTED),
             )
         log.exception("compose_raised", occurrence_id=claim.work.occurrence_id)
         (person,) = claim.people
