@@ -8,7 +8,6 @@ import os
 import socket
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
 
@@ -125,13 +124,15 @@ def add(amounts: Mapping[Key, float]) -> None:
     The rows are taken in one order, and nothing is locked after them: two processes that share a slot wait for each
     other only while one commits, and can't lock each other out.
     """
-    mine = slot()
-    rows = [(*key, mine, amount) for key, amount in sorted(amounts.items()) if amount]
-    if not rows:
+    raised = [(key, amount) for key, amount in sorted(amounts.items()) if amount]
+    if not raised:
         return
+    mine = slot()
+    rows = ", ".join(["(%s, %s, %s, %s, %s)"] * len(raised))
+    values = [value for key, amount in raised for value in (key.name, key.channel, key.label, mine, amount)]
     # Not unnest of arrays, as elsewhere: a few rows cost half as much so (measured: 160 us against 310).
     with connection.cursor() as cursor:
-        cursor.execute(_ADD.format(rows=", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))), [*chain.from_iterable(rows)])
+        cursor.execute(_ADD.format(rows=rows), values)
 
 
 def read() -> dict[Key, float]:

@@ -132,7 +132,8 @@ def of_queues(age: dict[str, float]) -> dict[str, Life]:
     lives = {}
     for queue in QUEUES:
         consumed_ago, asked_ago = age.get(f"queue:{queue}"), age.get(f"canary:{queue}")
-        answered = asked_ago is None or (consumed_ago is not None and consumed_ago <= asked_ago)
-        silent = 0.0 if answered else asked_ago - age.get("canaries", 0.0)
+        silent = 0.0
+        if asked_ago is not None and (consumed_ago is None or consumed_ago > asked_ago):
+            silent = asked_ago - age.get("canaries", 0.0)
         lives[queue] = Life(consumed_ago, silent)
     return lives
