@@ -18,11 +18,10 @@ from django.db import models
 from minijinja import Environment
 
 import benchmarks.environment  # noqa: F401 - joins the servers of the benchmark that started us
-from benchmarks.people import HTML, SUBJECT, TEXT
+from benchmarks.people import HTML, MAX_PER_DAY, SUBJECT, TEXT
 from schedules.models import Recipient
 
 QUEUE = "naive"
-MAX_PER_DAY = 1_000
 
 app = Celery("naive", broker=settings.BROKER_URL)
 app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, worker_enable_remote_control=False)

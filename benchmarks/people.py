@@ -23,6 +23,9 @@ HTML = (
     "</body></html>\n"
 )
 
+# A cap that everybody is counted under, by us as by the peers, and that nobody reaches.
+MAX_PER_DAY = 1_000
+
 # The first people are also members of smaller audiences.
 GROUPS = {"warm": 2_000, "ten_thousand": 10_000}
 # Besides, everyone is in one small audience: people of the same ``cell``, a number from 0 on.

@@ -66,9 +66,12 @@ class Service:
             "clock": [self.processes.pid(name) for name in ("beat", "clock", "materialise")],
         }
 
-    def run(self, channel: str, *, audience: str, count: int) -> Run:
-        """Send to ``count`` people and measure it; ``audience`` names one of ``people.GROUPS``, or is empty for all."""
-        occurrence = self._open(channel, audience, lead=4.0 + count / 20_000)
+    def run(self, channel: str, *, audience: str, count: int, cap: int | None = people.MAX_PER_DAY) -> Run:
+        """Send to ``count`` people and measure it; ``audience`` names one of ``people.GROUPS``, or is empty for all.
+
+        ``cap``: messages a day that the schedule allows everyone, more than anyone gets here.
+        """
+        occurrence = self._open(channel, audience, cap, lead=4.0 + count / 20_000)
         materialised_s = _await_rows(occurrence)
         time.sleep(max(0.0, (occurrence.opens_at - real_now()).total_seconds()))
         began, before, machine = time.time(), self._cpu(channel), costs.machine_seconds()
@@ -89,7 +92,7 @@ class Service:
         groups = {**self._pids, "workers": [self.processes.pid(channel)]}
         return {name: costs.cpu_seconds(pids) for name, pids in groups.items()} | {"watching": time.process_time()}
 
-    def _open(self, channel: str, audience: str, *, lead: float) -> Occurrence:
+    def _open(self, channel: str, audience: str, cap: int | None, *, lead: float) -> Occurrence:
         now = clock.now()
         clause = {"field": f"attributes.{audience}", "op": "eq", "value": True}
         definition = Definition(
@@ -99,6 +102,7 @@ class Service:
             schedule_type="once",
             audience_query=clause if audience else {"all": []},
             run_at=(now + timedelta(seconds=lead)).replace(microsecond=0),
+            max_per_user_per_day=cap,
         )
         schedule = operations.create(definition=definition, by="benchmark", now=now)
         return awaited(lambda: Occurrence.objects.filter(schedule=schedule).first(), "the tick opens the occurrence")
