@@ -3,13 +3,15 @@
 Arguments are keyword-only ids, and unknown ones are ignored, so that old and new workers overlap during a deploy.
 """
 
+import sys
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery import shared_task
-from celery.signals import worker_init
+from celery.signals import celeryd_after_setup
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from delivery import advance, dispatch, heartbeats, materialise, partitions, sending
 from delivery import sweep as sweeping
@@ -20,17 +22,20 @@ from schedules.models import Channel
 log = structlog.get_logger(__name__)
 
 
-@worker_init.connect
-def _make_providers(sender: Any, **_: Any) -> None:
+@celeryd_after_setup.connect
+def _make_providers(instance: Any, **_: Any) -> None:
     """A worker whose provider can't be made ends at its start, with words, rather than at its first message."""
-    for channel in Channel.values:
-        if channel in sender.app.amqp.queues.consume_from:
+    for channel in set(Channel.values) & set(instance.app.amqp.queues.consume_from):
+        try:
             registry.for_channel(channel)
+        except ImproperlyConfigured as error:
+            sys.exit(str(error))
 
 
 @shared_task(name="delivery.tick")
 def tick(**_: Any) -> None:
     """Open what is due, hand out what waits. Once a second."""
+    publish()  # first: opening thousands of occurrences takes seconds
     now = clock.now()
     opened = dispatch.open_due(now=now)
     if opened.occurrence_ids or opened.missed or opened.broken:
