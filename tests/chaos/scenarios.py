@@ -201,7 +201,7 @@ def slow(world: World, chance: random.Random) -> Scene:
             *scene.schedules(channel="in_app", group=quick_one, seconds=3, within=10, label=f"{quick_one}-app"),
         ]
         done = [scene.ids[schedule.name] for schedule in quick]
-        scene.until("the quick ones sent", lambda: scene.is_settled(done), seconds=60)  # noqa: B023
+        scene.until("the quick ones sent", lambda: scene.is_through(done), seconds=60)  # noqa: B023
         world.calm()
     scene.drain()
     return scene
@@ -271,7 +271,7 @@ def crashes(world: World, chance: random.Random) -> Scene:
         scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False)
         scene.schedules(channel=channel, group=group)
     scene.harm(unclear_calls=2 * CALLS_IN_FLIGHT)
-    scene.drain()
+    scene.drain(hurry_s=2)
     return scene
 
 

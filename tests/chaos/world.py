@@ -284,27 +284,34 @@ class Scene:
         )
         return int(rows[0][0])
 
-    def is_settled(self, schedules: Sequence[int]) -> bool:
-        return self.tally("size", of=schedules) > 0 and not self.tally("pending", "sending", of=schedules)
+    def is_through(self, schedules: Sequence[int] = ()) -> bool:
+        """Everybody has been found, and nobody waits or is being sent to any more."""
+        wanted = [*(schedules or self.ids.values())]
+        found = self.world.running.sql(
+            "SELECT count(*) FROM schedules_occurrence WHERE schedule_id = ANY(%s)"
+            " AND state NOT IN ('materialising', 'waiting')",
+            wanted,
+        )
+        return found[0][0] == len(wanted) and not self.tally("pending", "sending", of=wanted)
 
     def await_sent(self, count: int, *, seconds: float = 60.0) -> None:
         self.until(f"{count} sent", lambda: self.tally("sent") >= count, seconds=seconds)
 
-    def drain(self, *, seconds: float = 120.0, hurries: bool = True) -> None:
+    def drain(self, *, seconds: float = 0.0, hurries: bool = True, hurry_s: float = _HURRY_S) -> None:
         """Until every row has an outcome and every occurrence is closed, or ``seconds`` have passed.
 
         Held answers are let run out at once: nothing else is shown by fifteen minutes of waiting. In the quick version
         so are the deadlines of the dead, now and then, as long as ``hurries``.
         """
         running = self.world.running
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (seconds or self.world.size(120, 400))
         hurry_at = time.monotonic()
         while time.monotonic() < deadline:
             if self.world.is_quick and hurries and time.monotonic() > hurry_at:
                 self.world.hurry()
-                hurry_at = time.monotonic() + _HURRY_S
+                hurry_at = time.monotonic() + hurry_s
             running.assert_books_close()
-            if self.recovered is None and self.harmed and not self.tally("pending", "sending"):
+            if self.recovered is None and self.harmed and self.is_through():
                 self.recovered = time.monotonic() - self.harmed
             if not self._unsettled():
                 return
