@@ -76,7 +76,7 @@ def story(request: HttpRequest, occurrence_id: int, recipient_id: int) -> HttpRe
     limit = _limit(delivery)
     context = {
         **site.each_context(request),
-        "title": f"{row.person or f'Erased person #{recipient_id}'}: {occurrence.schedule.name}",
+        "title": f"{occurrence.schedule.name} to {row.person or f'erased person #{recipient_id}'}",
         "row": row,
         "occurrence": occurrence,
         "schedule": occurrence.schedule,
@@ -86,6 +86,8 @@ def story(request: HttpRequest, occurrence_id: int, recipient_id: int) -> HttpRe
         "attempts": attempts,
         "at_most": MAX_RETRIES + 1,
         "limit": limit,
+        "is_ahead": delivery.due_at > clock.now(),
+        "last_words": "" if attempts and attempts[-1].words == row.reason else row.reason,
         "devices": _devices(row) if occurrence.schedule.channel == Channel.PUSH else [],
         "again": _again(delivery, occurrence),
     }
@@ -151,7 +153,7 @@ def _failed(delivery: Delivery, attempts: Sequence[Attempt], why: str) -> str:
         )
     tries = delivery.attempt
     if tries > MAX_RETRIES:
-        return f"Failed after {count(tries, 'attempt')}. {why}"
+        return f"Failed after {count(tries, 'attempt')}. The last time: {why[:1].lower()}{why[1:]}"
     return f"Failed, and trying again by itself would not help. {why}"
 
 

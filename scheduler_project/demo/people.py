@@ -180,6 +180,8 @@ def _tags(number: int, domain: str, chance: random.Random) -> list[str]:
     tags = [tag for tag, share in (("newsletter", 0.8), ("beta", 0.1), ("vip", 0.03)) if chance.random() < share]
     if domain in (troubles.BOUNCES, troubles.DOWN):
         tags.append(PARTNER)
+    if domain == troubles.SILENT and "vip" in tags:
+        tags.remove("vip")  # so that the call without an answer is one of the newsletter's
     return [*tags, "team"] if number % TEAM_EVERY == 1 else tags
 
 
