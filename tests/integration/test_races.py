@@ -15,7 +15,7 @@ from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
 from delivery.providers.ses import SesProvider
 from schedules import operations
-from schedules.models import Occurrence, OccurrenceState
+from schedules.models import Occurrence, OccurrenceState, Recipient
 from schedules.occurrences import ApplyTo, Effect
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
 from tests.helpers import HOUR, MINUTE, assert_books_close, in_threads, only_occurrence, reasons, states
@@ -480,6 +480,104 @@ def test_an_occurrence_that_gets_people_again_is_not_closed_by_a_sweep_that_look
     assert only_occurrence(schedule).closed_at == NOW
 
 
+@pytest.fixture
+def held_up(service, meeting):
+    """A worker whose claim of three in-app messages is committed and of which none is written yet.
+
+    The schedule, its people, the worker and the gate at which it stands.
+    """
+    persons = people(3, attributes={"points": 1})
+    template = TemplateFactory(text="You have {{ points + 1 }} points.")
+    Recipient.objects.filter(pk=persons[2].pk).update(attributes={"points": "many"})
+    schedule = ScheduleFactory(channel="in_app", template_id=template.pk)
+    service.open()
+    (message,) = service.publish()
+    gate = meeting.gate(ledger, "hold")
+    worker = meeting.rival(sending_of(message.batch_ids))
+    gate.wait()
+    assert states(schedule) == {"sending": 3}
+    return schedule, persons, worker, gate
+
+
+def test_a_worker_that_loses_its_connection_between_claim_and_write_writes_once(held_up):
+    schedule, _, worker, gate = held_up
+    worker.kill()
+    gate.open()
+    worker.result()
+    assert reasons(schedule) == {"sent: ": 2, "failed: template_error": 1}
+    assert InboxMessage.objects.count() == 2
+
+
+def test_a_claim_whose_worker_is_killed_is_written_by_another_once(service):
+    people(3)
+    schedule = ScheduleFactory(channel="in_app")
+    service.open()
+    (message,) = service.publish()
+    claim_some(message.batch_ids)
+    leases_expire()
+    Batch.objects.update(queued_at=LONG_AGO)
+    service.sweep()
+    assert reasons(schedule) == {"pending: worker_lost": 3}
+    assert not InboxMessage.objects.exists()
+    service.after(MINUTE).step()
+    assert states(schedule) == {"sent": 3}
+    assert InboxMessage.objects.count() == 3
+
+
+def test_a_worker_that_wakes_when_another_has_written_its_messages_writes_none(service, held_up):
+    schedule, _, worker, gate = held_up
+    leases_expire()
+    service.sweep()
+    service.after(MINUTE).send()
+    assert reasons(schedule) == {"sent: ": 2, "failed: template_error": 1}
+    gate.open()
+    worker.result()
+    assert reasons(schedule) == {"sent: ": 2, "failed: template_error": 1}
+    assert InboxMessage.objects.count() == 2
+    assert_books_close()
+
+
+@pytest.mark.parametrize("who", [0, 2], ids=["a person with a message", "one whose message can't be rendered"])
+def test_who_is_erased_between_claim_and_write_gets_no_message(held_up, who):
+    schedule, persons, worker, gate = held_up
+    erasure.forget(recipient_id=persons[who].pk, by=BY, now=NOW)
+    gate.open()
+    worker.result()
+    if who == 0:
+        assert reasons(schedule) == {"erased: profile_gone": 1, "sent: ": 1, "failed: template_error": 1}
+    else:
+        assert reasons(schedule) == {"sent: ": 2, "failed: template_error": 1}
+    assert not InboxMessage.objects.filter(recipient_id=persons[who].pk).exists()
+    assert_books_close()
+
+
+def test_an_erasure_waits_for_the_message_that_is_being_written_and_takes_it_along(service, meeting):
+    persons = people(3)
+    schedule = ScheduleFactory(channel="in_app")
+    service.open()
+    (message,) = service.publish()
+    gate = meeting.gate(ledger, "hold", behind=True)
+    worker = meeting.rival(sending_of(message.batch_ids))
+    gate.wait()
+    erasing = meeting.rival(lambda: erasure.forget(recipient_id=persons[0].pk, by=BY, now=NOW))
+    erasing.wait_for_lock()
+    gate.open()
+    worker.result()
+    erasing.result()
+    assert states(schedule) == {"sent": 3}
+    assert set(InboxMessage.objects.values_list("recipient_id", flat=True)) == {persons[1].pk, persons[2].pk}
+
+
+@pytest.mark.parametrize("end", ["cancel", "pause"])
+def test_what_is_claimed_when_the_schedule_is_stopped_is_written_within_its_permit(held_up, end):
+    schedule, _, worker, gate = held_up
+    {"cancel": cancel, "pause": pause}[end](schedule)
+    gate.open()
+    worker.result()
+    assert reasons(schedule) == {"sent: ": 2, "failed: template_error": 1}
+    assert InboxMessage.objects.count() == 2
+
+
 # --- Claims and everything that stops them ---------------------------------------------------------------------------
 
 
@@ -534,8 +632,9 @@ def test_what_is_committed_before_a_worker_claims_reaches_nobody(service, provid
 
 @hindered
 def test_a_claim_that_looked_before_finishes_and_is_recorded_as_what_it_was(
-    started, service, provider, meeting, hinder
+    started, service, provider, meeting, settings, hinder
 ):
+    settings.CALLS_IN_FLIGHT = 1  # a claim is one call of fifty
     schedule, batch_ids = started
     worker = meeting.rival(sending_of(batch_ids), halt_at=CLAIMING)
     hinder(schedule)

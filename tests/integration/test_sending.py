@@ -322,6 +322,7 @@ def test_a_provider_that_writes_here_and_raises_leaves_nothing_behind(service, m
     expire_leases()
     service.sweep()
     assert reasons(schedule) == {"pending: worker_lost": 3}
+    service.after(MINUTE)
     sending.send(batch_ids=message.batch_ids)
     assert InboxMessage.objects.count() == 3
     assert states(schedule) == {"sent": 3}
@@ -458,14 +459,14 @@ def losing(monkeypatch, *, commit, before):
 @pytest.mark.parametrize("before", [True, False], ids=["before the commit", "after the commit"])
 @pytest.mark.parametrize("commit", [1, 2, 3, 5])
 def test_a_connection_lost_at_a_commit_neither_loses_nor_repeats_anyone(service, provider, monkeypatch, commit, before):
-    people(120)
+    people(320)
     schedule = ScheduleFactory()
     service.open()
     with losing(monkeypatch, commit=commit, before=before) as count:
         service.send()
     assert count[0] >= commit
     service.send(rounds=3)
-    assert states(schedule) == {"sent": 120}
+    assert states(schedule) == {"sent": 320}
     assert set(provider.reached().values()) == {1}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.ledger import Person
+from delivery.ledger import SOME_DEVICE, Person
 from delivery.models import State
 from delivery.providers.base import Answer, Verdict
 from delivery.retry import MAX_RETRIES, decide, delay, not_sent
@@ -130,6 +130,18 @@ def test_an_ambiguous_answer_is_tried_again_where_a_repeat_replaces_the_first(at
     outcome = decided(Verdict.UNKNOWN, attempt=attempt, reason="read_timeout", repeats_unknown=True)
     assert (outcome.state, outcome.reason, outcome.is_attempt) == (State.PENDING, "read_timeout", True)
     assert outcome.due_at >= NOW + timedelta(seconds=5 * 4 ** (attempt - 1))
+    assert outcome.reached == (SOME_DEVICE,)  # it may have arrived, and keeps its place under a cap
+
+
+def test_what_may_have_arrived_is_noted_once_and_is_no_device_that_has_it():
+    outcome = decided(Verdict.UNKNOWN, attempt=2, had=(SOME_DEVICE,), repeats_unknown=True)
+    assert outcome.reached == (SOME_DEVICE,)
+    outcome = decided(Verdict.TRANSIENT, attempt=MAX_RETRIES + 1, had=(SOME_DEVICE,), repeats_unknown=True)
+    assert (outcome.state, outcome.reason) == (State.FAILED, "so")
+
+
+def test_where_a_repeat_does_harm_the_ledgers_unknown_says_all():
+    assert decided(Verdict.UNKNOWN).reached == ()
 
 
 def test_an_ambiguous_answer_to_the_last_attempt_is_unknown():
@@ -158,7 +170,8 @@ def test_who_has_the_message_on_one_device_counts_as_sent_when_nothing_more_can_
 ):
     outcome = decided(verdict, attempt=attempt, had=had, repeats_unknown=True, provider_id="fcm-1", reached=reached)
     assert (outcome.state, outcome.reason, outcome.verdict) == (State.SENT, "", "sent")
-    assert (outcome.provider_id, outcome.reached, outcome.due_at) == ("fcm-1", (*had, *reached), None)
+    assert (outcome.provider_id, outcome.due_at) == ("fcm-1", None)
+    assert [device for device in outcome.reached if device != SOME_DEVICE] == [*had, *reached]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.TRANSIENT, Verdict.THROTTLED, Verdict.MISCONFIGURED, Verdict.NOT_STARTED])
