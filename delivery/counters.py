@@ -85,4 +85,6 @@ def _client() -> Any:
     if not single.info("cluster").get("cluster_enabled"):
         return single
     single.close()
-    return RedisCluster.from_url(settings.COUNTERS_URL, **options)
+    # Its own way is to try four times, and in between to ask every node for the others: eleven seconds where one is
+    # silent, of the three that a permit lasts.
+    return RedisCluster.from_url(settings.COUNTERS_URL, retry=Retry(NoBackoff(), 1), **options)

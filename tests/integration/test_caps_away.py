@@ -1,0 +1,66 @@
+"""Counters that are refused, silent or half there: the caps say so before a permit runs out, and then come back."""
+
+import random
+import time
+
+import pytest
+
+from delivery import caps, counters, sending
+from delivery.caps import Limits
+from delivery.counters import CountersAway
+from tests.factories import NOW
+
+TWO_A_DAY = Limits(2, None, True)
+EVERY_BUCKET = range(1, 65)
+
+
+def reserve(books, occurrence=1):
+    member = f"{NOW:%Y%m%d}-{occurrence}"
+    for pk in EVERY_BUCKET:
+        books.claim(pk, member, now=NOW)
+    return caps.reserve(EVERY_BUCKET, member=member, limits=TWO_A_DAY, now=NOW, rng=random.Random(0))
+
+
+@pytest.mark.parametrize("how", ["kill", "silence"])
+@pytest.mark.parametrize("was_known", [True, False], ids=["known", "never seen"])
+def test_a_server_that_is_away_is_told_in_time(servers, books, how, was_known):
+    """On a cluster it is the second node of three: the first is by which a process finds the others."""
+    away = servers[-1] if len(servers) == 1 else servers[1]
+    if was_known:
+        reserve(books)
+    getattr(away, how)()
+    try:
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(CountersAway):
+                reserve(books)
+            assert time.monotonic() - began < sending.PERMIT_S
+            assert 0 < counters.rest() <= counters.PAUSE_S
+    finally:
+        away.start() if how == "kill" else away.wake()
+    assert come_back(books) == {}
+
+
+def come_back(books):
+    """What reserving says once it says anything: a cluster needs some seconds to trust a node again."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return reserve(books)
+        except CountersAway:
+            assert time.monotonic() < deadline
+            time.sleep(counters.rest())
+
+
+def test_a_reservation_of_which_only_a_part_was_made_is_repeated_harmlessly(cluster_counters, books):
+    """Two thirds of the buckets were reserved when the third turned out to be away."""
+    cluster_counters.nodes[2].kill()
+    with pytest.raises(CountersAway):
+        reserve(books)
+    cluster_counters.nodes[2].start()
+    cluster_counters.agree()
+    assert reserve(books, 1) == {}
+    assert reserve(books, 2) == {}
+    capped = reserve(books, 3)
+    assert capped.keys() == set(EVERY_BUCKET)
+    assert {one.limit for one in capped.values()} == {2}
