@@ -61,11 +61,14 @@ OUTCOMES: Mapping[State, str] = {state: f"notifications_{state.label}_total" for
 _RENDERING = {"template_error", "fuel_exhausted", "too_large", "header_injection", "no_content"}
 _OF_VERDICT = {"permanent": "refused", "transient": "retries_exhausted", "unknown": "outcome_unknown"}
 OTHER = "other"
+STEPS = (
+    "given_up", "lease_expired", "unknown_failed", "cancelled", "ended", "requeued", "held", "closed", "finished"
+)  # fmt: skip
 # Every value that the label ``reason_class`` can have, beside OTHER: a reason itself may say anything.
 REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.UNKNOWN: frozenset(["no_answer", "worker_lost"]),
     State.SENT: frozenset([""]),
-    State.FAILED: frozenset(["rendering", *_OF_VERDICT.values()]),
+    State.FAILED: frozenset(["rendering", "worker_lost", *_OF_VERDICT.values()]),
     State.RATE_LIMITED: frozenset(["daily_cap", "weekly_cap"]),
     State.SUPPRESSED: frozenset(["opted_out", "left_audience"]),
     State.UNADDRESSABLE: frozenset(["no_address"]),
@@ -103,7 +106,7 @@ COUNTERS: Mapping[str, Counter] = {
     UNKNOWN: Counter("Deliveries whose call nobody answered for.", "reason_class", REASON_CLASSES[State.UNKNOWN]),
     RETRIES: Counter("Deliveries that were tried in vain and will be tried again."),
     THROTTLED: Counter("Deliveries put off because the provider asked to slow down."),
-    SWEPT: Counter("Rows, batches and occurrences that the sweep settled.", "step", has_channel=False),
+    SWEPT: Counter("Rows, batches and occurrences that the sweep settled.", "step", STEPS, False),
     MISSED: Counter("Occurrences that nobody got, by why.", "reason", ["down", "paused", "not_materialised"], False),
 }
 HISTOGRAMS: Mapping[Histogram, str] = {

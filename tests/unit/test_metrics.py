@@ -1,10 +1,13 @@
 """What is counted under which name, and into which bucket."""
 
+from dataclasses import fields
+
 import pytest
 
 from delivery import counts, heartbeats
 from delivery.counts import Histogram, Key
 from delivery.models import State
+from delivery.sweep import Swept
 
 SOME = Histogram("lag_seconds", (0.5, 1, 60))
 
@@ -18,6 +21,7 @@ SOME = Histogram("lag_seconds", (0.5, 1, 60))
         (State.FAILED, "server_error", "transient", "retries_exhausted"),
         (State.FAILED, "outcome_unknown", "", "outcome_unknown"),
         (State.FAILED, "timeout", "unknown", "outcome_unknown"),
+        (State.FAILED, "worker_lost", "", "worker_lost"),
         (State.UNKNOWN, "timeout", "unknown", "no_answer"),
         (State.UNKNOWN, "worker_lost", "", "worker_lost"),
         (State.RATE_LIMITED, "daily_cap", "", "daily_cap"),
@@ -49,6 +53,10 @@ def test_every_outcome_has_a_counter_whose_classes_are_known():
     for state in State:
         if state.is_outcome:
             assert set(counts.COUNTERS[counts.OUTCOMES[state]].values) == counts.REASON_CLASSES[state]
+
+
+def test_every_step_of_the_sweep_is_there_as_zero():
+    assert set(counts.COUNTERS[counts.SWEPT].values) == {field.name for field in fields(Swept)}
 
 
 def test_keys_fit_their_columns():
