@@ -21,6 +21,9 @@ from schedules.models import Channel
 
 log = structlog.get_logger(__name__)
 
+# Occurrences that one message hands to a worker where hundreds wait: each message costs a connection to the database.
+MATERIALISE_TOGETHER = 20
+
 
 @celeryd_after_setup.connect
 def _make_providers(instance: Any, **_: Any) -> None:
@@ -40,9 +43,13 @@ def tick(**_: Any) -> None:
     opened = dispatch.open_due(now=now)
     if opened.occurrence_ids or opened.missed or opened.broken:
         log.info("opened", occurrences=len(opened.occurrence_ids), missed=opened.missed, broken=opened.broken)
-    for occurrence_id in dispatch.to_materialise():
-        materialise_occurrence.apply_async(
-            kwargs={"occurrence_id": occurrence_id}, queue="materialise", expires=settings.MATERIALISE_AHEAD_S
+    waiting = dispatch.to_materialise()
+    some = min(max(len(waiting) // 20, 1), MATERIALISE_TOGETHER)
+    for start in range(0, len(waiting), some):
+        materialise_occurrences.apply_async(
+            kwargs={"occurrence_ids": waiting[start : start + some]},
+            queue="materialise",
+            expires=settings.MATERIALISE_AHEAD_S,
         )
     publish()
     heartbeats.beat(heartbeats.TICK)
@@ -75,11 +82,12 @@ def _queue(message: dispatch.Message) -> None:
 
 
 @shared_task(name="delivery.materialise")
-def materialise_occurrence(*, occurrence_id: int, **_: Any) -> None:
-    """Find the recipients of an occurrence. A second copy of the message finds the lease taken."""
-    heartbeats.consumed("materialise")
-    if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
-        publish()
+def materialise_occurrences(*, occurrence_ids: list[int], **_: Any) -> None:
+    """Find the recipients of some occurrences. A second copy of the message finds the leases taken."""
+    for occurrence_id in occurrence_ids:
+        heartbeats.consumed("materialise")
+        if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
+            publish()
 
 
 @shared_task(name="delivery.send")

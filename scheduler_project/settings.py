@@ -210,7 +210,7 @@ PROVIDERS: dict[str, str] = {
 EMAIL_FROM: str = env.str("EMAIL_FROM", default="Notification scheduler <no-reply@example.com>")
 AWS_REGION: str = env.str("AWS_REGION", default="eu-central-1")
 SES_CONFIGURATION_SET: str = env.str("SES_CONFIGURATION_SET", default="")
-# A service account's JSON or the path of its file; without it Google's default credentials, which need the project named.
+# A service account's JSON or the path of its file; without it Google's default credentials, which need FCM_PROJECT.
 FCM_CREDENTIALS: str = env.str("FCM_CREDENTIALS", default="")
 FCM_PROJECT: str = env.str("FCM_PROJECT", default="")
 FCM_ENDPOINT: str = env.str("FCM_ENDPOINT", default="https://fcm.googleapis.com")

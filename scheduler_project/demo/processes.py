@@ -55,7 +55,7 @@ def knock() -> None:
     """Leave a message without consequences for each worker: that it is gone shows the worker."""
     for channel in Channel.values:
         tasks.send.apply_async(kwargs={"batch_ids": []}, queue=channel)
-    tasks.materialise_occurrence.apply_async(kwargs={"occurrence_id": 0}, queue="materialise")
+    tasks.materialise_occurrences.apply_async(kwargs={"occurrence_ids": []}, queue="materialise")
     tasks.sweep.apply_async(queue="clock")
 
 

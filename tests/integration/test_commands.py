@@ -233,7 +233,7 @@ def test_a_slow_audience_is_written_on_the_occurrence_until_an_attempt_succeeds(
     assert materialise.attempt(occurrence_id=occurrence.pk, now=NOW) is None  # the lease still stands
     materialise.give_back(occurrence.pk)
     settings.MATERIALISE_STATEMENT_TIMEOUT = 5_000
-    tasks.materialise_occurrence(occurrence_id=occurrence.pk)
+    tasks.materialise_occurrences(occurrence_ids=[occurrence.pk])
     occurrence = only_occurrence(schedule)
     assert (occurrence.state, occurrence.reason, occurrence.targeted) == ("running", "", 3)
 
