@@ -74,9 +74,9 @@ class Service:
         occurrence = self._open(channel, audience, cap, lead=4.0 + count / 20_000)
         materialised_s = _await_rows(occurrence)
         time.sleep(max(0.0, (occurrence.opens_at - real_now()).total_seconds()))
-        began, before, machine = time.time(), self._cpu(channel), costs.machine_seconds()
+        began, before, machine = time.time(), self.cpu(channel), costs.machine_seconds()
         growth = _watch(occurrence, self.processes.pid(channel))
-        spent = {name: seconds - before[name] for name, seconds in self._cpu(channel).items()}
+        spent = {name: seconds - before[name] for name, seconds in self.cpu(channel).items()}
         used, there = (after - first for after, first in zip(costs.machine_seconds(), machine, strict=True))
         self._check(occurrence, channel, count)
         return Run(
@@ -87,7 +87,7 @@ class Service:
             **_rates(occurrence, materialised_s),
         )
 
-    def _cpu(self, channel: str) -> dict[str, float]:
+    def cpu(self, channel: str) -> dict[str, float]:
         """Seconds of processor time by part of the system."""
         groups = {**self._pids, "workers": [self.processes.pid(channel)]}
         return {name: costs.cpu_seconds(pids) for name, pids in groups.items()} | {"watching": time.process_time()}

@@ -22,7 +22,8 @@ from django.utils.timezone import now as real_now
 
 from benchmarks import people
 from benchmarks.harness import emit, note, prepare, query
-from benchmarks.runs import Wrong, awaited, running_service
+from benchmarks.processes import LOGS
+from benchmarks.runs import STUCK_S, Service, Wrong, running_service
 from benchmarks.stubs import running_stubs
 from delivery import books
 from schedules import clock, operations
@@ -49,7 +50,8 @@ class Storm:
 class Lateness:
     """Seconds from the instant promised to the provider call, and to the stub's acceptance (``accepted_p99``).
 
-    ``materialise``: from the first occurrence opened to the last one's rows.
+    ``materialise``: from the first occurrence opened to the last one's rows. ``cpu_us``: microseconds of processor time
+    for each person, from the instant on.
     """
 
     p50: float
@@ -57,6 +59,7 @@ class Lateness:
     worst: float
     accepted_p99: float
     materialise: float
+    cpu_us: float
 
 
 def _create(template: MessageTemplate, schedules: int) -> Storm:
@@ -81,16 +84,18 @@ def _schedule(template: MessageTemplate, at: datetime, cell: int) -> int:
     return operations.create(definition=definition, by="benchmark", now=clock.now()).pk
 
 
-def _weather(storm: Storm, log: Path, *, count: int) -> Lateness:
+def _weather(service: Service, storm: Storm, *, count: int) -> Lateness:
     """Wait for the storm, then for its last outcome, and measure it."""
     time.sleep(max(0.0, (storm.at - real_now()).total_seconds()))
     occurrence_ids = [
         pk for (pk,) in query("SELECT id FROM schedules_occurrence WHERE schedule_id = ANY(%s)", [storm.schedule_ids])
     ]
-    open_ones = "SELECT count(*) FROM schedules_occurrence WHERE id = ANY(%s) AND closed_at IS NULL"
+    before = service.cpu("email")
     if len(occurrence_ids) != len(storm.schedule_ids):
         raise Wrong(f"{len(storm.schedule_ids)} schedules are due, {len(occurrence_ids)} have been opened")
-    awaited(lambda: query(open_ones, [occurrence_ids])[0][0] == 0, "the storm's end", every_s=1.0)
+    _await_end(occurrence_ids)
+    spent = {name: (seconds - before[name]) / count * 1e6 for name, seconds in service.cpu("email").items()}
+    note("us of processor time for each: " + ", ".join(f"{name} {us:.0f}" for name, us in sorted(spent.items())))
     ((sent, early, quantiles),) = query(
         "SELECT count(*), min(late), percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY late) FROM ("
         "SELECT extract(epoch FROM called_at - wave_at)::float AS late FROM delivery_delivery"
@@ -106,12 +111,26 @@ def _weather(storm: Storm, log: Path, *, count: int) -> Lateness:
         raise Wrong(f"{count} people were due, {sent} were sent to, the first {early:.3f} s after the instant")
     if unbalanced := [b.differences for b in books.every(since=storm.at) if not b.closes]:
         raise Wrong(f"the books do not balance: {unbalanced[0]}")
-    accepted = _accepted(log, set(occurrence_ids), storm.at, count=count)
+    accepted = _accepted(service.stubs.logs["email"], set(occurrence_ids), storm.at, count=count)
     p50, p99, worst = quantiles
     accepted_p99 = accepted[int(len(accepted) * 0.99)]
     if not -0.01 <= accepted_p99 - p99 <= WAY_S:
         raise Wrong(f"p99 is {p99:.2f} s by the ledger and {accepted_p99:.2f} s by the stub")
-    return Lateness(p50, p99, worst, accepted_p99, materialise)
+    return Lateness(p50, p99, worst, accepted_p99, materialise, sum(spent.values()))
+
+
+def _await_end(occurrence_ids: list[int]) -> None:
+    """Until all of them are closed. Raises ``Wrong`` when for a long time none is any more."""
+    left, moved = len(occurrence_ids), time.monotonic()
+    while left:
+        time.sleep(1.0)
+        ((now_left,),) = query(
+            "SELECT count(*) FROM schedules_occurrence WHERE id = ANY(%s) AND closed_at IS NULL", [occurrence_ids]
+        )
+        if now_left < left:
+            left, moved = now_left, time.monotonic()
+        if time.monotonic() - moved > STUCK_S:
+            raise Wrong(f"{left} of {len(occurrence_ids)} schedules do not come to an end; see {LOGS}")
 
 
 def _accepted(log: Path, occurrence_ids: set[int], at: datetime, *, count: int) -> list[float]:
@@ -138,6 +157,7 @@ def _tell(found: Sequence[Lateness]) -> None:
         ("materialise_s", "materialise"),
     ]:
         emit(NAME, figure, statistics.median(getattr(each, name) for each in found), "s")
+    emit(NAME, "cpu", statistics.median(each.cpu_us for each in found), "us_each")
 
 
 def main() -> None:
@@ -153,12 +173,12 @@ def main() -> None:
     template = people.save_template(now=clock.now())
     with (
         running_stubs() as stubs,
-        running_service(stubs, template=template, channels=["email"], senders=options.senders),
+        running_service(stubs, template=template, channels=["email"], senders=options.senders) as service,
     ):
         found = []
         for _ in range(options.runs):
             storm = _create(template, options.schedules)
-            found.append(_weather(storm, stubs.logs["email"], count=count))
+            found.append(_weather(service, storm, count=count))
             note(f"{found[-1]}")
     _tell(found)
 
