@@ -92,7 +92,8 @@ def reserve(
     """
     if not limits.matter:
         return {}
-    left, capped = list(recipient_ids), {}
+    left = list(recipient_ids)
+    capped: dict[int, Capped] = {}
     for _ in range(_ROUNDS):
         if not left:
             return capped
@@ -102,7 +103,7 @@ def reserve(
         blocked = {pk: _blocked(answer, limits) for pk, answer in answers.items() if isinstance(answer, list)}
         if unbuilt:
             _build(unbuilt, builder=builder, now=now)
-        freed = set()
+        freed: set[int] = set()
         if blocked:
             judged, freed = _judge(blocked, now=now, rng=rng)
             capped.update(judged)

@@ -54,18 +54,18 @@ def not_sent(recipient_id: int, reason: str, *, after_s: float, now: datetime) -
 def _decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: datetime, rng: random.Random) -> Outcome:
     verdict, reason, recipient_id = answer.verdict, answer.reason, person.recipient_id
     is_last = person.attempt > MAX_RETRIES
-    told = {"verdict": verdict.value, "detail": answer.detail}
+    told = Outcome(recipient_id, State.PENDING, reason, verdict=verdict.value, detail=answer.detail)
     if verdict is Verdict.SENT:
         return _sent(answer, person)
     if verdict is Verdict.UNKNOWN and (is_last or not repeats_unknown):
-        return Outcome(recipient_id, State.UNKNOWN, reason, **told)
+        return told._replace(state=State.UNKNOWN)
     if verdict is Verdict.PERMANENT or (verdict is Verdict.TRANSIENT and is_last):
-        return Outcome(recipient_id, State.FAILED, reason or "refused", **told)
+        return told._replace(state=State.FAILED, reason=reason or "refused")
     if verdict is Verdict.NOT_STARTED:
         return not_sent(recipient_id, "", after_s=0, now=now)
     is_attempt = verdict in (Verdict.TRANSIENT, Verdict.UNKNOWN)
     due_at = now + timedelta(seconds=_wait(answer, person.attempt, rng))
-    return Outcome(recipient_id, State.PENDING, reason, due_at=due_at, is_attempt=is_attempt, **told)
+    return told._replace(due_at=due_at, is_attempt=is_attempt)
 
 
 def _sent(answer: Answer, person: Person) -> Outcome:

@@ -1,8 +1,8 @@
 """What the ledger says of a person's caps: the truth of which the counters in Redis are a cache.
 
 A delivery counts from its claim on, unless it is known that nothing was sent: while being sent, while its outcome is
-unknown, when sent, when failed because nobody could say (``outcome_unknown``), and while it waits to be repeated after
-it has, or may have, reached a device.
+unknown, when sent, when failed because nobody could say (``outcome_unknown``), and, whatever becomes of it then, when
+an earlier attempt has, or may have, reached a device.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ _EARLIER, _LATER = 2 * WEEK + timedelta(days=1), timedelta(days=1)
 _COUNTS = (
     f"d.state IN ({int(State.SENDING)}, {int(State.UNKNOWN)}, {int(State.SENT)})"
     f" OR (d.state = {int(State.FAILED)} AND d.reason = 'outcome_unknown')"
-    f" OR (d.state = {int(State.PENDING)} AND d.reached <> '')"
+    " OR d.reached <> ''"
 )
 
 
