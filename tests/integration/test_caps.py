@@ -14,7 +14,7 @@ from delivery import counters, reopening, sending
 from delivery.models import Delivery, InboxMessage, State
 from delivery.providers.base import Answer, Verdict
 from tests.counting import flush
-from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, people
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
 from tests.helpers import DAY, HOUR, MINUTE, in_threads, only_occurrence, reasons, row_of, sent, states
 
 pytestmark = pytest.mark.django_db
@@ -183,6 +183,30 @@ def test_an_unknown_outcome_keeps_its_place_also_when_it_is_given_up(service, pr
     third = later(service, max_per_user_per_day=1)
     service.step()
     assert reasons(third) == {"rate_limited: daily_cap": 1}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNKNOWN, Verdict.TRANSIENT])
+@pytest.mark.parametrize("lost", [False, True], ids=["counters kept", "counters lost"])
+def test_a_push_that_may_have_arrived_keeps_its_place_until_it_is_repeated(
+    service, provider, own_counters, monkeypatch, verdict, lost
+):
+    """Nobody knows whether it reached the device, or it has reached one of two; the other is tried again."""
+    monkeypatch.setattr(provider, "repeats_unknown", True)
+    person = RecipientFactory()
+    first_device, _ = DeviceFactory(recipient=person), DeviceFactory(recipient=person)
+    reached = (first_device.pk,) if verdict is Verdict.TRANSIENT else ()
+    provider.answers(verdict, "busy", reached=reached)
+    first = ScheduleFactory(channel="push", max_per_user_per_day=1)
+    service.step()
+    assert states(first) == {"pending": 1}
+    provider.answer = staticmethod(sent)
+    if lost:
+        flush([own_counters])
+    second = later(service, SECOND, channel="push", max_per_user_per_day=1)
+    service.step()
+    assert reasons(second) == {"rate_limited: daily_cap": 1}
+    service.at(row_of(first, person).due_at).step()
+    assert states(first) == {"sent": 1}
 
 
 def test_a_failed_message_sent_again_on_request_counts_by_its_new_claim(service, provider, own_counters):

@@ -31,6 +31,8 @@ ROWS = [
     (State.SENT, "", "", True, False),
     (State.FAILED, "outcome_unknown", "", True, False),
     (State.FAILED, "refused", "", False, False),
+    (State.FAILED, "busy", "0", True, False),  # an earlier attempt was not answered
+    (State.CANCELLED, "cancelled", "17", True, False),
     (State.RATE_LIMITED, "daily_cap", "", False, False),
     (State.SUPPRESSED, "opted_out", "", False, False),
     (State.UNADDRESSABLE, "no_address", "", False, False),
