@@ -74,17 +74,30 @@ def _asked(question: Callable[[Any], T]) -> T:
 
 @cache
 def _client() -> Any:
-    """One per process, made at its first question, hence after a fork; not kept where the server can't be asked."""
+    """One per process, made at its first question, hence after a fork; not kept where the server can't be asked.
+
+    COUNTERS_URL may name several nodes of a cluster, separated by commas: the first that answers tells of the others.
+    """
+    *others, last = settings.COUNTERS_URL.split(",")
+    for url in others:
+        try:
+            return _connect(url)
+        except (RedisError, RedisClusterException, OSError):
+            continue
+    return _connect(last)
+
+
+def _connect(url: str) -> Any:
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "socket_keepalive": True,
     }
     # One more try is for a connection that the server closed while it lay in the pool.
-    single = redis.Redis.from_url(settings.COUNTERS_URL, retry=Retry(NoBackoff(), 1), **options)
+    single = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 1), **options)
     if not single.info("cluster").get("cluster_enabled"):
         return single
     single.close()
     # Its own way is to try four times, and in between to ask every node for the others: eleven seconds where one is
     # silent, of the three that a permit lasts.
-    return RedisCluster.from_url(settings.COUNTERS_URL, retry=Retry(NoBackoff(), 1), **options)
+    return RedisCluster.from_url(url, retry=Retry(NoBackoff(), 1), **options)
