@@ -4,10 +4,13 @@ import random
 import time
 
 import pytest
+from redis import Redis
 
 from delivery import caps, counters, sending
 from delivery.caps import Limits
 from delivery.counters import CountersAway
+from scheduler_project.local.ports import LOOPBACK
+from scheduler_project.local.redis import running_server
 from tests.factories import NOW
 
 TWO_A_DAY = Limits(2, None, True)
@@ -64,3 +67,24 @@ def test_a_reservation_of_which_only_a_part_was_made_is_repeated_harmlessly(clus
     capped = reserve(books, 3)
     assert capped.keys() == set(EVERY_BUCKET)
     assert {one.limit for one in capped.values()} == {2}
+
+
+def test_a_replica_that_takes_over_without_the_last_reservations_is_not_trusted(
+    own_counters, books, tmp_path, settings
+):
+    """Replication is asynchronous: what the primary promised last may be missing. The ledger has it."""
+    with running_server(root=tmp_path, name="replica") as replica, Redis.from_url(replica.url) as client:
+        client.config_set("masterauth", own_counters.redis.password)
+        client.replicaof(LOOPBACK, own_counters.port)
+        reserve(books, 1)
+        with Redis.from_url(own_counters.url) as primary:
+            assert primary.wait(1, 5_000) == 1
+        assert client.dbsize() == len(EVERY_BUCKET)
+        client.replicaof("no", "one")
+        reserve(books, 2)
+        own_counters.kill()
+        settings.COUNTERS_URL = replica.url
+        counters._client.cache_clear()
+        read = books.reads
+        assert reserve(books, 3).keys() == set(EVERY_BUCKET)
+        assert books.reads > read
