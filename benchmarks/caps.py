@@ -2,10 +2,10 @@
 
     python -m benchmarks.caps [--runs 9] [--cluster no]
 
-Calls are as large as an e-mail sender's, and people come in the order of the batches. Their sets hold the messages of
-the week before. ``first_10k_ms`` is the same where no set exists yet, after a flush: all are read from the ledger. The
-peer is what no implementation can do without, the same number of ZADDs, in one pipeline. The figures of a Redis Cluster
-of three nodes come from a process of its own, as its address is a setting.
+It is called for as many as an e-mail sender claims at once, and people come in the order of the batches. Their sets
+hold the messages of the week before. ``first_10k_ms`` is the same where no set exists yet, after a flush: all are read
+from the ledger. The peer is what no implementation can do without, the same number of ZADDs, in one pipeline. The
+figures of a Redis Cluster of three nodes come from a process of its own, as its address is a setting.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from itertools import count
+from typing import Any
 
 from django.conf import settings
 from redis import Redis
@@ -25,6 +26,7 @@ from benchmarks.environment import PROJECT, ROOT
 from benchmarks.harness import emit, median_ms, prepare, query
 from delivery import caps
 from delivery.providers.ses import SesProvider
+from delivery.sending import CALLS_PER_CLAIM
 from scheduler_project.local.redis_cluster import running_cluster
 from schedules import clock
 
@@ -54,28 +56,28 @@ def main() -> None:
 
 
 def _measure(prefix: str, server: Redis | RedisCluster, runs: int) -> None:
-    calls = _calls()
+    claims = _claims()
 
     def reserve() -> None:
         member = caps.as_member(clock.now().date(), next(OCCURRENCES))
-        for call in calls:
-            if capped := caps.reserve(call, member=member, limits=LIMITS, now=clock.now(), rng=_rng):
-                raise SystemExit(f"benchmark failed: nobody is at a cap, {len(capped)} of a call were refused")
+        for claim in claims:
+            if capped := caps.reserve(claim, member=member, limits=LIMITS, now=clock.now(), rng=_rng):
+                raise SystemExit(f"benchmark failed: nobody is at a cap, {len(capped)} of a claim were refused")
 
     first = median_ms(reserve, runs=max(3, runs // 3), before=server.flushall)
     built = median_ms(reserve, runs=runs)
     _check(server, runs)
-    floor = median_ms(lambda: _floor(server, calls), runs=runs)
+    floor = median_ms(lambda: _floor(server, claims), runs=runs)
     emit(NAME, f"{prefix}reserve_10k_ms", built, "ms", peer=PEER, ratio=floor / built)
     emit(NAME, f"{prefix}first_10k_ms", first, "ms", peer=PEER, ratio=floor / first)
     emit(NAME, f"{prefix}peer_10k_ms", floor, "ms")
 
 
-def _calls() -> list[list[int]]:
-    """The people of each provider call: batches are cut in the order of buckets, calls from batches."""
+def _claims() -> list[list[int]]:
+    """The people of each claim, for whom a sender reserves at once: batches are cut in the order of buckets."""
     ids = [pk for (pk,) in query("SELECT id FROM schedules_recipient ORDER BY id %% %s, id", [caps.BUCKETS])]
     batches = [ids[at : at + settings.BATCH_SIZE] for at in range(0, len(ids), settings.BATCH_SIZE)]
-    size = SesProvider.max_per_call
+    size = SesProvider.max_per_call * CALLS_PER_CLAIM
     return [batch[at : at + size] for batch in batches for at in range(0, len(batch), size)]
 
 
@@ -88,11 +90,11 @@ def _check(server: Redis | RedisCluster, runs: int) -> None:
             raise SystemExit(f"benchmark failed: the set of {pk} has {size} members in place of {USED + 2 + runs}")
 
 
-def _floor(server: Redis | RedisCluster, calls: list[list[int]]) -> None:
+def _floor(server: Redis | RedisCluster, claims: list[list[int]]) -> None:
     member, score = f"floor-{next(OCCURRENCES)}", time.time() * 1000
-    pipeline = server.pipeline(transaction=False) if isinstance(server, Redis) else server.pipeline()
-    for call in calls:
-        for pk in call:
+    pipeline: Any = server.pipeline(transaction=False)
+    for claim in claims:
+        for pk in claim:
             pipeline.zadd(f"{{c{pk % caps.BUCKETS}}}:u{pk}", {member: score})
     pipeline.execute()
 
