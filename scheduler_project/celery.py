@@ -1,11 +1,39 @@
 """The Celery application. Workers and beat start with ``celery -A scheduler_project.celery``."""
 
 import os
+from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
+from kombu.transport import redis, virtual
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
+
+
+class _Places(redis.QoS):  # type: ignore[misc]
+    """Counts the messages that a worker has taken and not yet done with: none more than it may prefetch.
+
+    kombu frees a message's place only once the broker has heard of its end, and swallows that it could not be told. A
+    worker that is busy when the broker goes away then waits for ever for a place, connected and deaf (celery #8091).
+    Here the place is free in any case; the message comes again, if at all, after the visibility timeout.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
+redis.Channel.QoS = _Places
 
 app = Celery("scheduler_project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -13,5 +41,5 @@ app.autodiscover_tasks()
 
 
 @setup_logging.connect
-def _keep_our_logging(**_: object) -> None:
+def _keep_our_logging(**_: Any) -> None:
     """Celery configures logging unless somebody listens here; ours is set in the settings."""
