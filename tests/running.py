@@ -144,7 +144,7 @@ class Running:
     @contextmanager
     def alongside(self, *processes: Process) -> Iterator[Supervisor]:
         """More processes of the service, up to the end of the block."""
-        with Supervisor(processes, logs=self.root / "logs") as supervisor:
+        with Supervisor(processes, logs=self.root / "logs", output=sys.stderr) as supervisor:
             yield supervisor
 
 
@@ -206,5 +206,5 @@ def running_service(
         env["AWS_ENDPOINT_URL_SESV2"] = ses.url
         database = Database(urls.database)
         opened.callback(database.close)
-        supervisor = opened.enter_context(Supervisor(processes(env), logs=root / "logs"))
+        supervisor = opened.enter_context(Supervisor(processes(env), logs=root / "logs", output=sys.stderr))
         yield Running(root, env, database, broker, counters, ses, fcm, supervisor, log, push_log)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     note(f"seed {options.seed}: the same run again with SEED={options.seed}")
     # However it is asked to end, every block is left, so every process ends.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     root = _root()
     try:
@@ -107,7 +107,7 @@ def _run(world: World, names: Sequence[str], *, seed: int, rounds: int) -> list[
 
 def _report(name: str, scene: Scene, verdict: Verdict, *, seed: int) -> bool:
     wrong = {kind: getattr(verdict, kind) for kind in ("lost", "doubled", "ghost", "stuck")}
-    figures = {f"chaos.{kind}": float(len(cases)) for kind, cases in wrong.items()}
+    figures: dict[str, float] = {f"chaos.{kind}": len(cases) for kind, cases in wrong.items()}
     if scene.recovered is not None:
         figures["chaos.recovery_s"] = round(scene.recovered, 1)
     for figure, value in figures.items():

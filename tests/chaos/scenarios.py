@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 
 from scheduler_project.local.fleet import worker
-from tests.chaos.world import CALLS_IN_FLIGHT, EMAIL_PROCESSES, EMAIL_WORKERS, Refused, Scene, World
+from tests.chaos.world import EMAIL_PROCESSES, EMAIL_WORKERS, Refused, Scene, World
 
 # See tests.chaos.deadly, which belongs to the service's side.
 POISON = "poison-"
@@ -47,17 +47,17 @@ def kills(world: World, chance: random.Random) -> Scene:
     scene.schedules(2, seconds=3)
     scene.think(0.5)
     scene.await_sent(1)
-    victims = [
-        lambda: world.kill_child(EMAIL_WORKERS[0], chance),
-        lambda: world.kill(EMAIL_WORKERS[1]),
-        lambda: world.kill("beat-1"),
-        lambda: world.kill("clock"),
-        lambda: _take_due_and_die(world),
+    victims: list[tuple[int, Callable[[], object]]] = [
+        (1, lambda: world.kill_child(EMAIL_WORKERS[0], chance)),
+        (EMAIL_PROCESSES, lambda: world.kill(EMAIL_WORKERS[1])),
+        (0, lambda: world.kill("beat-1")),
+        (0, lambda: world.kill("clock")),
+        (0, lambda: _take_due_and_die(world)),
     ]
     chance.shuffle(victims)
-    for strike in victims * world.size(1, 3):
+    for dead, strike in victims * world.size(1, 3):
         scene.pause_at_random(world.size(1, 6) * 0.5)
-        scene.harm(unclear_calls=CALLS_IN_FLIGHT * EMAIL_PROCESSES)
+        scene.harm(dead=dead)
         strike()
     world.calm()
     scene.drain()
@@ -76,7 +76,7 @@ def broker(world: World, chance: random.Random) -> Scene:
         scene.harm()
         world.running.flush(world.running.broker)
         scene.pause_at_random(2)
-        scene.harm(unclear_calls=CALLS_IN_FLIGHT * EMAIL_PROCESSES * 2)
+        scene.harm(dead=EMAIL_PROCESSES * len(EMAIL_WORKERS))  # workers that lose their broker drop their tasks
         world.running.broker.kill()
         scene.pause_at_random(world.size(2, 10))
         world.running.broker.start()
@@ -270,7 +270,7 @@ def crashes(world: World, chance: random.Random) -> Scene:
         scene.people(world.size(400, 4_000), group=group, has_device=True)
         scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False)
         scene.schedules(channel=channel, group=group)
-    scene.harm(unclear_calls=2 * CALLS_IN_FLIGHT)
+    scene.harm(dead=2)
     scene.drain(hurry_s=2)
     return scene
 

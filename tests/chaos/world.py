@@ -19,9 +19,11 @@ from scheduler_project.local.supervisor import Process
 from tests.chaos.oracle import Accepted, Person, Plan, Row, Schedule, Span, Verdict, judge
 from tests.running import PROJECT, STATES, Running, read_log, running_service
 
-# People of one call, calls in flight of one process: what a death may leave unclear.
+# What the death of one process may leave unclear: people of a call, times calls in flight and those of a claim that was
+# being made.
 CALL = 50
 CALLS_IN_FLIGHT = 4
+CALLS_OF_A_CLAIM = 2
 EMAIL_WORKERS = ("email-1", "email-2")
 EMAIL_PROCESSES = 4  # of each
 PUSH_PROCESSES = 2
@@ -263,10 +265,10 @@ class Scene:
         stub.fault({"kind": "latency", "seconds": seconds})
         self.plan.latency = max(self.plan.latency, timedelta(seconds=seconds))
 
-    def harm(self, *, unclear_calls: int = 0) -> None:
-        """Something is broken now; recovery counts from the last time."""
+    def harm(self, *, dead: int = 0) -> None:
+        """Something is broken now, ``dead`` sending processes by it; recovery counts from the last time."""
         self.harmed = time.monotonic()
-        self.plan.unclear += unclear_calls * CALL
+        self.plan.unclear += dead * CALL * (CALLS_IN_FLIGHT + CALLS_OF_A_CLAIM)
 
     def pause_at_random(self, most: float) -> None:
         time.sleep(self.chance.uniform(0, most))
