@@ -125,6 +125,15 @@ def test_a_limit_that_is_gone_is_found_anew(servers):
     assert pace.rate("email") == 500
 
 
+def test_however_long_it_was_quiet_no_more_than_a_second_is_saved_up(servers):
+    throttled_after(400)
+    passes(20)
+    through = 0
+    while pace.take("email", 50) == 0.0:
+        through += 50
+    assert 200 <= through <= 300
+
+
 def test_channels_have_rates_of_their_own(servers):
     throttled_after(400, wait_s=60.0)
     assert pace.take("push", 1_000) == 0.0

@@ -11,6 +11,7 @@ from django.db import OperationalError, connection, connections, transaction
 from delivery import calls, dispatch, erasure, ledger, materialise, partitions, sending
 from delivery import sweep as sweeping
 from delivery.ledger import Outcome, Tally
+from delivery.ledger import tally as tallying
 from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
 from delivery.providers.ses import SesProvider
@@ -379,9 +380,9 @@ def test_workers_that_hold_the_same_batches_take_them_in_one_order(service, prov
     (message,) = service.publish()
     claims = [claim_some([batch_id], limit=2) for batch_id in sorted(message.batch_ids)]
     service.pause(schedules[0])
-    gate = meeting.gate(ledger, "release", free=1)
+    gate = meeting.gate(tallying, "release_locked")
     worker = meeting.rival(sending_of(message.batch_ids))
-    gate.wait()  # the second batch's answers are counted, and the first batch is about to be let go of
+    gate.wait()  # the first batch is about to be let go of, and then the second one's answers are counted
     other = meeting.rival(lambda: settle(*claims, state=State.SENT))
     other.wait_for_lock()
     gate.open()
