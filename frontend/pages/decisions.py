@@ -88,7 +88,7 @@ def again(request: HttpRequest, occurrence_id: int) -> HttpResponse:
 
 def _say(request: HttpRequest, people: int) -> None:
     if people:
-        messages.success(request, f"{count(people, 'person is', 'people are')} tried again, at once.")
+        messages.success(request, f"{count(people, 'person is', 'people are')} being tried again.")
     else:
         messages.warning(request, "Nothing was changed: nobody of them is failed any more.")
 

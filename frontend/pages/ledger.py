@@ -96,9 +96,9 @@ class Row:
 
     @property
     def lateness(self) -> float | None:
-        """Seconds from the promised instant to the start of the call; a retry is late by design and has none."""
+        """Seconds from the promised instant to the start of the call; what was put off is late by design: none."""
         called_at: datetime | None = self.delivery.called_at
-        if called_at is None or self.delivery.attempt != 1:
+        if called_at is None or self.delivery.attempt != 1 or self.delivery.due_at > self.delivery.wave_at:
             return None
         return (called_at - self.delivery.wave_at).total_seconds()
 

@@ -9,7 +9,7 @@ from django.shortcuts import render
 
 from delivery import books, punctuality
 from delivery.books import Books
-from delivery.models import Batch, Delivery, FailedAttempt, State
+from delivery.models import Batch, Circuit, Delivery, FailedAttempt, State
 from frontend import notices
 from frontend.access import needs
 from frontend.admin_site import site
@@ -105,6 +105,7 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
         "hides_held": True,
         "hides_link": True,
         "now": clock.now(),
+        "is_refused": Circuit.objects.filter(channel=found.schedule.channel).exists(),
     }
     return render(request, "frontend/occurrence.html", context)
 

@@ -86,6 +86,7 @@ def story(request: HttpRequest, occurrence_id: int, recipient_id: int) -> HttpRe
         "attempts": attempts,
         "at_most": MAX_RETRIES + 1,
         "limit": limit,
+        "asked_again": bool(attempts) and delivery.attempt < attempts[-1].number,
         "is_ahead": delivery.due_at > clock.now(),
         "last_words": "" if attempts and attempts[-1].words == row.reason else row.reason,
         "devices": _devices(row) if occurrence.schedule.channel == Channel.PUSH else [],
@@ -166,12 +167,10 @@ def _waits(row: Row, attempts: Sequence[Attempt], limit: Limit | None, why: str)
         return "It waits for its time." if is_ahead else "It is due, and is about to be sent."
     if limit:
         return f"It waits. {limit.words}"
-    next_try = f"It is tried again at {show(delivery.due_at, row.zone_name)}." if is_ahead else "It is tried again now."
+    next_try = f"The next try is at {show(delivery.due_at, row.zone_name)}." if is_ahead else "The next try is due now."
     if attempts and attempts[-1].number == delivery.attempt:
-        return (
-            f"Attempt {delivery.attempt} of {MAX_RETRIES + 1} failed. {why.split(' It is tried again')[0]} {next_try}"
-        )
-    return f"It waits. {why.split(' It is tried again')[0]} {next_try}"
+        return f"Attempt {delivery.attempt} of {MAX_RETRIES + 1} failed. {why} {next_try}"
+    return f"It waits. {why} {next_try}"
 
 
 def _obstacle(row: Row) -> str:
@@ -236,7 +235,7 @@ def _limit(delivery: Delivery) -> Limit | None:
     try:
         detail = json.loads(delivery.detail)
         most, keys = int(detail["limit"]), [_key(name) for name in detail["used"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Limit(f"The person is at the limit of messages in {words}.", [], None)
     deliveries = _used_by(delivery.recipient_id, keys)
     used = [_used(key, deliveries.get(key)) for key in keys]
