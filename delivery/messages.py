@@ -116,19 +116,27 @@ def _profile(person: Person) -> Profile:
     )
 
 
+# Versions never change, so what was read once stays true.
+
+
 @lru_cache(maxsize=1024)
 def _pinned(schedule_id: int, version: int, template_version: int) -> Pinned:
-    """Versions never change, so what was read once stays true."""
-    stored = ScheduleVersion.objects.get(schedule=schedule_id, version=version)
-    definition = Definition.from_json(stored.definition)
-    said = TemplateVersion.objects.filter(template=definition.template_id or 0, version=template_version).first()
+    kept = ScheduleVersion.objects.values_list("definition", flat=True).get(schedule=schedule_id, version=version)
+    definition = Definition.from_json(kept)
+    contents, default_locale = _said(definition.template_id or 0, template_version)
     return Pinned(
         definition,
-        read_contents(said.contents) if said else (),
-        said.default_locale if said else "en",
+        contents,
+        default_locale,
         parse(definition.audience_query) if definition.rechecks_audience else None,
         Limits(definition.max_per_user_per_day, definition.max_per_user_per_week, definition.counts_toward_caps),
     )
+
+
+@lru_cache(maxsize=1024)
+def _said(template_id: int, version: int) -> tuple[tuple[Content, ...], str]:
+    said = TemplateVersion.objects.filter(template=template_id, version=version).first()
+    return (read_contents(said.contents), said.default_locale) if said else ((), "en")
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ of that claim. A transactional provider writes its messages in the very transact
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import cache
@@ -52,18 +52,17 @@ def send(*, batch_ids: list[int]) -> None:
         return
     run = _Run(registry.for_channel(works[0].channel), deadline=time.monotonic() + TASK_S)
     try:
-        for work in works:
-            if run.is_over or _is_put_off(work):
-                _let_go(work)
+        for group in run.groups(works):
+            if run.is_over:
+                _let_go(group)
                 continue
-            run.idle_until(work.next_due_at)
-            if work.is_late:
-                _expire_late(work)
-            left = work.pending
+            run.idle_until(group[0].next_due_at)
+            _expire_late(group)
+            left = sum(work.pending for work in group)
             while left and not run.is_over:
-                left = run.step(work, left=left)
+                left = run.step(group, left=left)
             if left:
-                _let_go(work)
+                _let_go(group)
     finally:
         run.finish()
 
@@ -91,37 +90,66 @@ class _Run:
         while (seconds := _seconds_until(due)) > 0:
             self._idle(seconds)
 
-    def step(self, work: Work, *, left: int) -> int:
+    def groups(self, works: Sequence[Work]) -> Iterator[list[Work]]:
+        """The batches one by one, or several small ones that are due together, for one claim; some are let go."""
+        group: list[Work] = []
+        for work in works:
+            if _is_put_off(work):
+                _let_go([work])
+                continue
+            if group and not self._goes_with(group, work):
+                yield group
+                group = []
+            group.append(work)
+        if group:
+            yield group
+
+    def _goes_with(self, group: Sequence[Work], work: Work) -> bool:
+        first, people = group[0], sum(each.pending for each in group)
+        return (
+            (work.day, work.next_due_at) == (first.day, first.next_due_at)
+            and work.occurrence_id not in {each.occurrence_id for each in group}
+            and people + work.pending <= self._limit
+            and len(group) < settings.CALLS_IN_FLIGHT
+        )
+
+    def step(self, group: Sequence[Work], *, left: int) -> int:
         """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
-        self._make_room()
-        limit = self._limit
-        self._await_leave(work.channel, min(left, limit))
+        self._make_room(min(len(group) if len(group) > 1 else self._calls_per_claim, settings.CALLS_IN_FLIGHT))
+        self._await_leave(group[0].channel, min(left, self._limit))
         if self.is_over:
             return left
         token, permit = uuid4(), Permit.lasting(PERMIT_S)
         tries = iter([False])
 
-        def write(tally: Tally) -> Claim | None:
+        def write(tally: Tally) -> list[Claim | None]:
             if next(tries, True):  # a second try: the first one's commit may have come through
-                ledger.take_back(work, token=token, tally=tally)
-            return self._claim(work, token, left, tally)
+                for work in group:
+                    ledger.take_back(work, token=token, tally=tally)
+            return self._claim(group, token, left, tally)
 
-        claim = self._record(write)
-        if claim is None:
+        claims = self._record(write)
+        for claim in claims:
+            if claim and claim.found:
+                self._begun.add(claim.work.occurrence_id)
+            if claim and claim.people:
+                self._start(calls.prepare(claim, now=clock.now()), permit)
+        return self._left(claims, left)
+
+    def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally) -> list[Claim | None]:
+        is_begun = all(work.is_begun or work.occurrence_id in self._begun for work in group)
+        claims = ledger.claim(group, token=token, limit=self._limit, now=clock.now(), tally=tally, is_begun=is_begun)
+        if not self._left(claims, left):
+            for work in group:
+                tally.release(work.batch_id, work.day)
+        return claims
+
+    def _left(self, claims: Sequence[Claim | None], left: int) -> int:
+        """How many of the ``left`` people may still be due. Asking once more would cost a claim a batch."""
+        (claim, *others) = claims
+        if others or claim is None or claim.found < self._limit:
             return 0
-        if claim.found:
-            self._begun.add(work.occurrence_id)
-        if claim.people:
-            self._start(calls.prepare(claim, now=clock.now()), permit)
-        return _left(claim, limit, left)
-
-    def _claim(self, work: Work, token: UUID, left: int, tally: Tally) -> Claim | None:
-        limit = self._limit
-        is_begun = work.is_begun or work.occurrence_id in self._begun
-        claim = ledger.claim(work, token=token, limit=limit, now=clock.now(), tally=tally, is_begun=is_begun)
-        if claim is None or not _left(claim, limit, left):
-            tally.release(work.batch_id, work.day)
-        return claim
+        return max(left - claim.found, 0)
 
     def finish(self) -> None:
         """Wait for every call and record it."""
@@ -130,9 +158,9 @@ class _Run:
                 wait(self._in_flight, return_when=FIRST_COMPLETED)
             self._record(_nothing)
 
-    def _make_room(self) -> None:
-        """Wait until another claim's calls can all start at once."""
-        most = max(settings.CALLS_IN_FLIGHT - self._calls_per_claim, 0)
+    def _make_room(self, calls: int) -> None:
+        """Wait until so many calls can all start at once."""
+        most = settings.CALLS_IN_FLIGHT - calls
         while len(under_way := [future for future in self._in_flight if not future.done()]) > most:
             wait(under_way, return_when=FIRST_COMPLETED)
 
@@ -205,15 +233,10 @@ def _nothing(_: Tally) -> None:
     """Nothing more than what is finished."""
 
 
-def _left(claim: Claim, limit: int, left: int) -> int:
-    """How many of the ``left`` people may still be due after ``claim``. Asking once more would cost a claim a batch."""
-    return max(left - claim.found, 0) if claim.found == limit else 0
-
-
 def _by_claim(finished: Iterable[Finished]) -> Iterable[list[Finished]]:
-    groups: dict[UUID, list[Finished]] = defaultdict(list)
+    groups: dict[tuple[int, UUID], list[Finished]] = defaultdict(list)
     for each in finished:
-        groups[each.call.claim.token].append(each)
+        groups[each.call.claim.work.batch_id, each.call.claim.token].append(each)
     return groups.values()
 
 
@@ -241,17 +264,23 @@ def _through(provider: Provider, messages: Sequence[Message], permit: Permit) ->
         return [Answer(messages[0].key, Verdict.PERMANENT, "provider_raised", detail=type(error).__name__)]
 
 
-def _expire_late(work: Work) -> None:
+def _expire_late(group: Sequence[Work]) -> None:
     def write() -> None:
         tally = Tally()
-        ledger.expire_late(work, now=clock.now(), tally=tally)
+        for work in late:
+            ledger.expire_late(work, now=clock.now(), tally=tally)
         tally.flush()
 
+    if late := [work for work in group if work.is_late]:
+        _durably(write)
+
+
+def _let_go(group: Sequence[Work]) -> None:
+    def write() -> None:
+        for work in sorted(group):  # by batch, as everybody locks them
+            ledger.release(work.batch_id, day=work.day)
+
     _durably(write)
-
-
-def _let_go(work: Work) -> None:
-    _durably(lambda: ledger.release(work.batch_id, day=work.day))
 
 
 def _is_put_off(work: Work) -> bool:

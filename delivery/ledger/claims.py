@@ -1,6 +1,6 @@
 """Taking rows for one provider call, and giving them back."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -62,9 +62,11 @@ probe AS (
     UPDATE delivery_circuit SET probe_at = clock_timestamp() + make_interval(secs => {PROBE_S})
     WHERE channel = %(channel)s AND probe_at <= clock_timestamp() RETURNING 1
 ), gate AS MATERIALIZED (
-    SELECT o.schedule_id, o.occurrence_at, o.version, o.template_version, EXISTS (SELECT 1 FROM probe) AS is_probe
-    FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-    WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.ends_at > %(now)s AND o.held_reason = ''
+    SELECT w.batch_id, o.id AS occurrence_id, o.schedule_id, o.occurrence_at, o.version, o.template_version,
+           EXISTS (SELECT 1 FROM probe) AS is_probe
+    FROM unnest(%(batches)s::bigint[], %(occurrences)s::bigint[]) AS w(batch_id, occurrence_id)
+    JOIN schedules_occurrence o ON o.id = w.occurrence_id JOIN schedules_schedule s ON s.id = o.schedule_id
+    WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.state = 'running' AND o.ends_at > %(now)s AND o.held_reason = ''
       AND s.status IN {terms.RUNS}
       AND NOT EXISTS (
           SELECT 1 FROM schedules_stopswitch w
@@ -73,10 +75,11 @@ probe AS (
       AND (EXISTS (SELECT 1 FROM probe)
            OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.channel = %(channel)s))
 ), picked AS MATERIALIZED (
-    SELECT d.recipient_id, d.wave_at, d.attempt, d.reached FROM delivery_delivery d
-    WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)} AND d.due_at <= %(now)s
-      AND EXISTS (SELECT 1 FROM gate)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT g.batch_id, g.occurrence_id, g.version, p.* FROM gate g CROSS JOIN LATERAL (
+        SELECT d.recipient_id, d.wave_at, d.attempt, d.reached FROM delivery_delivery d
+        WHERE d.day = %(day)s AND d.batch_id = g.batch_id AND d.state = {int(State.PENDING)} AND d.due_at <= %(now)s
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) p
 )"""
 
 _DEVICES = """ARRAY(SELECT v.id || ' ' || v.platform || ' ' || v.token FROM schedules_device v
@@ -105,7 +108,7 @@ def _instant(column: str) -> str:
 
 
 _COLUMNS = f"""
-g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
+g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
        {_instant("j.wave_at")}, j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags,
        j.consent, {_instant("j.created_at")}, j.has_device, j.devices, j.reached, g.is_probe"""
 
@@ -116,7 +119,7 @@ g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.s
 def _claim_sql(devices: str) -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
-    SELECT p.recipient_id, p.wave_at, p.attempt, p.reached, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
+    SELECT p.*, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
     FROM picked p LEFT JOIN schedules_recipient r ON r.id = p.recipient_id
 ), claimed AS (
     UPDATE delivery_delivery d SET
@@ -129,14 +132,18 @@ WITH {_GATE}, judged AS MATERIALIZED (
         claimed_at = CASE j.state WHEN {int(State.SENDING)} THEN %(now)s ELSE d.claimed_at END,
         detail = '',
         settled_at = CASE j.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END,
-        version = gate.version
-    FROM judged j, gate
-    WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
-      AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged)) AND d.recipient_id = j.recipient_id
-    RETURNING d.recipient_id
+        version = j.version
+    FROM judged j
+    WHERE d.day = %(day)s AND d.batch_id = ANY(%(batches)s::bigint[])
+      AND d.occurrence_id = ANY(%(occurrences)s::bigint[])
+      AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged))
+      AND d.recipient_id = j.recipient_id AND d.occurrence_id = j.occurrence_id
+    RETURNING d.recipient_id, d.batch_id
 )
 SELECT {_COLUMNS}
-FROM gate g LEFT JOIN (judged j JOIN claimed c ON c.recipient_id = j.recipient_id) ON true
+FROM gate g LEFT JOIN (
+    judged j JOIN claimed c ON c.recipient_id = j.recipient_id AND c.batch_id = j.batch_id
+) ON j.batch_id = g.batch_id
 """
 
 
@@ -151,21 +158,27 @@ def _sql_by_channel(build: Any) -> dict[str, str]:
 _CLAIM = _sql_by_channel(_claim_sql)
 
 
-def claim(work: Work, *, token: UUID, limit: int, now: datetime, tally: Tally, is_begun: bool = False) -> Claim | None:
-    """Claim up to ``limit`` due rows of a batch for one call; ``None`` while the batch may not send at all.
+def claim(
+    works: Sequence[Work], *, token: UUID, limit: int, now: datetime, tally: Tally, is_begun: bool = False
+) -> list[Claim | None]:
+    """Claim up to ``limit`` due rows of each of these batches, which share day and channel.
 
-    ``token`` is fresh: every later write of these rows must name it. People who can't be sent to are settled in the
-    same statement and are not among ``people``. ``is_begun``: a claim before has found somebody in the occurrence.
+    In their order; ``None`` for a batch that may not send at all. ``token`` is fresh: every later write of these rows
+    must name it. People who can't be sent to are settled in the same statement and are not among ``people``.
+    ``is_begun``: a claim before has found somebody in these occurrences.
     """
-    rows, found = _pick(_CLAIM[work.channel], work, limit=limit, now=now, token=token, tally=tally, is_begun=is_begun)
-    if not rows:
-        return None
-    for state, count in Counter(row[4] for row in found).items():
-        reason_class = counts.reason_class(State(state), _REASON_OF.get(State(state), ""))
-        tally.move(work.batch_id, State.PENDING, State(state), count, reason_class=reason_class)
-    if found:
-        tally.claimed(work.batch_id, now)
-    return _as_claim(work, token, rows[0], found, now=now)
+    gates, found = _pick(works, limit=limit, now=now, token=token, tally=tally, is_begun=is_begun)
+    claims: list[Claim | None] = []
+    for work in works:
+        rows = found[work.batch_id]
+        for state, count in Counter(row[5] for row in rows).items():
+            reason_class = counts.reason_class(State(state), _REASON_OF.get(State(state), ""))
+            tally.move(work.batch_id, State.PENDING, State(state), count, reason_class=reason_class)
+        if rows:
+            tally.claimed(work.batch_id, now)
+        gate = gates.get(work.batch_id)
+        claims.append(_as_claim(work, token, gate, rows, now=now) if gate else None)
+    return claims
 
 
 def hold(claim: Claim) -> dict[int, bool]:
@@ -196,50 +209,63 @@ def profile_gone(recipient_id: int) -> Outcome:
     return Outcome(recipient_id, State.ERASED, _REASON_OF[State.ERASED], is_attempt=False)
 
 
-def _pick(
-    sql: str, work: Work, *, limit: int, now: datetime, token: UUID, tally: Tally, is_begun: bool
-) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """What the claiming statement says, and those of its rows that hold a recipient.
+_Row = tuple[Any, ...]
 
-    The occurrence is marked begun before, and unmarked where there was nobody to claim. An edit holds its row: the
+
+def _pick(
+    works: Sequence[Work], *, limit: int, now: datetime, token: UUID, tally: Tally, is_begun: bool
+) -> tuple[dict[int, _Row], dict[int, list[_Row]]]:
+    """By batch: a row of each that may send, and the rows that hold a recipient.
+
+    The occurrences are marked begun before, and unmarked where there was nobody to claim. An edit holds their rows: the
     claim that follows sees the edit or wins over it.
     """
     parameters: dict[str, Any] = {
-        "occurrence": work.occurrence_id,
-        "batch": work.batch_id,
-        "day": work.day,
-        "channel": work.channel,
+        "occurrences": [work.occurrence_id for work in works],
+        "batches": [work.batch_id for work in works],
+        "day": works[0].day,
+        "channel": works[0].channel,
         "now": now,
         "limit": limit,
         "token": token,
         "lease": terms.LEASE_S,
     }
+    gates: dict[int, _Row] = {}
+    found: dict[int, list[_Row]] = defaultdict(list)
     with connection.cursor() as cursor:
-        begins = 0
+        begins = set()
         if not is_begun:
             cursor.execute(_BEGIN, parameters)
-            begins = cursor.rowcount
-        cursor.execute(sql, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        found = [row for row in rows if row[4] is not None]
-        if begins and not found:
-            cursor.execute("UPDATE schedules_occurrence SET begun_at = NULL WHERE id = %(occurrence)s", parameters)
-    if begins and found:
-        earliest = _read(min(row[6] for row in found))
-        tally.observe(counts.RUN_LAG, work.channel, max((now - earliest).total_seconds(), 0.0))
-    return rows, found
+            begins = {pk for (pk,) in cursor.fetchall()}
+        cursor.execute(_CLAIM[works[0].channel], parameters)
+        for row in cursor.fetchall():
+            gates[row[0]] = row
+            if row[5] is not None:
+                found[row[0]].append(row)
+        if vain := begins - {work.occurrence_id for work in works if found[work.batch_id]}:
+            cursor.execute("UPDATE schedules_occurrence SET begun_at = NULL WHERE id = ANY(%s)", [list(vain)])
+    for work in works:
+        if work.occurrence_id in begins and found[work.batch_id]:
+            earliest = _read(min(row[7] for row in found[work.batch_id]))
+            tally.observe(counts.RUN_LAG, work.channel, max((now - earliest).total_seconds(), 0.0))
+    return gates, found
 
 
 _BEGIN = f"""
-UPDATE schedules_occurrence SET begun_at = %(now)s
-WHERE id = %(occurrence)s AND begun_at IS NULL AND state = 'running'
-  AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = schedule_id AND s.status IN {terms.RUNS})
+WITH fresh AS MATERIALIZED (
+    SELECT o.id FROM schedules_occurrence o
+    WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.begun_at IS NULL AND o.state = 'running'
+      AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = o.schedule_id AND s.status IN {terms.RUNS})
+    ORDER BY o.id FOR UPDATE
+)
+UPDATE schedules_occurrence o SET begun_at = %(now)s FROM fresh f
+WHERE o.id = f.id AND o.begun_at IS NULL AND o.state = 'running' RETURNING o.id
 """
 
 
-def _as_claim(work: Work, token: UUID, gate: tuple[Any, ...], rows: list[tuple[Any, ...]], *, now: datetime) -> Claim:
-    schedule_id, occurrence_at, version, template_version = gate[:4]
-    people = [_person(row[5:-1]) for row in rows if row[4] == State.SENDING]
+def _as_claim(work: Work, token: UUID, gate: _Row, rows: list[_Row], *, now: datetime) -> Claim:
+    schedule_id, occurrence_at, version, template_version = gate[1:5]
+    people = [_person(row[6:-1]) for row in rows if row[5] == State.SENDING]
     at = _read(occurrence_at)
     return Claim(work, token, schedule_id, at, version, template_version, people, len(rows), now, is_probe=gate[-1])
 

@@ -132,7 +132,7 @@ def claim_of(service):
     (work,) = ledger.take_up(message.batch_ids, now=service.now)
     tally = Tally()
     with transaction.atomic():
-        claim = ledger.claim(work, token=uuid4(), limit=50, now=service.now, tally=tally)
+        claim = ledger.claim([work], token=uuid4(), limit=50, now=service.now, tally=tally)[0]
         tally.flush()
     return claim
 

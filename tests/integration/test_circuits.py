@@ -36,7 +36,7 @@ def claim_of(batch_id):
     (work,) = ledger.take_up([batch_id], now=NOW)
     tally = Tally()
     with transaction.atomic():
-        claim = ledger.claim(work, token=uuid4(), limit=50, now=NOW, tally=tally)
+        claim = ledger.claim([work], token=uuid4(), limit=50, now=NOW, tally=tally)[0]
         tally.flush()
     return claim
 
@@ -173,9 +173,9 @@ def test_two_workers_at_once_make_one_probe_and_its_refusal_holds_both(service, 
     probes = []
 
     def noted(*arguments, **keywords):
-        claim = original(*arguments, **keywords)
-        probes.extend([claim] if claim else [])
-        return claim
+        claims = original(*arguments, **keywords)
+        probes.extend(claim for claim in claims if claim)
+        return claims
 
     original = ledger.claim
     monkeypatch.setattr(ledger, "claim", noted)

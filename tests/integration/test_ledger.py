@@ -45,7 +45,7 @@ def take_up(now=NOW):
 
 def claimed(work, *, limit=50, now=NOW):
     tally = Tally()
-    claim = ledger.claim(work, token=uuid4(), limit=limit, now=now, tally=tally)
+    claim = ledger.claim([work], token=uuid4(), limit=limit, now=now, tally=tally)[0]
     tally.flush()
     assert_books_close()
     return claim
@@ -233,7 +233,7 @@ def test_what_may_not_be_sent_now_is_neither_claimed_nor_begun(service, provider
     changes[hindrance]()
     work = take_up()
     tally = Tally()
-    assert ledger.claim(work, token=uuid4(), limit=50, now=NOW, tally=tally) is None
+    assert ledger.claim([work], token=uuid4(), limit=50, now=NOW, tally=tally)[0] is None
     assert states(schedule) == {"pending": 3}
     assert only_occurrence(schedule).begun_at is None
 
@@ -467,7 +467,7 @@ def test_a_call_reads_its_batch_alone_even_where_statistics_know_of_small_occurr
 
     def claim_and_settle():
         tally = Tally()
-        found.append(ledger.claim(work, token=uuid4(), limit=50 if channel == "email" else 500, now=NOW, tally=tally))
+        found.append(ledger.claim([work], token=uuid4(), limit=50 if channel == "email" else 500, now=NOW, tally=tally)[0])
         if channel == "in_app":
             assert len(ledger.hold(found[0])) == 500
         sent = [Outcome(person.recipient_id, State.SENT) for person in found[0].people]

@@ -52,7 +52,7 @@ def claim_some(batch_ids, *, limit=50, settle_as=None):
     (work,) = ledger.take_up(batch_ids, now=NOW)
     tally = Tally()
     with transaction.atomic():
-        claim = ledger.claim(work, token=uuid4(), limit=limit, now=NOW, tally=tally)
+        claim = ledger.claim([work], token=uuid4(), limit=limit, now=NOW, tally=tally)[0]
         tally.flush()
     if settle_as is not None:
         settle(claim, state=settle_as)
@@ -334,7 +334,7 @@ def test_two_claims_at_once_share_no_one(started, meeting):
     gate.wait()
     (work,) = ledger.take_up(batch_ids, now=NOW)
     with transaction.atomic():
-        second = ledger.claim(work, token=uuid4(), limit=50, now=NOW, tally=Tally())
+        second = ledger.claim([work], token=uuid4(), limit=50, now=NOW, tally=Tally())[0]
         transaction.set_rollback(True)
     gate.open()
     ids = Counter(person.recipient_id for person in [*first.result().people, *second.people])

@@ -206,7 +206,7 @@ class Life(RuleBasedStateMachine):
         if works:
             tally = Tally()
             work = works[pick % len(works)]
-            claim = ledger.claim(work, token=uuid4(), limit=50, now=self.service.now, tally=tally)
+            claim = ledger.claim([work], token=uuid4(), limit=50, now=self.service.now, tally=tally)[0]
             tally.flush()
             if claim and claim.people:
                 messages = [self.message_of(claim, person.recipient_id) for person in claim.people]

@@ -24,7 +24,7 @@ def claim_of(service):
     (message,) = service.publish()
     (work,) = ledger.take_up(message.batch_ids, now=service.now)
     tally = Tally()
-    claim = ledger.claim(work, token=uuid4(), limit=50, now=service.now, tally=tally)
+    claim = ledger.claim([work], token=uuid4(), limit=50, now=service.now, tally=tally)[0]
     tally.flush()
     assert_books_close()
     return claim
