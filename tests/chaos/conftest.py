@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.world import World, running_world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with running_world(tmp_path_factory.mktemp("chaos"), is_quick=True) as world:
         yield world

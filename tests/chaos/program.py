@@ -23,7 +23,8 @@ from scheduler_project.local.layout import Layout
 from scheduler_project.local.locks import is_locked
 from tests.chaos.oracle import Verdict
 from tests.chaos.scenarios import SCENARIOS
-from tests.chaos.world import Scene, World, running_world
+from tests.chaos.scene import Scene
+from tests.chaos.world import World, running_world
 from tests.running import PROJECT
 
 RECOVERY_S = 90.0

@@ -10,7 +10,8 @@ from typing import Any
 from celery import Celery
 
 from scheduler_project.local.fleet import worker
-from tests.chaos.world import EMAIL_PROCESSES, EMAIL_WORKERS, Refused, Scene, World
+from tests.chaos.scene import Scene, begin
+from tests.chaos.world import EMAIL_PROCESSES, EMAIL_WORKERS, Refused, World
 
 # See tests.chaos.deadly, which belongs to the service's side.
 POISON = "poison-"
@@ -19,7 +20,7 @@ Scenario = Callable[[World, random.Random], Scene]
 
 def tenfold(world: World, chance: random.Random) -> Scene:
     """Every message ten times, to workers, materialiser and clock; two beats tick all the while."""
-    scene = world.scene("tenfold", chance)
+    scene = begin(world, "tenfold", chance)
     scene.people(world.size(1_000, 20_000))
     scene.schedules(seconds=4)
     scene.until("materialised", lambda: scene.tally("pending") > 0)
@@ -42,7 +43,7 @@ def tenfold(world: World, chance: random.Random) -> Scene:
 
 def kills(world: World, chance: random.Random) -> Scene:
     """kill -9 of a child, a whole worker, beat and the clock's worker, and of a tick between claim and publish."""
-    scene = world.scene("kills", chance)
+    scene = begin(world, "kills", chance)
     scene.people(world.size(1_500, 30_000))
     scene.schedules(2, seconds=3)
     scene.think(0.5)
@@ -66,7 +67,7 @@ def kills(world: World, chance: random.Random) -> Scene:
 
 def broker(world: World, chance: random.Random) -> Scene:
     """The broker loses everything while it runs, then is killed and comes back empty."""
-    scene = world.scene("broker", chance)
+    scene = begin(world, "broker", chance)
     scene.people(world.size(1_500, 30_000))
     scene.schedules(2, seconds=3)
     scene.think(0.5)
@@ -87,7 +88,7 @@ def broker(world: World, chance: random.Random) -> Scene:
 
 def database(world: World, chance: random.Random) -> Scene:
     """PostgreSQL crashes, and is restarted in good order, while calls are in flight."""
-    scene = world.scene("database", chance)
+    scene = begin(world, "database", chance)
     scene.people(world.size(1_500, 30_000))
     scene.schedules(2, seconds=3)
     scene.think(0.5)
@@ -103,7 +104,7 @@ def database(world: World, chance: random.Random) -> Scene:
 
 def race(world: World, chance: random.Random) -> Scene:
     """Eight processes race twenty schedules on three channels to the same people, who may get a few of them a day."""
-    scene = world.scene("race", chance)
+    scene = begin(world, "race", chance)
     scene.people(world.size(300, 5_000), has_device=True)
     world.door.await_ready()
     at, cap = datetime.now(UTC) + timedelta(seconds=world.size(6, 10)), chance.randint(1, 3)
@@ -115,7 +116,7 @@ def race(world: World, chance: random.Random) -> Scene:
 
 def counters(world: World, chance: random.Random) -> Scene:
     """The counters of the caps are flushed, killed and away for a minute (quick: ten seconds) while caps are raced."""
-    scene = world.scene("counters", chance)
+    scene = begin(world, "counters", chance)
     scene.people(world.size(400, 5_000))
     cap = chance.randint(2, 4)
     scene.schedules(cap - 1, seconds=3, per_day=cap)
@@ -159,7 +160,7 @@ _UNCLEAR_MOODS = ("garbage", "nothing", "silent", "deaf", "half", "reset", "shor
 
 def moods(world: World, chance: random.Random) -> Scene:
     """429 with Retry-After, 500 twice, always 500, garbage, silence, halves, resets and single entries, at once."""
-    scene = world.scene("moods", chance)
+    scene = begin(world, "moods", chance)
     moods = _MOODS | {
         "short": [{"kind": "short", "rate": 0.4}],
         "patchy": [{"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "rate": 0.3}],
@@ -187,7 +188,7 @@ def moods(world: World, chance: random.Random) -> Scene:
 
 def slow(world: World, chance: random.Random) -> Scene:
     """A provider that takes half a minute over each call, beside quick ones: first push is slow, then e-mail."""
-    scene = world.scene("slow", chance)
+    scene = begin(world, "slow", chance)
     for slow_one, quick_one in (("push", "email"), ("email", "push")):
         group = f"{slow_one}-slow"
         people = scene.people(world.size(150, 1_000), group=group, has_device=True, oddities=False)
@@ -212,7 +213,7 @@ _ZONES = ("", "UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Chatham", "Amer
 
 def marketer(world: World, chance: random.Random) -> Scene:
     """Pause, resume, edits, cancel, delete, and people deleted, in the middle of running schedules."""
-    scene = world.scene("marketer", chance)
+    scene = begin(world, "marketer", chance)
     crowd = world.size(1_200, 12_000)
     paused, ended, removed, edited = ("paused", "ended", "removed", "edited")
     people = {group: scene.people(crowd, group=group) for group in (paused, ended, removed)}
@@ -250,7 +251,7 @@ def marketer(world: World, chance: random.Random) -> Scene:
 
 def hasty(world: World, chance: random.Random) -> Scene:
     """The broker hands a message out again while its task still runs: a visibility timeout of two seconds."""
-    scene = world.scene("hasty", chance)
+    scene = begin(world, "hasty", chance)
     scene.people(world.size(1_500, 20_000))
     env = {**world.running.env, "VISIBILITY_TIMEOUT_S": "2"}
     with world.running.alongside(worker("email", name=f"{scene.name}", concurrency=2, env=env)):
@@ -264,7 +265,7 @@ def hasty(world: World, chance: random.Random) -> Scene:
 
 def crashes(world: World, chance: random.Random) -> Scene:
     """One person's message kills its worker each time: the loop ends, and the others get theirs."""
-    scene = world.scene("crashes", chance)
+    scene = begin(world, "crashes", chance)
     for channel in ("email", "push"):
         group = f"deadly-{channel}"
         scene.people(world.size(400, 4_000), group=group, has_device=True)
