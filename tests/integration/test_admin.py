@@ -310,6 +310,14 @@ def test_an_edit_goes_through_the_operation_and_makes_a_version():
     assert last_event().payload_diff["name"][1] == "Better"
 
 
+def test_the_form_says_what_limits_do():
+    page = text_of(signed_in(Role.MARKETER).get(url(Schedule, "add")))
+    assert "The windows roll" in page
+    assert "At most so many messages to one person in any 24 hours. Empty: no limit." in page
+    assert "Whether this schedule's messages use up the limits of others." in page
+    assert "not enforced" not in page
+
+
 def test_saving_without_a_change_makes_no_version():
     schedule = ScheduleFactory(run_at=NOW + timedelta(hours=2), audience_query={"all": []})
     signed_in(Role.MARKETER).post(url(Schedule, "change", schedule.pk), form_of(schedule))

@@ -10,13 +10,14 @@ import pytest
 from django.db import connections
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from delivery.models import OutboxMessage
+from delivery.models import FailedAttempt, OutboxMessage
+from delivery.providers.base import Answer, Verdict
 from schedules import operations, templates
-from schedules.models import MessageTemplate, Schedule
+from schedules.models import MessageTemplate, Occurrence, Schedule
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
-from tests.helpers import only_occurrence
+from tests.helpers import only_occurrence, sent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -129,6 +130,43 @@ def test_the_form_shows_only_the_fields_of_the_chosen_timing(service, open_page)
     expect(page.locator("#id_cron")).to_be_visible()
 
 
+def test_a_marketer_finds_out_why_a_person_did_not_get_it_and_sends_again(service, provider, open_page, errors):
+    RecipientFactory(external_id="berta")
+    anna = RecipientFactory(external_id="anna")
+    refusal = ("message_rejected", "", "550 5.1.1 user unknown")
+    provider.answer = staticmethod(
+        lambda m: Answer(m.key, Verdict.PERMANENT, *refusal) if m.recipient_id == anna.pk else sent(m)
+    )
+    schedule = ScheduleFactory(name="Spring offer")
+    service.step()
+    run = only_occurrence(schedule)
+    page = open_page(Role.MARKETER)
+
+    page.get_by_role("link", name="Ledger").click()
+    page.get_by_label("Recipient").fill("anna")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("cell", name="The provider rejected the message.")).to_be_visible()
+    page.get_by_role("link", name="What happened").click()
+    expect(page.get_by_label("What became of it")).to_contain_text("trying again by itself would not help")
+    expect(page.get_by_text("550 5.1.1 user unknown")).to_be_visible()
+
+    provider.reset()  # somebody has corrected the address
+    sure = page.get_by_role("button", name="Yes, send again")
+    expect(sure).to_be_hidden()
+    page.get_by_text("Send again", exact=True).press("Enter")
+    expect(page.get_by_text("The person did not get it. It is tried at once, up to four times.")).to_be_visible()
+    sure.press("Enter")
+    expect(page.get_by_text("1 person is being tried again.")).to_be_visible()
+    service.step()
+    page.reload()
+    expect(page.get_by_label("What became of it")).to_contain_text("The provider took it at")
+    expect(page.get_by_text("Somebody had it tried again.")).to_be_visible()
+    page.get_by_role("link", name=f"occurrence {run.pk}").click()
+    expect(page.get_by_text("The books close: 2 targeted, 2 accounted for.")).to_be_visible()
+    assert provider.reached() == {anna.pk: 1}
+    assert errors == []
+
+
 PAGES = [
     "/admin/",
     "/admin/schedules/schedule/",
@@ -139,6 +177,7 @@ PAGES = [
     "/admin/audit/auditevent/",
     "/ledger/",
     "/outbox/",
+    "/ledger/{run}/{person}/",
     "/occurrences/{run}/",
     "/outbox/{message}/",
 ]
@@ -148,14 +187,18 @@ PAGES = [
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 def test_no_page_is_wider_than_the_screen_or_unreadable(service, open_page, errors, viewport, theme):
     rich_template()
-    RecipientFactory(
+    person = RecipientFactory(
         external_id="somebody-with-quite-a-long-identifier-of-forty", time_zone="America/Argentina/Rio_Gallegos"
     )
     operations.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="Because this is a test")
     schedule = ScheduleFactory(template_id=MessageTemplate.objects.get().pk)
     service.step()
+    run = only_occurrence(schedule)
+    spoilt = {"attempt": 1, "at": NOW, "verdict": "transient", "reason": "transient_failure", "detail": "503 " * 40}
+    FailedAttempt.objects.create(day=run.day, occurrence_id=run.pk, recipient_id=person.pk, **spoilt)
+    Occurrence.objects.update(held_reason="failures", held_at=NOW, closed_at=None, state="running")
     page = open_page(Role.ADMIN, viewport=viewport, theme=theme)
-    addresses = {"run": only_occurrence(schedule).pk, "message": OutboxMessage.objects.get().pk}
+    addresses = {"run": run.pk, "person": person.pk, "message": OutboxMessage.objects.get().pk}
     for address in PAGES:
         page.goto(address.format(**addresses))
         assert page.evaluate(TOO_WIDE) <= 0, address
