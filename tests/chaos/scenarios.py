@@ -42,15 +42,22 @@ def tenfold(world: World, chance: random.Random) -> Scene:
 
 
 def kills(world: World, chance: random.Random) -> Scene:
-    """kill -9 of a child, a whole worker, beat and the clock's worker, and of a tick between claim and publish."""
+    """kill -9 of children, whole workers, beat and the clock's worker, and of a tick between claim and publish."""
     scene = begin(world, "kills", chance)
-    scene.people(world.size(1_500, 30_000))
-    scene.schedules(2, seconds=3)
+    scene.people(world.size(1_200, 25_000), has_device=True)
+    world.door.await_ready()
+    at = datetime.now(UTC) + timedelta(seconds=4)
+    for channel, count in (("email", 2), ("push", 1), ("in_app", 1)):
+        scene.schedules(count, channel=channel, at=at)
     scene.think(0.5)
+    scene.think(0.1, channel="push")
     scene.await_sent(1)
     victims: list[tuple[int, Callable[[], object]]] = [
         (1, lambda: world.kill_child(EMAIL_WORKERS[0], chance)),
         (EMAIL_PROCESSES, lambda: world.kill(EMAIL_WORKERS[1])),
+        # What these have in flight is repeated: under the same collapse id, or not having been written at all.
+        (0, lambda: world.kill_child("push", chance)),
+        (0, lambda: world.kill("in_app")),
         (0, lambda: world.kill("beat-1")),
         (0, lambda: world.kill("clock")),
         (0, lambda: _take_due_and_die(world)),
