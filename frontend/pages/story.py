@@ -68,7 +68,7 @@ class DeviceLine:
 @needs(Ability.READ)
 def story(request: HttpRequest, occurrence_id: int, recipient_id: int) -> HttpResponse:
     occurrence = Occurrence.objects.select_related("schedule").filter(pk=occurrence_id).first()
-    delivery = occurrence and _delivery(occurrence, recipient_id)
+    delivery = _delivery(occurrence, recipient_id) if occurrence else None
     if occurrence is None or delivery is None:
         raise Http404("The ledger has no such delivery: it never was, or its day is past the ledger's retention.")
     (row,) = with_company([delivery])
@@ -239,10 +239,9 @@ def _limit(delivery: Delivery) -> Limit | None:
         return Limit(f"The person is at the limit of messages in {words}.", [], None)
     deliveries = _used_by(delivery.recipient_id, keys)
     used = [_used(key, deliveries.get(key)) for key in keys]
+    free_at = _free_at([deliveries.get(key) for key in keys], window)
     if delivery.state == State.PENDING:
         free_at = delivery.due_at
-    else:
-        free_at = _free_at([deliveries.get(key) for key in keys], window)
     return Limit(f"The person is at the limit of {count(most, 'message')} in {words}.", used, free_at)
 
 
