@@ -7,6 +7,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from delivery import caps, circuits, pace
 from delivery.caps import Capped
 from delivery.counters import CountersAway
 from delivery.ledger import Claim, Outcome
-from delivery.messages import Composed, compose
+from delivery.messages import Composed, compose, read_pinned
 from delivery.models import State
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from delivery.retry import THROTTLED_S, decide, not_sent
@@ -82,8 +83,14 @@ class Finished(NamedTuple):
     outcomes: list[Outcome]
 
 
-def prepare(claim: Claim, *, now: datetime) -> Prepared:
-    """Render the messages of a committed claim and reserve their places under the caps."""
+def prepare(claims: Sequence[Claim], *, now: datetime) -> list[Prepared]:
+    """Render the messages of committed claims and reserve their places under the caps."""
+    with suppress(OperationalError, InterfaceError):  # then each finds out for itself
+        read_pinned(claims)
+    return [_prepare(claim, now=now) for claim in claims]
+
+
+def _prepare(claim: Claim, *, now: datetime) -> Prepared:
     composed = _composed(claim, now=now)
     prepared = Prepared(claim, composed.messages, composed.settled, composed.limits)
     try:

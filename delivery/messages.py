@@ -1,7 +1,7 @@
 """From a claim to its messages: what the occurrence is pinned to, rendered for each person who still belongs to it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -46,7 +46,8 @@ class Composed:
 
 def compose(claim: Claim, *, now: datetime) -> Composed:
     """Render the messages of a claim. One person's failure is that person's outcome alone."""
-    pinned = _pinned(claim.schedule_id, claim.version, claim.template_version)
+    read_pinned([claim])
+    pinned = _known[_key(claim)]
     people, settled = _still_meant(claim, pinned, now=now)
     shared = Shared(
         schedule_name=pinned.definition.name,
@@ -116,12 +117,31 @@ def _profile(person: Person) -> Profile:
     )
 
 
+def read_pinned(claims: Iterable[Claim]) -> None:
+    """Read at once what several claims are pinned to, as far as this process does not know it."""
+    missing = {key for claim in claims if (key := _key(claim)) not in _known}
+    if not missing:
+        return
+    if len(_known) > _MOST_KNOWN:
+        _known.clear()
+    schedules, versions, _ = zip(*missing, strict=True)
+    kept = ScheduleVersion.objects.filter(schedule__in=schedules, version__in=versions)
+    definitions = {row[:2]: row[2] for row in kept.values_list("schedule_id", "version", "definition")}
+    for schedule_id, version, template_version in missing:
+        _known[schedule_id, version, template_version] = _pinned(definitions[schedule_id, version], template_version)
+
+
+_Key = tuple[int, int, int]
+_MOST_KNOWN = 1024
 # Versions never change, so what was read once stays true.
+_known: dict[_Key, Pinned] = {}
 
 
-@lru_cache(maxsize=1024)
-def _pinned(schedule_id: int, version: int, template_version: int) -> Pinned:
-    kept = ScheduleVersion.objects.values_list("definition", flat=True).get(schedule=schedule_id, version=version)
+def _key(claim: Claim) -> _Key:
+    return claim.schedule_id, claim.version, claim.template_version
+
+
+def _pinned(kept: dict[str, Any], template_version: int) -> Pinned:
     definition = Definition.from_json(kept)
     contents, default_locale = _said(definition.template_id or 0, template_version)
     return Pinned(

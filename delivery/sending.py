@@ -129,11 +129,10 @@ class _Run:
             return self._claim(group, token, left, tally)
 
         claims = self._record(write)
-        for claim in claims:
-            if claim and claim.found:
-                self._begun.add(claim.work.occurrence_id)
-            if claim and claim.people:
-                self._start(calls.prepare(claim, now=clock.now()), permit)
+        found = [claim for claim in claims if claim and claim.found]
+        self._begun.update(claim.work.occurrence_id for claim in found)
+        for prepared in calls.prepare([claim for claim in found if claim.people], now=clock.now()):
+            self._start(prepared, permit)
         return self._left(claims, left)
 
     def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally) -> list[Claim | None]:

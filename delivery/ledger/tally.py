@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from datetime import date, datetime
 
+import orjson
 from django.db import connection
 
 from delivery import counts
@@ -64,47 +65,52 @@ class Tally:
 
         Last of all what ``/metrics`` shows: no row is locked after those of ``counts``.
         """
-        with connection.cursor() as cursor:
-            for batch_id in sorted(self._moves):
-                moves = {name: self._moves[batch_id].get(name, 0) for name in _STATES}
-                claimed_at = self._claimed.get(batch_id)
-                cursor.execute(
-                    _COUNT,
-                    {
-                        **moves,
-                        "batch": batch_id,
-                        "due": self._due.get(batch_id),
-                        "claimed": claimed_at,
-                        "lease": terms.LEASE_S,
-                        "holder": self._is_holder and batch_id not in self._released,
-                        "released": batch_id in self._released,
-                    },
-                )
-                channel, pending = cursor.fetchone() or ("", 0)
-                if pending and batch_id in self._released:
-                    release_locked(batch_id, day=self._released[batch_id])
-                for (name, reason_class), count in self._outcomes[batch_id].items():
-                    self._counts[Key(name, channel, reason_class)] += count
+        if self._moves:
+            self._write()
         counts.add(self._counts)
-        self._moves.clear()
-        self._due.clear()
-        self._claimed.clear()
-        self._released.clear()
-        self._outcomes.clear()
-        self._counts.clear()
+        for gathered in (self._moves, self._due, self._claimed, self._released, self._outcomes, self._counts):
+            gathered.clear()
+
+    def _write(self) -> None:
+        moves = [
+            {
+                **self._moves[batch_id],
+                "batch": batch_id,
+                "due": self._due.get(batch_id),
+                "claimed": self._claimed.get(batch_id),
+                "holder": self._is_holder,
+                "released": batch_id in self._released,
+            }
+            for batch_id in self._moves
+        ]
+        with connection.cursor() as cursor:
+            given = {"moves": orjson.dumps(moves).decode(), "ids": list(self._moves), "lease": terms.LEASE_S}
+            cursor.execute(_COUNT, given)
+            written = cursor.fetchall()
+        for batch_id, channel, pending in written:
+            if pending and batch_id in self._released:
+                release_locked(batch_id, day=self._released[batch_id])
+            for (name, reason_class), count in self._outcomes[batch_id].items():
+                self._counts[Key(name, channel, reason_class)] += count
 
 
 _COUNT = f"""
-UPDATE delivery_batch SET
-    {", ".join(f"{name} = {name} + %({name})s" for name in _STATES)},
-    next_due_at = CASE WHEN pending + %(pending)s > 0 THEN LEAST(next_due_at, %(due)s::timestamptz) END,
-    started_at = COALESCE(started_at, %(claimed)s::timestamptz),
-    lease_until = CASE WHEN %(claimed)s::timestamptz IS NULL THEN lease_until
+WITH locked AS MATERIALIZED (
+    SELECT id FROM delivery_batch WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR UPDATE
+)
+UPDATE delivery_batch b SET
+    {", ".join(f"{name} = b.{name} + COALESCE(m.{name}, 0)" for name in _STATES)},
+    next_due_at = CASE WHEN b.pending + COALESCE(m.pending, 0) > 0 THEN LEAST(b.next_due_at, m.due) END,
+    started_at = COALESCE(b.started_at, m.claimed),
+    lease_until = CASE WHEN m.claimed IS NULL THEN b.lease_until
                        ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
-    queued_at = CASE WHEN %(released)s THEN NULL
-                     WHEN %(holder)s AND queued_at IS NOT NULL THEN clock_timestamp() ELSE queued_at END
-WHERE id = %(batch)s
-RETURNING channel, pending
+    queued_at = CASE WHEN m.released THEN NULL
+                     WHEN m.holder AND b.queued_at IS NOT NULL THEN clock_timestamp() ELSE b.queued_at END
+FROM locked l, jsonb_to_recordset(%(moves)s::jsonb) AS m(
+    batch bigint, due timestamptz, claimed timestamptz, holder boolean, released boolean,
+    {", ".join(f"{name} integer" for name in _STATES)})
+WHERE b.id = l.id AND m.batch = l.id AND b.id = ANY(%(ids)s::bigint[])
+RETURNING b.id, b.channel, b.pending
 """
 
 
