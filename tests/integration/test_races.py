@@ -48,11 +48,11 @@ def started(service, provider):
     return schedule, message.batch_ids
 
 
-def claim_some(batch_ids, *, limit=50, settle_as=None):
-    (work,) = ledger.take_up(batch_ids, now=NOW)
+def claim_some(batch_ids, *, limit=50, settle_as=None, now=NOW):
+    (work,) = ledger.take_up(batch_ids, now=now)
     tally = Tally()
     with transaction.atomic():
-        claim = ledger.claim([work], token=uuid4(), limit=limit, now=NOW, tally=tally)[0]
+        claim = ledger.claim([work], token=uuid4(), limit=limit, now=now, tally=tally)[0]
         tally.flush()
     if settle_as is not None:
         settle(claim, state=settle_as)
@@ -382,7 +382,7 @@ def test_workers_that_hold_the_same_batches_take_them_in_one_order(service, prov
     service.pause(schedules[0])
     gate = meeting.gate(tallying, "release_locked")
     worker = meeting.rival(sending_of(message.batch_ids))
-    gate.wait()  # the first batch is about to be let go of, and then the second one's answers are counted
+    gate.wait()  # the second batch's answers are counted, and the first batch is about to be let go of
     other = meeting.rival(lambda: settle(*claims, state=State.SENT))
     other.wait_for_lock()
     gate.open()
@@ -535,6 +535,20 @@ def test_a_worker_that_wakes_when_another_has_written_its_messages_writes_none(s
     worker.result()
     assert reasons(schedule) == {"sent: ": 2, "failed: template_error": 1}
     assert InboxMessage.objects.count() == 2
+    assert_books_close()
+
+
+@pytest.mark.parametrize("by_another", [False, True], ids=["given up", "claimed by another"])
+def test_a_worker_that_wakes_when_its_people_are_no_longer_its_own_writes_none(service, held_up, by_another):
+    schedule, _, worker, gate = held_up
+    leases_expire()
+    service.sweep()
+    if by_another:
+        claim_some([Batch.objects.get().pk], now=NOW + MINUTE)
+    gate.open()
+    worker.result()
+    assert not InboxMessage.objects.exists()
+    assert states(schedule) == ({"sending": 3} if by_another else {"pending": 3})
     assert_books_close()
 
 
