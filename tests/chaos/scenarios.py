@@ -278,7 +278,7 @@ def crashes(world: World, chance: random.Random) -> Scene:
         scene.people(world.size(400, 4_000), group=group, has_device=True)
         scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False)
         scene.schedules(channel=channel, group=group)
-    scene.harm(dead=2)
+    scene.let_die(2)
     scene.drain(hurry_s=2)
     return scene
 

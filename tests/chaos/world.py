@@ -20,6 +20,7 @@ from tests.running import PROJECT, Running, running_service
 EMAIL_WORKERS = ("email-1", "email-2")
 EMAIL_PROCESSES = 4  # of each
 PUSH_PROCESSES = 2
+UNKNOWN_S = 900
 _RESTARTS = 10_000
 
 
@@ -144,6 +145,7 @@ def running_world(root: Path, *, is_quick: bool, settings: Mapping[str, str] | N
     shown = {
         "EMAIL_PROVIDER": "tests.chaos.deadly.DeadlySes",
         "PUSH_PROVIDER": "tests.chaos.deadly.DeadlyFcm",
+        "UNKNOWN_S": str(UNKNOWN_S),
         # A hundredth of the real delays, or a fifth.
         "RETRY_FIRST_DELAY_S": "0.1" if is_quick else "2",
         # What is broken here is meant to fail, and nobody is there to let it go on.
