@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LONG_AGO = NOW - timedelta(days=1_000)  # leases are real time
 VIPS = {"field": "tags", "op": "contains", "value": "vip"}
 # Where a claim has its snapshot: after that it no longer learns what others commit.
-CLAIMING = "WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.ends_at"
+CLAIMING = "WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.state = 'running' AND o.ends_at"
 
 
 @pytest.fixture
