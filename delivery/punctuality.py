@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.db import connection
 
+from delivery.models import State
 from schedules.models import Occurrence
 
 
@@ -24,18 +25,18 @@ class Wave:
 def waves(occurrence: Occurrence) -> list[Wave]:
     """The waves of an occurrence, the earliest first, from one statement.
 
-    A retry is not counted: its call is late by design. Neither is a person who was never called.
+    A retry is not counted, whoever asked for it: its call is late by design. Neither is a person who was never called.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT d.wave_at, count(*), count(*) FILTER (WHERE d.state < 10), count(*) FILTER (WHERE d.state = 10),
+            SELECT d.wave_at, count(*), count(*) FILTER (WHERE d.state < %s), count(*) FILTER (WHERE d.state = %s),
                    percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (
                        ORDER BY extract(epoch FROM d.called_at - d.wave_at)
-                   ) FILTER (WHERE d.called_at IS NOT NULL AND d.attempt = 1)
+                   ) FILTER (WHERE d.called_at IS NOT NULL AND d.attempt = 1 AND d.due_at = d.wave_at)
             FROM delivery_delivery d WHERE d.day = %s AND d.occurrence_id = %s GROUP BY d.wave_at ORDER BY d.wave_at
             """,
-            [occurrence.day, occurrence.pk],
+            [int(State.SENT), int(State.SENT), occurrence.day, occurrence.pk],
         )
         return [
             Wave(wave_at, people, still_open, sent, *(late or (None, None, None)))

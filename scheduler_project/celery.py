@@ -10,7 +10,7 @@ from kombu.transport import redis, virtual
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
 
 
-class _Places(redis.QoS):  # type: ignore[misc]
+class _Places(redis.QoS):
     """Counts the messages that a worker has taken and not yet done with: none more than it may prefetch.
 
     kombu frees a message's place only once the broker has heard of its end, and swallows that it could not be told. A

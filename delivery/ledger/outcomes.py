@@ -122,9 +122,11 @@ def _count_calls(claim: Claim, outcomes: Sequence[Outcome], *, called_at: dateti
     """Count what the provider was asked for: how late, how often again, how often in vain because of its rate."""
     channel = claim.work.channel
     attempts = [outcome for outcome in outcomes if outcome.was_asked and outcome.is_attempt]
-    asked = {outcome.recipient_id for outcome in attempts}
+    asked = {outcome.recipient_id for outcome in outcomes if outcome.was_asked}
     if called_at is not None:
-        first_calls = Counter(each.wave_at for each in claim.people if each.attempt == 1 and each.recipient_id in asked)
+        first_calls = Counter(
+            each.wave_at for each in claim.people if each.is_first_call and each.recipient_id in asked
+        )
         for wave_at, people in first_calls.items():
             tally.observe(counts.LATENESS, channel, max((called_at - wave_at).total_seconds(), 0.0), people)
     tally.count(counts.RETRIES, channel, amount=sum(outcome.state is State.PENDING for outcome in attempts))

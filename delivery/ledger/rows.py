@@ -36,7 +36,8 @@ class Person(NamedTuple):
     """A claimed row with what its message needs of the profile, read in the statement that claimed it.
 
     ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one, with
-    ``SOME_DEVICE`` among them where an earlier call was never answered.
+    ``SOME_DEVICE`` among them where an earlier call was never answered. ``is_first_call``: the provider has not been
+    asked for this delivery before.
     """
 
     recipient_id: int
@@ -53,6 +54,7 @@ class Person(NamedTuple):
     has_device: bool
     targets: list[Target]
     reached: tuple[int, ...]
+    is_first_call: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Tally:
             gathered.clear()
 
     def _write(self) -> None:
-        moves = [
+        moves: list[dict[str, object]] = [
             {
                 **self._moves[batch_id],
                 "batch": batch_id,
@@ -84,8 +84,10 @@ class Tally:
             for batch_id in self._moves
         ]
         with connection.cursor() as cursor:
-            given = {"moves": orjson.dumps(moves).decode(), "ids": list(self._moves), "lease": terms.LEASE_S}
-            cursor.execute(_COUNT, given)
+            cursor.execute(
+                _COUNT,
+                {"moves": orjson.dumps(moves).decode(), "ids": list(self._moves), "lease": terms.LEASE_S},
+            )
             written = cursor.fetchall()
         for batch_id, channel, pending in written:
             if pending and batch_id in self._released:
