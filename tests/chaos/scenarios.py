@@ -275,11 +275,11 @@ def crashes(world: World, chance: random.Random) -> Scene:
     scene = begin(world, "crashes", chance)
     for channel in ("email", "push"):
         group = f"deadly-{channel}"
-        scene.people(world.size(400, 4_000), group=group, has_device=True)
+        scene.people(world.size(150, 4_000), group=group, has_device=True)
         scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False)
         scene.schedules(channel=channel, group=group)
     scene.let_die(2)
-    scene.drain(hurry_s=2)
+    scene.drain(hurry_s=1)
     return scene
 
 
