@@ -110,12 +110,12 @@ class _Run:
             (work.day, work.next_due_at) == (first.day, first.next_due_at)
             and work.occurrence_id not in {each.occurrence_id for each in group}
             and people + work.pending <= self._limit
-            and len(group) < settings.CALLS_IN_FLIGHT
+            and len(group) < 2 * settings.CALLS_IN_FLIGHT
         )
 
     def step(self, group: Sequence[Work], *, left: int) -> int:
         """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
-        self._make_room(min(len(group) if len(group) > 1 else self._calls_per_claim, settings.CALLS_IN_FLIGHT))
+        self._make_room(min(left, self._limit))
         self._await_leave(group[0].channel, min(left, self._limit))
         if self.is_over:
             return left
@@ -157,10 +157,13 @@ class _Run:
                 wait(self._in_flight, return_when=FIRST_COMPLETED)
             self._record(_nothing)
 
-    def _make_room(self, calls: int) -> None:
-        """Wait until so many calls can all start at once."""
-        most = settings.CALLS_IN_FLIGHT - calls
-        while len(under_way := [future for future in self._in_flight if not future.done()]) > most:
+    def _make_room(self, people: int) -> None:
+        """Wait until no more are in flight with these ``people`` than full calls may hold."""
+        most = settings.CALLS_IN_FLIGHT * self._provider.max_per_call - people
+        while True:
+            under_way = {future: call for future, call in self._in_flight.items() if not future.done()}
+            if sum(len(call.messages) for call in under_way.values()) <= most:
+                return
             wait(under_way, return_when=FIRST_COMPLETED)
 
     def _idle(self, seconds: float) -> None:
@@ -312,5 +315,5 @@ def _durably(write: Callable[[], T]) -> T:
 
 @cache
 def _executor() -> ThreadPoolExecutor:
-    """The process's callers; made after the worker has forked."""
-    return ThreadPoolExecutor(max_workers=settings.CALLS_IN_FLIGHT, thread_name_prefix="provider")
+    """The process's callers, twice as many as full calls: small ones hold few people. Made after the worker forked."""
+    return ThreadPoolExecutor(max_workers=2 * settings.CALLS_IN_FLIGHT, thread_name_prefix="provider")
