@@ -1,6 +1,6 @@
 """How late messages go out when a thousand schedules are due in the same second.
 
-    python -m benchmarks.storm [--schedules 1000] [--each 20] [--runs 3] [--senders 2]
+    python -m benchmarks.storm [--schedules 1000] [--each 20] [--runs 3] [--senders 3]
 
 Every schedule has an audience of its own, all of them one instant. They are created by the operation that serves every
 door, then opened, materialised and sent by the real service through the SES stub. Lateness is the provider call's, by
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=1_000, help="schedules due at the same instant")
     parser.add_argument("--each", type=int, default=people.CELL, help="recipients of each schedule")
     parser.add_argument("--runs", type=int, default=3, help="storms of which the median is told")
-    parser.add_argument("--senders", type=int, default=2, help="worker processes of the channel")
+    parser.add_argument("--senders", type=int, default=3, help="worker processes of the channel")
     options = parser.parse_args()
     count = options.schedules * options.each
     prepare()

@@ -37,7 +37,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--channels", default="email,push,in_app", help="some of email, push, in_app")
     parser.add_argument("--naive", type=int, default=3_000, help="e-mails of the naive peer; 0 leaves it out")
     parser.add_argument("--floor", type=int, default=3, help="runs of the floor; 0 leaves it out")
-    parser.add_argument("--senders", type=int, default=2, help="worker processes of a channel")
+    parser.add_argument("--senders", type=int, default=3, help="worker processes of a channel")
     options = parser.parse_args()
     if options.recipients < people.GROUPS["ten_thousand"]:
         parser.error("--recipients: at least 10,000")

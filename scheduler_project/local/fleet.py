@@ -10,7 +10,7 @@ from scheduler_project.local.supervisor import Process
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "scheduler_project.celery")
 # Processes of each queue's worker, fit for two cores.
-CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 1, "email": 2, "push": 1, "in_app": 1}
+CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 1, "email": 3, "push": 2, "in_app": 1}
 
 
 def beat(*, name: str = "beat", env: Mapping[str, str] | None = None, restarts: int = 5) -> Process:
