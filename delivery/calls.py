@@ -32,6 +32,8 @@ AWAY_S = 2.0
 # most: what is said of single devices is no word on the account.
 THROTTLED_SHARE = 0.1
 LONGEST_PAUSE_S = 600.0
+# Answers that a provider gives only where it has nothing against the account.
+_ACCOUNT_WORKS = (Verdict.SENT, Verdict.PERMANENT, Verdict.THROTTLED)
 # Jitter needs no secrecy.
 _rng = random.Random()  # noqa: S311
 
@@ -156,7 +158,7 @@ def conclude(finished: Finished, *, now: datetime) -> None:
     refused = next((each for each in finished.answers if each.verdict is Verdict.MISCONFIGURED), None)
     if refused:
         circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
-    elif call.claim.is_probe and any(each.verdict is not Verdict.NOT_STARTED for each in finished.answers):
+    elif call.claim.is_probe and any(each.verdict in _ACCOUNT_WORKS for each in finished.answers):
         circuits.close_circuit(channel)
 
 

@@ -43,7 +43,9 @@ def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> No
                 "longest": LONGEST_S,
             },
         )
-    log.error("circuit_open", channel=channel, reason=reason, detail=detail)
+        is_news = cursor.rowcount > 0
+    if is_news:
+        log.error("circuit_open", channel=channel, reason=reason, detail=detail)
 
 
 def close_circuit(channel: str) -> None:

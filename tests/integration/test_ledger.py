@@ -467,7 +467,8 @@ def test_a_call_reads_its_batch_alone_even_where_statistics_know_of_small_occurr
 
     def claim_and_settle():
         tally = Tally()
-        found.append(ledger.claim([work], token=uuid4(), limit=50 if channel == "email" else 500, now=NOW, tally=tally)[0])
+        limit = 50 if channel == "email" else 500
+        found.extend(ledger.claim([work], token=uuid4(), limit=limit, now=NOW, tally=tally))
         if channel == "in_app":
             assert len(ledger.hold(found[0])) == 500
         sent = [Outcome(person.recipient_id, State.SENT) for person in found[0].people]
