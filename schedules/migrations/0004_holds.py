@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='occurrence',
             name='held_reason',
-            field=models.CharField(blank=True, db_default='', help_text='Why; empty: it runs', max_length=200),
+            field=models.CharField(blank=True, db_default='', help_text='Why it is held; empty: it runs', max_length=200),
         ),
         migrations.AddField(
             model_name='occurrence',
