@@ -75,6 +75,9 @@ def test_a_permit_that_runs_out_while_the_connection_is_made_lets_no_byte_out(se
             return self.looks == 1
 
     assert short(post(server, b"a", permit=OnlyAtFirst(0))) == [NOT_STARTED]
+    give_up = time.monotonic() + 5
+    while not server.connections and time.monotonic() < give_up:  # it notices when it gets to it
+        time.sleep(0.01)
     assert (server.connections, server.bytes_read) == (1, 0)
 
 
