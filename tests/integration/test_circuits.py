@@ -202,8 +202,11 @@ def test_a_probe_that_is_answered_well_closes_the_circuit_for_everyone(service, 
     assert not Circuit.objects.exists()
 
 
-@pytest.mark.parametrize("verdict", [Verdict.PERMANENT, Verdict.TRANSIENT, Verdict.UNKNOWN])
-def test_a_probe_that_is_refused_for_another_reason_closes_it_too(service, provider, verdict):
+@pytest.mark.parametrize(
+    ("verdict", "is_closed"),
+    [(Verdict.PERMANENT, True), (Verdict.THROTTLED, True), (Verdict.TRANSIENT, False), (Verdict.UNKNOWN, False)],
+)
+def test_only_a_probes_answer_that_speaks_for_the_account_closes_it(service, provider, verdict, is_closed):
     people(1)
     ScheduleFactory()
     open_email()
@@ -211,7 +214,7 @@ def test_a_probe_that_is_refused_for_another_reason_closes_it_too(service, provi
     provider.answers(verdict)
     service.step()
     assert len(provider.calls) == 1
-    assert not Circuit.objects.exists()
+    assert Circuit.objects.exists() is not is_closed
 
 
 def test_each_probe_in_vain_doubles_the_wait_up_to_a_quarter_of_an_hour(service, provider):
