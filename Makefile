@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -p tests.servers
 # Checks import the settings; with every address given none of them starts a server.
 NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis://127.0.0.1:1/0 \
 	COUNTERS_URL=redis://127.0.0.1:1/0 SECRET_KEY=checks-only
@@ -41,9 +42,9 @@ demo: setup ## the whole service with demo data; Ctrl-C ends it
 
 test: setup browser ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
-	COVERAGE_FILE=.coverage.unit $(BIN)/pytest tests/unit -n 2 --cov --cov-report= -q
-	COVERAGE_FILE=.coverage.integration $(BIN)/pytest tests/integration tests/conformance -n 2 --dist loadfile --cov --cov-report= -q
-	$(BIN)/pytest tests/journeys tests/chaos -n 2 --dist loadfile -q
+	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n 2 --cov --cov-report= -q
+	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance -n 2 --dist worksteal --cov --cov-report= -q
+	$(PYTEST) tests/journeys tests/chaos -n 2 --dist loadfile -q
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }
 

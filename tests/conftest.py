@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# Where the tests run in several processes, each has servers of its own.
-_HERE = Path(os.environ.get("LOCAL_DIR") or Path(__file__).resolve().parent.parent / ".local" / "tests")
-os.environ["LOCAL_DIR"] = str(_HERE / os.environ.get("PYTEST_XDIST_WORKER", ""))
+os.environ.setdefault("LOCAL_DIR", str(Path(__file__).resolve().parent.parent / ".local" / "tests"))
 os.environ.setdefault("LOCAL_PG_FSYNC", "off")
 
 

@@ -1,0 +1,12 @@
+"""Where the tests' servers lie: below .local/tests, without fsync, and for each process of its own.
+
+A plugin (``python -m pytest -p tests.servers``), since pytest-django reads the settings, which start the servers, before
+any conftest. Tests that run in several processes would else flush each other's Redis.
+"""
+
+import os
+from pathlib import Path
+
+_TESTS = Path(os.environ.get("LOCAL_DIR") or Path(__file__).resolve().parent.parent / ".local" / "tests")
+os.environ["LOCAL_DIR"] = str(_TESTS / os.environ.get("PYTEST_XDIST_WORKER", ""))
+os.environ.setdefault("LOCAL_PG_FSYNC", "off")
