@@ -1,6 +1,6 @@
 """Where the tests' servers lie: below .local/tests, without fsync, and for each process of its own.
 
-A plugin (``python -m pytest -p tests.servers``), since pytest-django reads the settings, which start the servers, before
+A plugin (``python -m pytest -p tests.servers``): pytest-django reads the settings, which start the servers, before
 any conftest. Tests that run in several processes would else flush each other's Redis.
 """
 
