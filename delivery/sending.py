@@ -136,8 +136,7 @@ class _Run:
         return self._left(claims, left)
 
     def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally) -> list[Claim | None]:
-        is_begun = all(work.is_begun or work.occurrence_id in self._begun for work in group)
-        claims = ledger.claim(group, token=token, limit=self._limit, now=clock.now(), tally=tally, is_begun=is_begun)
+        claims = ledger.claim(group, token=token, limit=self._limit, now=clock.now(), tally=tally, begun=self._begun)
         if not self._left(claims, left):
             for work in group:
                 tally.release(work.batch_id, work.day)

@@ -1,7 +1,7 @@
 """Taking rows for one provider call, and giving them back."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -161,15 +161,16 @@ _CLAIM = _sql_by_channel(_claim_sql)
 
 
 def claim(
-    works: Sequence[Work], *, token: UUID, limit: int, now: datetime, tally: Tally, is_begun: bool = False
+    works: Sequence[Work], *, token: UUID, limit: int, now: datetime, tally: Tally, begun: Collection[int] = ()
 ) -> list[Claim | None]:
     """Claim up to ``limit`` due rows of each of these batches, which share day and channel.
 
     In their order; ``None`` for a batch that may not send at all. ``token`` is fresh: every later write of these rows
     must name it. People who can't be sent to are settled in the same statement and are not among ``people``.
-    ``is_begun``: a claim before has found somebody in these occurrences.
+    ``begun``: ids of occurrences in which a claim before has found somebody. Of several batches those are left for
+    later, with ``None``, whose occurrence an edit holds: whoever waits for one must not hold another.
     """
-    gates, found = _pick(works, limit=limit, now=now, token=token, tally=tally, is_begun=is_begun)
+    gates, found = _pick(works, limit=limit, now=now, token=token, tally=tally, begun=begun)
     claims: list[Claim | None] = []
     for work in works:
         rows = found[work.batch_id]
@@ -215,30 +216,35 @@ _Row = tuple[Any, ...]
 
 
 def _pick(
-    works: Sequence[Work], *, limit: int, now: datetime, token: UUID, tally: Tally, is_begun: bool
+    works: Sequence[Work], *, limit: int, now: datetime, token: UUID, tally: Tally, begun: Collection[int]
 ) -> tuple[dict[int, _Row], dict[int, list[_Row]]]:
     """By batch: a row of each that may send, and the rows that hold a recipient.
 
     The occurrences are marked begun before, and unmarked where there was nobody to claim. An edit holds their rows: the
     claim that follows sees the edit or wins over it.
     """
-    parameters: dict[str, Any] = {
-        "occurrences": [work.occurrence_id for work in works],
-        "batches": [work.batch_id for work in works],
-        "day": works[0].day,
-        "channel": works[0].channel,
-        "now": now,
-        "limit": limit,
-        "token": token,
-        "lease": terms.LEASE_S,
-    }
+    fresh = [work.occurrence_id for work in works if not (work.is_begun or work.occurrence_id in begun)]
     gates: dict[int, _Row] = {}
     found: dict[int, list[_Row]] = defaultdict(list)
     with connection.cursor() as cursor:
-        begins = set()
-        if not is_begun:
-            cursor.execute(_BEGIN, parameters)
+        begins: set[int] = set()
+        if fresh:
+            cursor.execute(_BEGIN if len(works) == 1 else _BEGIN_FREE, {"occurrences": fresh, "now": now})
             begins = {pk for (pk,) in cursor.fetchall()}
+        if len(works) > 1:
+            works = [work for work in works if work.occurrence_id in begins or work.occurrence_id not in fresh]
+        if not works:
+            return gates, found
+        parameters: dict[str, Any] = {
+            "occurrences": [work.occurrence_id for work in works],
+            "batches": [work.batch_id for work in works],
+            "day": works[0].day,
+            "channel": works[0].channel,
+            "now": now,
+            "limit": limit,
+            "token": token,
+            "lease": terms.LEASE_S,
+        }
         cursor.execute(_CLAIM[works[0].channel], parameters)
         for row in cursor.fetchall():
             gates[row[0]] = row
@@ -263,6 +269,7 @@ WITH fresh AS MATERIALIZED (
 UPDATE schedules_occurrence o SET begun_at = %(now)s FROM fresh f
 WHERE o.id = f.id AND o.begun_at IS NULL AND o.state = 'running' RETURNING o.id
 """
+_BEGIN_FREE = _BEGIN.replace("FOR UPDATE", "FOR UPDATE SKIP LOCKED")
 
 
 def _as_claim(work: Work, token: UUID, gate: _Row, rows: list[_Row], *, now: datetime) -> Claim:
