@@ -256,7 +256,7 @@ def to_materialise(*, limit: int = OPEN_CHUNK) -> list[int]:
                   AND (o.materialise_queued_at IS NULL
                        OR o.materialise_queued_at < clock_timestamp() - make_interval(secs => %(again)s))
                   AND (o.materialise_lease_until IS NULL OR o.materialise_lease_until < clock_timestamp())
-                ORDER BY o.opens_at, o.id LIMIT %(limit)s FOR UPDATE OF o SKIP LOCKED
+                ORDER BY o.opens_at, o.id LIMIT %(limit)s FOR NO KEY UPDATE OF o SKIP LOCKED
             )
             UPDATE schedules_occurrence o SET materialise_queued_at = clock_timestamp()
             FROM waiting w WHERE o.id = w.id RETURNING o.opens_at, o.id

@@ -180,7 +180,7 @@ def _give_up(*, now: datetime) -> int:
 def close_settled(*, now: datetime) -> int:
     """Close the occurrences that have no open row left."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"{_SETTLED} ORDER BY o.id FOR UPDATE OF o SKIP LOCKED")
+        cursor.execute(f"{_SETTLED} ORDER BY o.id FOR NO KEY UPDATE OF o SKIP LOCKED")
         held = [pk for (pk,) in cursor.fetchall()]
         # An edit may have given one people again between the look and the lock; nobody can any more.
         cursor.execute(f"{_SETTLED} AND o.id = ANY(%s)", [held])

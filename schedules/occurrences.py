@@ -49,7 +49,7 @@ class Touched:
 
 def lock_open(schedule: Schedule) -> list[Occurrence]:
     """The open occurrences of ``schedule``, locked; the caller holds the schedule's lock."""
-    return list(Occurrence.objects.open().filter(schedule=schedule).select_for_update().order_by("id"))
+    return list(Occurrence.objects.open().filter(schedule=schedule).select_for_update(no_key=True).order_by("id"))
 
 
 def last_opened(schedule: Schedule) -> datetime | None:

@@ -259,17 +259,18 @@ def _pick(
     return gates, found
 
 
+# NO KEY: at the commit of new batches their foreign keys are looked up, and must not wait for us.
 _BEGIN = f"""
 WITH fresh AS MATERIALIZED (
     SELECT o.id FROM schedules_occurrence o
     WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.begun_at IS NULL AND o.state = 'running'
       AND EXISTS (SELECT 1 FROM schedules_schedule s WHERE s.id = o.schedule_id AND s.status IN {terms.RUNS})
-    ORDER BY o.id FOR UPDATE
+    ORDER BY o.id FOR NO KEY UPDATE
 )
 UPDATE schedules_occurrence o SET begun_at = %(now)s FROM fresh f
 WHERE o.id = f.id AND o.begun_at IS NULL AND o.state = 'running' RETURNING o.id
 """
-_BEGIN_FREE = _BEGIN.replace("FOR UPDATE", "FOR UPDATE SKIP LOCKED")
+_BEGIN_FREE = _BEGIN.replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE SKIP LOCKED")
 
 
 def _as_claim(work: Work, token: UUID, gate: _Row, rows: list[_Row], *, now: datetime) -> Claim:
