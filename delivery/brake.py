@@ -35,6 +35,7 @@ def hold_failing(*, now: datetime) -> int:
             GROUP BY o.id
             HAVING sum(b.failed + b.unknown) >= %(failures)s
                AND sum(b.failed + b.unknown) >= %(share)s * sum(b.sent + b.failed + b.unknown)
+            ORDER BY o.id
             """,
             {"since": now - RECENT, "failures": settings.BRAKE_FAILURES, "share": settings.BRAKE_SHARE},
         )

@@ -43,8 +43,8 @@ def retry_failed(
     ``Occurrence.DoesNotExist``; then nothing has changed.
     """
     schedule_id = Occurrence.objects.values_list("schedule_id", flat=True).get(pk=occurrence_id)
-    schedule = Schedule.objects.select_for_update().get(pk=schedule_id)
-    occurrence = Occurrence.objects.select_for_update().get(pk=occurrence_id)
+    schedule = Schedule.objects.select_for_update(no_key=True).get(pk=schedule_id)
+    occurrence = Occurrence.objects.select_for_update(no_key=True).get(pk=occurrence_id)
     _check(schedule, occurrence, now=now)
     tally = Tally(is_holder=False)
     people = 0

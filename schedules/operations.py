@@ -195,7 +195,7 @@ def delete(*, schedule_id: int, by: str, now: datetime) -> Schedule:
 def hold_occurrence(*, occurrence_id: int, reason: str, by: str, now: datetime, changes: Mapping[str, Any]) -> bool:
     """Let nobody of an occurrence be claimed until it is released; false where it is held or not running."""
     held = Occurrence.objects.filter(pk=occurrence_id, state=OccurrenceState.RUNNING, held_reason="")
-    occurrence = held.select_for_update().first()
+    occurrence = held.select_for_update(no_key=True).first()
     if occurrence is None:
         return False
     held.update(held_reason=reason, held_at=now, released_at=None)
@@ -212,7 +212,9 @@ def hold_occurrence(*, occurrence_id: int, reason: str, by: str, now: datetime, 
 @transaction.atomic
 def release_occurrence(*, occurrence_id: int, by: str, now: datetime) -> bool:
     """Let a held occurrence go on where it stopped; false where it is not held."""
-    occurrence = Occurrence.objects.select_for_update().exclude(held_reason="").filter(pk=occurrence_id).first()
+    occurrence = (
+        Occurrence.objects.select_for_update(no_key=True).exclude(held_reason="").filter(pk=occurrence_id).first()
+    )
     if occurrence is None:
         return False
     Occurrence.objects.filter(pk=occurrence_id).update(held_reason="", released_at=now)
@@ -265,7 +267,7 @@ def go_sending(*, scope: str, by: str, now: datetime) -> bool:
 
 
 def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleStatus]) -> Schedule:
-    schedule: Schedule = Schedule.objects.select_for_update().get(pk=schedule_id)
+    schedule: Schedule = Schedule.objects.select_for_update(no_key=True).get(pk=schedule_id)
     if schedule.status not in allowed:
         raise NotAllowed(f"The schedule is {schedule.status}.")
     return schedule

@@ -42,13 +42,17 @@ class Double(abc.ABC):
     def reached(self) -> Counter[int]:
         """How often each recipient's message was accepted."""
 
+
+class FailingDouble(Double):
+    """One that can be told to fail, and counts what it is asked."""
+
+    @abc.abstractmethod
     def requests(self) -> int:
         """Complete requests that asked to send, so far."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def fail(self, how: str) -> None:
         """Fail in this way from now on; see `Case.rules`."""
-        raise NotImplementedError
 
 
 class Case(abc.ABC):
@@ -95,7 +99,7 @@ def _name(recipient: int) -> str:
     return "poison" if recipient == POISON else f"person-{recipient:04d}"
 
 
-class StubDouble(Double):
+class StubDouble(FailingDouble):
     """One of our stubs; a rule is what `stubs.faults` takes."""
 
     def __init__(self, stub: Any, rules: Mapping[str, Any]) -> None:
@@ -174,7 +178,7 @@ class Fcm(Case):
         return f"{_name(recipient)}:APA91bHun4MxP5egoKMwt2KZFBaFUH"
 
 
-class RelayDouble(Double):
+class RelayDouble(FailingDouble):
     """The other side of the page's example; a rule is a failure or a reply of `tests.http_double`."""
 
     def __init__(self, server: HttpDouble, rules: Mapping[str, Any]) -> None:
