@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -p tests.servers
+PYTEST := $(BIN)/pytest
 # Checks import the settings; with every address given none of them starts a server.
 NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis://127.0.0.1:1/0 \
 	COUNTERS_URL=redis://127.0.0.1:1/0 SECRET_KEY=checks-only

@@ -1,13 +1,8 @@
-"""Tests run on servers of their own, below .local/tests, without fsync."""
+"""What most tests need: the ledger's partitions, the service at a fixed instant, a provider that takes notes."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("LOCAL_DIR", str(Path(__file__).resolve().parent.parent / ".local" / "tests"))
-os.environ.setdefault("LOCAL_PG_FSYNC", "off")
 
 
 @pytest.fixture(scope="session")

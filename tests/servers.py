@@ -1,7 +1,7 @@
 """Where the tests' servers lie: below .local/tests, without fsync, and for each process of its own.
 
-A plugin (``python -m pytest -p tests.servers``): pytest-django reads the settings, which start the servers, before
-any conftest. Tests that run in several processes would else flush each other's Redis.
+A plugin, named in pyproject.toml: pytest-django reads the settings, which start the servers, before any conftest. Tests
+would else run on a demo's servers, and those that run in several processes would flush each other's Redis.
 """
 
 import os
