@@ -13,7 +13,7 @@ from zlib import crc32
 
 from django.db import connection
 
-from delivery.models import State
+from delivery.models import OUTCOME_UNKNOWN, State
 
 SLOTS = 32
 
@@ -59,7 +59,7 @@ RUN_LAG = Histogram("occurrence_run_lag_seconds", (0.1, 0.25, 0.5, 1, 2, 5, 10, 
 OUTCOMES: Mapping[State, str] = {state: f"notifications_{state.label}_total" for state in State if state.is_outcome}
 
 _RENDERING = {"template_error", "fuel_exhausted", "too_large", "header_injection", "no_content"}
-_OF_VERDICT = {"permanent": "refused", "transient": "retries_exhausted", "unknown": "outcome_unknown"}
+_OF_VERDICT = {"permanent": "refused", "transient": "retries_exhausted", "unknown": OUTCOME_UNKNOWN}
 OTHER = "other"
 STEPS = (
     "given_up", "lease_expired", "unknown_failed", "cancelled", "ended", "requeued", "held", "closed", "finished"

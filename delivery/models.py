@@ -30,6 +30,10 @@ class State(models.IntegerChoices):
         return self >= State.SENT
 
 
+# The reason of those failed who may have the message all the same: nobody ever answered for them.
+OUTCOME_UNKNOWN = "outcome_unknown"
+
+
 class ZoneSource(models.IntegerChoices):
     """Whose time zone decided a delivery's instant."""
 

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from delivery import brake, counts, ledger
 from delivery.ledger import Tally
-from delivery.models import State
+from delivery.models import OUTCOME_UNKNOWN, State
 from delivery.providers import registry
 from delivery.retry import MAX_RETRIES
 from schedules import occurrences, operations
@@ -81,8 +81,8 @@ def _lost(channel: str) -> list[_Step]:
 
 _UNKNOWN = _Step(
     "unknown_failed",
-    """
-    SELECT b.id, b.day, 'outcome_unknown' FROM delivery_batch b
+    f"""
+    SELECT b.id, b.day, '{OUTCOME_UNKNOWN}' FROM delivery_batch b
     WHERE b.unknown > 0 AND b.id > %(after)s ORDER BY b.id LIMIT %(chunk)s
     """,
     State.UNKNOWN,

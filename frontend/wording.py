@@ -3,12 +3,13 @@
 A reason is a slug in the database, since programs and tests compare it; people read the sentence kept here.
 """
 
-from delivery.models import State
+from delivery import brake
+from delivery.models import OUTCOME_UNKNOWN, State
 
 STATES = {
     State.PENDING: "pending",
     State.SENDING: "being sent",
-    State.UNKNOWN: "outcome unknown",
+    State.UNKNOWN: "unanswered",
     State.SENT: "sent",
     State.FAILED: "failed",
     State.RATE_LIMITED: "rate limited",
@@ -32,14 +33,11 @@ REASONS = {
     "no_address": "The profile has no address for this channel.",
     "opted_out": "Opted out of this channel.",
     "profile_gone": "The profile was erased.",
-    "withdrawn": "Taken back before anything was sent.",
     # Time
     "down": "The service did not run at the promised time.",
-    "audience_too_slow": "Finding its people takes too long: add a clause that an index serves. It is tried again.",
     "paused": "The schedule was paused over the promised time.",
     "past_zone": "The local time had already passed in this person's zone.",
     "occurrence_ended": "The run reached its end before this could be sent.",
-    "not_materialised": "Its people could not be found within the run's seven days.",
     # Rendering
     "fuel_exhausted": "The template took too much computing for one message.",
     "header_injection": "The subject would have contained a line break.",
@@ -69,7 +67,7 @@ REASONS = {
     "limit_exceeded": "A limit of the provider's account is reached.",
     "message_rejected": "The provider rejected the message.",
     "no_answer": "The provider did not answer after it had the request.",
-    "outcome_unknown": "Nobody can say whether it arrived; it was not repeated.",
+    OUTCOME_UNKNOWN: "Nobody can say whether it arrived; it was not repeated.",
     "project_not_found": "The provider does not know the project.",
     "provider_error": "The provider had an error of its own.",
     "refused": "The provider refused it.",
@@ -85,6 +83,12 @@ REASONS = {
     "unreadable_answer": "The provider's answer could not be read.",
 }
 
+# Reasons of a whole run, which no delivery has.
+_OF_RUNS = {
+    "audience_too_slow": "Finding its people takes too long: add a clause that an index serves. It is tried again.",
+    "not_materialised": "Its people could not be found within the run's seven days.",
+}
+
 # Where the same reason means something else in this state.
 _IN_STATE = {
     (
@@ -97,15 +101,15 @@ _IN_STATE = {
 
 # Why the failure brake holds an occurrence.
 HELD = {
-    "failures": "Most of its latest messages failed.",
-    "audience_grown": "It has found many times the people of the run before.",
+    brake.FAILURES: "Most of its latest messages failed.",
+    brake.GREW: "It has found many times the people of the run before.",
 }
 
 
 def reason(slug: str, state: int | None = None) -> str:
     """The sentence for a reason; one that has none yet is shown as it stands, readable enough."""
     told = _IN_STATE.get((State(state), slug)) if state is not None else None
-    return told or REASONS.get(slug) or slug.replace("_", " ")
+    return told or REASONS.get(slug) or _OF_RUNS.get(slug) or slug.replace("_", " ")
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from delivery.models import State
+from delivery.models import OUTCOME_UNKNOWN, State
 
 WEEK = timedelta(days=7)
 # Claims of the same moment are judged in any order: an older one's window begins earlier.
@@ -22,7 +22,7 @@ _MARGIN = timedelta(hours=1)
 _EARLIER, _LATER = 2 * WEEK + timedelta(days=1), timedelta(days=1)
 _COUNTS = (
     f"d.state IN ({int(State.SENDING)}, {int(State.UNKNOWN)}, {int(State.SENT)})"
-    f" OR (d.state = {int(State.FAILED)} AND d.reason = 'outcome_unknown')"
+    f" OR (d.state = {int(State.FAILED)} AND d.reason = '{OUTCOME_UNKNOWN}')"
     " OR d.reached <> ''"
 )
 

@@ -16,9 +16,6 @@ from schedules import clock, operations
 from schedules.models import Occurrence, OccurrenceState, ScheduleStatus
 from schedules.permissions import Ability
 
-# Who fails by it may have got the message all the same.
-MAYBE_ARRIVED = "outcome_unknown"
-
 
 @dataclass(frozen=True)
 class Again:

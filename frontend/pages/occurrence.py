@@ -9,11 +9,11 @@ from django.shortcuts import render
 
 from delivery import books, punctuality
 from delivery.books import Books
-from delivery.models import Batch, Circuit, Delivery, FailedAttempt, State
+from delivery.models import OUTCOME_UNKNOWN, Batch, Circuit, Delivery, FailedAttempt, State
 from frontend import notices
 from frontend.access import needs
 from frontend.admin_site import site
-from frontend.pages.decisions import MAYBE_ARRIVED, Again, is_reopenable
+from frontend.pages.decisions import Again, is_reopenable
 from frontend.wording import STATES, reason
 from schedules import clock
 from schedules.models import Occurrence
@@ -161,7 +161,7 @@ def _causes(found: Occurrence) -> list[Cause]:
 
 def _again(found: Occurrence, people: int, slug: str) -> Again:
     label = "Try this one again" if people == 1 else f"Try these {people:,} again"
-    return Again(found.pk, people, people if slug == MAYBE_ARRIVED else 0, label, reason=slug)
+    return Again(found.pk, people, people if slug == OUTCOME_UNKNOWN else 0, label, reason=slug)
 
 
 def _all_again(found: Occurrence, failed: int, causes: list[Cause]) -> Again | None:
@@ -169,7 +169,7 @@ def _all_again(found: Occurrence, failed: int, causes: list[Cause]) -> Again | N
     offered = [cause for cause in causes if cause.again]
     if not failed or len(offered) == 1 or not is_reopenable(found):
         return None
-    maybe = sum(cause.people for cause in offered if cause.slug == MAYBE_ARRIVED)
+    maybe = sum(cause.people for cause in offered if cause.slug == OUTCOME_UNKNOWN)
     return Again(found.pk, failed, maybe, f"Try all {failed:,} that failed again")
 
 

@@ -9,12 +9,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from delivery import caps
-from delivery.models import Circuit, Delivery, FailedAttempt, State
+from delivery.models import OUTCOME_UNKNOWN, Circuit, Delivery, FailedAttempt, State
 from delivery.retry import MAX_RETRIES
 from frontend.access import needs
 from frontend.admin_site import site
 from frontend.instants import show
-from frontend.pages.decisions import MAYBE_ARRIVED, Again, is_reopenable
+from frontend.pages.decisions import Again, is_reopenable
 from frontend.pages.ledger import Row, with_company
 from frontend.wording import STATES, count, reason
 from schedules import clock
@@ -107,7 +107,7 @@ def _address(person: Recipient | None, channel: str, request: HttpRequest) -> st
 def _again(delivery: Delivery, occurrence: Occurrence) -> Again | None:
     if delivery.state != State.FAILED or not is_reopenable(occurrence):
         return None
-    maybe = int(delivery.reason == MAYBE_ARRIVED)
+    maybe = int(delivery.reason == OUTCOME_UNKNOWN)
     return Again(occurrence.pk, 1, maybe, "Send again", recipient_id=delivery.recipient_id)
 
 
@@ -130,7 +130,7 @@ def sentence(row: Row, attempts: Sequence[Attempt], limit: Limit | None) -> str:
         until = f" until {show(delivery.leased_until + clock.shift(), zone_name)}" if delivery.leased_until else ""
         return (
             "The provider had the message and did not answer, so nobody knows whether it arrived."
-            f" It waits{until} for the provider to say so, and counts as failed then."
+            f" It waits{until}: a late answer still counts. Then it has failed."
         )
     if state is State.FAILED:
         return _failed(delivery, attempts, why)
@@ -147,7 +147,7 @@ def _sent(row: Row) -> str:
 
 
 def _failed(delivery: Delivery, attempts: Sequence[Attempt], why: str) -> str:
-    if delivery.reason == MAYBE_ARRIVED:
+    if delivery.reason == OUTCOME_UNKNOWN:
         return (
             "Nobody knows whether it arrived: the provider had the message and never answered for it."
             " So it was not repeated, and counts as failed."
