@@ -193,7 +193,7 @@ PUBLISH_WINDOW_ROWS: int = env.int("PUBLISH_WINDOW_ROWS", default=20_000)
 CALLS_IN_FLIGHT: int = env.int("CALLS_IN_FLIGHT", default=4)
 # Seconds before the first of three retries; each further one waits four times as long.
 RETRY_FIRST_DELAY_S: float = env.float("RETRY_FIRST_DELAY_S", default=10.0)
-# Seconds in which a provider's event may still tell what an unanswered call came to; then it has failed.
+# Seconds in which a late answer may still tell what an unanswered call came to; then it has failed.
 UNKNOWN_S: float = env.float("UNKNOWN_S", default=900.0)
 # The failure brake holds an occurrence when at least so many of its latest outcomes are failures, and at least this
 # share of them; and when its audience is more than so many times that of the one before.

@@ -225,7 +225,7 @@ def test_a_failed_message_sent_again_on_request_counts_by_its_new_claim(service,
 
 
 def give_up_unknown() -> None:
-    """The provider's event has been waited for long enough, in real time."""
+    """A late answer has been waited for long enough, in real time."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE delivery_delivery SET leased_until = now() - interval '1 hour' WHERE state = 2")
 
