@@ -21,6 +21,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 DETAIL_LENGTH = 200
 MAX_RETRY_AFTER = 86_400.0  # seconds: a provider's slip must not put a delivery off for years
+_READ = 10 * DETAIL_LENGTH  # characters of a provider's words that are looked at
+_LAST_WORD = re.compile(r"(?<=\s)\S+\Z")
 _ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
 
 
@@ -68,7 +70,7 @@ class Answer(NamedTuple):
     verdict: Verdict
     reason: str = ""  # a slug, empty when sent
     provider_id: str = ""
-    detail: str = ""  # for the ledger: at most DETAIL_LENGTH characters, no personal data (see `scrub`)
+    detail: str = ""  # the provider's own words; `Provider.send` masks the addresses in them
     retry_after: float | None = None  # seconds, where the provider named them
     reached: tuple[int, ...] = ()  # devices that have the message, whatever became of the others
     gone: tuple[int, ...] = ()  # devices that the provider does not know any more
@@ -139,15 +141,17 @@ class Provider(abc.ABC):
         """Send in one provider call; one answer per message, in the order of the messages.
 
         A call refused as a whole, for good, is halved until the message that spoils it stands alone. Whatever the
-        provider says or fails to say is an answer. Raises only ValueError for more messages than `max_per_call`, what
-        a bug raises, and, from a transactional provider, database errors.
+        provider says or fails to say is an answer, made fit for the ledger here, so that no provider can forget it.
+        Raises only ValueError for more messages than `max_per_call`, what a bug raises, and, from a transactional
+        provider, database errors.
         """
         if len(messages) > self.max_per_call:
             raise ValueError(f"{len(messages)} messages in one call of {self.name}: at most {self.max_per_call}")
         refused = {m.key: refusal for m in messages if (refusal := self._refuse(m)) is not None}
         sendable = [m for m in messages if m.key not in refused] if refused else messages
         answers = self._answers(sendable, permit) if sendable else []
-        return answers if not refused else _in_order(messages, [*answers, *refused.values()])
+        answers = answers if not refused else _in_order(messages, [*answers, *refused.values()])
+        return [_fit(answer) for answer in answers]
 
     def _answers(self, messages: Sequence[Message], permit: Permit) -> list[Answer]:
         try:
@@ -178,8 +182,39 @@ def _in_order(messages: Sequence[Message], answers: Sequence[Answer]) -> list[An
     return [by_key.get(m.key) or Answer(m.key, Verdict.UNKNOWN, "no_answer") for m in messages]
 
 
+def _fit(answer: Answer) -> Answer:
+    """The answer as the ledger can hold it: one text that PostgreSQL refuses would cost the whole call its outcomes."""
+    if answer.reason == answer.detail == "" and answer.retry_after is None and _is_plain(answer.provider_id):
+        return answer  # nearly all of them
+    return answer._replace(
+        reason=_storable(answer.reason)[:DETAIL_LENGTH],
+        provider_id=_storable(answer.provider_id)[:DETAIL_LENGTH],
+        detail=scrub(answer.detail),
+        retry_after=_bounded(answer.retry_after),
+    )
+
+
+def _is_plain(text: str) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isprintable() and len(text) <= DETAIL_LENGTH
+
+
+def _storable(text: str | None) -> str:
+    """What comes from outside need not be a text, nor one that PostgreSQL takes: no NUL, no half surrogate pairs."""
+    given = "" if text is None else str(text)
+    return given.replace("\x00", "").encode(errors="replace").decode()
+
+
+def _bounded(seconds: float | None) -> float | None:
+    if not isinstance(seconds, int | float):
+        return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)  # NaN becomes 0
+
+
 def scrub(text: str) -> str:
     """A provider's own words, fit for the ledger: addresses masked, one line, cut to DETAIL_LENGTH."""
+    text = _storable(text)
+    if len(text) > _READ:  # without the last word, which may be half an address
+        text = _LAST_WORD.sub("", text[:_READ])
     return " ".join(_ADDRESS.sub("<address>", text).split())[:DETAIL_LENGTH]
 
 
@@ -194,6 +229,6 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return min(float(value), MAX_RETRY_AFTER)
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return min(max(0.0, wait.total_seconds()), MAX_RETRY_AFTER)

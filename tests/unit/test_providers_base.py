@@ -15,6 +15,7 @@ from delivery.providers.base import (
     retry_after_seconds,
     scrub,
 )
+from schedules.storable import text_fault
 
 
 class Recorder(Provider):
@@ -180,6 +181,42 @@ def test_addresses_and_line_breaks_do_not_reach_the_ledger():
     assert len(scrub("x" * 1000)) == 200
 
 
+texts = st.text(alphabet=st.characters(exclude_categories=()), max_size=30) | st.none() | st.integers()
+
+
+@given(reason=texts, provider_id=texts, detail=texts, wait=st.none() | st.floats() | st.integers())
+def test_whatever_a_provider_says_is_fit_for_the_ledger(reason, provider_id, detail, wait):
+    said = Answer("a", Verdict.TRANSIENT, reason, provider_id, detail, wait)
+    (answer,) = Recorder(answers=[said]).send([message("a")], permit=permit())
+    assert text_fault(answer.reason + answer.provider_id + answer.detail) == ""
+    assert answer.retry_after is None or 0 <= answer.retry_after <= 86_400
+
+
+@pytest.mark.parametrize("provider_id", ["a\x00b", "half a \ud83d", "x" * 1_000, 17, None])
+def test_the_id_of_a_message_that_was_sent_is_fit_for_the_ledger(provider_id):
+    (answer,) = Recorder(answers=[Answer("a", Verdict.SENT, "", provider_id)]).send([message("a")], permit=permit())
+    assert text_fault(answer.provider_id) == ""
+    assert len(answer.provider_id) <= 200
+
+
+def test_an_answer_that_fits_stays_as_it_is():
+    said = Answer("a", Verdict.TRANSIENT, "busy", "ïd-1", "später", 7, (1,), (2,))
+    assert Recorder(answers=[said]).send([message("a")], permit=permit()) == [said]
+
+
+def test_no_provider_can_forget_to_mask_addresses():
+    error = ProviderError(Verdict.TRANSIENT, "busy", detail="ann@example.com\r\nis unknown")
+    (answer,) = Recorder(error=error).send([message("a")], permit=permit())
+    assert answer.detail == "<address> is unknown"
+
+
+def test_words_without_end_are_cut_and_no_half_address_is_left_of_them():
+    assert scrub(" " * 5_000) == ""
+    assert len(scrub("x" * 100_000)) == 200
+    assert scrub("a" * 1_980 + " ann-of-the-hills@example.com") == "a" * 200
+    assert scrub(" " * 1_990 + "ann-of-the-hills@example.com") in ("", "<address>")
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -196,6 +233,20 @@ def test_addresses_and_line_breaks_do_not_reach_the_ledger():
         ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT"}, None),
         ({"retry-after": "soon", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}, None),
         ({"retry-after": "-5"}, None),
+        (
+            {
+                "retry-after": "Sun, 06 Nov 99999999999999999999 08:49:37 GMT",
+                "date": "Sat, 21 Nov 2026 10:00:00 GMT",
+            },
+            None,
+        ),
+        (
+            {
+                "retry-after": "Sat, 21 Nov 2026 10:00:30 +99999999999999999999",
+                "date": "Sat, 21 Nov 2026 10:00:00 GMT",
+            },
+            None,
+        ),
         ({}, None),
     ],
 )
