@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import zoneinfo
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -77,6 +77,8 @@ class Schedule:
     per_day: int | None = None
     per_week: int | None = None
     counts: bool = True
+    # How much longer ago than it was the ledger was told that it had been sent.
+    aged: timedelta = timedelta(0)
     # How late a message may be accepted, where that is shown.
     within: timedelta | None = None
     # People whom the provider was told to refuse for ever.
@@ -110,13 +112,15 @@ class Schedule:
 class Plan:
     """What was scheduled. ``unclear``: how many people may end as unclear, by calls that were cut off.
 
-    ``latency``: the longest that a stub was told to think before it accepts.
+    ``doubtful`` are people who may do so besides: their provider was told not to answer for them. ``latency``: the
+    longest that a stub was told to think before it accepts.
     """
 
     people: dict[str, Person] = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     erased: dict[str, datetime] = field(default_factory=dict)
     unclear: int = 0
+    doubtful: set[str] = field(default_factory=set)
     latency: timedelta = timedelta(0)
 
 
@@ -172,10 +176,10 @@ def judge(plan: Plan, accepted: Iterable[Accepted], rows: Iterable[Row], *, unse
     verdict = Verdict(stuck=list(unsettled))
     received = _received(plan, accepted, verdict)
     ledger = {(row.schedule, row.person): row for row in rows}
-    used: dict[str, list[datetime]] = defaultdict(list)
+    used: dict[str, list[timedelta]] = defaultdict(list)
     for (schedule, person), messages in received.items():
         if plan.schedules[schedule].counts:
-            used[person] += [message.at for message in messages]
+            used[person] += [plan.schedules[schedule].aged for _ in messages]
         _judge_copies(schedule, person, messages, verdict)
     unclear = Counter(row.person for row in ledger.values() if row.reason == UNCLEAR)
     for schedule in plan.schedules.values():
@@ -185,12 +189,13 @@ def judge(plan: Plan, accepted: Iterable[Accepted], rows: Iterable[Row], *, unse
             is_expected = _is_expected(plan, schedule, person)
             verdict.expected += is_expected
             in_doubt = unclear[person.name] - bool(row and row.reason == UNCLEAR)
-            why = _judge_row(plan, schedule, person, row, messages, taken=len(used[person.name]) + in_doubt)
+            taken = [*used[person.name], *[timedelta(0)] * in_doubt]
+            why = _judge_row(plan, schedule, person, row, messages, taken=taken)
             kind, _, words = why.partition(": ")
             if why and (is_expected or kind != "lost" or (row and row.state == "sent")):
                 getattr(verdict, kind).append(f"{schedule.name} to {person.name}: {words}")
     verdict.ghost += [f"{name} has a row for {person}, who is not of it" for name, person in ledger]
-    _judge_unclear(plan, sum(unclear.values()), verdict)
+    _judge_unclear(plan, unclear, verdict)
     _judge_caps(plan, received, verdict)
     return verdict
 
@@ -276,9 +281,18 @@ def _is_expected(plan: Plan, schedule: Schedule, person: Person) -> bool:
 
 
 def _judge_row(
-    plan: Plan, schedule: Schedule, person: Person, row: Row | None, messages: Sequence[Accepted], *, taken: int
+    plan: Plan,
+    schedule: Schedule,
+    person: Person,
+    row: Row | None,
+    messages: Sequence[Accepted],
+    *,
+    taken: Sequence[timedelta],
 ) -> str:
-    """Empty where row and messages agree with what was planned, else ``kind: why``."""
+    """Empty where row and messages agree with what was planned, else ``kind: why``.
+
+    ``taken``: of each message that counts toward the person's caps, how much longer ago it was than the run.
+    """
     if row is None:
         return "ghost: accepted, and the ledger has no row" if messages else "lost: no row"
     if row.state in OPEN:
@@ -302,15 +316,22 @@ def _judge_row(
     return "" if holds[row.state] else f"lost: {row.state} {row.reason}, which does not hold"
 
 
-def _is_used_up(schedule: Schedule, taken: int) -> bool:
-    """Messages accepted or in doubt reach one of the limits; all of a run lie within a day."""
-    return any(limit is not None and taken >= limit for limit in (schedule.per_day, schedule.per_week))
+_WINDOWS = (("per_day", timedelta(days=1)), ("per_week", timedelta(days=7)))
 
 
-def _judge_unclear(plan: Plan, unclear: int, verdict: Verdict) -> None:
-    verdict.unclear = unclear
-    if unclear > plan.unclear:
-        verdict.lost.append(f"{unclear} people are unclear, {plan.unclear} may be")
+def _is_used_up(schedule: Schedule, taken: Sequence[timedelta]) -> bool:
+    """Messages accepted or in doubt reach one of the limits; all of a run lie within an hour."""
+    return any(
+        limit is not None and sum(age < window for age in taken) >= limit
+        for limit, window in ((getattr(schedule, name), window) for name, window in _WINDOWS)
+    )
+
+
+def _judge_unclear(plan: Plan, unclear: Mapping[str, int], verdict: Verdict) -> None:
+    verdict.unclear = sum(unclear.values())
+    cut_off = sum(count for person, count in unclear.items() if person not in plan.doubtful)
+    if cut_off > plan.unclear:
+        verdict.lost.append(f"{cut_off} people are unclear by calls that were cut off, {plan.unclear} may be")
 
 
 def _judge_caps(plan: Plan, received: dict[tuple[str, str], list[Accepted]], verdict: Verdict) -> None:
@@ -318,10 +339,9 @@ def _judge_caps(plan: Plan, received: dict[tuple[str, str], list[Accepted]], ver
     counted: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
     for (name, person), messages in received.items():
         if plan.schedules[name].counts:
-            counted[person].append((messages[0].at, name))
-    windows = (("per_day", timedelta(days=1)), ("per_week", timedelta(days=7)))
+            counted[person].append((messages[0].at - plan.schedules[name].aged, name))
     for person, taken in counted.items():
-        for limit_name, window in windows:
+        for limit_name, window in _WINDOWS:
             limits = [limit for _, name in taken if (limit := getattr(plan.schedules[name], limit_name)) is not None]
             most = max((sum(at - window < other <= at for other, _ in taken) for at, _ in taken), default=0)
             # All schedules to one person have the same limit: which of two messages was first claimed can't be seen.

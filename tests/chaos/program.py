@@ -117,7 +117,8 @@ def _report(name: str, scene: Scene, verdict: Verdict, *, seed: int) -> bool:
     sys.stdout.flush()
     note(
         f"  {verdict.expected:,} expected, {verdict.accepted:,} accepted, {verdict.unclear:,} unclear"
-        f" ({scene.plan.unclear:,} may be), {verdict.repeated:,} push repeats under one collapse id"
+        f" ({scene.plan.unclear:,} may be by calls cut off, {len(scene.plan.doubtful):,} people for want of an answer),"
+        f" {verdict.repeated:,} push repeats under one collapse id"
     )
     for kind, cases in wrong.items():
         for case in cases[:_SHOWN]:

@@ -84,7 +84,7 @@ def broker(world: World, chance: random.Random) -> Scene:
         scene.harm()
         world.running.flush(world.running.broker)
         scene.pause_at_random(2)
-        scene.harm(dead=EMAIL_PROCESSES * len(EMAIL_WORKERS))  # workers that lose their broker drop their tasks
+        scene.harm()  # a task whose broker is gone goes on
         world.running.broker.kill()
         scene.pause_at_random(world.size(2, 10))
         world.running.broker.start()
@@ -110,13 +110,23 @@ def database(world: World, chance: random.Random) -> Scene:
 
 
 def race(world: World, chance: random.Random) -> Scene:
-    """Eight processes race twenty schedules on three channels to the same people, who may get a few of them a day."""
+    """Eight processes race twenty schedules on three channels to the same people, who may get a few of them a day.
+
+    Others have got all but one of their week's messages days before.
+    """
     scene = begin(world, "race", chance)
     scene.people(world.size(300, 5_000), has_device=True)
-    world.door.await_ready()
-    at, cap = datetime.now(UTC) + timedelta(seconds=world.size(6, 10)), chance.randint(1, 3)
+    scene.people(world.size(150, 2_000), group="weekly", has_device=True)
+    a_day, a_week = chance.randint(1, 3), chance.randint(2, 4)
+    earlier = scene.schedules(a_week - 1, group="weekly", label="earlier")
+    scene.schedules(channel="in_app", group="weekly", counts=False, label="uncounted")
+    scene.drain(hurries=False)
+    scene.age(earlier, days=chance.randint(2, 6))
+    at = datetime.now(UTC) + timedelta(seconds=world.size(6, 10))
     for channel, count in (("email", 12), ("push", 4), ("in_app", 4)):
-        scene.schedules(count, channel=channel, at=at, per_day=cap)
+        scene.schedules(count, channel=channel, at=at, per_day=a_day)
+    for channel in ("email", "push", "in_app"):
+        scene.schedules(2, channel=channel, group="weekly", at=at, per_day=a_week, per_week=a_week, label="weekly")
     scene.drain(hurries=False)
     return scene
 
@@ -183,7 +193,7 @@ def moods(world: World, chance: random.Random) -> Scene:
             if mood in ("broken", "patchy"):  # a patch may hit the same person each time
                 schedule.refused = frozenset(person.name for person in people)
             if mood in _UNCLEAR_MOODS:
-                scene.plan.unclear += len(people)
+                scene.doubt(people)
             to = f"*@{group}.example" if channel == "email" else f"token-*-{group}-*"
             rules += [{**rule, "match": {"to": to}} for rule in made]
         stub = world.running.stub if channel == "email" else world.running.push_stub
@@ -200,7 +210,7 @@ def slow(world: World, chance: random.Random) -> Scene:
         group = f"{slow_one}-slow"
         people = scene.people(world.size(150, 1_000), group=group, has_device=True, oddities=False)
         scene.people(world.size(300, 5_000), group=quick_one, has_device=True)
-        scene.plan.unclear += len(people)
+        scene.doubt(people)
         scene.think(30, channel=slow_one)
         scene.schedules(channel=slow_one, group=group, seconds=3, label=group)
         scene.until("slow calls under way", lambda: scene.tally("sending") > 0)
@@ -215,7 +225,9 @@ def slow(world: World, chance: random.Random) -> Scene:
     return scene
 
 
-_ZONES = ("", "UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Chatham", "America/St_Johns", "Mars/Olympus")
+# Where the hour of UTC is the present, the past, and nobody's; where it is yet to come, they are cancelled before.
+_ZONES = ("", "UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Chatham", "Mars/Olympus")
+_LATER = "America/St_Johns"
 
 
 def marketer(world: World, chance: random.Random) -> Scene:
@@ -228,10 +240,13 @@ def marketer(world: World, chance: random.Random) -> Scene:
     scene.people(crowd // 2, group=edited, also=("new",), prefix="both-")
     scene.people(crowd // 2, group="new")
     scene.people(200, group="moved", has_device=True)
-    scene.people(70, group="local", zones=_ZONES)
+    locals_ = scene.people(70, group="local", zones=(*_ZONES, _LATER))
+    scene.people(60, group="late", zones=_ZONES)
     scene.think(1.5)
-    hour = datetime.now(UTC) + timedelta(seconds=5)
-    local = scene.schedules(channel="in_app", group="local", at=hour, local=True, label="local")[0]
+    at = datetime.now(UTC) + timedelta(seconds=5)
+    hour: dict[str, Any] = {"channel": "in_app", "at": at, "local": True}
+    local = scene.schedules(group="local", zone="Europe/Berlin", label="local", **hour)[0]
+    scene.schedules(group="late", zone="Asia/Tokyo", on_past="send_now", label="late", **hour)
     moved = scene.schedules(channel="push", group="moved", seconds=3_600, label="moved")[0]
     at = datetime.now(UTC) + timedelta(seconds=4)
     by_group = {group: scene.schedules(group=group, at=at, label=group)[0] for group in (*people, edited)}
@@ -250,6 +265,9 @@ def marketer(world: World, chance: random.Random) -> Scene:
         change()
     time.sleep(8)
     scene.change(by_group[paused], "resume")
+    punctual = sum(person.zone == "UTC" and person.is_reachable("in_app") for person in locals_)
+    of_local = [scene.ids[local.name]]
+    scene.until("those whose hour it is", lambda: scene.tally("sent", of=of_local) == punctual)
     scene.change(local, "cancel")
     scene.drain(hurries=False)
     world.calm()
@@ -275,10 +293,10 @@ def crashes(world: World, chance: random.Random) -> Scene:
     scene = begin(world, "crashes", chance)
     for channel in ("email", "push"):
         group = f"deadly-{channel}"
-        scene.people(world.size(150, 4_000), group=group, has_device=True)
-        scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False)
+        scene.people(world.size(600, 4_000), group=group, has_device=True)
+        scene.doubt(scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False))
         scene.schedules(channel=channel, group=group)
-    scene.let_die(2)
+    scene.let_die(1)  # by e-mail nobody is tried again; by push the others are, ever farther from the deadly one
     scene.drain(hurry_s=1)
     return scene
 

@@ -12,11 +12,9 @@ from tests.chaos.oracle import Accepted, Person, Plan, Row, Schedule, Span, Verd
 from tests.chaos.world import UNKNOWN_S, World
 from tests.running import STATES, read_log
 
-# What the death of one process may leave unclear: people of a call, times calls in flight and those of a claim that was
-# being made.
+# What the death of one process may leave unclear: people of a call, times calls in flight (docs/adr/0003).
 CALL = 50
 CALLS_IN_FLIGHT = 4
-CALLS_OF_A_CLAIM = 2
 _POLL_S = 0.2
 # Long enough for a message to be taken up before it is taken for lost.
 _HURRY_S = 6.0
@@ -106,10 +104,12 @@ class Scene:
         on_past: str = "skip",
         per_day: int | None = None,
         per_week: int | None = None,
+        counts: bool = True,
+        zone: str = "UTC",
         label: str = "",
         within: float | None = None,
     ) -> list[Schedule]:
-        """One-offs due in ``seconds``, or ``at``, to a group of this scene."""
+        """One-offs due in ``seconds``, or ``at``, to a group of this scene; ``zone`` is of those who have none."""
         self.world.door.await_ready()
         due = at or datetime.now(UTC) + timedelta(seconds=seconds)
         names = [f"{self.name}-{label or channel}-{len(self.ids) + number}" for number in range(count)]
@@ -117,7 +117,8 @@ class Scene:
             {
                 "name": name, "words": f"{name} first", "channel": channel, "group": f"{self.name}-{group}",
                 "at": due.isoformat(), "time_zone_mode": "user_local" if local else "fixed", "on_past": on_past,
-                "max_per_user_per_day": per_day, "max_per_user_per_week": per_week,
+                "max_per_user_per_day": per_day, "max_per_user_per_week": per_week, "counts_toward_caps": counts,
+                "time_zone": zone,
             }
             for name in names
         ]  # fmt: skip
@@ -126,7 +127,7 @@ class Scene:
         made = []
         for name in names:
             span = Span(begun, done, f"{self.name}-{group}", due, f"{name} first")
-            schedule = Schedule(name, channel, [span], local, on_past=on_past, per_day=per_day, per_week=per_week)
+            schedule = Schedule(name, channel, [span], local, zone, on_past, per_day, per_week, counts)
             schedule.within = None if within is None else timedelta(seconds=within)
             made.append(schedule)
         self.plan.schedules |= {schedule.name: schedule for schedule in made}
@@ -149,6 +150,18 @@ class Scene:
         begun, done, _ = self.world.door.ask("edit", **asked, **what)
         schedule.change("edit", begun=begun, done=done, **what, at=at or last.at)
 
+    def age(self, schedules: Iterable[Schedule], *, days: int) -> None:
+        """Have the ledger say that these were sent days ago; the counters forget, and find it there."""
+        for schedule in schedules:
+            schedule.aged = timedelta(days=days)
+            self.world.running.sql(
+                "UPDATE delivery_delivery d SET claimed_at = d.claimed_at - %s FROM schedules_occurrence o"
+                " WHERE o.schedule_id = %s AND d.occurrence_id = o.id",
+                schedule.aged,
+                self.ids[schedule.name],
+            )
+        self.world.running.flush(self.world.running.counters)
+
     def erase(self, person: Person) -> None:
         _, done, _ = self.world.door.ask("erase", recipient=self.recipients[person.name])
         self.plan.erased[person.name] = done
@@ -166,7 +179,11 @@ class Scene:
 
     def let_die(self, processes: int) -> None:
         """What so many deaths may leave unclear is within the promise."""
-        self.plan.unclear += processes * CALL * (CALLS_IN_FLIGHT + CALLS_OF_A_CLAIM)
+        self.plan.unclear += processes * CALL * CALLS_IN_FLIGHT
+
+    def doubt(self, people: Iterable[Person]) -> None:
+        """Their provider does not answer for these, so they may end as unclear."""
+        self.plan.doubtful |= {person.name for person in people}
 
     def pause_at_random(self, most: float) -> None:
         time.sleep(self.chance.uniform(0, most))

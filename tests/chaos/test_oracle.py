@@ -1,5 +1,6 @@
 """The oracle itself: what it must find, it finds; what is in order, it lets pass."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -144,6 +145,28 @@ def test_caps_are_counted_by_what_was_accepted() -> None:
     assert found(judge(plan(*three), messages[:2], rows)) == {}
     assert found(judge(plan(*three), messages[:1], [*rows[:1], *rows[2:], row("sent", name="s1")])) == {"lost": 2}
     assert found(judge(plan(*three), messages, [*rows[:2], row(name="s2")])) == {"ghost": 1}
+
+
+def test_a_week_s_messages_are_counted_over_days_but_those_that_do_not_count_are_not() -> None:
+    before = [schedule(f"s{number}", aged=timedelta(days=3)) for number in range(2)]
+    notice = schedule("notice", counts=False)
+    both = [schedule(f"s{number}", per_day=3, per_week=3) for number in (2, 3)]
+    all_of_them = plan(*before, notice, *both)
+    rows = [*(row(name=name) for name in ("s0", "s1", "notice", "s2")), row("rate_limited", "weekly_cap", name="s3")]
+    messages = [mail(number, words=f"{name} first") for number, name in enumerate(["s0", "s1", "notice", "s2", "s3"])]
+    assert found(judge(all_of_them, messages[:4], rows)) == {}
+    assert found(judge(all_of_them, messages, [*rows[:4], row(name="s3")])) == {"ghost": 1}
+    one_less = [row("failed", "provider_error", name="s0"), *rows[1:]]
+    assert found(judge(all_of_them, messages[1:4], one_less)) == {"lost": 2}
+    ten_days_ago = [replace(each, aged=timedelta(days=10)) for each in before]
+    assert found(judge(plan(*ten_days_ago, notice, *both), messages[:4], rows)) == {"lost": 1}
+    assert found(judge(plan(*ten_days_ago, notice, *both), messages, [*rows[:4], row(name="s3")])) == {}
+
+
+def test_whose_provider_does_not_answer_may_be_unclear_and_nobody_else() -> None:
+    unclear = [row("failed", "outcome_unknown")]
+    assert found(judge(plan(doubtful={"ann"}), [], unclear)) == {}
+    assert found(judge(plan(doubtful={"bob"}), [], unclear)) == {"lost": 1}
 
 
 def test_everyone_is_due_at_their_own_hour_gaps_and_bad_zones_included() -> None:

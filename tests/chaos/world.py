@@ -109,7 +109,7 @@ class World:
         self.running.push_stub.clear_faults()
 
     def hurry(self) -> None:
-        """Let the deadlines of what the dead held pass at once: leases, messages, retries, unanswered calls."""
+        """Let the deadlines of what the dead held pass at once: leases, and messages that may be lost."""
         self.running.sql(
             "UPDATE delivery_batch SET queued_at = queued_at - interval '1 min',"
             " lease_until = lease_until - interval '1 min' WHERE queued_at IS NOT NULL OR sending > 0"
