@@ -56,7 +56,7 @@ lint: setup ## style, types, layers, migrations
 	$(NO_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(NO_SERVERS) $(BIN)/python manage.py check
 
-bench: setup ## the figures that the README quotes, one JSON object a line
+bench: setup ## the figures that the README quotes (but the million's), one JSON object a line
 	@for name in audience tick caps storm throughput; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck

@@ -30,7 +30,7 @@ class CountersAway(Exception):
 
 
 class Script:
-    """A Lua script. ``keys`` of one run must share a hash tag where the server is a cluster (see ``by_tag``)."""
+    """A Lua script. ``keys`` of one run must share a hash tag where the server is a cluster."""
 
     def __init__(self, text: str) -> None:
         self._text = text

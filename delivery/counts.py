@@ -106,7 +106,7 @@ COUNTERS: Mapping[str, Counter] = {
     UNKNOWN: Counter("Deliveries whose call nobody answered for.", "reason_class", REASON_CLASSES[State.UNKNOWN]),
     RETRIES: Counter("Deliveries that were tried in vain and will be tried again."),
     THROTTLED: Counter("Deliveries put off because the provider asked to slow down."),
-    SWEPT: Counter("Rows, batches and occurrences that the sweep settled.", "step", STEPS, False),
+    SWEPT: Counter("Rows, batches, occurrences and schedules that the sweep settled.", "step", STEPS, False),
     MISSED: Counter("Occurrences that nobody got, by why.", "reason", ["down", "paused", "not_materialised"], False),
 }
 HISTOGRAMS: Mapping[Histogram, str] = {

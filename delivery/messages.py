@@ -37,7 +37,7 @@ class Pinned:
 
 @dataclass(frozen=True)
 class Composed:
-    """The messages of one provider call, and the people who turned out not to get one. ``limits``: the schedule's."""
+    """The messages of a claim, and the people who turned out not to get one. ``limits``: the schedule's."""
 
     messages: list[Message]
     settled: list[Outcome]

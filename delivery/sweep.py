@@ -28,7 +28,9 @@ CHUNK = 100
 
 @dataclass
 class Swept:
-    """Rows settled by each step; ``given_up`` and ``closed`` count occurrences, ``requeued`` batches."""
+    """Rows settled by each step; ``given_up``, ``held`` and ``closed`` count occurrences, ``requeued`` batches, ``finished``
+    schedules.
+    """
 
     given_up: int = 0
     lease_expired: int = 0

@@ -1,4 +1,4 @@
-"""Taking rows for one provider call, and giving them back."""
+"""Taking rows for the next provider calls, and giving them back."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence

@@ -59,7 +59,7 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The rows of one provider call, and what they run with.
+    """The rows of a batch claimed at once, for one provider call or two, and what they run with.
 
     ``found`` counts the rows picked, those included that turned out not to be sendable; fewer than the limit means
     that the batch has nothing more that is due. ``claimed_at`` is the instant by which they count toward caps.
