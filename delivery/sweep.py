@@ -28,8 +28,9 @@ CHUNK = 100
 
 @dataclass
 class Swept:
-    """Rows settled by each step; ``given_up``, ``held`` and ``closed`` count occurrences, ``requeued`` batches, ``finished``
-    schedules.
+    """Rows settled by each step; ``given_up``, ``held`` and ``closed`` count occurrences.
+
+    ``requeued`` counts batches, ``finished`` schedules.
     """
 
     given_up: int = 0
