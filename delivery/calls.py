@@ -158,7 +158,7 @@ def conclude(finished: Finished, *, now: datetime) -> None:
     refused = next((each for each in finished.answers if each.verdict is Verdict.MISCONFIGURED), None)
     if refused:
         circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
-    elif call.claim.is_probe and any(each.verdict in _ACCOUNT_WORKS for each in finished.answers):
+    elif call.claim.is_probe and any(each.asked and each.verdict in _ACCOUNT_WORKS for each in finished.answers):
         circuits.close_circuit(channel)
 
 

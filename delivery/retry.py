@@ -41,7 +41,7 @@ def decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: dateti
     outcome = _decide(answer, person=person, repeats_unknown=repeats_unknown, now=now, rng=rng)
     if any(reached) and outcome.state in (State.FAILED, State.UNKNOWN):
         outcome = _sent(answer, person)
-    was_asked = answer.verdict is not Verdict.NOT_STARTED
+    was_asked = answer.asked and answer.verdict is not Verdict.NOT_STARTED
     return outcome._replace(was_asked=was_asked, reached=reached, gone=answer.gone)
 
 

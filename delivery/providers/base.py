@@ -74,27 +74,37 @@ class Answer(NamedTuple):
     retry_after: float | None = None  # seconds, where the provider named them
     reached: tuple[int, ...] = ()  # devices that have the message, whatever became of the others
     gone: tuple[int, ...] = ()  # devices that the provider does not know any more
+    asked: bool = True  # false where nothing left the house: it says nothing about the provider
 
 
 class ProviderError(Exception):
     """One verdict for all messages of a call."""
 
-    def __init__(self, verdict: Verdict, reason: str, *, detail: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        verdict: Verdict,
+        reason: str,
+        *,
+        detail: str = "",
+        retry_after: float | None = None,
+        asked: bool = True,
+    ) -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+        self.asked = asked
 
     def answer(self, message: Message) -> Answer:
-        return Answer(message.key, self.verdict, self.reason, "", self.detail, self.retry_after)
+        return Answer(message.key, self.verdict, self.reason, "", self.detail, self.retry_after, asked=self.asked)
 
 
 class NotStarted(ProviderError):
     """The permit had run out before anything was written."""
 
     def __init__(self) -> None:
-        super().__init__(Verdict.NOT_STARTED, "permit_expired")
+        super().__init__(Verdict.NOT_STARTED, "permit_expired", asked=False)
 
 
 class Permit:
@@ -147,7 +157,7 @@ class Provider(abc.ABC):
         """
         if len(messages) > self.max_per_call:
             raise ValueError(f"{len(messages)} messages in one call of {self.name}: at most {self.max_per_call}")
-        refused = {m.key: refusal for m in messages if (refusal := self._refuse(m)) is not None}
+        refused = {m.key: refusal._replace(asked=False) for m in messages if (refusal := self._refuse(m)) is not None}
         sendable = [m for m in messages if m.key not in refused] if refused else messages
         answers = self._answers(sendable, permit) if sendable else []
         answers = answers if not refused else _in_order(messages, [*answers, *refused.values()])

@@ -11,7 +11,7 @@ from google.auth.credentials import Credentials, TokenState
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
-from delivery.providers.base import Permit, ProviderError, Verdict, scrub
+from delivery.providers.base import Permit, ProviderError, Verdict
 
 _PAUSE_S = 10.0  # between early fetches; a token has nearly four minutes left at the first
 
@@ -34,12 +34,12 @@ class AccessToken:
         try:
             found = self._credential.get_credential()
         except GoogleAuthError as error:
-            raise ProviderError(Verdict.MISCONFIGURED, "fcm_credentials", detail=scrub(str(error))) from error
+            raise ProviderError(Verdict.MISCONFIGURED, "fcm_credentials", detail=str(error), asked=False) from error
         self._freshen(found, permit)
         permit.check()
         token, headers = found.token, {"content-type": "application/json; charset=utf-8"}
         if token is None:  # another thread has forgotten it just now
-            raise ProviderError(Verdict.NOT_STARTED, "next_call")
+            raise ProviderError(Verdict.NOT_STARTED, "next_call", asked=False)
         found.apply(headers, token)
         return token, headers
 
@@ -83,7 +83,7 @@ class AccessToken:
         except TransportError as error:
             raise ProviderError(Verdict.TRANSIENT, "unreachable", detail=type(error).__name__) from error
         except GoogleAuthError as error:
-            words = scrub(str(error))
+            words = str(error)
             if error.retryable:
                 raise ProviderError(Verdict.TRANSIENT, "provider_error", detail=words) from error
             raise ProviderError(Verdict.MISCONFIGURED, "access_denied", detail=words) from error

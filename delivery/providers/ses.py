@@ -173,12 +173,12 @@ class SesProvider(Provider):
                 data = orjson.dumps(_data(message)).decode()
                 entry = orjson.dumps(_entry(message, data))
             except (TypeError, UnicodeError) as error:  # half a surrogate pair, which no JSON can carry
-                left_out.append(Answer(message.key, _PERMANENT, "invalid_parameter", "", type(error).__name__))
+                left_out.append(_unasked(message, _PERMANENT, "invalid_parameter", type(error).__name__))
                 continue
             if len(data) > MAX_DATA or len(entry) + _ENVELOPE > self._max_request:
-                left_out.append(Answer(message.key, _PERMANENT, "too_large", "", f"{len(data)} characters"))
+                left_out.append(_unasked(message, _PERMANENT, "too_large", f"{len(data)} characters"))
             elif _parts(message) != parts or size + len(entry) > self._max_request:
-                left_out.append(Answer(message.key, Verdict.NOT_STARTED, "next_call"))
+                left_out.append(_unasked(message, Verdict.NOT_STARTED, "next_call"))
             else:
                 taken.append(message)
                 entries.append(entry)
@@ -206,6 +206,10 @@ class SesProvider(Provider):
         if not isinstance(results, list):
             raise ProviderError(Verdict.UNKNOWN, "unreadable_answer")
         return results
+
+
+def _unasked(message: Message, verdict: Verdict, reason: str, detail: str = "") -> Answer:
+    return Answer(message.key, verdict, reason, "", detail, asked=False)
 
 
 def _flaw(message: Message) -> str | None:

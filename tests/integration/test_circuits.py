@@ -286,6 +286,18 @@ def test_a_probe_that_never_left_the_house_proves_nothing(service, provider):
     assert Circuit.objects.get().openings == 1
 
 
+def test_a_probe_whose_message_was_refused_in_the_house_proves_nothing(service, provider):
+    (person,) = people(1)
+    schedule = ScheduleFactory()
+    open_email()
+    let_probe()
+    provider.answers(Verdict.PERMANENT, "address_not_ascii", asked=False)
+    service.step()
+    assert reasons(schedule) == {"failed: address_not_ascii": 1}
+    assert row_of(schedule, person).called_at is None
+    assert Circuit.objects.get().openings == 1
+
+
 def test_who_waited_for_the_circuit_is_sent_to_however_late_it_closes(service, provider):
     people(300)
     schedule = ScheduleFactory()

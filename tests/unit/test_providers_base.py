@@ -101,6 +101,17 @@ def test_a_refused_message_takes_no_part_in_the_call():
     assert [a.verdict for a in answers] == [Verdict.SENT, Verdict.PERMANENT, Verdict.SENT]
 
 
+def test_what_is_refused_beforehand_is_no_word_of_the_provider():
+    answers = Recorder().send([message("a"), message("b", to="")], permit=permit())
+    assert [a.asked for a in answers] == [True, False]
+
+
+def test_an_error_says_whether_anything_left_the_house():
+    errors = [ProviderError(Verdict.MISCONFIGURED, "x", asked=asked) for asked in (True, False)]
+    answers = [Recorder(error=error).send([message("a")], permit=permit())[0] for error in (*errors, NotStarted())]
+    assert [a.asked for a in answers] == [True, False, False]
+
+
 def test_when_all_messages_are_refused_nothing_is_called():
     provider = Recorder()
     answers = provider.send([message("a", to="")], permit=permit())

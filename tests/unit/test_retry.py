@@ -118,6 +118,11 @@ def test_an_ambiguous_answer_is_unknown_and_not_due_again():
     )
 
 
+@pytest.mark.parametrize("verdict", [each for each in Verdict if each is not Verdict.SENT])
+def test_what_never_left_the_house_was_not_asked(verdict):
+    assert not decided(verdict, asked=False).was_asked
+
+
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_only_a_call_that_started_is_one_the_provider_was_asked_in(verdict):
     assert decided(verdict).was_asked is (verdict is not Verdict.NOT_STARTED)

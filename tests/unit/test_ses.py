@@ -231,6 +231,7 @@ def test_a_hopeless_message_is_refused_alone(fields, reason):
     ses = Ses()
     answers = ses.send(message(key="good"), message(**fields))
     assert short(answers) == [(Verdict.SENT, ""), (Verdict.PERMANENT, reason)]
+    assert [a.asked for a in answers] == [True, False]
     assert len(ses.request["BulkEmailEntries"]) == 1
 
 
@@ -267,6 +268,7 @@ def test_half_a_surrogate_pair_fails_alone():
 def test_a_message_larger_than_ses_takes_is_refused_and_the_others_go():
     answers = Ses().send(message(), message(key="fat", text="x" * 262_200))
     assert short(answers) == [(Verdict.SENT, ""), (Verdict.PERMANENT, "too_large")]
+    assert [a.asked for a in answers] == [True, False]
     assert answers[1].detail == "262248 characters"
 
 
