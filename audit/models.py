@@ -13,6 +13,7 @@ class Action(models.TextChoices):
     SCHEDULE_PAUSE = "schedule.pause"
     SCHEDULE_RESUME = "schedule.resume"
     SCHEDULE_CANCEL = "schedule.cancel"
+    SCHEDULE_RUN_NOW = "schedule.run_now"
     SCHEDULE_BREAK = "schedule.break"
     OCCURRENCE_HOLD = "occurrence.hold"
     OCCURRENCE_RELEASE = "occurrence.release"

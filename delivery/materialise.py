@@ -249,6 +249,8 @@ class _Times:
 
 
 def _times(occurrence: Occurrence, definition: Definition) -> _Times:
+    if occurrence.at_once:
+        return _Times({}, occurrence.occurrence_at, is_fixed=True)
     once = definition.schedule_type == ScheduleType.ONCE
     at = definition.run_at if once and definition.run_at else occurrence.occurrence_at
     if definition.time_zone_mode == TimeZoneMode.FIXED:

@@ -1,4 +1,4 @@
-"""Instants as people read them: always with the zone and its offset."""
+"""Instants as people read them, always with the zone and its offset, and as programs do."""
 
 from datetime import UTC, datetime
 
@@ -24,3 +24,8 @@ def show_seconds(seconds: float | None) -> str:
         if abs(seconds) >= length * (2 if unit != "s" else 1):
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds * 1000:.0f} ms"
+
+
+def instant(value: datetime | None) -> str | None:
+    """For programs: RFC 3339 in UTC with ``Z``, microseconds only where there are any."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value else None

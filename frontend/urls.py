@@ -1,6 +1,8 @@
-"""Addresses of the pages."""
+"""Addresses of the pages, of signing in by program, and of the API."""
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from oauth2_provider.views import AuthorizationView, OAuthServerMetadataView, RevokeTokenView, TokenView
 
 # Importing frontend.admin registers every model on the site.
 from frontend import admin  # noqa: F401
@@ -13,9 +15,24 @@ from frontend.pages.metrics import metrics
 from frontend.pages.occurrence import occurrence
 from frontend.pages.story import story
 
+_OAUTH = (
+    [
+        path("oauth/authorize", AuthorizationView.as_view(), name="authorize"),
+        path("oauth/token", TokenView.as_view(), name="token"),
+        path("oauth/revoke", RevokeTokenView.as_view(), name="revoke-token"),
+        path(".well-known/oauth-authorization-server", OAuthServerMetadataView.as_view(), name="oauth-server-metadata"),
+    ],
+    "oauth2_provider",
+)
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home, name="home"),
     path("admin/", site.urls),
+    path("", include(_OAUTH)),
+    path("api/openapi.yaml", SpectacularAPIView.as_view(), name="openapi"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
+    path("api/reference", SpectacularRedocView.as_view(url_name="openapi"), name="api-reference"),
+    path("api/v1/", include("frontend.api.urls")),
     path("metrics", metrics, name="metrics"),
     path("ledger/", ledger, name="ledger"),
     path("ledger/<int:occurrence_id>/<int:recipient_id>/", story, name="delivery"),

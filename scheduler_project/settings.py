@@ -68,6 +68,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_celery_beat",
     "django_prometheus",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "oauth2_provider",
+    "rest_framework",
     "audit",
     "schedules",
     "delivery",
@@ -76,6 +80,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "frontend.request_ids.RequestIds",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -144,6 +149,70 @@ UNFOLD = {
     "SITE_TITLE": "Notification scheduler",
     "SITE_HEADER": "Notification scheduler",
     "SITE_SYMBOL": "schedule_send",
+}
+
+# --- API --------------------------------------------------------------------------------------------------------------
+# Requests of one client: so many a second on average, and at most so many at once after a pause.
+API_RATE: float = env.float("API_RATE", default=200.0)
+API_BURST: int = env.int("API_BURST", default=600)
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "frontend.api.problems.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "frontend.api.documents.Document",
+    # A service's token has no person; what it may is asked by the view's permission.
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "notification-scheduler",
+    "VERSION": "1",
+    "DESCRIPTION": "Schedule notifications, and learn exactly who got what, when, and why not.",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "ChannelEnum": "schedules.models.Channel.values",
+        "ScheduleStatusEnum": "schedules.models.ScheduleStatus.values",
+        "NewScheduleStatusEnum": ["active", "draft"],
+        "OccurrenceStateEnum": "schedules.models.OccurrenceState.values",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "frontend.api.documents.strict_requests",
+    ],
+}
+OAUTH2_PROVIDER_APPLICATION_MODEL = "frontend.Client"
+OAUTH2_PROVIDER = {
+    "SCOPES_BACKEND_CLASS": "frontend.scopes.ClientScopes",
+    "SCOPES": {
+        "notification:read": "Read schedules, recipients and what became of every message",
+        "notification:write": "Change schedules, recipients and templates, and send",
+        "inbox": "Read your own messages",
+    },
+    "ACCESS_TOKEN_EXPIRE_SECONDS": env.int("ACCESS_TOKEN_S", default=900),
+    "REFRESH_TOKEN_EXPIRE_SECONDS": env.int("REFRESH_TOKEN_S", default=14 * 24 * 3600),
+    "ROTATE_REFRESH_TOKEN": True,
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    "PKCE_REQUIRED": True,
+    # A redirect to plain http is for a program on the developer's own machine.
+    "ALLOWED_REDIRECT_URI_SCHEMES": ["https", "http"] if "database" in _MISSING else ["https"],
+    "OAUTH2_RESPONSE_TYPES_SUPPORTED": ["code"],
+    "OAUTH2_GRANT_TYPES_SUPPORTED": ["authorization_code", "client_credentials", "refresh_token"],
+    # RFC 9700: no implicit or password grant, PKCE by S256 alone, tokens in the header alone and hashed at rest.
+    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_METHOD": True,
+    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
+    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
+    "COMPLIANT_BCP_RFC9700_REFRESH_TOKEN": True,
+    "COMPLIANT_BCP_RFC9700_REDIRECT_URI_MATCHING": True,
+    "COMPLIANT_BCP_RFC9700_PKCE_REQUIRED": True,
 }
 
 # --- Celery -----------------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ Instants are UTC.
 
 from datetime import date
 
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 from django.db.models.lookups import Exact
 
 from schedules.querysets import OccurrenceQuerySet, ScheduleQuerySet
@@ -245,6 +245,13 @@ class Schedule(models.Model):
         indexes = [
             models.Index(fields=["next_run_at"], name="schedule_due_idx", condition=Q(status="active")),
             models.Index(fields=["zone_data"], name="schedule_zone_data_idx", condition=Q(next_run_at__isnull=False)),
+            # The orders and filters of the list, so that any page of half a million is an index's next rows.
+            models.Index(fields=["status", "id"], name="schedule_status_idx"),
+            models.Index(fields=["created_by", "id"], name="schedule_creator_idx"),
+            models.Index(fields=["name", "id"], name="schedule_name_idx"),
+            models.Index(fields=["updated_at", "id"], name="schedule_updated_idx"),
+            models.Index(fields=["next_run_at", "id"], name="schedule_next_run_idx"),
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="schedule_name_part_idx"),
         ]
         ordering = ["-id"]
 
@@ -291,6 +298,9 @@ class Occurrence(models.Model):
     occurrence_at = models.DateTimeField()
     state = models.CharField(max_length=15, choices=OccurrenceState, default=OccurrenceState.MATERIALISING)
     reason = models.CharField(max_length=40, blank=True)
+    at_once = models.BooleanField(
+        default=False, db_default=False, help_text="Somebody ran it besides the schedule's own firings, for all at once"
+    )
     version = models.PositiveIntegerField(help_text="Version of the schedule it runs with")
     template_version = models.PositiveIntegerField(default=0)
     opens_at = models.DateTimeField(help_text="The first instant at which anyone can be due")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from schedules.definition import TIMING_FIELDS, Definition
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleType
-from schedules.recurrence import Firing, next_firing
+from schedules.recurrence import Firing, next_firing, next_runs
 
 LIFE = timedelta(days=7)
 # Where the cursor of an occurrence starts: with the audience, or with the people it already has.
@@ -56,10 +56,40 @@ def last_opened(schedule: Schedule) -> datetime | None:
     """The identity of the latest occurrence that has had its turn; the next firing is sought past it.
 
     Those that an edit has postponed, or cancelled before anyone was claimed, have not: the tick takes them up again.
+    One that somebody ran besides is none of the schedule's own.
     """
-    opened = Occurrence.objects.filter(schedule=schedule).exclude(state=OccurrenceState.WAITING)
+    opened = Occurrence.objects.filter(schedule=schedule, at_once=False).exclude(state=OccurrenceState.WAITING)
     opened = opened.exclude(state=OccurrenceState.CANCELLED, reason=EDITED, begun_at=None)
     return opened.order_by("-occurrence_at").values_list("occurrence_at", flat=True).first()
+
+
+def upcoming(schedule: Schedule, *, now: datetime, count: int) -> list[Firing]:
+    """Up to ``count`` firings of ``schedule`` that have not been opened, in order.
+
+    Raises ``InvalidTiming`` and ``ValueError`` for a draft whose timing is not complete.
+    """
+    timing = Definition.of(schedule).timing()
+    return next_runs(timing, now=now, count=count, runs=schedule.runs, after=last_opened(schedule))
+
+
+def open_at_once(schedule: Schedule, *, now: datetime) -> Occurrence:
+    """An occurrence of ``schedule``, whose row is locked, due for everybody at ``now``.
+
+    Its identity lies between the whole seconds that a cron's firings have, and between those of its like.
+    """
+    at = now if now.microsecond else now - timedelta(microseconds=1)
+    while schedule.occurrences.filter(occurrence_at=at).exists():
+        at -= timedelta(microseconds=1)
+    return Occurrence.objects.create(
+        schedule=schedule,
+        occurrence_at=at,
+        at_once=True,
+        version=schedule.version,
+        template_version=schedule.template.version if schedule.template else 0,
+        opens_at=at,
+        ends_at=at + LIFE,
+        opened_at=now,
+    )
 
 
 def cancel_open(schedule: Schedule, *, reason: str) -> list[Occurrence]:
@@ -106,7 +136,7 @@ def repin(
 
 def _effect(occurrence: Occurrence, *, after: Definition, changed: set[str], apply_to: ApplyTo) -> Effect:
     is_once = after.schedule_type == ScheduleType.ONCE
-    moves = bool(changed & TIMING_FIELDS)
+    moves = bool(changed & TIMING_FIELDS) and not occurrence.at_once
     if occurrence.begun_at and apply_to is ApplyTo.NEXT and not (is_once and moves):
         return Effect.UNTOUCHED
     if moves and is_once:

@@ -27,6 +27,7 @@ from schedules.models import (
     ScheduleType,
     ScheduleVersion,
     StopSwitch,
+    TimeZoneMode,
 )
 from schedules.occurrences import ApplyTo, Touched
 from schedules.problems import Problem
@@ -36,6 +37,7 @@ _SCOPE = re.compile(rf"all|channel:({'|'.join(Channel.values)})|schedule:([1-9][
 _LONGEST_REASON = 500
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 _EDITABLE = frozenset({ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN})
+_LIVE = frozenset(ScheduleStatus) - {ScheduleStatus.DELETED}
 
 
 class NotAllowed(Exception):
@@ -43,11 +45,13 @@ class NotAllowed(Exception):
 
 
 class VersionConflict(Exception):
-    """Somebody else changed the schedule meanwhile; ``current`` is the version that stands."""
+    """Somebody else changed the schedule meanwhile; ``current`` is the version that stands, made by whom and when."""
 
-    def __init__(self, current: int) -> None:
-        super().__init__(f"The schedule is at version {current} by now: read it again and repeat the change.")
-        self.current = current
+    def __init__(self, current: ScheduleVersion) -> None:
+        super().__init__(f"The schedule is at version {current.version} by now: read it again and repeat the change.")
+        self.current = current.version
+        self.by = current.created_by
+        self.at = current.created_at
 
 
 class InvalidScope(ValueError):
@@ -118,8 +122,7 @@ def update(
     """
     _refuse([*definitions.check_changes(changes), *_check_apply_to(apply_to)])
     schedule = _lock(schedule_id, _EDITABLE)
-    if expected_version is not None and expected_version != schedule.version:
-        raise VersionConflict(schedule.version)
+    _refuse_stale(schedule, expected_version)
     before = Definition.of(schedule)
     after = replace(before, **changes)
     if after == before:
@@ -183,12 +186,62 @@ def cancel(*, schedule_id: int, by: str, now: datetime) -> Schedule:
 
 
 @transaction.atomic
-def delete(*, schedule_id: int, by: str, now: datetime) -> Schedule:
-    """Cancel and take out of every list; ledger and audit keep what they know. Deleting twice is one deletion."""
+def delete(*, schedule_id: int, by: str, now: datetime, expected_version: int | None = None) -> Schedule:
+    """Cancel and take out of every list; ledger and audit keep what they know. Deleting twice is one deletion.
+
+    Raises ``VersionConflict``.
+    """
     schedule = _lock(schedule_id, frozenset(ScheduleStatus))
     if schedule.status == ScheduleStatus.DELETED:
         return schedule
+    _refuse_stale(schedule, expected_version)
     return _end(schedule, ScheduleStatus.DELETED, Action.SCHEDULE_DELETE, by=by, now=now)
+
+
+@transaction.atomic
+def duplicate(*, schedule_id: int, by: str, now: datetime) -> Schedule:
+    """A draft of the same definition, “Copy of …”; a one-off's instant is left to be said anew."""
+    original = _lock(schedule_id, _LIVE)
+    definition = Definition.of(original)
+    name = f"Copy of {definition.name}"[: Schedule._meta.get_field("name").max_length]
+    copy = replace(definition, name=name, run_at=None)
+    return create(definition=copy, by=by, now=now, draft=True)
+
+
+@transaction.atomic
+def run_now(*, schedule_id: int, by: str, now: datetime) -> Occurrence | None:
+    """Run an active schedule for everybody at this instant, whatever their zones.
+
+    A cron gets an occurrence besides its own firings: it counts toward no ``max_runs`` and moves none of them. A
+    one-off that has not opened yet is re-timed to ``now`` and opened by the next tick, hence None. Raises
+    ``NotAllowed``.
+    """
+    schedule = _lock(schedule_id, _LIVE)
+    if schedule.status != ScheduleStatus.ACTIVE:
+        raise NotAllowed(f"The schedule is {schedule.status}: only an active one can run now.")
+    if schedule.schedule_type == ScheduleType.ONCE:
+        if schedule.occurrences.exclude(state=OccurrenceState.WAITING).exists():
+            raise NotAllowed("This one-off runs already or has run: duplicate it to send again.")
+        _start_now(schedule, by=by, now=now)
+        return None
+    occurrence = occurrences.open_at_once(schedule, now=now)
+    changes = {"occurrence": [None, occurrence.pk]}
+    trail.record(action=Action.SCHEDULE_RUN_NOW, by=by, now=now, schedule_id=schedule.pk, changes=changes)
+    return occurrence
+
+
+def _start_now(schedule: Schedule, *, by: str, now: datetime) -> None:
+    """Re-time a one-off; in user-local mode it becomes one that reaches everybody at the same instant."""
+    before = Definition.of(schedule)
+    after = replace(before, run_at=now, time_zone_mode=TimeZoneMode.FIXED)
+    _write(schedule, after)
+    schedule.version += 1
+    schedule.updated_at = now
+    _aim(schedule, after, now=now)
+    schedule.save()
+    _keep_version(schedule, after, by=by, now=now)
+    changes = trail.diff(before.to_json(), after.to_json())
+    trail.record(action=Action.SCHEDULE_RUN_NOW, by=by, now=now, schedule_id=schedule.pk, changes=changes)
 
 
 @transaction.atomic
@@ -271,6 +324,11 @@ def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleSta
     if schedule.status not in allowed:
         raise NotAllowed(f"The schedule is {schedule.status}.")
     return schedule
+
+
+def _refuse_stale(schedule: Schedule, expected_version: int | None) -> None:
+    if expected_version is not None and expected_version != schedule.version:
+        raise VersionConflict(schedule.versions.get(version=schedule.version))
 
 
 def _refuse(problems: list[Problem]) -> None:

@@ -1,9 +1,10 @@
 """Who may do what: the one answer that admin, pages and API share.
 
 A person's roles are the groups he is in; a superuser is an admin. What a role may is written here and nowhere else.
+A token adds scopes: a service's token may what its scopes say, a person's token what scope *and* role say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
@@ -30,10 +31,26 @@ class Ability(StrEnum):
     MANAGE_USERS = "manage_users"
 
 
+class Scope(StrEnum):
+    """What an access token was issued for."""
+
+    READ = "notification:read"
+    WRITE = "notification:write"
+    INBOX = "inbox"  # a person's own messages; means nothing in a service's token
+
+
 _GRANTS: Mapping[Role, frozenset[Ability]] = {
     Role.ANALYST: frozenset({Ability.READ}),
     Role.MARKETER: frozenset({Ability.READ, Ability.SEE_ADDRESSES, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES}),
     Role.ADMIN: frozenset(Ability),
+}
+# Abilities that no scope gives stay with people: a token may not manage accounts or the test clock.
+_SCOPES: Mapping[Ability, Scope] = {
+    Ability.READ: Scope.READ,
+    Ability.SEE_ADDRESSES: Scope.WRITE,
+    Ability.EDIT_SCHEDULES: Scope.WRITE,
+    Ability.EDIT_TEMPLATES: Scope.WRITE,
+    Ability.EDIT_RECIPIENTS: Scope.WRITE,
 }
 _ROLES = "_roles_once_read"
 
@@ -57,12 +74,22 @@ def can(user: AbstractBaseUser | AnonymousUser, ability: Ability) -> bool:
     return any(ability in _GRANTS[role] for role in roles_of(user))
 
 
-def shown_address(address: str, *, to: AbstractBaseUser | AnonymousUser) -> str:
-    """``address`` as ``to`` may see it: an e-mail address in clear with ``SEE_ADDRESSES``, else ``masked``.
+def scope_for(ability: Ability) -> Scope | None:
+    """The scope that a token needs for ``ability``; None where no token is enough."""
+    return _SCOPES.get(ability)
+
+
+def token_can(user: AbstractBaseUser | None, scopes: Container[str], ability: Ability) -> bool:
+    """Whether a token with ``scopes`` admits it: a service's (``user`` is None), or a person's who has the role too."""
+    needed = _SCOPES.get(ability)
+    return needed is not None and needed in scopes and (user is None or can(user, ability))
+
+
+def shown_address(address: str, *, in_clear: bool) -> str:
+    """``address`` as it may be seen: an e-mail address in clear for who has ``SEE_ADDRESSES``, else ``masked``.
 
     Of several, separated by commas, each. A device token is masked for everyone: nobody reads one.
     """
-    in_clear = can(to, Ability.SEE_ADDRESSES)
     parts = (part.strip() for part in address.split(","))
     return ", ".join(part if in_clear and "@" in part else masked(part) for part in parts)
 

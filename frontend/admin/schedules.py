@@ -20,10 +20,10 @@ from frontend.instants import show
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Schedule, ScheduleStatus, ScheduleVersion, TimeZoneMode
-from schedules.occurrences import Effect, Touched
+from schedules.occurrences import Effect, Touched, upcoming
 from schedules.operations import NotAllowed
 from schedules.permissions import Ability
-from schedules.recurrence import InvalidTiming, describe, next_runs
+from schedules.recurrence import InvalidTiming, describe
 
 _S = ScheduleStatus
 _EDITABLE = {_S.DRAFT, _S.ACTIVE, _S.PAUSED, _S.BROKEN}
@@ -63,7 +63,7 @@ def sentence(schedule: Schedule) -> str:
 def next_runs_of(schedule: Schedule) -> list[str]:
     """When it runs next, in its zone; in user-local mode the wall time."""
     try:
-        firings = next_runs(Definition.of(schedule).timing(), now=clock.now(), count=_RUNS_SHOWN, runs=schedule.runs)
+        firings = upcoming(schedule, now=clock.now(), count=_RUNS_SHOWN)
     except (InvalidTiming, ValueError):
         return []
     if schedule.time_zone_mode == TimeZoneMode.USER_LOCAL:

@@ -15,7 +15,7 @@ from delivery.models import InboxMessage, OutboxMessage
 from frontend.access import needs
 from frontend.admin_site import site
 from schedules.models import Channel, Occurrence, Recipient, Schedule
-from schedules.permissions import Ability, shown_address
+from schedules.permissions import Ability, can, shown_address
 
 PAGE = 50
 # Written into the HTML before it is shown: no script, no request to anywhere, whatever the template says. The frame's
@@ -164,7 +164,9 @@ def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpReques
     return Shown(
         pk=message.pk,
         channel=Channel(channel).label if channel else "—",
-        to=message.recipient.external_id if is_inbox else shown_address(message.to, to=request.user),
+        to=message.recipient.external_id
+        if is_inbox
+        else shown_address(message.to, in_clear=can(request.user, Ability.SEE_ADDRESSES)),
         subject=message.title if is_inbox else message.subject,
         text=message.body if is_inbox else message.text,
         html="" if is_inbox else message.html,

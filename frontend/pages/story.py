@@ -19,7 +19,7 @@ from frontend.pages.ledger import Row, with_company
 from frontend.wording import STATES, count, reason
 from schedules import clock
 from schedules.models import Channel, Occurrence, Recipient, ScheduleStatus
-from schedules.permissions import Ability, masked, shown_address
+from schedules.permissions import Ability, can, masked, shown_address
 
 _WINDOWS = {caps.DAILY: (caps.DAY, "24 hours"), caps.WEEKLY: (caps.WEEK, "7 days")}
 _OF_VERDICT = {"permanent": "refused", "unknown": "no answer"}
@@ -101,7 +101,9 @@ def _delivery(occurrence: Occurrence, recipient_id: int) -> Delivery | None:
 
 
 def _address(person: Recipient | None, channel: str, request: HttpRequest) -> str:
-    return shown_address(person.email, to=request.user) if person and channel == Channel.EMAIL else ""
+    if person is None or channel != Channel.EMAIL:
+        return ""
+    return shown_address(person.email, in_clear=can(request.user, Ability.SEE_ADDRESSES))
 
 
 def _again(delivery: Delivery, occurrence: Occurrence) -> Again | None:

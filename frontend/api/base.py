@@ -1,0 +1,91 @@
+"""What every view of the API shares: who calls, how often, which version is meant."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from frontend.api import limiter
+from frontend.api.access import MayCall, TokenAuthentication, actor_of
+from frontend.api.parsing import OnlyJSON, StrictJSONParser
+from frontend.api.problems import INVALID, PRECONDITION, STALE, TOO_MANY, Refused
+from schedules.permissions import Ability
+from schedules.problems import Problem
+
+
+class ApiView(APIView):
+    """One address. ``abilities``: what its methods ask of the caller; a method that is not there is answered by 405."""
+
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = (MayCall,)
+    renderer_classes = (JSONRenderer,)
+    parser_classes = (StrictJSONParser,)
+    content_negotiation_class = OnlyJSON
+
+    abilities: ClassVar[Mapping[str, Ability | None]] = {}
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        return [method for method in super().allowed_methods if method != "OPTIONS"]
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
+        return self.http_method_not_allowed(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, then count the request, then ask what the caller may."""
+        self.perform_authentication(request)
+        if request.auth is not None:
+            self._count(request)
+        self.check_permissions(request)
+
+    def _count(self, request: Request) -> None:
+        self.taken = limiter.take(self.client)
+        if self.taken and self.taken.retry_after:
+            detail = f"The client has used up its requests: wait {self.taken.retry_after} s."
+            raise Refused(TOO_MANY, detail, headers=self.taken.headers)
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        taken = getattr(self, "taken", None)
+        for name, value in (taken.headers if taken else {}).items():
+            final.headers.setdefault(name, value)
+        final.headers.setdefault("Cache-Control", "no-store")
+        return final
+
+    @property
+    def client(self) -> str:
+        """Whose requests are counted and whose keys are remembered: the application, and the person it acts for."""
+        token: Any = self.request.auth
+        return f"{token.application_id}:{token.user_id or ''}"
+
+    @property
+    def by(self) -> str:
+        return actor_of(self.request)
+
+
+def etag(version: int) -> str:
+    """A strong entity tag (RFC 9110, 8.8.3)."""
+    return f'"{version}"'
+
+
+def expected_version(request: Request) -> int | None:
+    """The version that ``If-Match`` names; None for ``*``, any version.
+
+    Raises ``Refused``: 428 without the header, 412 for a tag that was never ours, 400 for what is no entity tag.
+    """
+    given = request.headers.get("If-Match")
+    if given is None:
+        raise Refused(PRECONDITION, "Send If-Match with the ETag of what you read, so that nobody's change is lost.")
+    if given.strip() == "*":
+        return None
+    tag = given.strip()
+    if len(tag) < 2 or not (tag.startswith('"') and tag.endswith('"')):
+        problem = Problem("If-Match", "invalid", 'Send one strong entity tag as it came, such as "3".')
+        raise Refused(INVALID, "If-Match can't be read.", pointed=[problem])
+    version = tag[1:-1]
+    if not version.isascii() or not version.isdigit() or len(version) > 9:
+        raise Refused(STALE, "No version has that ETag: read it again.")
+    return int(version)

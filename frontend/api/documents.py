@@ -1,0 +1,150 @@
+"""The OpenAPI 3.1 document: what drf-spectacular can't see by itself."""
+
+from typing import Any, cast
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+from frontend.api.problems import KINDS, MEDIA_TYPE
+from schedules.permissions import Scope, scope_for
+
+_IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="Send the same request again with the same key, and it is done once and answered alike, for 24 hours.",
+)
+_IF_MATCH = OpenApiParameter(
+    "If-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="The ETag of what you read; 412 if somebody changed it since, 428 without.",
+)
+# What any call may be answered with.
+_ALWAYS = (401, 403, 429, 500, 503)
+_WITH_BODY = (413, 415)
+
+
+class ProblemErrorAnswer(serializers.Serializer[Any]):
+    pointer = serializers.CharField(required=False, help_text="JSON pointer into the body; empty for the whole body.")
+    parameter = serializers.CharField(required=False, help_text="Parameter of the query.")
+    header = serializers.CharField(required=False)
+    code = serializers.CharField(help_text="Stable, for programs.")
+    detail = serializers.CharField(help_text="What is wrong and what to do.")
+
+
+class ProblemAnswer(serializers.Serializer[Any]):
+    """Problem details (RFC 9457)."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    requestId = serializers.CharField(help_text="Also in the header X-Request-ID and in the logs.")
+    errors = ProblemErrorAnswer(many=True, required=False)  # type: ignore[assignment]
+
+
+class StaleAnswer(ProblemAnswer):
+    """Somebody changed it meanwhile: who, and when."""
+
+    currentVersion = serializers.IntegerField(required=False)
+    changedBy = serializers.CharField(required=False)
+    changedAt = serializers.DateTimeField(required=False)
+
+
+def problems(*statuses: int) -> dict[Any, OpenApiResponse]:
+    """Responses of ``extend_schema``: ``statuses``, and what any call may be answered with."""
+    every = {*statuses, *_ALWAYS, *(_WITH_BODY if 400 in statuses else ())}
+    return {
+        (status, MEDIA_TYPE): OpenApiResponse(StaleAnswer if status == 412 else ProblemAnswer, _words(status))
+        for status in sorted(every)
+    }
+
+
+def _words(status: int) -> str:
+    return "; ".join(kind.title for kind in KINDS if kind.status == status)
+
+
+class Document(AutoSchema):
+    """Headers that belong to a method, and tags by resource."""
+
+    def get_override_parameters(self) -> list[Any]:
+        found = []
+        if self.method in ("PUT", "PATCH", "DELETE"):
+            found.append(_IF_MATCH)
+        if getattr(getattr(self.view, self.method.lower(), None), "is_idempotent", False):
+            found.append(_IDEMPOTENCY_KEY)
+        return found
+
+    def get_tags(self) -> list[str]:
+        return [self.path.removeprefix("/api/v1/").partition("/")[0].partition(":")[0]]
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """OAuth2, with the scope that the method's ability needs."""
+
+    target_class = "frontend.api.access.TokenAuthentication"
+    name = "oauth2"
+
+    def get_security_requirement(self, auto_schema: AutoSchema) -> dict[str, list[str]]:
+        ability = cast(Any, auto_schema.view).abilities[auto_schema.method]
+        return {self.name: [str((scope_for(ability) if ability else None) or Scope.INBOX)]}
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        scopes = {
+            Scope.READ.value: "Read everything but inboxes",
+            Scope.WRITE.value: "Change and send",
+        }
+        own = {Scope.INBOX.value: "Read the inbox of the person who signs in"}
+        token = {"tokenUrl": "/oauth/token"}
+        return {
+            "type": "oauth2",
+            "flows": {
+                "clientCredentials": {**token, "scopes": scopes},
+                "authorizationCode": {
+                    **token,
+                    "refreshUrl": "/oauth/token",
+                    "authorizationUrl": "/oauth/authorize",
+                    "scopes": {**scopes, **own},
+                },
+            },
+        }
+
+
+def strict_requests(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Say of every object that a request may send that it has no other fields."""
+    sent = _sent(result)
+    for name, schema in result.get("components", {}).get("schemas", {}).items():
+        if name in sent and schema.get("type") == "object" and "properties" in schema:
+            schema["additionalProperties"] = False
+    return result
+
+
+def _sent(document: dict[str, Any]) -> set[str]:
+    """Names of the components that request bodies refer to, directly or through others."""
+    schemas = document.get("components", {}).get("schemas", {})
+    bodies = [
+        operation.get("requestBody", {})
+        for path in document.get("paths", {}).values()
+        for operation in path.values()
+        if isinstance(operation, dict)
+    ]
+    waiting, found = list(_references(bodies)), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _references(schemas.get(name, {}))
+    return found
+
+
+def _references(part: Any) -> list[str]:
+    if isinstance(part, list):
+        return [name for each in part for name in _references(each)]
+    if isinstance(part, dict):
+        own = [part["$ref"].rpartition("/")[2]] if isinstance(part.get("$ref"), str) else []
+        return own + [name for each in part.values() for name in _references(each)]
+    return []

@@ -1,0 +1,169 @@
+"""Every error of the API as problem details (RFC 9457): one closed list of types, one place that writes them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from audit import trail
+from frontend.instants import instant
+from schedules.audience.sources import AudienceTooSlow
+from schedules.definition import InvalidDefinition
+from schedules.operations import NotAllowed, VersionConflict
+from schedules.problems import Problem
+from schedules.templates import InvalidTemplate
+
+MEDIA_TYPE: Final = "application/problem+json"
+# Headers of a request that can be wrong.
+HEADERS: Final = frozenset({"Idempotency-Key", "If-Match", "Content-Type"})
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of problem. ``slug`` ends its address, which leads to its line in the documentation."""
+
+    slug: str
+    status: int
+    title: str
+
+
+INVALID = Kind("invalid", 400, "Something in the request can't be accepted")
+UNREADABLE = Kind("unreadable", 400, "The body is no JSON that can be kept")
+UNAUTHENTICATED = Kind("unauthenticated", 401, "A valid access token is needed")
+FORBIDDEN = Kind("forbidden", 403, "The token may not do this")
+NOT_FOUND = Kind("not-found", 404, "There is no such thing")
+METHOD = Kind("method-not-allowed", 405, "The method does not work here")
+STATE = Kind("wrong-state", 409, "Its state does not admit this")
+IN_FLIGHT = Kind("in-flight", 409, "The first request with this Idempotency-Key is still at work")
+STALE = Kind("stale", 412, "Somebody changed it meanwhile")
+TOO_LARGE = Kind("too-large", 413, "The body is too large")
+MEDIA = Kind("unsupported-media-type", 415, "The body must be JSON")
+KEY_REUSED = Kind("key-reused", 422, "The Idempotency-Key belongs to another request")
+PRECONDITION = Kind("precondition-required", 428, "Say which version you change")
+TOO_MANY = Kind("too-many-requests", 429, "Too many requests")
+INTERNAL = Kind("internal", 500, "The service failed")
+AWAY = Kind("away", 503, "Something that the service needs does not answer")
+
+KINDS: Final[tuple[Kind, ...]] = (
+    INVALID, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, STATE, IN_FLIGHT, STALE, TOO_LARGE, MEDIA,
+    KEY_REUSED, PRECONDITION, TOO_MANY, INTERNAL, AWAY,
+)  # fmt: skip
+
+
+class Refused(Exception):
+    """What a view raises to answer with a problem. ``pointed``: what is wrong where in the body or the query.
+
+    ``extra`` are further members of the answer, ``headers`` of its headers.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        pointed: Iterable[Problem] = (),
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.pointed = list(pointed)
+        self.extra = dict(extra or {})
+        self.headers = dict(headers or {})
+
+
+def invalid(problems: Iterable[Problem]) -> Refused:
+    """400 with every one of ``problems``, whose fields are JSON pointers without the first slash."""
+    found = list(problems)
+    words = "One thing is wrong." if len(found) == 1 else f"{len(found)} things are wrong."
+    return Refused(INVALID, f"{words} See errors.", pointed=found)
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
+    """DRF's hook: whatever a view raised, as an answer. What nobody foresaw is logged and is a 500."""
+    set_rollback()
+    refused = error if isinstance(error, Refused) else _translated(error)
+    request = context["request"]
+    if refused.kind is INTERNAL:
+        _log.exception("api_failed", path=request.path, method=request.method)
+    headers = dict(refused.headers)
+    if refused.kind is UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = getattr(error, "auth_header", "Bearer")
+    body = _body(refused, request)
+    return Response(body, status=refused.kind.status, headers=headers, content_type=MEDIA_TYPE)
+
+
+def plain_response(refused: Refused, request: HttpRequest) -> JsonResponse:
+    """The same outside DRF: for addresses that no view has, and faults before one is reached."""
+    return JsonResponse(
+        _body(refused, request), status=refused.kind.status, headers=refused.headers, content_type=MEDIA_TYPE
+    )
+
+
+def _body(refused: Refused, request: Any) -> dict[str, Any]:
+    return {
+        "type": request.build_absolute_uri(f"/api/problems#{refused.kind.slug}"),
+        "title": refused.kind.title,
+        "status": refused.kind.status,
+        "detail": refused.detail,
+        "requestId": trail.request_id(),
+        **({"errors": [_error(problem) for problem in refused.pointed]} if refused.pointed else {}),
+        **refused.extra,
+    }
+
+
+def _error(problem: Problem) -> dict[str, str]:
+    """Where it is wrong: a parameter of the query, a header, or a JSON pointer (RFC 6901), empty for the whole body."""
+    field = problem.field
+    if field.startswith("?"):
+        place = {"parameter": field[1:]}
+    elif field in HEADERS:
+        place = {"header": field}
+    else:
+        place = {"pointer": field if not field or field.startswith("/") else f"/{field}"}
+    return {**place, "code": problem.code, "detail": problem.message}
+
+
+def _translated(error: Exception) -> Refused:
+    match error:
+        case InvalidDefinition() | InvalidTemplate():
+            return invalid(error.problems)
+        case VersionConflict():
+            changed = {"currentVersion": error.current, "changedBy": error.by, "changedAt": instant(error.at)}
+            return Refused(STALE, str(error), extra=changed)
+        case NotAllowed():
+            return Refused(STATE, str(error))
+        case AudienceTooSlow():
+            return Refused(INVALID, str(error), pointed=[Problem("audienceQuery", "too_slow", str(error))])
+    return _of_framework(error)
+
+
+def _of_framework(error: Exception) -> Refused:
+    match error:
+        case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
+            return Refused(UNAUTHENTICATED, "Send “Authorization: Bearer TOKEN” with a token that is valid still.")
+        case exceptions.PermissionDenied() | PermissionDenied():
+            return Refused(FORBIDDEN, str(error) or "The token may not do this.")
+        case exceptions.NotFound() | Http404():
+            return Refused(NOT_FOUND, str(error) or "There is nothing at this address.")
+        case exceptions.MethodNotAllowed():
+            return Refused(METHOD, f"{error.args[0] if error.args else 'This method'} does not work here; see Allow.")
+        case exceptions.UnsupportedMediaType():
+            return Refused(MEDIA, "Send “Content-Type: application/json”.")
+        case RequestDataTooBig():
+            return Refused(TOO_LARGE, "The body is too large: send less at once.")
+        case exceptions.ParseError():
+            return Refused(UNREADABLE, str(error.detail))
+        case OperationalError():
+            _log.warning("api_database_away", error=str(error))
+            return Refused(AWAY, "The database does not answer: try again in a moment.", headers={"Retry-After": "5"})
+    return Refused(INTERNAL, "The service failed, and its operators can find out why by the request id.")

@@ -1,0 +1,21 @@
+"""Addresses of the API, below ``/api/v1``; none ends in a slash."""
+
+from django.urls import URLPattern, URLResolver, path, re_path
+
+from frontend.api import schedule_actions as actions
+from frontend.api.missing import Missing
+from frontend.api.schedules import OneSchedule, Schedules
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("schedules", Schedules.as_view()),
+    path("schedules/<int:schedule_id>", OneSchedule.as_view()),
+    path("schedules/<int:schedule_id>/activate", actions.Activate.as_view()),
+    path("schedules/<int:schedule_id>/pause", actions.Pause.as_view()),
+    path("schedules/<int:schedule_id>/resume", actions.Resume.as_view()),
+    path("schedules/<int:schedule_id>/cancel", actions.Cancel.as_view()),
+    path("schedules/<int:schedule_id>/duplicate", actions.Duplicate.as_view()),
+    path("schedules/<int:schedule_id>/run-now", actions.RunNow.as_view()),
+    path("schedules/<int:schedule_id>/next-runs", actions.NextRuns.as_view()),
+    path("schedules/<int:schedule_id>/history", actions.History.as_view()),
+    re_path(r"^.*$", Missing.as_view()),
+]
