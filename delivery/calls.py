@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -112,17 +113,20 @@ def _prepare(claim: Claim, *, now: datetime) -> Prepared:
 
 
 def _reserve(prepared: Prepared) -> dict[int, Capped]:
-    """Who is at a cap. A message that may have arrived already has its place, and repeating it takes no other."""
+    """Who is at a cap. A message that one device has is not held back from the others, and takes no other place."""
     claim, limits = prepared.claim, prepared.limits
-    held = {person.recipient_id for person in claim.people if person.reached}
-    wanted = {message.recipient_id for message in prepared.messages}
-    member = caps.as_member(claim.work.day, claim.work.occurrence_id)
-    at = claim.claimed_at
-    if repeated := list(wanted & held):
-        uncapped = caps.Limits(per_day=None, per_week=None, counts=limits.counts)
-        caps.reserve(repeated, member=member, limits=uncapped, now=at, rng=_rng)
-    fresh = [message.recipient_id for message in prepared.messages if message.recipient_id not in held]
-    return caps.reserve(fresh, member=member, limits=limits, now=at, rng=_rng) if fresh else {}
+    before = {person.recipient_id: any(person.reached) for person in claim.people if person.reached}
+    has_it, may_have_it, fresh = [], [], []
+    for message in prepared.messages:
+        has = before.get(message.recipient_id)
+        (fresh if has is None else has_it if has else may_have_it).append(message.recipient_id)
+    reserve = partial(
+        caps.reserve, member=caps.as_member(claim.work.day, claim.work.occurrence_id), now=claim.claimed_at, rng=_rng
+    )
+    if has_it:
+        reserve(has_it, limits=replace(limits, per_day=None, per_week=None))
+    repeated = reserve(may_have_it, limits=limits, is_repeat=True) if may_have_it else {}
+    return {**repeated, **(reserve(fresh, limits=limits) if fresh else {})}
 
 
 def ask(provider: Provider, call: Call) -> Answered:
@@ -192,18 +196,27 @@ def _handed_back(messages: Sequence[Message], reason: str, *, now: datetime) -> 
 
 
 def _capped_outcome(capped: Capped) -> Outcome:
-    detail = json.dumps({"limit": capped.limit, "used": capped.used})
-    if capped.wait_until is None:
-        return Outcome(capped.recipient_id, State.RATE_LIMITED, capped.cap, detail=detail, is_attempt=False)
-    return Outcome(
-        capped.recipient_id, State.PENDING, capped.cap, due_at=capped.wait_until, detail=detail, is_attempt=False
+    """Nobody was called by this claim, and, unless an earlier call ``may_have`` been made, by none before."""
+    told = Outcome(
+        capped.recipient_id,
+        State.PENDING,
+        capped.cap,
+        due_at=capped.wait_until,
+        detail=json.dumps({"limit": capped.limit, "used": capped.used}),
+        is_attempt=False,
+        reached=None if capped.may_have_it else (),
     )
+    if capped.wait_until is not None:
+        return told
+    if capped.may_have_it:
+        return told._replace(state=State.UNKNOWN, reason="no_answer", detail="")
+    return told._replace(state=State.RATE_LIMITED)
 
 
 def _log_capped(claim: Claim, capped: Iterable[Capped]) -> None:
     by_cap = defaultdict(list)
     for each in capped:
-        if each.wait_until is None:
+        if each.wait_until is None and not each.may_have_it:
             by_cap[each.cap].append(each.recipient_id)
     for cap, recipient_ids in by_cap.items():
         log.info(

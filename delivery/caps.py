@@ -16,7 +16,7 @@ import random
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -25,8 +25,9 @@ from delivery.counters import CountersAway, Script
 from delivery.ledger import usage
 from delivery.ledger.usage import Standing
 
+# Batches are cut in their order, so that one call's people share few slots of a cluster.
 BUCKETS = 64
-DAY, WEEK = timedelta(days=1), timedelta(days=7)
+DAY, WEEK = timedelta(days=1), usage.WEEK
 DAILY, WEEKLY = "daily_cap", "weekly_cap"
 # A cap that frees within this makes a message wait. Without it a daily message under a cap of one a day would be turned
 # away whenever it is claimed a moment earlier than the day before.
@@ -35,7 +36,7 @@ PATIENCE = timedelta(minutes=5)
 IN_FLIGHT_S = 1.5
 # Rounds of rebuilding and dropping after which it is up to a later claim.
 _ROUNDS = 5
-_KEEP_MS = int(timedelta(days=8).total_seconds() * 1000)  # of real time, to free memory
+_KEEP = timedelta(days=8)  # of real time, to free memory
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Capped:
     """A person who may not get the message now. ``used`` names the messages that use up the cap, by day and occurrence.
 
     ``wait_until``: when to ask again, as the cap frees soon or a message in flight may fail; empty where it is final.
+    ``may_have_it``: an earlier call, of which nobody knows whether it was made, had a place of its own.
     """
 
     recipient_id: int
@@ -66,14 +68,19 @@ class Capped:
     limit: int
     used: tuple[str, ...]
     wait_until: datetime | None
+    may_have_it: bool = False
 
 
 class _Blocked(NamedTuple):
-    """What the script says of a person at a cap: the members in the window with their scores, the oldest first."""
+    """What the script says of a person at a cap: the members in the window with their scores, the oldest first.
+
+    ``has_place``: the delivery itself stood in the set.
+    """
 
     cap: str
     limit: int
     free_at: float
+    has_place: bool
     members: tuple[tuple[str, float], ...]
 
 
@@ -83,11 +90,18 @@ def as_member(day: date, occurrence_id: int) -> str:
 
 
 def reserve(
-    recipient_ids: Sequence[int], *, member: str, limits: Limits, now: datetime, rng: random.Random
+    recipient_ids: Sequence[int],
+    *,
+    member: str,
+    limits: Limits,
+    now: datetime,
+    rng: random.Random,
+    is_repeat: bool = False,
 ) -> dict[int, Capped]:
     """Reserve a place for the delivery ``member`` of each recipient; those who may not have one, by id.
 
-    All claims of these rows are committed. ``now`` is the instant of the claim. Raises ``CountersAway``: then nobody
+    All claims of these rows are committed. ``now`` is the instant of the claim. ``is_repeat``: nobody knows whether the
+    call of an earlier claim was made; where that one has a place, it keeps it. Raises ``CountersAway``: then nobody
     may be sent to, whatever has been reserved; reserving again repeats harmlessly.
     """
     if not limits.matter:
@@ -98,7 +112,7 @@ def reserve(
         if not left:
             return capped
         builder = f"building-{secrets.token_hex(8)}"
-        answers = _ask(_RESERVE, left, _arguments(member, limits, now, builder))
+        answers = _ask(_RESERVE, left, [*_arguments(member, limits, now, builder), int(is_repeat)])
         unbuilt = [pk for pk, answer in answers.items() if answer == _UNBUILT]
         blocked = {pk: _blocked(answer, limits) for pk, answer in answers.items() if isinstance(answer, list)}
         if unbuilt:
@@ -106,7 +120,9 @@ def reserve(
         freed: set[int] = set()
         if blocked:
             judged, freed = _judge(blocked, now=now, rng=rng)
-            capped.update(judged)
+            capped.update(
+                {pk: _as_repeat(one, blocked[pk], limits) for pk, one in judged.items()} if is_repeat else judged
+            )
         left = [*unbuilt, *freed]
     raise CountersAway(f"{len(left)} people's counters change faster than they can be built.")
 
@@ -127,7 +143,7 @@ def forget(recipient_id: int) -> None:
 
 
 def _arguments(member: str, limits: Limits, now: datetime, builder: str) -> list[Any]:
-    return [_ms(now), member, limits.per_day or 0, limits.per_week or 0, int(limits.counts), _KEEP_MS, builder]
+    return [_ms(now), member, limits.per_day or 0, limits.per_week or 0, int(limits.counts), _span(_KEEP), builder]
 
 
 def _judge(blocked: Mapping[int, _Blocked], *, now: datetime, rng: random.Random) -> tuple[dict[int, Capped], set[int]]:
@@ -160,12 +176,17 @@ def _capped(
     return Capped(pk, found.cap, found.limit, tuple(used[-found.limit :]), wait_until)
 
 
+def _as_repeat(capped: Capped, found: _Blocked, limits: Limits) -> Capped:
+    """Whoever has no place in a valid set was never called, as long as his message counts and so would have had one."""
+    return replace(capped, may_have_it=found.has_place or not limits.counts)
+
+
 def _build(recipient_ids: Sequence[int], *, builder: str, now: datetime) -> None:
     """Add what the ledger knows. Each of these sets carries the mark ``builder`` since before the ledger was read."""
     members: dict[int, list[tuple[str, float]]] = defaultdict(list)
     for use in usage.uses(recipient_ids, now=now):
         members[use.recipient_id].append((as_member(use.day, use.occurrence_id), _ms(use.claimed_at)))
-    _ask(_BUILD, recipient_ids, [_KEEP_MS, builder], {pk: _flat(members[pk]) for pk in recipient_ids})
+    _ask(_BUILD, recipient_ids, [_span(_KEEP), builder], {pk: _flat(members[pk]) for pk in recipient_ids})
 
 
 def _ask(
@@ -202,6 +223,10 @@ def _ms(instant: datetime) -> int:
     return round(instant.timestamp() * 1000)
 
 
+def _span(length: timedelta) -> int:
+    return length // timedelta(milliseconds=1)
+
+
 def _flat(members: Iterable[tuple[str, float]]) -> list[Any]:
     return [item for name, score in members for item in (score, name)]
 
@@ -212,10 +237,10 @@ def _read_member(name: str) -> tuple[date, int]:
 
 
 def _blocked(answer: Sequence[Any], limits: Limits) -> _Blocked:
-    cap, free_at, *pairs = (item.decode() for item in answer)
+    cap, free_at, has_place, *pairs = (item.decode() for item in answer)
     limit = limits.per_day if cap == DAILY else limits.per_week
     members = tuple((name, float(score)) for name, score in zip(pairs[::2], pairs[1::2], strict=True))
-    return _Blocked(cap, limit or 0, float(free_at), members)
+    return _Blocked(cap, limit or 0, float(free_at), has_place == "1", members)
 
 
 # The server's epoch as a number below zero, where no instant lies.
@@ -229,15 +254,15 @@ local function marked(key, mark) return tonumber(redis.call('ZSCORE', key, mark)
 _UNBUILT = 0
 _UNTRIMMED = 8  # members, below which old ones may lie until the set grows or is dropped
 # For each key: 1 where the place is reserved, 0 where the set must be built first, or the cap that stands in the way
-# with the instant at which it frees and the members of its window. Where nobody asks for a cap, a set that does not
+# with the instant at which it frees, whether the delivery has a place, and the members of its window. Where nobody asks for a cap, a set that does not
 # exist stays so; one that exists takes the member even unbuilt: somebody may have read the ledger before our claim.
 # Whoever comes late, after a later claim of the same delivery, changes nothing of that one's.
 _RESERVE = Script(
     f"""{_EPOCH}
 local now, member, counts, keep, builder = tonumber(ARGV[1]), ARGV[2], ARGV[5] == '1', ARGV[6], ARGV[7]
-local day, week = 86400000, 604800000
--- Claims reserve in any order: what has left our window may be in that of a claim some seconds older.
-local trimmed = string.format('%.0f', now - week - 3600000)
+local is_repeat = ARGV[8] == '1'
+local day, week = {_span(DAY)}, {_span(WEEK)}
+local trimmed = string.format('%.0f', now - week - {_span(usage.MARGIN)})
 local caps = {{}}
 if tonumber(ARGV[3]) > 0 then caps[#caps + 1] = {{'{DAILY}', day, tonumber(ARGV[3])}} end
 if tonumber(ARGV[4]) > 0 then caps[#caps + 1] = {{'{WEEKLY}', week, tonumber(ARGV[4])}} end
@@ -265,7 +290,7 @@ local function blocked(key, size)
       end
       local free_at = tonumber(others[2 * (count - cap[3] + 1)]) + cap[2]
       if not found or free_at > tonumber(found[2]) then
-        found = {{cap[1], string.format('%.0f', free_at)}}
+        found = {{cap[1], string.format('%.0f', free_at), own and '1' or '0'}}
         for _, item in ipairs(others) do found[#found + 1] = item end
       end
     end
@@ -285,7 +310,7 @@ for index, key in ipairs(KEYS) do
     local cap = #caps > 0 and blocked(key, size)
     if cap then
       local own = tonumber(redis.call('ZSCORE', key, member))
-      if own and own <= now then redis.call('ZREM', key, member) end
+      if own and own <= now and not is_repeat then redis.call('ZREM', key, member) end
       answers[index] = cap
     else
       if counts and size > 0 then

@@ -41,7 +41,7 @@ REPEAT_SPREAD_S = 10
 _SETTLE = f"""
 UPDATE delivery_delivery d SET
     (state, reason, detail, provider_id, reached, due_at, attempt, claim_token, leased_until, called_at, settled_at) = (
-        SELECT v.state, v.reason, v.detail, v.provider_id, COALESCE(NULLIF(v.reached, ''), d.reached),
+        SELECT v.state, v.reason, v.detail, v.provider_id, COALESCE(v.reached, d.reached),
                COALESCE(v.due_at, d.due_at),
                d.attempt - CASE WHEN v.is_attempt THEN 0 ELSE 1 END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN d.claim_token END,
@@ -68,7 +68,7 @@ def _as_json(outcomes: Iterable[Outcome]) -> str:
                 "reason": outcome.reason,
                 "detail": outcome.detail,
                 "provider_id": outcome.provider_id,
-                "reached": ",".join(map(str, outcome.reached)),
+                "reached": None if outcome.reached is None else ",".join(map(str, outcome.reached)),
                 "due_at": outcome.due_at,
                 "is_attempt": outcome.is_attempt,
                 "was_asked": outcome.was_asked,

@@ -82,7 +82,8 @@ class Outcome(NamedTuple):
     """What became of one claimed row.
 
     ``due_at`` is set when it goes back to pending, ``was_asked`` when the provider was asked for it. ``reached`` and
-    ``gone`` are ids of devices: those that have the message, and those that the provider does not know any more.
+    ``gone`` are ids of devices: those that have the message (``None``: the same as before), and those that the provider
+    does not know any more.
     """
 
     recipient_id: int
@@ -94,5 +95,5 @@ class Outcome(NamedTuple):
     verdict: str = ""
     detail: str = ""
     was_asked: bool = False
-    reached: tuple[int, ...] = ()
+    reached: tuple[int, ...] | None = None
     gone: tuple[int, ...] = ()

@@ -16,7 +16,7 @@ from delivery.models import OUTCOME_UNKNOWN, State
 
 WEEK = timedelta(days=7)
 # Claims of the same moment are judged in any order: an older one's window begins earlier.
-_MARGIN = timedelta(hours=1)
+MARGIN = timedelta(hours=1)
 # An occurrence lives for a week, so a claim of the last seven days may stand under a day that much earlier; a
 # user-local one is claimed up to fourteen hours before its day begins.
 _EARLIER, _LATER = 2 * WEEK + timedelta(days=1), timedelta(days=1)
@@ -61,7 +61,7 @@ def uses(recipient_ids: Sequence[int], *, now: datetime) -> list[Use]:
                 "recipients": list(recipient_ids),
                 "first": (now - _EARLIER).date(),
                 "last": (now + _LATER).date(),
-                "since": now - WEEK - _MARGIN,
+                "since": now - WEEK - MARGIN,
             },
         )
         return [Use(*row) for row in cursor.fetchall()]

@@ -10,12 +10,23 @@ import pytest
 from django.db import connection
 from structlog.testing import capture_logs
 
-from delivery import counters, reopening, sending
-from delivery.models import Delivery, InboxMessage, State
+from delivery import caps, counters, reopening, sending
+from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Answer, Verdict
 from tests.counting import flush
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, in_threads, only_occurrence, reasons, row_of, sent, states
+from tests.helpers import (
+    DAY,
+    HOUR,
+    MINUTE,
+    expire_leases,
+    in_threads,
+    only_occurrence,
+    reasons,
+    row_of,
+    sent,
+    states,
+)  # fmt: skip
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -207,6 +218,80 @@ def test_a_push_that_may_have_arrived_keeps_its_place_until_it_is_repeated(
     assert reasons(second) == {"rate_limited: daily_cap": 1}
     service.at(row_of(first, person).due_at).step()
     assert states(first) == {"sent": 1}
+
+
+def push_to(person, **values):
+    DeviceFactory(recipient=person)
+    return ScheduleFactory(channel="push", **values)
+
+
+def die_in(monkeypatch, service, name, stand_in):
+    """The sender's process is killed there, and its lease runs out."""
+    with monkeypatch.context() as patched:
+        patched.setattr(*name, stand_in)
+        with pytest.raises(SystemExit):
+            service.step()
+    expire_leases()
+    service.sweep()
+
+
+def killed(*_, **__):
+    raise SystemExit
+
+
+def killed_after(function):
+    def run(*arguments, **keywords):
+        function(*arguments, **keywords)
+        raise SystemExit
+
+    return run
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before it reserves", "before it is recorded"])
+def test_who_was_at_a_cap_when_the_worker_died_still_is(service, provider, servers, monkeypatch, before):
+    monkeypatch.setattr(provider, "repeats_unknown", True)
+    person = RecipientFactory()
+    first = push_to(person, max_per_user_per_day=1)
+    service.step()
+    second = later(service, channel="push", max_per_user_per_day=1)
+    die_in(monkeypatch, service, (caps, "reserve"), killed if before else killed_after(caps.reserve))
+    assert reasons(second) == {"pending: worker_lost": 1}
+    third = later(service, channel="push", max_per_user_per_day=2)
+    service.step()
+    assert (states(first), reasons(second), states(third)) == (
+        {"sent": 1},
+        {"rate_limited: daily_cap": 1},
+        {"sent": 1},
+    )
+    assert row_of(second, person).reached == ""  # nobody was called, so it counts for none
+
+
+def test_a_call_that_was_lost_is_repeated_at_the_place_that_it_has(service, provider, servers, monkeypatch):
+    monkeypatch.setattr(provider, "repeats_unknown", True)
+    person = RecipientFactory()
+    first = push_to(person, max_per_user_per_day=1)
+    die_in(monkeypatch, service, (provider, "send"), killed)
+    second = later(service, SECOND, channel="push", max_per_user_per_day=1)
+    service.open()
+    service.send()
+    service.after(MINUTE).step()
+    assert (states(first), reasons(second)) == ({"sent": 1}, {"rate_limited: daily_cap": 1})
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_lost_call_whose_place_is_no_longer_enough_stays_unanswered(service, provider, servers, monkeypatch, counts):
+    """Others have come since, under wider caps: a repeat that arrives alone would be one too many."""
+    monkeypatch.setattr(provider, "repeats_unknown", True)
+    person = RecipientFactory()
+    first = push_to(person, max_per_user_per_day=1, counts_toward_caps=counts)
+    die_in(monkeypatch, service, (provider, "send"), killed)
+    later(service, timedelta(0), channel="in_app", max_per_user_per_day=5)
+    Batch.objects.filter(occurrence=only_occurrence(first)).update(queued_at=None)
+    service.open()
+    sending.send(batch_ids=list(Batch.objects.filter(channel="in_app").values_list("pk", flat=True)))
+    service.after(MINUTE).step()
+    assert reasons(first) == {"unknown: no_answer": 1}
+    assert provider.reached() == {person.pk: 1}
 
 
 def test_a_failed_message_sent_again_on_request_counts_by_its_new_claim(service, provider, own_counters):
