@@ -311,7 +311,7 @@ def _judge_row(
         "unaddressable": not person.is_reachable(schedule.channel),
         "cancelled": schedule.is_ended or ("edit" in schedule.done and schedule.spans[-1].group not in person.groups),
         "erased": person.name in plan.erased,
-        "expired": schedule.is_past(schedule.spans[-1], person),
+        "expired": schedule.is_past(schedule.spans[-1], person) and schedule.on_past == "skip",
     }
     return "" if holds[row.state] else f"lost: {row.state} {row.reason}, which does not hold"
 

@@ -188,6 +188,9 @@ def test_who_was_past_is_skipped_and_what_comes_late_is_noticed() -> None:
     local = schedule(local=True)
     assert found(judge(plan(local, people=(kiritimati,)), [], [row("expired", "past_zone")])) == {}
     assert found(judge(plan(local, people=(kiritimati,)), [mail()], [row()])) == {"ghost": 1}
+    at_once = schedule(local=True, on_past="send_now")
+    assert found(judge(plan(at_once, people=(kiritimati,)), [mail()], [row()])) == {}
+    assert found(judge(plan(at_once, people=(kiritimati,)), [], [row("expired", "past_zone")])) == {"lost": 1}
     quick = schedule(within=timedelta(seconds=10))
     assert found(judge(plan(quick), [mail(11)], [row()])) == {"stuck": 1}
 
