@@ -2,8 +2,8 @@
 
 A bare loop of psycopg, redis-py and boto3 in as many processes as the service has. It writes the rows and batches of
 everyone in one statement, then claims fifty rows, reserves them with ZADD, renders, calls SES in bulk and records, in
-the tables of the service. It knows no pause, no edit, no cap, no retry and no failure, and what a crash interrupts is lost. Nothing
-of ours is imported here, and nothing of Django or Celery.
+the tables of the service. It knows no pause, no edit, no cap, no retry and no failure, and what a crash interrupts is
+lost. Nothing of ours is imported here, and nothing of Django or Celery.
 
 One request is a line of JSON on standard input, and its answer one on standard output: first the settings, then
 ``{"write": occurrence}`` for one of the processes, then ``{"send": occurrence, "batches": [...], "overlap": 1}``.

@@ -104,9 +104,9 @@ def sweep(**_: Any) -> None:
     heartbeats.beat(heartbeats.SWEEP)
 
 
-@shared_task(name="delivery.daily")
-def daily(**_: Any) -> None:
-    """Make the ledger's coming days, drop those past their retention, follow new zone data."""
+@shared_task(name="delivery.daily")  # the name in beat's entry and in messages of a running service
+def housekeeping(**_: Any) -> None:
+    """Make the ledger's coming days, drop those past their retention, follow new zone data. Once an hour."""
     now = clock.now()
     partitions.ensure_around(today=now.date())
     try:

@@ -200,7 +200,7 @@ def running_service(
             **(settings or {}),
         }
         _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
-        days = "from delivery.tasks import daily; daily()"
+        days = "from delivery.tasks import housekeeping; housekeeping()"
         _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)
         ses = opened.enter_context(running_ses(log=log, module=stub, env=env))
         env["AWS_ENDPOINT_URL_SESV2"] = ses.url

@@ -256,13 +256,13 @@ def test_an_attempt_that_was_overtaken_gives_the_occurrence_back(service, monkey
 
 def test_every_entry_of_the_clock_names_a_task_that_there_is_on_the_clocks_queue(db):
     entries = PeriodicTask.objects.exclude(task__startswith="celery.")
-    assert {entry.task for entry in entries} == {tasks.tick.name, tasks.sweep.name, tasks.daily.name}
+    assert {entry.task for entry in entries} == {tasks.tick.name, tasks.sweep.name, tasks.housekeeping.name}
     assert {entry.task for entry in entries} <= set(app.tasks)
     assert {entry.queue for entry in entries} == {"clock"}
     assert all(entry.enabled for entry in entries)
 
 
-def test_the_daily_task_makes_days_and_warns_of_rows_whose_day_was_missing(service, provider):
+def test_the_hourly_task_makes_days_and_warns_of_rows_whose_day_was_missing(service, provider):
     people(2)
     schedule = ScheduleFactory()
     service.run_to(NOW)
@@ -277,7 +277,7 @@ def test_the_daily_task_makes_days_and_warns_of_rows_whose_day_was_missing(servi
             [service.now.date() + 100 * DAY],
         )
     with structlog.testing.capture_logs() as logs:
-        tasks.daily()
+        tasks.housekeeping()
     assert {"event": "rows_in_default_partition", "rows": 1, "log_level": "warning"} in logs
     assert states(schedule) == {"sent": 2}
     with connection.cursor() as cursor:
