@@ -243,6 +243,7 @@ def marketer(world: World, chance: random.Random) -> Scene:
     locals_ = scene.people(70, group="local", zones=(*_ZONES, _LATER))
     scene.people(60, group="late", zones=_ZONES)
     scene.think(1.5)
+    world.door.await_ready()
     at = datetime.now(UTC) + timedelta(seconds=5)
     hour: dict[str, Any] = {"channel": "in_app", "at": at, "local": True}
     local = scene.schedules(group="local", zone="Europe/Berlin", label="local", **hour)[0]
