@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 TIMEOUT_MS = 2_000
 
 
-class Ledger(Collector):
+class Figures(Collector):
     """Everything at once.
 
     What the database does not answer is left out, and ``notification_database_up`` is 0 then. ``now`` tells business
@@ -63,7 +63,7 @@ class Ledger(Collector):
 
 def page(*, now: Callable[[], datetime]) -> bytes:
     """All of it in Prometheus's text format, UTF-8."""
-    return generate_latest(Ledger(now=now))
+    return generate_latest(Figures(now=now))
 
 
 def _is_away(error: DatabaseError) -> bool:
