@@ -49,13 +49,13 @@ def advance(*, to: datetime, drive: Callable[[], None]) -> Iterator[datetime]:
     yield clock.now()
 
 
-def catch_up(*, hand_out: Callable[[dispatch.Message], None]) -> None:
+def catch_up(*, hand_out: Callable[[dispatch.Handout], None]) -> None:
     """A tick that materialises by itself, so that whoever waits for each step needn't wait for a queue."""
     dispatch.open_due(now=clock.now())
     for occurrence_id in dispatch.to_materialise():
         materialise.attempt(occurrence_id=occurrence_id, now=clock.now())
-    for message in dispatch.take_due(now=clock.now()):
-        hand_out(message)
+    for handout in dispatch.take_due(now=clock.now()):
+        hand_out(handout)
 
 
 def work() -> None:

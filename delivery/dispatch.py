@@ -32,9 +32,9 @@ MATERIALISE_QUEUED_S = 30
 # Firings of one schedule opened in one transaction: after an outage there may be thousands, and all but the last hour's
 # are missed. One a tick would take as many seconds as there were firings, and the present ones would wait for that.
 OPEN_FIRINGS = 100
-# What one message carries at the most: a second of work or so.
-MESSAGE_BATCHES = 50
-MESSAGE_ROWS = 2_000
+# What one of them carries at the most: a second of work or so.
+HANDOUT_BATCHES = 50
+HANDOUT_ROWS = 2_000
 BY = "system:tick"
 
 
@@ -48,7 +48,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Message:
+class Handout:
     """Batches of one channel for one worker."""
 
     channel: str
@@ -266,18 +266,18 @@ def to_materialise(*, limit: int = OPEN_CHUNK) -> list[int]:
         return [pk for _, pk in sorted(cursor.fetchall())]
 
 
-def take_due(*, now: datetime) -> list[Message]:
-    """Mark the batches due soon as queued and pack them into messages, the soonest first.
+def take_due(*, now: datetime) -> list[Handout]:
+    """Mark the batches due soon as queued and pack them into handouts, the soonest first.
 
     A channel's queue holds at most ``PUBLISH_WINDOW_ROWS`` rows: what is queued is as good as running, so a short
     queue keeps a pause quick and a lost broker cheap.
     """
     soon = now + timedelta(seconds=settings.PUBLISH_AHEAD_S)
-    messages: list[Message] = []
+    handouts: list[Handout] = []
     for channel in _channels_due(by=soon):
         with transaction.atomic():
-            messages += _pack(channel, _take(channel, by=soon))
-    return messages
+            handouts += _pack(channel, _take(channel, by=soon))
+    return handouts
 
 
 def _channels_due(*, by: datetime) -> list[str]:
@@ -337,14 +337,14 @@ def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
         return [(pk, rows) for _, pk, rows in sorted(cursor.fetchall())]
 
 
-def _pack(channel: str, batches: Iterable[tuple[int, int]]) -> Iterator[Message]:
+def _pack(channel: str, batches: Iterable[tuple[int, int]]) -> Iterator[Handout]:
     pack: list[int] = []
     rows = 0
     for batch_id, size in batches:
-        if pack and (len(pack) == MESSAGE_BATCHES or rows + size > MESSAGE_ROWS):
-            yield Message(channel, pack)
+        if pack and (len(pack) == HANDOUT_BATCHES or rows + size > HANDOUT_ROWS):
+            yield Handout(channel, pack)
             pack, rows = [], 0
         pack.append(batch_id)
         rows += size
     if pack:
-        yield Message(channel, pack)
+        yield Handout(channel, pack)

@@ -73,12 +73,12 @@ def catch_up() -> None:
 
 def publish() -> None:
     """Queue the batches that are due within the next moments."""
-    for message in dispatch.take_due(now=clock.now()):
-        _queue(message)
+    for handout in dispatch.take_due(now=clock.now()):
+        _queue(handout)
 
 
-def _queue(message: dispatch.Message) -> None:
-    send.apply_async(kwargs={"batch_ids": message.batch_ids, "queue": message.channel}, queue=message.channel)
+def _queue(handout: dispatch.Handout) -> None:
+    send.apply_async(kwargs={"batch_ids": handout.batch_ids, "queue": handout.channel}, queue=handout.channel)
 
 
 @shared_task(name="delivery.materialise")

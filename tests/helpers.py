@@ -121,19 +121,19 @@ class Service:
         self.tick()
         self.materialise()
 
-    def publish(self) -> list[dispatch.Message]:
-        messages = dispatch.take_due(now=self.now)
+    def publish(self) -> list[dispatch.Handout]:
+        handouts = dispatch.take_due(now=self.now)
         assert_books_close()
-        return messages
+        return handouts
 
     def send(self, *, rounds: int = 1) -> None:
         """Hand out and send what is due; again up to ``rounds`` times, until there is nothing more."""
         for _ in range(rounds):
-            messages = self.publish()
-            for message in messages:
-                sending.send(batch_ids=message.batch_ids)
+            handouts = self.publish()
+            for handout in handouts:
+                sending.send(batch_ids=handout.batch_ids)
                 assert_books_close()
-            if not messages:
+            if not handouts:
                 return
 
     def sweep(self) -> Swept:
