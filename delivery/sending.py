@@ -139,7 +139,7 @@ class _Run:
         claims = ledger.claim(group, token=token, limit=self._limit, now=clock.now(), tally=tally, begun=self._begun)
         if not self._left(claims, left):
             for work in group:
-                tally.release(work.batch_id, work.day)
+                tally.let_go(work.batch_id, work.day)
         return claims
 
     def _left(self, claims: Sequence[Claim | None], left: int) -> int:
@@ -279,7 +279,7 @@ def _expire_late(group: Sequence[Work]) -> None:
 def _let_go(group: Sequence[Work]) -> None:
     def write() -> None:
         for work in sorted(group):  # by batch, as everybody locks them
-            ledger.release(work.batch_id, day=work.day)
+            ledger.let_go(work.batch_id, day=work.day)
 
     _durably(write)
 

@@ -9,7 +9,7 @@ Locks are taken in one order: the occurrence (first claim only), delivery rows, 
 Import from here; the rooms inside are: rows → tally → claims, outcomes.
 """
 
-from delivery.ledger.claims import claim, hold, profile_gone, release, take_back, take_up
+from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
 from delivery.ledger.outcomes import expire_late, reopen_batch, settle, settle_batch, started_waves
 from delivery.ledger.rows import LEASE_S, RUNS, SOME_DEVICE, Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally
@@ -26,8 +26,8 @@ __all__ = [
     "claim",
     "expire_late",
     "hold",
+    "let_go",
     "profile_gone",
-    "release",
     "reopen_batch",
     "settle",
     "settle_batch",

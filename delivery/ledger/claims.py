@@ -12,7 +12,7 @@ from django.db import connection
 from delivery import counts
 from delivery.ledger import rows as terms
 from delivery.ledger.rows import Claim, Outcome, Person, Work
-from delivery.ledger.tally import Tally, release_locked
+from delivery.ledger.tally import Tally, let_go_locked
 from delivery.models import State
 from delivery.providers.base import Target
 
@@ -43,12 +43,12 @@ def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
         return [Work(*row) for row in cursor.fetchall()]
 
 
-def release(batch_id: int, *, day: date) -> None:
+def let_go(batch_id: int, *, day: date) -> None:
     """Let go of a batch: it is published again when its next pending row is due."""
     with connection.cursor() as cursor:
         # Locked first: one statement would read its rows as they were before another's answers it had to wait for.
         cursor.execute("SELECT FROM delivery_batch WHERE id = %s FOR UPDATE", [batch_id])
-    release_locked(batch_id, day=day)
+    let_go_locked(batch_id, day=day)
 
 
 # Real seconds for the answer of a probe through an open circuit; without one the next probe follows.

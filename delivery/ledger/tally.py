@@ -26,7 +26,7 @@ class Tally:
         self._moves: dict[int, Counter[str]] = defaultdict(Counter)
         self._due: dict[int, datetime] = {}
         self._claimed: dict[int, datetime] = {}
-        self._released: dict[int, date] = {}
+        self._let_go: dict[int, date] = {}
         self._outcomes: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
         self._counts: dict[Key, float] = defaultdict(float)
 
@@ -52,10 +52,10 @@ class Tally:
         """A row of the batch is pending again and due at ``at``."""
         self._due[batch_id] = min(at, self._due.get(batch_id, at))
 
-    def release(self, batch_id: int, day: date) -> None:
+    def let_go(self, batch_id: int, day: date) -> None:
         """Let go of the batch: it is published again when its next pending row is due."""
         self.move(batch_id, State.PENDING, State.PENDING, 0)
-        self._released[batch_id] = day
+        self._let_go[batch_id] = day
 
     def claimed(self, batch_id: int, at: datetime) -> None:
         self._claimed[batch_id] = at
@@ -68,7 +68,7 @@ class Tally:
         if self._moves:
             self._write()
         counts.add(self._counts)
-        for gathered in (self._moves, self._due, self._claimed, self._released, self._outcomes, self._counts):
+        for gathered in (self._moves, self._due, self._claimed, self._let_go, self._outcomes, self._counts):
             gathered.clear()
 
     def _write(self) -> None:
@@ -79,7 +79,7 @@ class Tally:
                 "due": self._due.get(batch_id),
                 "claimed": self._claimed.get(batch_id),
                 "holder": self._is_holder,
-                "released": batch_id in self._released,
+                "let_go": batch_id in self._let_go,
             }
             for batch_id in self._moves
         ]
@@ -90,8 +90,8 @@ class Tally:
             )
             written = cursor.fetchall()
         for batch_id, channel, pending in written:
-            if pending and batch_id in self._released:
-                release_locked(batch_id, day=self._released[batch_id])
+            if pending and batch_id in self._let_go:
+                let_go_locked(batch_id, day=self._let_go[batch_id])
             for (name, reason_class), count in self._outcomes[batch_id].items():
                 self._counts[Key(name, channel, reason_class)] += count
 
@@ -106,17 +106,17 @@ UPDATE delivery_batch b SET
     started_at = COALESCE(b.started_at, m.claimed),
     lease_until = CASE WHEN m.claimed IS NULL THEN b.lease_until
                        ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
-    queued_at = CASE WHEN m.released THEN NULL
+    queued_at = CASE WHEN m.let_go THEN NULL
                      WHEN m.holder AND b.queued_at IS NOT NULL THEN clock_timestamp() ELSE b.queued_at END
 FROM locked l, jsonb_to_recordset(%(moves)s::jsonb) AS m(
-    batch bigint, due timestamptz, claimed timestamptz, holder boolean, released boolean,
+    batch bigint, due timestamptz, claimed timestamptz, holder boolean, let_go boolean,
     {", ".join(f"{name} integer" for name in _STATES)})
 WHERE b.id = l.id AND m.batch = l.id AND b.id = ANY(%(ids)s::bigint[])
 RETURNING b.id, b.channel, b.pending
 """
 
 
-def release_locked(batch_id: int, *, day: date) -> None:
+def let_go_locked(batch_id: int, *, day: date) -> None:
     """Let go of a batch that this transaction has locked."""
     with connection.cursor() as cursor:
         cursor.execute(

@@ -358,7 +358,7 @@ def test_a_batch_let_go_while_another_worker_answers_is_due_when_that_answer_say
     gate = meeting.gate(Tally, "flush", behind=True)
     answering = meeting.rival(lambda: settle(claims[0], state=State.PENDING, reason="busy", due_at=NOW + MINUTE))
     gate.wait()
-    releasing = meeting.rival(lambda: ledger.release(batch_ids[0], day=NOW.date()))
+    releasing = meeting.rival(lambda: ledger.let_go(batch_ids[0], day=NOW.date()))
     releasing.wait_for_lock()
     gate.open()
     assert answering.result() == 50
@@ -380,7 +380,7 @@ def test_workers_that_hold_the_same_batches_take_them_in_one_order(service, prov
     (message,) = service.publish()
     claims = [claim_some([batch_id], limit=2) for batch_id in sorted(message.batch_ids)]
     service.pause(schedules[0])
-    gate = meeting.gate(tallying, "release_locked")
+    gate = meeting.gate(tallying, "let_go_locked")
     worker = meeting.rival(sending_of(message.batch_ids))
     gate.wait()  # the second batch's answers are counted, and the first batch is about to be let go of
     other = meeting.rival(lambda: settle(*claims, state=State.SENT))
