@@ -21,7 +21,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
     (
         "Watch",
         (
-            ("Occurrences", "admin:schedules_occurrence_changelist", "play_circle", _READ),
+            ("Runs", "admin:schedules_occurrence_changelist", "play_circle", _READ),
             ("Ledger", "ledger", "receipt_long", _READ),
             ("Outbox", "outbox", "outbox", _READ),
             ("Inbox", "inbox", "inbox", _READ),

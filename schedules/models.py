@@ -337,9 +337,10 @@ class Occurrence(models.Model):
             models.Index(fields=["-occurrence_at"], name="occurrence_at_idx"),
         ]
         ordering = ["-occurrence_at", "-id"]
+        verbose_name = "run"  # what people call it
 
     def __str__(self) -> str:
-        return f"occurrence {self.pk} of schedule {self.schedule_id}"
+        return f"run {self.pk} of schedule {self.schedule_id}"
 
     @property
     def day(self) -> date:

@@ -39,7 +39,7 @@ class OccurrenceAdmin(Admin):
     list_filter = ("state",)
     list_select_related = ("schedule",)
     search_fields = ("=id", "=schedule__id", "schedule__name__startswith")
-    search_help_text = "Occurrence id, schedule id, or how the schedule's name begins"
+    search_help_text = "Run id, schedule id, or how the schedule's name begins"
     ordering = ("-occurrence_at", "-id")
     fields = (
         "books",
@@ -63,7 +63,7 @@ class OccurrenceAdmin(Admin):
     )
     readonly_fields = fields
 
-    at = moment("occurrence_at", "occurrence")
+    at = moment("occurrence_at", "at")
     opens = moment("opens_at")
     ends = moment("ends_at")
     opened = moment("opened_at")
@@ -104,7 +104,7 @@ class BatchAdmin(Admin):
     list_display = ("id", "occurrence_link", "channel", "wave", "size", "next_due", "queued", "outcomes")
     list_filter = ("channel",)
     search_fields = ("=id", "=occurrence__id")
-    search_help_text = "Batch id or occurrence id"
+    search_help_text = "Batch id or run id"
     ordering = ("-id",)
     fields = (
         "occurrence_link",
@@ -126,7 +126,7 @@ class BatchAdmin(Admin):
     lease = moment("lease_until", "lease until (real time)")
     started = moment("started_at")
 
-    @admin.display(description="occurrence", ordering="occurrence")
+    @admin.display(description="run", ordering="occurrence")
     def occurrence_link(self, batch: Batch) -> SafeString:
         link = reverse("occurrence", args=[batch.occurrence_id])
         return format_html('<a class="ns-link" href="{}">{}</a>', link, batch.occurrence_id)

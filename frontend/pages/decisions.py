@@ -73,7 +73,7 @@ def again(request: HttpRequest, occurrence_id: int) -> HttpResponse:
             now=clock.now(),
         )
     except Occurrence.DoesNotExist:
-        raise Http404(f"There is no occurrence {occurrence_id}.") from None
+        raise Http404(f"There is no run {occurrence_id}.") from None
     except NotReopened as error:
         messages.error(request, str(error))
     else:
@@ -95,7 +95,7 @@ def _say(request: HttpRequest, people: int) -> None:
 def release(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     """Let a held run go on."""
     if not Occurrence.objects.filter(pk=occurrence_id).exists():
-        raise Http404(f"There is no occurrence {occurrence_id}.")
+        raise Http404(f"There is no run {occurrence_id}.")
     if operations.release_occurrence(occurrence_id=occurrence_id, by=actor(request.user), now=clock.now()):
         messages.success(request, "The run goes on where it stopped.")
     else:

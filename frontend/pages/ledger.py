@@ -29,7 +29,7 @@ _REASON_CHOICES = [("", "Any"), *REASONS.items()]
 
 
 class FilterForm(forms.Form):
-    occurrence = forms.IntegerField(required=False, min_value=1)
+    occurrence = forms.IntegerField(required=False, min_value=1, label="Run")
     schedule = forms.IntegerField(required=False, min_value=1)
     recipient = forms.CharField(required=False, max_length=200, help_text="External id, or #12 for person 12")
     state = forms.TypedChoiceField(
@@ -112,7 +112,7 @@ def ledger(request: HttpRequest) -> HttpResponse:
         try:
             found = _read(filters, after=Key.read(request.GET.get("after", "")))
         except OperationalError:
-            problem = "That took too long. Name an occurrence or a recipient."
+            problem = "That took too long. Name a run or a recipient."
     context = {
         **site.each_context(request),
         "title": "Ledger",

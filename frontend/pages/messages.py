@@ -27,7 +27,7 @@ _POLICY = (
 
 
 class FilterForm(forms.Form):
-    occurrence = forms.IntegerField(required=False, min_value=1)
+    occurrence = forms.IntegerField(required=False, min_value=1, label="Run")
     recipient = forms.CharField(required=False, max_length=200, help_text="External id")
     before = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
 

@@ -77,7 +77,7 @@ class InVain:
 def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     found = Occurrence.objects.select_related("schedule").filter(pk=occurrence_id).first()
     if found is None:
-        raise Http404(f"There is no occurrence {occurrence_id}.")
+        raise Http404(f"There is no run {occurrence_id}.")
     reads_rows = found.targeted <= _AT_ONCE or "rows" in request.GET
     read = books.of(occurrence_id) if reads_rows else None
     counted = read.counted if read else _counters(occurrence_id)
@@ -85,7 +85,7 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     causes = _causes(found) if reads_rows else []
     context = {
         **site.each_context(request),
-        "title": f"Occurrence {found.pk}",
+        "title": f"Run {found.pk}",
         "subtitle": found.schedule.name,
         "occurrence": found,
         "schedule": found.schedule,

@@ -261,7 +261,7 @@ def _used_by(recipient_id: int, keys: Sequence[tuple[date, int]]) -> dict[tuple[
 
 def _used(key: tuple[date, int], row: Row | None) -> Used:
     if row is None or row.occurrence is None:
-        return Used(f"occurrence {key[1]} of {key[0]}, no longer in the ledger", None, "", "", "")
+        return Used(f"run {key[1]} of {key[0]}, no longer in the ledger", None, "", "", "")
     at = row.delivery.claimed_at or row.delivery.called_at
     return Used(row.occurrence.schedule.name, at, row.state, row.css, row.story)
 

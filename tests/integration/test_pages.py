@@ -78,7 +78,7 @@ def test_a_row_says_who_got_what_when_in_both_zones_and_how_late(service):
     row = Delivery.objects.filter(recipient_id=anna.pk, state=State.SENT).get()
     page = text_of(signed_in(Role.ANALYST).get(f"/ledger/?occurrence={row.occurrence_id}"))
     assert "2026-11-22 09:00:00 Asia/Kathmandu (UTC+05:45) 2026-11-22 03:15:00 UTC by the profile's zone" in page
-    assert f"anna Morning occurrence {row.occurrence_id}" in page
+    assert f"anna Morning run {row.occurrence_id}" in page
     assert "sent What happened 1 0 ms Read" in page
     assert schedule.occurrences.filter(pk=row.occurrence_id).exists()
 
@@ -116,7 +116,7 @@ def test_a_row_of_an_occurrence_that_is_gone_is_still_shown(service):
     Delivery.objects.update(occurrence_id=0)
     page = text_of(signed_in(Role.ADMIN).get("/ledger/", {"recipient": f"#{person.pk}"}))
     Delivery.objects.update(occurrence_id=only_occurrence(schedule).pk)
-    assert "occurrence 0, gone" in page
+    assert "run 0, gone" in page
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_question_that_takes_too_long_is_cut_off_and_says_what_to_do(mixed, mo
     monkeypatch.setattr("frontend.pages.ledger.page", slow)
     monkeypatch.setattr("frontend.pages.ledger._TIMEOUT_MS", 50)
     page = text_of(signed_in(Role.ANALYST).get("/ledger/"))
-    assert "That took too long. Name an occurrence or a recipient." in page
+    assert "That took too long. Name a run or a recipient." in page
 
 
 def test_rows_of_a_page_cost_a_fixed_number_of_queries(mixed, django_assert_max_num_queries):

@@ -196,7 +196,7 @@ def test_a_message_that_the_ledger_has_lost_is_named_by_its_run(limited):
     detail = '{"limit": 1, "used": ["20261120-999"]}'
     Delivery.objects.filter(occurrence_id=only_occurrence(news).pk).update(detail=detail)
     page = story(news, person)
-    assert "occurrence 999 of 2026-11-20, no longer in the ledger" in page
+    assert "run 999 of 2026-11-20, no longer in the ledger" in page
     assert "There is room" not in page
 
 

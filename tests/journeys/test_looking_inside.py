@@ -161,7 +161,7 @@ def test_a_marketer_finds_out_why_a_person_did_not_get_it_and_sends_again(servic
     page.reload()
     expect(page.get_by_label("What became of it")).to_contain_text("The provider took it at")
     expect(page.get_by_text("Somebody had it tried again.")).to_be_visible()
-    page.get_by_role("link", name=f"occurrence {run.pk}").click()
+    page.get_by_role("link", name=f"run {run.pk}").click()
     expect(page.get_by_text("The books close: 2 targeted, 2 accounted for.")).to_be_visible()
     assert provider.reached() == {anna.pk: 1}
     assert errors == []
