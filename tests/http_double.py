@@ -37,9 +37,24 @@ def silence(door: "_Door") -> None:
     door.request.recv(1)
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+
+
+def drip(said: bytes) -> "Callable[[_Door], None]":
+    """Says that at once, and then a byte every now and then, without end."""
+
+    def answer(door: "_Door") -> None:
+        door.request.sendall(said)
+        for _ in range(200):
+            time.sleep(0.15)
+            door.request.sendall(b" ")
+
+    return answer
+
+
 def half(door: "_Door") -> None:
     """Promises more than it sends, and closes."""
-    door.request.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"na')
+    door.request.sendall(HEAD + b'{"na')
 
 
 def garbage(door: "_Door") -> None:

@@ -19,6 +19,11 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, NamedTuple, Self
 
+from django.core.exceptions import ImproperlyConfigured
+
+# Seconds that a provider takes to connect and to be answered, unless it is made with others. Together with the permit
+# they stay well below a claim's lease.
+CONNECT_S, READ_S = 3.0, 10.0
 DETAIL_LENGTH = 200
 MAX_RETRY_AFTER = 86_400.0  # seconds: a provider's slip must not put a delivery off for years
 _READ = 10 * DETAIL_LENGTH  # characters of a provider's words that are looked at
@@ -147,6 +152,11 @@ class Provider(abc.ABC):
         """Made from Django's settings; raises ImproperlyConfigured. Connecting waits for the first call."""
         return cls()
 
+    def _require(self, is_met: bool, fault: str, meaning: str) -> None:
+        """Raise ImproperlyConfigured over a setting: ``EMAIL_FROM is empty``, and what it has to be."""
+        if not is_met:
+            raise ImproperlyConfigured(f"{fault}. The {self.name} provider needs it: {meaning}.")
+
     def send(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         """Send in one provider call; one answer per message, in the order of the messages.
 
@@ -190,6 +200,21 @@ class Provider(abc.ABC):
 def _in_order(messages: Sequence[Message], answers: Sequence[Answer]) -> list[Answer]:
     by_key = {a.key: a for a in answers}
     return [by_key.get(m.key) or Answer(m.key, Verdict.UNKNOWN, "no_answer") for m in messages]
+
+
+def by_status(status: int) -> tuple[Verdict, str]:
+    """The verdict and its reason that an HTTP status alone tells, where it is none of success."""
+    if status == 429:
+        return Verdict.THROTTLED, "throttled"
+    if status in (401, 403):
+        return Verdict.MISCONFIGURED, "access_denied"
+    if status == 413:
+        return Verdict.PERMANENT, "too_large"
+    if status == 400:
+        return Verdict.PERMANENT, "bad_request"
+    if status >= 500 or status == 408:
+        return Verdict.TRANSIENT, "provider_error"
+    return Verdict.MISCONFIGURED, "unexpected_status"  # a redirect, a page: not the provider at all
 
 
 def _fit(answer: Answer) -> Answer:

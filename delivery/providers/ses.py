@@ -7,7 +7,8 @@ and inline content knows plain substitution only, so what was rendered arrives u
 The request's JSON is written here: botocore walks through every message three times before it is on the wire, which
 costs more processor time than everything else of a call. Signing, sending and reading the answer are botocore's.
 
-SES has no idempotency token. Hence one attempt, and the delivery's key as a tag: events carry it back.
+SES has no idempotency token. Hence one attempt. The delivery's key goes along as a tag, for whoever reads SES's events;
+nothing here does.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from typing import Any, ClassVar, Self
 
 import boto3
 import orjson
+import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, InvalidRegionError
 from botocore.exceptions import ConnectionError as UnreachableError
+from botocore.utils import validate_region_name
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from delivery.providers.base import (
+    CONNECT_S,
+    READ_S,
     Answer,
     Message,
     NotStarted,
@@ -33,10 +37,12 @@ from delivery.providers.base import (
     Provider,
     ProviderError,
     Verdict,
+    by_status,
     retry_after_seconds,
-    scrub,
 )
 from delivery.providers.wire import Wire, put_on_wire, wire
+
+log = structlog.get_logger(__name__)
 
 TAG = "delivery"  # the message tag that carries the key
 MAX_DATA = 262_144  # characters of one message's template data (service model, EmailTemplateData)
@@ -68,17 +74,34 @@ ERRORS: Mapping[str, tuple[Verdict, str]] = {
     "TooManyRequestsException": (Verdict.THROTTLED, "throttled"),
     "ThrottlingException": (Verdict.THROTTLED, "throttled"),
     "Throttling": (Verdict.THROTTLED, "throttled"),
-    "LimitExceededException": (_PERMANENT, "limit_exceeded"),
+    "LimitExceededException": (_MISCONFIGURED, "limit_exceeded"),
     "MessageRejected": (_PERMANENT, "message_rejected"),
     "BadRequestException": (_PERMANENT, "bad_request"),
     "NotFoundException": (_MISCONFIGURED, "configuration_set_not_found"),
     "AccountSuspendedException": (_MISCONFIGURED, "account_suspended"),
     "SendingPausedException": (_MISCONFIGURED, "sending_paused"),
     "MailFromDomainNotVerifiedException": (_MISCONFIGURED, "identity_not_verified"),
-    # Common to all AWS services; some come with status 400.
+    # "Common Errors" of AWS's API references: about the account, this host or the service, yet some come with status
+    # 400, as a message's fault does.
+    "AccessDenied": (_MISCONFIGURED, "access_denied"),
+    "AccessDeniedException": (_MISCONFIGURED, "access_denied"),
+    "ExpiredToken": (_MISCONFIGURED, "access_denied"),
     "ExpiredTokenException": (_MISCONFIGURED, "access_denied"),
     "IncompleteSignature": (_MISCONFIGURED, "access_denied"),
+    "InvalidClientTokenId": (_MISCONFIGURED, "access_denied"),
+    "InvalidSignatureException": (_MISCONFIGURED, "access_denied"),
+    "MissingAuthenticationToken": (_MISCONFIGURED, "access_denied"),
+    "MissingAuthenticationTokenException": (_MISCONFIGURED, "access_denied"),
+    "NotAuthorized": (_MISCONFIGURED, "access_denied"),
+    "OptInRequired": (_MISCONFIGURED, "access_denied"),
+    "SignatureDoesNotMatch": (_MISCONFIGURED, "access_denied"),
     "UnrecognizedClientException": (_MISCONFIGURED, "access_denied"),
+    "RequestExpired": (_MISCONFIGURED, "clock_skew"),
+    "InvalidAction": (_MISCONFIGURED, "unexpected_status"),
+    "UnknownOperationException": (_MISCONFIGURED, "unexpected_status"),
+    "RequestAbortedException": (Verdict.TRANSIENT, "provider_error"),
+    "RequestTimeout": (Verdict.TRANSIENT, "provider_error"),
+    "RequestTimeoutException": (Verdict.TRANSIENT, "provider_error"),
 }
 
 
@@ -99,13 +122,16 @@ class SesProvider(Provider):
         sender: str,
         region: str,
         configuration_set: str = "",
-        connect_timeout: float = 3,
-        read_timeout: float = 10,
+        connect_timeout: float = CONNECT_S,
+        read_timeout: float = READ_S,
         max_request: int = MAX_REQUEST,
         endpoint_url: str | None = None,
     ) -> None:
-        _require(sender, "EMAIL_FROM", "the address messages come from, e.g. 'Shop <news@shop.example>'")
-        _require(region, "AWS_REGION", "the region of the SES account, e.g. 'eu-central-1'")
+        sender_means = "the address messages come from, e.g. 'Shop <news@shop.example>'"
+        region_means = "the region of the SES account, e.g. 'eu-central-1'"
+        self._require(bool(sender), "EMAIL_FROM is empty", sender_means)
+        self._require(bool(region), "AWS_REGION is empty", region_means)
+        self._require(_is_region(region), f"AWS_REGION is {region!r}", region_means)
         self._frame = {"FromEmailAddress": sender}
         if configuration_set:
             self._frame["ConfigurationSetName"] = configuration_set
@@ -191,17 +217,12 @@ class SesProvider(Provider):
         return orjson.dumps(frame)[:-1] + b',"BulkEmailEntries":[' + b",".join(entries) + b"]}"
 
     def _results(self, body: bytes, permit: Permit) -> list[dict[str, Any]]:
-        client = self.client()
         with wire(permit, body) as used:
             try:
-                response = client.send_bulk_email(DefaultContent={}, BulkEmailEntries=[])  # `body` takes their place
-            except ClientError as error:
-                raise _refusal(error.response) from error
+                # `body` takes the place of these arguments.
+                response = self.client().send_bulk_email(DefaultContent={}, BulkEmailEntries=[])
             except Exception as error:
-                failure = _failure(error, used)
-                if failure is None:
-                    raise
-                raise failure from error
+                raise _failure(error, used) from error
         results = response.get("BulkEmailEntryResults")
         if not isinstance(results, list):
             raise ProviderError(Verdict.UNKNOWN, "unreadable_answer")
@@ -264,64 +285,61 @@ def _answer(message: Message, result: Mapping[str, Any]) -> Answer:
         return Answer(message.key, Verdict.SENT, "", result.get("MessageId", ""))
     words = result.get("Error") or ""
     verdict, reason = _by_words(words) or STATUSES.get(status) or (Verdict.UNKNOWN, "unreadable_answer")
-    return Answer(message.key, verdict, reason, "", scrub(words))
+    return Answer(message.key, verdict, reason, "", words)
 
 
 def _by_words(words: str) -> tuple[Verdict, str] | None:
-    """Two conditions of the account that SES reports under names that mean something else too.
+    """Conditions of the account or of this host that are reported under names that mean something else too.
 
-    An unverified sender comes as "rejected", the daily quota as throttling ("Errors related to the sending
-    quotas" in the developer guide).
+    An unverified sender comes as "rejected", the daily quota as throttling ("Errors related to the sending quotas" in
+    the developer guide), a wrong clock as a wrong signature.
     """
     if "is not verified" in words:
         return _MISCONFIGURED, "identity_not_verified"
     if "Daily" in words and "quota" in words:
         return _MISCONFIGURED, "daily_quota"
+    if "Signature expired" in words or "Signature not yet current" in words:
+        return _MISCONFIGURED, "clock_skew"
     return None
 
 
 def _refusal(response: Mapping[str, Any]) -> ProviderError:
-    """The error of a call that was answered, so nothing of it was accepted."""
+    """The error of a call that was answered, so nothing of it was accepted.
+
+    A server that fails may have accepted it before. That risk is taken: SES answers so in times of trouble, and holding
+    everything back would lose more.
+    """
     error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     words = error.get("Message") or ""
     verdict, reason = (
-        _by_words(words) or ERRORS.get(error.get("Code", "")) or _by_status(int(metadata.get("HTTPStatusCode", 0)))
+        _by_words(words) or ERRORS.get(error.get("Code", "")) or by_status(int(metadata.get("HTTPStatusCode", 0)))
     )
-    detail = scrub(f"{metadata.get('HTTPStatusCode')} {error.get('Code')}: {words}")
+    detail = f"{metadata.get('HTTPStatusCode')} {error.get('Code')}: {words}"
     wait = retry_after_seconds(metadata.get("HTTPHeaders", {}))
     return ProviderError(verdict, reason, detail=detail, retry_after=wait)
 
 
-def _by_status(status: int) -> tuple[Verdict, str]:
-    if status == 429:
-        return Verdict.THROTTLED, "throttled"
-    if status in (401, 403):
-        return _MISCONFIGURED, "access_denied"
-    if status == 413:
-        return _PERMANENT, "too_large"
-    if status == 400:
-        return _PERMANENT, "bad_request"
-    if status >= 500 or status == 408:
-        # A message may have been accepted before the server failed; that risk is taken, since SES answers so
-        # in times of trouble and holding everything back would lose more.
-        return Verdict.TRANSIENT, "provider_error"
-    return _MISCONFIGURED, "unexpected_status"  # a redirect, a 404 without SES's words: not SES at all
-
-
-def _failure(error: Exception, used: Wire) -> ProviderError | None:
-    """The error of a call without an answer; None for a bug of ours."""
+def _failure(error: Exception, used: Wire) -> ProviderError:
+    """What an error means. Up to the first byte nothing depends on the messages, so it is none of theirs."""
+    name = type(error).__name__
     if used.refused:
         return NotStarted()
-    name = type(error).__name__
     if used.begun:
-        return ProviderError(Verdict.UNKNOWN, "no_answer", detail=name)
+        is_answer = isinstance(error, ClientError)
+        return _refusal(error.response) if is_answer else ProviderError(Verdict.UNKNOWN, "no_answer", detail=name)
     if isinstance(error, HTTPClientError | UnreachableError):
         return ProviderError(Verdict.TRANSIENT, "unreachable", detail=name)
-    if isinstance(error, BotoCoreError):
-        return ProviderError(_MISCONFIGURED, "aws_settings", detail=scrub(str(error)))
-    return None
+    # A ClientError is one of whoever was asked for credentials.
+    is_known = isinstance(error, BotoCoreError | ClientError | ValueError)
+    if not is_known:
+        log.exception("provider_raised", provider=SesProvider.name)
+    reason = "aws_settings" if is_known else "provider_raised"
+    return ProviderError(_MISCONFIGURED, reason, detail=f"{name}: {error}", asked=False)
 
 
-def _require(value: str, setting: str, meaning: str) -> None:
-    if not value:
-        raise ImproperlyConfigured(f"{setting} is empty. The ses provider needs it: {meaning}.")
+def _is_region(name: str) -> bool:
+    try:
+        validate_region_name(name)
+    except InvalidRegionError:
+        return False
+    return True

@@ -2,10 +2,12 @@
 
 import io
 import json
+import time
 from functools import cache
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 from delivery.providers import wire
 from delivery.providers.base import Message, Permit, Verdict
 from delivery.providers.ses import ERRORS, STATUSES, SesProvider
+from tests import http_double
+from tests.http_double import HttpDouble, Reply
 
 MODEL = ServiceModel(Loader().load_service_model("sesv2", "service-2"))
 BULK = MODEL.operation_model("SendBulkEmail")
@@ -138,7 +142,7 @@ def test_each_status_of_a_message_becomes_its_verdict_and_leaves_the_others_alon
         (429, "TooManyRequestsException", "Rate", (Verdict.THROTTLED, "throttled")),
         (400, "ThrottlingException", "Maximum sending rate exceeded.", (Verdict.THROTTLED, "throttled")),
         (429, "", "", (Verdict.THROTTLED, "throttled")),
-        (400, "LimitExceededException", "too many", (Verdict.PERMANENT, "limit_exceeded")),
+        (400, "LimitExceededException", "too many", (Verdict.MISCONFIGURED, "limit_exceeded")),
         (400, "MessageRejected", "virus", (Verdict.PERMANENT, "message_rejected")),
         (400, "BadRequestException", "bad", (Verdict.PERMANENT, "bad_request")),
         (400, "SomethingNew", "bad", (Verdict.PERMANENT, "bad_request")),
@@ -161,6 +165,25 @@ def test_each_status_of_a_message_becomes_its_verdict_and_leaves_the_others_alon
         (400, "ThrottlingException", "Daily message quota exceeded", (Verdict.MISCONFIGURED, "daily_quota")),
         (403, "SignatureDoesNotMatch", "", (Verdict.MISCONFIGURED, "access_denied")),
         (400, "ExpiredTokenException", "", (Verdict.MISCONFIGURED, "access_denied")),
+        *[
+            (400, code, "", (Verdict.MISCONFIGURED, "access_denied"))
+            for code in (
+                "AccessDeniedException",
+                "IncompleteSignature",
+                "InvalidClientTokenId",
+                "InvalidSignatureException",
+                "MissingAuthenticationToken",
+                "NotAuthorized",
+                "OptInRequired",
+            )
+        ],
+        (400, "RequestExpired", "", (Verdict.MISCONFIGURED, "clock_skew")),
+        (403, "SignatureDoesNotMatch", "Signature expired: 20261121T1", (Verdict.MISCONFIGURED, "clock_skew")),
+        (403, "InvalidSignatureException", "Signature not yet current: 2", (Verdict.MISCONFIGURED, "clock_skew")),
+        (400, "InvalidAction", "", (Verdict.MISCONFIGURED, "unexpected_status")),
+        (400, "RequestAbortedException", "", (Verdict.TRANSIENT, "provider_error")),
+        (408, "RequestTimeoutException", "", (Verdict.TRANSIENT, "provider_error")),
+        (400, "ValidationError", "", (Verdict.PERMANENT, "bad_request")),
         (404, "", "nginx", (Verdict.MISCONFIGURED, "unexpected_status")),
         (302, "", "", (Verdict.MISCONFIGURED, "unexpected_status")),
         (500, "InternalServiceError", "", (Verdict.TRANSIENT, "provider_error")),
@@ -304,6 +327,58 @@ def test_without_credentials_the_rows_are_kept_and_nothing_is_sent(monkeypatch, 
     assert (answer.verdict, answer.reason) == (Verdict.MISCONFIGURED, "aws_settings")
     assert "credentials" in answer.detail
     assert ses.bodies == []
+
+
+def test_an_address_of_ses_that_is_none_costs_nobody_an_attempt():
+    made = SesProvider(sender="shop@example.com", region="eu-central-1", endpoint_url="nonsense")
+    answers = made.send(messages(2), permit=Permit.lasting(60))
+    assert short(answers) == [(Verdict.MISCONFIGURED, "aws_settings")] * 2
+    assert "nonsense" in answers[0].detail
+    assert not any(answer.asked for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AttributeError("_pool_classes_by_scheme"), "provider_raised"),
+        (ClientError({"Error": {"Code": "ValidationError"}}, "AssumeRole"), "aws_settings"),
+    ],
+)
+def test_what_goes_wrong_before_the_first_byte_is_no_messages_fault(monkeypatch, error, reason):
+    ses = Ses()
+
+    def client():
+        raise error
+
+    monkeypatch.setattr(ses.provider, "client", client)
+    assert short(ses.send(*messages(2))) == [(Verdict.MISCONFIGURED, reason)] * 2
+    assert ses.bodies == []
+
+
+@pytest.mark.parametrize("said", [b"", http_double.HEAD])
+def test_an_answer_that_comes_by_drops_is_given_up_after_the_timeout(said):
+    with HttpDouble() as server:
+        server.failure = http_double.drip(said)
+        made = SesProvider(sender="shop@example.com", region="eu-central-1", endpoint_url=server.url, read_timeout=0.6)
+        made.client()
+        started = time.monotonic()
+        assert short(made.send([message()], permit=Permit.lasting(60))) == [(Verdict.UNKNOWN, "no_answer")]
+        assert time.monotonic() - started < 3
+        assert len(server.requests) == 1
+
+
+def test_a_kept_connection_has_the_whole_time_again_for_its_next_answer():
+    with HttpDouble(lambda request: Reply(body=json.dumps(accept_all(request.json)).encode())) as server:
+        made = SesProvider(sender="shop@example.com", region="eu-central-1", endpoint_url=server.url, read_timeout=1)
+        server.delay = 0.6
+        for _ in range(3):
+            assert short(made.send([message()], permit=Permit.lasting(60))) == [(Verdict.SENT, "")]
+        assert server.connections == 1
+
+
+def test_a_region_that_can_be_none_is_named_at_the_start():
+    with pytest.raises(ImproperlyConfigured, match="AWS_REGION is 'eu central 1'"):
+        SesProvider(sender="shop@example.com", region="eu central 1")
 
 
 @pytest.mark.parametrize(("missing", "setting"), [("sender", "EMAIL_FROM"), ("region", "AWS_REGION")])
