@@ -12,9 +12,8 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings
@@ -22,6 +21,8 @@ from django.core.exceptions import ImproperlyConfigured
 from firebase_admin import credentials, messaging
 
 from delivery.providers.base import (
+    CONNECT_S,
+    READ_S,
     Answer,
     Message,
     Permit,
@@ -29,8 +30,8 @@ from delivery.providers.base import (
     ProviderError,
     Target,
     Verdict,
+    by_status,
     retry_after_seconds,
-    scrub,
 )
 from delivery.providers.google_token import AccessToken
 from delivery.providers.pool import Pool, Reply
@@ -49,9 +50,9 @@ ERRORS: Mapping[str, tuple[Verdict, str]] = {
     "UNREGISTERED": (Verdict.PERMANENT, "unregistered"),
     "SENDER_ID_MISMATCH": (Verdict.PERMANENT, "sender_mismatch"),
     "QUOTA_EXCEEDED": (Verdict.THROTTLED, "throttled"),
-    # The message may have been delivered all the same; a repeat replaces it.
-    "UNAVAILABLE": (Verdict.TRANSIENT, "provider_error"),
-    "INTERNAL": (Verdict.TRANSIENT, "provider_error"),
+    # The message may have been delivered all the same: a repeat replaces it, and until then it counts as sent.
+    "UNAVAILABLE": (Verdict.UNKNOWN, "provider_error"),
+    "INTERNAL": (Verdict.UNKNOWN, "provider_error"),
     # Of Apple's or the web's devices alone: to call it the account's fault would stop Android's as well.
     "THIRD_PARTY_AUTH_ERROR": (Verdict.TRANSIENT, "third_party_auth"),
     "APNS_AUTH_ERROR": (Verdict.TRANSIENT, "third_party_auth"),
@@ -82,7 +83,7 @@ class Fate(NamedTuple):
 
 
 class FcmProvider(Provider):
-    """One pool of connections per process, made at the first call; threads share it.
+    """One pool of connections per process; threads share it.
 
     Times are in seconds. `service_account` is a path or the JSON itself; without it the environment's default
     credentials are used, and `project` must be given. A call takes at most the permit, plus connecting and reading.
@@ -100,25 +101,21 @@ class FcmProvider(Provider):
         project: str = "",
         endpoint: str = "https://fcm.googleapis.com",
         connections: int = 64,
-        connect_timeout: float = 3,
-        read_timeout: float = 10,
+        connect_timeout: float = CONNECT_S,
+        read_timeout: float = READ_S,
     ) -> None:
         credential, named = _credential(service_account)
         project = project or named
-        _require(
+        self._require(
             bool(project), "FCM_PROJECT is empty", "the id of the Firebase project, unless FCM_CREDENTIALS names it"
         )
-        _require(
+        self._require(
             endpoint.startswith("http"), f"FCM_ENDPOINT is {endpoint!r}", "an address, e.g. https://fcm.googleapis.com"
         )
-        _require(connections > 0, f"FCM_CONNECTIONS is {connections}", "a number from 1 upwards")
+        self._require(connections > 0, f"FCM_CONNECTIONS is {connections}", "a number from 1 upwards")
         self._url = f"{endpoint.rstrip('/')}/v1/projects/{project}/messages:send"
         self._access = AccessToken(credential, timeout=connect_timeout)
-        self._new_pool = partial(
-            Pool, connections=connections, connect_timeout=connect_timeout, read_timeout=read_timeout
-        )
-        self._pool: Pool | None = None
-        self._pool_lock = threading.Lock()
+        self._pool = Pool(connections=connections, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
     @classmethod
     def from_settings(cls) -> Self:
@@ -129,16 +126,6 @@ class FcmProvider(Provider):
             endpoint=settings.FCM_ENDPOINT,
             connections=settings.FCM_CONNECTIONS,
         )
-
-    def pool(self) -> Pool:
-        """The process's pool: made late, since a fork must not share it."""
-        pool = self._pool
-        if pool is None or not pool.is_alive:
-            with self._pool_lock:
-                pool = self._pool
-                if pool is None or not pool.is_alive:
-                    pool = self._pool = self._new_pool()
-        return pool
 
     def _refuse(self, message: Message) -> Answer | None:
         if not message.targets:
@@ -151,7 +138,7 @@ class FcmProvider(Provider):
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         token, headers = self._access.headers(permit)
         bodies = [body for message in messages for body in encode(message)]
-        outcomes = iter(self.pool().post_all(self._url, headers=headers, bodies=bodies, permit=permit))
+        outcomes = iter(self._pool.post_all(self._url, headers=headers, bodies=bodies, permit=permit))
         fates = [[fate(next(outcomes), target) for target in message.targets] for message in messages]
         if any(each.reason == "access_denied" for of_person in fates for each in of_person):
             self._access.forget(token)
@@ -260,7 +247,7 @@ def _refusal(reply: Reply, error: Any, target: Target) -> Fate:
     if wait is None and verdict is Verdict.THROTTLED:
         wait = QUOTA_WAIT
     words = _OPAQUE.sub("<token>", words.replace(target.token, "<token>"))
-    return Fate(verdict, reason, "", scrub(f"{reply.status} {code}: {words}"), wait)
+    return Fate(verdict, reason, "", f"{reply.status} {code}: {words}", wait)
 
 
 def _invalid(words: str, details: Sequence[Mapping[str, Any]]) -> str:
@@ -276,19 +263,9 @@ def _objects(found: Any) -> list[dict[str, Any]]:
 
 
 def _by_status(status: int, code: str) -> tuple[Verdict, str]:
-    if status == 429:
-        return Verdict.THROTTLED, "throttled"
-    if status in (401, 403):
-        return Verdict.MISCONFIGURED, "access_denied"
     if status == 404 and code == "NOT_FOUND":
         return Verdict.MISCONFIGURED, "project_not_found"
-    if status == 413:
-        return Verdict.PERMANENT, "too_large"
-    if status == 400:
-        return Verdict.PERMANENT, "bad_request"
-    if status >= 500 or status == 408:
-        return Verdict.TRANSIENT, "provider_error"
-    return Verdict.MISCONFIGURED, "unexpected_status"  # a redirect, a page: not FCM at all
+    return ERRORS["INTERNAL"] if status >= 500 else by_status(status)
 
 
 def answer(message: Message, fates: Sequence[Fate]) -> Answer:
@@ -322,8 +299,3 @@ def _credential(service_account: str) -> tuple[credentials.Base, str]:
             " or that JSON itself."
         ) from error
     return found, found.project_id or ""
-
-
-def _require(is_met: bool, fault: str, meaning: str) -> None:
-    if not is_met:
-        raise ImproperlyConfigured(f"{fault}. The fcm provider needs it: {meaning}.")

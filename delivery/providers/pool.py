@@ -21,7 +21,7 @@ import aiohttp
 
 from delivery.providers.base import NotStarted, Permit, ProviderError, Verdict
 
-_SLACK = 5.0  # seconds that a loaded machine may add to the timeouts
+SLACK_S = 5.0  # seconds that a loaded machine may add to the timeouts
 
 
 class Reply(NamedTuple):
@@ -81,24 +81,18 @@ class _PermitFirst(aiohttp.ClientRequest):
 
 
 class Pool:
-    """At most `connections` requests at once, one attempt each. Threads share it; a process that forks makes it after.
+    """At most `connections` requests at once, one attempt each. Threads share it.
 
     Times are in seconds. A request ends `connect_timeout + read_timeout` after it has begun, at the latest.
+    Thread and connections are made at the first call: a process may fork between making a pool and using it.
     """
 
     def __init__(self, *, connections: int, connect_timeout: float, read_timeout: float) -> None:
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=connect_timeout + read_timeout, connect=connect_timeout)
-        self._patience = connect_timeout + read_timeout + _SLACK
-        self._posts: asyncio.Queue[_Post] = asyncio.Queue()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="provider-pool", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """False after a fork, in the child, and should the loop ever have ended."""
-        return self._thread.is_alive()
+        self._patience = connect_timeout + read_timeout + SLACK_S
+        self._workers: _Workers | None = None
+        self._lock = threading.Lock()
 
     def post_all(
         self, url: str, *, headers: Mapping[str, str], bodies: Sequence[bytes], permit: Permit
@@ -106,12 +100,41 @@ class Pool:
         """The outcome of each request, in their order; errors are returned, not raised."""
         call = _Call(url, headers, bodies, permit)
         if bodies:
-            self._loop.call_soon_threadsafe(self._take, call)
+            self._running().take(call)
             with suppress(TimeoutError):  # the loop has died: nobody must wait for it for ever
                 call.done.result(max(permit.deadline - time.monotonic(), 0) + self._patience)
         return list(call.outcomes)
 
-    def _take(self, call: _Call) -> None:
+    def _running(self) -> _Workers:
+        """Those of this process: a fork leaves the threads behind."""
+        workers = self._workers
+        if workers is None or not workers.is_alive:
+            with self._lock:
+                workers = self._workers
+                if workers is None or not workers.is_alive:
+                    workers = self._workers = _Workers(self._connections, self._timeout)
+        return workers
+
+
+class _Workers:
+    """A pool's thread and what runs in it."""
+
+    def __init__(self, connections: int, timeout: aiohttp.ClientTimeout) -> None:
+        self._connections = connections
+        self._timeout = timeout
+        self._posts: asyncio.Queue[_Post] = asyncio.Queue()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="provider-pool", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def take(self, call: _Call) -> None:
+        self._loop.call_soon_threadsafe(self._put, call)
+
+    def _put(self, call: _Call) -> None:
         for post in call.posts:
             self._posts.put_nowait(post)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from delivery.providers.base import Permit, ProviderError, Verdict
-from delivery.providers.pool import Pool
+from delivery.providers.pool import Pool, _Workers
 from tests import http_double
 from tests.http_double import HttpDouble, Reply
 
@@ -103,6 +103,14 @@ def test_a_silent_server_sees_one_request_and_is_given_up_after_the_timeout(serv
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("said", [b"", http_double.HEAD])
+def test_an_answer_that_comes_by_drops_is_given_up_after_the_timeout(server, said):
+    server.failure = http_double.drip(said)
+    started = time.monotonic()
+    assert short(post(server, b"a", through=pool(connect_timeout=0.2, read_timeout=0.5))) == [UNKNOWN]
+    assert time.monotonic() - started < 3
+
+
 def test_one_requests_silence_does_not_hold_the_others_back(server):
     server.answer = lambda request: time.sleep(1) if request.body == b"slow" else Reply(body=request.body)
     outcomes = post(server, b"slow", b"a", b"b", through=pool(connect_timeout=0.2, read_timeout=0.2))
@@ -146,15 +154,31 @@ def test_threads_share_it(server):
 
 def test_nobody_waits_for_ever_for_a_loop_that_has_died(server, monkeypatch):
     async def ended(_):
+        time.sleep(0.1)
+
+    monkeypatch.setattr(_Workers, "_serve", ended)
+    made = pool()
+    made._patience = 0.1
+    assert short(post(server, b"a", through=made, permit=Permit.lasting(0.1))) == [UNKNOWN]
+
+
+def test_a_loop_that_has_died_is_followed_by_another_at_the_next_call(server, monkeypatch):
+    async def ended(_):
         return None
 
-    assert pool().is_alive
-    monkeypatch.setattr(Pool, "_serve", ended)
     made = pool()
-    made._thread.join(10)
-    made._patience = 0.1
-    assert not made.is_alive
-    assert short(post(server, b"a", through=made, permit=Permit.lasting(0.1))) == [UNKNOWN]
+    with monkeypatch.context() as patched:
+        patched.setattr(_Workers, "_serve", ended)
+        made._running()._thread.join(10)
+    assert short(post(server, b"a", through=made)) == [b"got a"]
+
+
+def test_it_runs_in_no_thread_before_its_first_call(server):
+    before = threading.active_count()
+    made = pool()
+    assert threading.active_count() == before
+    post(server, b"a", through=made)
+    assert threading.active_count() > before
 
 
 def test_a_process_that_used_it_ends_quickly_and_quietly(server):
