@@ -54,7 +54,7 @@ def compose(claim: Claim, *, now: datetime) -> Composed:
         schedule_zone=pinned.definition.time_zone,
         occurrence_at=claim.occurrence_at,
         default_locale=pinned.default_locale,
-        catalogues=_catalogues(int(time.monotonic() // _CATALOGUES_S)),
+        catalogues=catalogues(),
     )
     channel = claim.work.channel
     rendered = render_many(
@@ -143,7 +143,7 @@ def _key(claim: Claim) -> _Key:
 
 def _pinned(kept: dict[str, Any], template_version: int) -> Pinned:
     definition = Definition.from_json(kept)
-    contents, default_locale = _said(definition.template_id or 0, template_version)
+    contents, default_locale = said(definition.template_id or 0, template_version)
     return Pinned(
         definition,
         contents,
@@ -154,9 +154,15 @@ def _pinned(kept: dict[str, Any], template_version: int) -> Pinned:
 
 
 @lru_cache(maxsize=1024)
-def _said(template_id: int, version: int) -> tuple[tuple[Content, ...], str]:
-    said = TemplateVersion.objects.filter(template=template_id, version=version).first()
-    return (read_contents(said.contents), said.default_locale) if said else ((), "en")
+def said(template_id: int, version: int) -> tuple[tuple[Content, ...], str]:
+    """What a template's version says, and its default locale. Versions never change."""
+    kept = TemplateVersion.objects.filter(template=template_id, version=version).first()
+    return (read_contents(kept.contents), kept.default_locale) if kept else ((), "en")
+
+
+def catalogues() -> Catalogues:
+    """Every locale's translations, as they were at most ``_CATALOGUES_S`` ago."""
+    return _catalogues(int(time.monotonic() // _CATALOGUES_S))
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ nothing has a foreign key to or from them. Only ``delivery.ledger`` and ``delive
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from schedules.models import Channel, Occurrence, Recipient
 
@@ -204,6 +205,47 @@ class OutboxMessage(models.Model):
 
     def __str__(self) -> str:
         return self.subject or self.text[:50]
+
+
+class TestSend(models.Model):
+    """A schedule's message, wished to be sent to one person to be looked at; no part of the ledger.
+
+    ``to`` replaces the person's own address, ``locale`` his language. ``created_at`` and ``settled_at`` are business
+    time; ``created_real_at`` and ``handed_out_at`` (to a worker's queue) real time.
+    """
+
+    __test__ = False  # pytest would take the name for that of a test
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        SENDING = "sending"
+        SENT = "sent"
+        FAILED = "failed"
+        UNANSWERED = "unanswered"
+
+    schedule_id = models.BigIntegerField()
+    recipient_id = models.BigIntegerField()
+    channel = models.CharField(max_length=10, choices=Channel)
+    to = models.CharField(max_length=320, blank=True)
+    locale = models.CharField(max_length=35, blank=True)
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    reason = models.CharField(max_length=60, blank=True)
+    detail = models.CharField(max_length=400, blank=True)
+    provider_id = models.CharField(max_length=200, blank=True)
+    subject = models.CharField(max_length=998, blank=True)
+    created_by = models.CharField(max_length=100)
+    created_at = models.DateTimeField()
+    created_real_at = models.DateTimeField(db_default=Now(), editable=False)
+    handed_out_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], name="test_send_open_idx", condition=Q(state__in=["waiting", "sending"]))
+        ]
+
+    def __str__(self) -> str:
+        return f"test {self.pk} of schedule {self.schedule_id}"
 
 
 class Circuit(models.Model):

@@ -13,7 +13,7 @@ from celery.signals import celeryd_after_setup
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from delivery import advance, dispatch, heartbeats, materialise, partitions, sending
+from delivery import advance, dispatch, heartbeats, materialise, partitions, sending, test_sends
 from delivery import sweep as sweeping
 from delivery.providers import registry
 from schedules import clock
@@ -52,6 +52,8 @@ def tick(**_: Any) -> None:
             expires=settings.MATERIALISE_AHEAD_S,
         )
     publish()
+    for test_send_id, channel in test_sends.take_waiting():
+        send_test.apply_async(kwargs={"test_send_id": test_send_id}, queue=channel)
     heartbeats.beat(heartbeats.TICK)
     heartbeats.ask(_send_canary)
 
@@ -97,10 +99,17 @@ def send(*, batch_ids: list[int], queue: str = "", **_: Any) -> None:
     heartbeats.consumed(queue)
 
 
+@shared_task(name="delivery.send_test")
+def send_test(*, test_send_id: int, **_: Any) -> None:
+    """Send a message to be looked at. A second copy of the message finds it taken."""
+    test_sends.send(test_send_id=test_send_id, now=clock.now())
+
+
 @shared_task(name="delivery.sweep")
 def sweep(**_: Any) -> None:
     """Settle what nobody holds any more. Every few seconds."""
     sweeping.sweep(now=clock.now())
+    test_sends.give_up()
     heartbeats.beat(heartbeats.SWEEP)
 
 

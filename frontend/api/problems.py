@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from audit import trail
+from delivery.test_sends import InvalidTestSend
 from frontend.instants import instant
 from schedules.audience.sources import AudienceTooSlow
 from schedules.definition import InvalidDefinition
@@ -135,7 +136,7 @@ def _error(problem: Problem) -> dict[str, str]:
 
 def _translated(error: Exception) -> Refused:
     match error:
-        case InvalidDefinition() | InvalidTemplate():
+        case InvalidDefinition() | InvalidTemplate() | InvalidTestSend():
             return invalid(error.problems)
         case VersionConflict():
             changed = {"currentVersion": error.current, "changedBy": error.by, "changedAt": instant(error.at)}

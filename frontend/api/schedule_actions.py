@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit import trail
-from delivery import touches
+from delivery import test_sends, touches
+from delivery.models import TestSend
 from frontend.api.base import ApiView, etag
 from frontend.api.documents import problems
 from frontend.api.fields import QuerySerializer, StrictCharField, StrictSerializer
 from frontend.api.idempotency import idempotent
 from frontend.api.paging import Order, PageQuery, page_of
+from frontend.api.problems import NOT_FOUND, Refused
 from frontend.api.schedules import (
     CANCELLED,
     PAUSED,
@@ -43,6 +45,35 @@ class PauseRequest(StrictSerializer):
 
 class NoBody(StrictSerializer):
     """Nothing needs to be sent."""
+
+
+class TestSendRequest(StrictSerializer):
+    recipient = StrictCharField(
+        source="external_id", max_length=200, help_text="externalId of the person whose tokens are filled in."
+    )
+    to = StrictCharField(
+        max_length=320,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="An e-mail address that gets it instead.",
+    )
+    locale = StrictCharField(
+        max_length=35, required=False, allow_blank=True, default="", help_text="A language in place of the person's."
+    )
+
+
+class TestSendAnswer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    scheduleId = serializers.IntegerField()
+    state = serializers.ChoiceField(choices=TestSend.State.values)
+    reason = serializers.CharField(allow_blank=True)
+    detail = serializers.CharField(allow_blank=True, help_text="The provider's own words.")
+    providerId = serializers.CharField(allow_blank=True)
+    subject = serializers.CharField(allow_blank=True)
+    createdBy = serializers.CharField()
+    createdAt = serializers.DateTimeField()
+    settledAt = serializers.DateTimeField(allow_null=True)
 
 
 class OccurrenceLink(serializers.Serializer[Any]):
@@ -188,6 +219,51 @@ class RunNow(_Action):
             f"/api/v1/occurrences/{occurrence.pk}" if occurrence else f"/api/v1/schedules/{schedule_id}/occurrences"
         )
         return Response(link, status=202, headers={"Location": location})
+
+
+class SendTest(ApiView):
+    abilities: ClassVar = {"POST": Ability.EDIT_SCHEDULES}
+
+    @extend_schema(
+        operation_id="sendTest",
+        request=TestSendRequest,
+        responses={202: TestSendAnswer, **problems(400, 404, 409, 422)},
+        examples=[OpenApiExample("To me", {"recipient": "anna", "to": "me@example.com"}, request_only=True)],
+    )
+    @idempotent
+    def post(self, request: Request, schedule_id: int) -> Response:
+        """Send its message to one person to be looked at: outside the ledger, caps and metrics, whatever its status."""
+        asked = TestSendRequest.read(request.data).checked()
+        find(schedule_id)
+        wish = test_sends.ask(schedule_id=schedule_id, **asked, by=self.by, now=clock.now())
+        return Response(_test_send(wish), status=202, headers={"Location": f"/api/v1/test-sends/{wish.pk}"})
+
+
+class OneTestSend(ApiView):
+    abilities: ClassVar = {"GET": Ability.READ}
+
+    @extend_schema(operation_id="getTestSend", responses={200: TestSendAnswer, **problems(404)})
+    def get(self, request: Request, test_send_id: int) -> Response:
+        """What became of a test: ask until `state` is neither `waiting` nor `sending`."""
+        wish = TestSend.objects.filter(pk=test_send_id).first()
+        if wish is None:
+            raise Refused(NOT_FOUND, f"There is no test {test_send_id}.")
+        return Response(_test_send(wish))
+
+
+def _test_send(wish: TestSend) -> dict[str, Any]:
+    return {
+        "id": wish.pk,
+        "scheduleId": wish.schedule_id,
+        "state": wish.state,
+        "reason": wish.reason,
+        "detail": wish.detail,
+        "providerId": wish.provider_id,
+        "subject": wish.subject,
+        "createdBy": wish.created_by,
+        "createdAt": instant(wish.created_at),
+        "settledAt": instant(wish.settled_at),
+    }
 
 
 class NextRuns(ApiView):

@@ -15,6 +15,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("schedules/<int:schedule_id>/cancel", actions.Cancel.as_view()),
     path("schedules/<int:schedule_id>/duplicate", actions.Duplicate.as_view()),
     path("schedules/<int:schedule_id>/run-now", actions.RunNow.as_view()),
+    path("schedules/<int:schedule_id>/test-send", actions.SendTest.as_view()),
+    path("test-sends/<int:test_send_id>", actions.OneTestSend.as_view()),
     path("schedules/<int:schedule_id>/next-runs", actions.NextRuns.as_view()),
     path("schedules/<int:schedule_id>/history", actions.History.as_view()),
     re_path(r"^.*$", Missing.as_view()),
