@@ -15,6 +15,7 @@ from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSo
 from frontend.access import needs
 from frontend.admin_site import site
 from frontend.pages.ledger_rows import Filters, Key, Page, page
+from frontend.pages.paging import RecipientField, link
 from frontend.wording import REASONS, STATES, reason, state
 from schedules import clock
 from schedules.models import Occurrence, Recipient
@@ -31,7 +32,7 @@ _REASON_CHOICES = [("", "Any"), *REASONS.items()]
 class FilterForm(forms.Form):
     occurrence = forms.IntegerField(required=False, min_value=1, label="Run")
     schedule = forms.IntegerField(required=False, min_value=1)
-    recipient = forms.CharField(required=False, max_length=200, help_text="External id, or #12 for person 12")
+    recipient = RecipientField()
     state = forms.TypedChoiceField(
         required=False,
         coerce=lambda value: State(int(value)),
@@ -45,18 +46,6 @@ class FilterForm(forms.Form):
         asked = data.get("reason", "") if data else ""
         if asked not in REASONS and asked.isidentifier():  # a reason newer than our words for it
             cast(forms.ChoiceField, self.fields["reason"]).choices = [*_REASON_CHOICES, (asked, reason(asked))]
-
-    def clean_recipient(self) -> int | None:
-        """The surrogate id; the ledger knows people by nothing else."""
-        text = self.cleaned_data["recipient"].strip()
-        if not text:
-            return None
-        if text.startswith("#") and text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
-            return int(text[1:])
-        found = Recipient.objects.filter(external_id=text).values_list("pk", flat=True).first()
-        if found is None:
-            raise forms.ValidationError("Nobody has this external id. An erased person is found by #number only.")
-        return found
 
     def filters(self) -> Filters:
         data = self.cleaned_data
@@ -119,9 +108,9 @@ def ledger(request: HttpRequest) -> HttpResponse:
         "form": form,
         "rows": with_company(found.rows),
         "problem": problem,
-        "following": _link(request, found.following) if found.following else "",
+        "following": link(request, "ledger", parameter="after", start=found.following) if found.following else "",
         "is_first": "after" not in request.GET,
-        "first": _link(request, None),
+        "first": link(request, "ledger", parameter="after", start=None),
     }
     return render(request, "frontend/ledger.html", context)
 
@@ -132,14 +121,6 @@ def _read(filters: Filters, *, after: Key | None) -> Page:
         found = page(filters, today=clock.now().date(), after=after)
         cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     return found
-
-
-def _link(request: HttpRequest, key: Key | None) -> str:
-    query = request.GET.copy()
-    query.pop("after", None)
-    if key:
-        query["after"] = str(key)
-    return f"{reverse('ledger')}?{query.urlencode()}"
 
 
 def with_company(deliveries: Iterable[Delivery]) -> list[Row]:

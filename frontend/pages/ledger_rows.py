@@ -12,9 +12,9 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from delivery.models import Batch, Delivery, State
+from frontend.pages.paging import PAGE
 from schedules.models import Occurrence
 
-PAGE = 50
 # Occurrences looked through for one page; a rare state in a busy service is searched on by the next page.
 _OCCURRENCES_A_PAGE = 100
 _CHUNK = 20

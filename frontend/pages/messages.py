@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -14,10 +13,10 @@ from django.urls import reverse
 from delivery.models import InboxMessage, OutboxMessage
 from frontend.access import needs
 from frontend.admin_site import site
+from frontend.pages.paging import PAGE, RecipientField, link
 from schedules.models import Channel, Occurrence, Recipient, Schedule
 from schedules.permissions import Ability, can, shown_address
 
-PAGE = 50
 # Written into the HTML before it is shown: no script, no request to anywhere, whatever the template says. The frame's
 # sandbox takes scripts, forms and the site's origin away besides.
 _POLICY = (
@@ -28,17 +27,8 @@ _POLICY = (
 
 class FilterForm(forms.Form):
     occurrence = forms.IntegerField(required=False, min_value=1, label="Run")
-    recipient = forms.CharField(required=False, max_length=200, help_text="External id")
+    recipient = RecipientField()
     before = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
-
-    def clean_recipient(self) -> int | None:
-        external_id = self.cleaned_data["recipient"].strip()
-        if not external_id:
-            return None
-        found = Recipient.objects.filter(external_id=external_id).values_list("pk", flat=True).first()
-        if found is None:
-            raise ValidationError("Nobody has this external id.")
-        return found
 
 
 @dataclass(frozen=True)
@@ -126,11 +116,7 @@ def _list(request: HttpRequest, box: Box) -> HttpResponse:
 
 
 def _link(request: HttpRequest, box: Box, before: int | None) -> str:
-    query = request.GET.copy()
-    query.pop("before", None)
-    if before:
-        query["before"] = str(before)
-    return f"{reverse(box.name)}?{query.urlencode()}"
+    return link(request, box.name, parameter="before", start=before)
 
 
 def _message(request: HttpRequest, box: Box, message_id: int) -> HttpResponse:
