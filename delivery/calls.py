@@ -23,7 +23,7 @@ from delivery.ledger import Claim, Outcome
 from delivery.messages import Composed, compose, read_pinned
 from delivery.models import State
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
-from delivery.retry import THROTTLED_S, decide, not_sent
+from delivery.retry import THROTTLED_S, decide, not_sent, uncalled
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +144,7 @@ def finish(provider: Provider, call: Call, answered: Answered, *, now: datetime)
     """Decide what follows for each person from the answers."""
     called_at = now - timedelta(seconds=time.monotonic() - answered.started)
     people = {person.recipient_id: person for person in call.claim.people}
-    outcomes = list(call.settled)
+    outcomes = [uncalled(outcome, person=people[outcome.recipient_id]) for outcome in call.settled]
     for answer in answered.answers:
         person = people[int(answer.key.rsplit("-", 1)[1])]
         outcomes.append(decide(answer, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng))

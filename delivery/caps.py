@@ -254,9 +254,10 @@ local function marked(key, mark) return tonumber(redis.call('ZSCORE', key, mark)
 _UNBUILT = 0
 _UNTRIMMED = 8  # members, below which old ones may lie until the set grows or is dropped
 # For each key: 1 where the place is reserved, 0 where the set must be built first, or the cap that stands in the way
-# with the instant at which it frees, whether the delivery has a place, and the members of its window. Where nobody asks for a cap, a set that does not
-# exist stays so; one that exists takes the member even unbuilt: somebody may have read the ledger before our claim.
-# Whoever comes late, after a later claim of the same delivery, changes nothing of that one's.
+# with the instant at which it frees, whether the delivery has a place, and the members of its window. Where nobody asks
+# for a cap, a set that does not exist stays so; one that exists takes the member even unbuilt: somebody may have read
+# the ledger before our claim. Whoever comes late, after a later claim of the same delivery, changes nothing of that
+# one's.
 _RESERVE = Script(
     f"""{_EPOCH}
 local now, member, counts, keep, builder = tonumber(ARGV[1]), ARGV[2], ARGV[5] == '1', ARGV[6], ARGV[7]

@@ -45,6 +45,13 @@ def decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: dateti
     return outcome._replace(was_asked=was_asked, reached=reached, gone=answer.gone)
 
 
+def uncalled(outcome: Outcome, *, person: Person) -> Outcome:
+    """The outcome of somebody who is not called; sent, where one device has the message since an earlier call."""
+    if outcome.state.is_outcome and any(person.reached):
+        return Outcome(person.recipient_id, State.SENT)
+    return outcome
+
+
 def not_sent(recipient_id: int, reason: str, *, after_s: float, now: datetime) -> Outcome:
     """Nobody was asked, for a reason that is not the person's: again in ``after_s`` seconds, and no attempt is used."""
     due_at = now + timedelta(seconds=after_s)

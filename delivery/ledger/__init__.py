@@ -6,15 +6,17 @@ not add up. Every statement names ``day``, so that the planner looks at one part
 
 Locks are taken in one order: the occurrence (first claim only), delivery rows, batches by id.
 
-Import from here; the rooms inside are: rows → tally → claims, outcomes.
+Import from here; the rooms inside are: rows → tally → claims, outcomes. What it says of caps is ``usage``, which writes
+nothing.
 """
 
 from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
 from delivery.ledger.outcomes import expire_late, reopen_batch, settle, settle_batch, started_waves
-from delivery.ledger.rows import LEASE_S, RUNS, SOME_DEVICE, Claim, Outcome, Person, Work
+from delivery.ledger.rows import HAS_MESSAGE, LEASE_S, RUNS, SOME_DEVICE, Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally
 
 __all__ = [
+    "HAS_MESSAGE",
     "LEASE_S",
     "RUNS",
     "SOME_DEVICE",

@@ -90,14 +90,19 @@ _HAS_DEVICE = "EXISTS (SELECT 1 FROM schedules_device v WHERE v.recipient_id = r
 _PROFILE = """
     r.id AS profile_id, r.external_id, r.email, r.locale, r.time_zone, r.attributes, r.tags, r.consent, r.created_at"""
 
+
+def _or_sent(state: State) -> str:
+    return f"CASE WHEN {terms.HAS_MESSAGE} THEN {int(State.SENT)} ELSE {int(state)} END"
+
+
 # What a claim finds out by itself, without asking the provider.
 _VERDICT = f"""
-    CASE WHEN r.id IS NULL THEN {int(State.ERASED)}
-         WHEN r.consent -> %(channel)s = 'false'::jsonb THEN {int(State.SUPPRESSED)}
-         WHEN %(channel)s = 'email' AND r.email = '' THEN {int(State.UNADDRESSABLE)}
+    CASE WHEN r.id IS NULL THEN {_or_sent(State.ERASED)}
+         WHEN r.consent -> %(channel)s = 'false'::jsonb THEN {_or_sent(State.SUPPRESSED)}
+         WHEN %(channel)s = 'email' AND r.email = '' THEN {_or_sent(State.UNADDRESSABLE)}
          WHEN %(channel)s = 'push' AND NOT EXISTS (
              SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active)
-         THEN CASE WHEN p.reached ~ '[1-9]' THEN {int(State.SENT)} ELSE {int(State.UNADDRESSABLE)} END
+         THEN {_or_sent(State.UNADDRESSABLE)}
          ELSE {int(State.SENDING)} END AS state"""
 _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
 _REASONS = " ".join(f"WHEN {int(state)} THEN '{reason}'" for state, reason in _REASON_OF.items())
@@ -121,8 +126,8 @@ g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_
 def _claim_sql(devices: str) -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
-    SELECT p.*, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
-    FROM picked p LEFT JOIN schedules_recipient r ON r.id = p.recipient_id
+    SELECT d.*, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
+    FROM picked d LEFT JOIN schedules_recipient r ON r.id = d.recipient_id
 ), claimed AS (
     UPDATE delivery_delivery d SET
         state = j.state,

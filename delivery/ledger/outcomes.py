@@ -13,7 +13,7 @@ from delivery import counts
 from delivery.ledger import rows as terms
 from delivery.ledger.rows import SOME_DEVICE, Claim, Outcome, Work
 from delivery.ledger.tally import Tally
-from delivery.models import State
+from delivery.models import OUTCOME_UNKNOWN, State
 
 
 def settle(
@@ -22,13 +22,14 @@ def settle(
     """Record the outcomes of a claim; return how many rows were still the claim's.
 
     A row that meanwhile has been taken away (its lease expired, the person was erased) is left as it is, unless it is
-    held as unknown under this very claim: then the answer that came late is the truth.
+    kept as unknown under this very claim: then the answer that came late is the truth.
     """
     if not outcomes:
         return 0
     settled = _write_outcomes(claim, outcomes, State.SENDING, now=now, called_at=called_at, tally=tally)
     if settled < len(outcomes):
-        settled += _write_outcomes(claim, outcomes, State.UNKNOWN, now=now, called_at=called_at, tally=tally)
+        answers = [outcome for outcome in outcomes if outcome.state is not State.UNKNOWN]
+        settled += _write_outcomes(claim, answers, State.UNKNOWN, now=now, called_at=called_at, tally=tally)
     return settled
 
 
@@ -158,6 +159,11 @@ def _keep_failures(work: Work, outcomes: Iterable[Outcome], attempts: dict[int, 
         )
 
 
+_AND_SOME_DEVICE = f"""
+CASE WHEN '{SOME_DEVICE}' = ANY(string_to_array(d.reached, ',')) THEN d.reached
+     ELSE concat_ws(',', NULLIF(d.reached, ''), '{SOME_DEVICE}') END"""
+
+
 def settle_batch(
     batch_id: int,
     *,
@@ -174,7 +180,8 @@ def settle_batch(
 ) -> int:
     """Move the rows of a batch that are ``source`` and fulfil ``condition`` to ``target``; return how many.
 
-    Those that go back to pending are due within the next seconds, each at another instant. ``condition`` is SQL over
+    Those that go back to pending are due within the next seconds, each at another instant. Of the others, whoever has
+    the message on one device has been sent it, whatever keeps it from the rest. ``condition`` is SQL over
     ``d`` (a delivery row) from this package alone; its values come in ``parameters``. Rows that somebody else is
     writing are waited for, or, unless it ``waits``, left out: who goes through many rows would else meet a worker that
     holds some of them and wants the others. ``may_have_arrived``: a repeat takes no new place under a cap.
@@ -183,24 +190,26 @@ def settle_batch(
         cursor.execute(
             f"""
             WITH meant AS MATERIALIZED (
-                SELECT d.recipient_id FROM delivery_delivery d
+                SELECT d.recipient_id, CASE WHEN %(target)s <> {int(State.PENDING)} AND {terms.HAS_MESSAGE}
+                                            THEN {int(State.SENT)} ELSE %(target)s END AS target
+                FROM delivery_delivery d
                 WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = %(source)s AND ({condition})
                 FOR UPDATE {"" if waits else "SKIP LOCKED"}
             )
             UPDATE delivery_delivery d SET
-                state = %(target)s, reason = %(reason)s,
-                detail = CASE WHEN %(target)s IN ({int(State.UNKNOWN)}, {int(State.FAILED)}) THEN d.detail ELSE '' END,
-                claim_token = CASE WHEN %(target)s = {int(State.UNKNOWN)} THEN d.claim_token END,
-                leased_until = CASE WHEN %(target)s = {int(State.UNKNOWN)}
+                state = m.target, reason = CASE WHEN m.target = {int(State.SENT)} THEN '' ELSE %(reason)s END,
+                detail = CASE WHEN m.target IN ({int(State.UNKNOWN)}, {int(State.FAILED)}) THEN d.detail ELSE '' END,
+                claim_token = CASE WHEN m.target = {int(State.UNKNOWN)} THEN d.claim_token END,
+                leased_until = CASE WHEN m.target = {int(State.UNKNOWN)}
                                     THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-                settled_at = CASE WHEN %(target)s >= {int(State.SENT)} THEN %(now)s::timestamptz END,
-                due_at = CASE WHEN %(target)s = {int(State.PENDING)}
+                settled_at = CASE WHEN m.target >= {int(State.SENT)} THEN %(now)s::timestamptz END,
+                due_at = CASE WHEN m.target = {int(State.PENDING)}
                               THEN %(now)s + make_interval(secs => random() * d.attempt * {REPEAT_SPREAD_S})
                               ELSE d.due_at END,
-                reached = CASE WHEN %(maybe)s AND NOT '{SOME_DEVICE}' = ANY(string_to_array(d.reached, ','))
-                               THEN concat_ws(',', NULLIF(d.reached, ''), '{SOME_DEVICE}') ELSE d.reached END
-            FROM meant
-            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = meant.recipient_id
+                reached = CASE WHEN %(maybe)s THEN {_AND_SOME_DEVICE} ELSE d.reached END
+            FROM meant m
+            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = m.recipient_id
+            RETURNING d.state
             """,
             {
                 **(parameters or {}),
@@ -214,23 +223,27 @@ def settle_batch(
                 "maybe": may_have_arrived,
             },
         )
-        moved: int = cursor.rowcount
-    if moved:
-        tally.move(batch_id, source, target, moved, reason_class=counts.reason_class(target, reason))
-        if target is State.PENDING:
-            tally.due(batch_id, now)
-    return moved
+        moved = Counter(State(state) for (state,) in cursor.fetchall())
+    for state, count in moved.items():
+        tally.move(batch_id, source, state, count, reason_class=counts.reason_class(state, reason))
+    if moved[State.PENDING]:
+        tally.due(batch_id, now)
+    return moved.total()
 
 
 def reopen_batch(
     batch_id: int, *, day: date, recipient_ids: Sequence[int] | None, reason: str, now: datetime, tally: Tally
 ) -> int:
-    """Make failed rows of a batch pending again, of these recipients and this reason where given; return how many."""
+    """Make failed rows of a batch pending again, of these recipients and this reason where given; return how many.
+
+    What may have arrived keeps its place under the caps.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             UPDATE delivery_delivery d SET state = {int(State.PENDING)}, reason = '', detail = '', provider_id = '',
-                due_at = %(now)s, attempt = 0, settled_at = NULL
+                due_at = %(now)s, attempt = 0, settled_at = NULL,
+                reached = CASE WHEN d.reason = '{OUTCOME_UNKNOWN}' THEN {_AND_SOME_DEVICE} ELSE d.reached END
             WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.FAILED)}
               AND (%(recipients)s::bigint[] IS NULL OR d.recipient_id = ANY(%(recipients)s::bigint[]))
               AND (%(reason)s = '' OR d.reason = %(reason)s)
@@ -272,13 +285,16 @@ def started_waves(occurrence_id: int, *, day: date) -> list[datetime]:
 def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
     """Expire the people of waves that did not start within the misfire grace; return how many.
 
-    The reason says why: ``paused`` when the schedule was paused over the wave's instant, else ``down``.
+    The reason says why: ``paused`` when the schedule was paused over the wave's instant, else ``down``. Whoever has the
+    message on one device since before an edit moved the wave has been sent it.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            UPDATE delivery_delivery d SET state = {int(State.EXPIRED)}, settled_at = %(now)s,
-                reason = CASE WHEN s.paused_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
+            UPDATE delivery_delivery d SET settled_at = %(now)s,
+                state = CASE WHEN {terms.HAS_MESSAGE} THEN {int(State.SENT)} ELSE {int(State.EXPIRED)} END,
+                reason = CASE WHEN {terms.HAS_MESSAGE} THEN ''
+                              WHEN s.paused_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
                                AND COALESCE(s.resumed_at, 'infinity') > d.wave_at
                                 OR o.held_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
                                AND COALESCE(o.released_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
@@ -288,12 +304,11 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
               AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
               AND d.due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)  -- not tried again since
               AND NOT d.wave_at = ANY(ARRAY({_STARTED_WAVES}))
-            RETURNING d.reason
+            RETURNING d.state, d.reason
             """,
             {"now": now, "occurrence": work.occurrence_id, "day": work.day, "batch": work.batch_id},
         )
-        moved = Counter(reason for (reason,) in cursor.fetchall())
-    for reason, count in moved.items():
-        reason_class = counts.reason_class(State.EXPIRED, reason)
-        tally.move(work.batch_id, State.PENDING, State.EXPIRED, count, reason_class=reason_class)
+        moved = Counter((State(state), reason) for state, reason in cursor.fetchall())
+    for (state, reason), count in moved.items():
+        tally.move(work.batch_id, State.PENDING, state, count, reason_class=counts.reason_class(state, reason))
     return moved.total()

@@ -12,6 +12,8 @@ from delivery.providers.base import Target
 LEASE_S = 30
 # Stands among the devices that a message has reached where nobody knows: it counts toward caps, and is tried again.
 SOME_DEVICE = 0
+# SQL over a delivery ``d``: one device has the message, so the person has been sent it, whatever becomes of the others.
+HAS_MESSAGE = "d.reached ~ '[1-9]'"
 # Of a schedule whose occurrences go on: one that is broken has no next run, and what it began is none the worse for it.
 RUNS = "('active', 'broken')"
 

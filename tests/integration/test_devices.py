@@ -1,14 +1,20 @@
 """People with several devices: each device gets the message once, and the person counts as sent when one has it."""
 
 import json
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
-from delivery.models import FailedAttempt, State
+from delivery import erasure
+from delivery.models import Batch, Delivery, FailedAttempt, State
+from delivery.providers import registry
 from delivery.providers.base import Answer, Verdict
-from schedules.models import Device
-from tests.factories import DeviceFactory, RecipientFactory, ScheduleFactory
-from tests.helpers import HOUR, expire_leases, reasons, row_of, states
+from schedules.models import Device, Occurrence, Recipient
+from schedules.occurrences import ApplyTo
+from stubs.testing import running_fcm
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory
+from tests.helpers import DAY, HOUR, expire_leases, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 
@@ -184,3 +190,112 @@ def test_a_lost_call_is_made_again_to_the_devices_that_have_nothing_yet(service,
     service.after(HOUR).step()
     assert asked(provider) == [devices, devices[1:], devices[1:]]
     assert states(schedule) == {"sent": 1}
+
+
+# --- Whoever has it on one device has been sent it --------------------------------------------------------------------
+
+
+def opt_out(service, schedule):
+    Recipient.objects.update(consent={"push": False})
+
+
+def leave_the_audience(service, schedule):
+    Recipient.objects.update(locale="fr")
+
+
+def spoil_the_template(service, schedule):
+    Recipient.objects.update(attributes={"points": "many"})
+    template = TemplateFactory(text="You have {{ points + 1 }} points.")
+    service.update(schedule, template_id=template.pk, apply_to=ApplyTo.UNSENT)
+
+
+def fall_out_by_an_edit(service, schedule):
+    query = {"field": "locale", "op": "eq", "value": "fr"}
+    service.update(schedule, audience_query=query, apply_to=ApplyTo.UNSENT)
+
+
+def end(service, schedule):
+    service.after(8 * DAY)
+
+
+def cancel(service, schedule):
+    service.cancel(schedule)
+
+
+def erase(service, schedule):
+    erasure.forget(recipient_id=Recipient.objects.get().pk, by=BY, now=service.now)
+
+
+def disappear(service, schedule):
+    Recipient.objects.all().delete()
+
+
+def lose_the_worker(service, schedule):
+    """As often as it is tried."""
+    Delivery.objects.update(state=State.SENDING, attempt=4, claim_token=uuid4(), leased_until=NOW - 1_000 * DAY)
+    Batch.objects.update(pending=0, sending=1, next_due_at=None, lease_until=NOW - 1_000 * DAY)
+
+
+def come_too_late_after_an_edit(service, schedule):
+    service.update(schedule, run_at=service.now + HOUR, apply_to=ApplyTo.UNSENT)
+    service.materialise()
+    service.after(3 * HOUR)
+
+
+def come_too_late_for_an_edit(service, schedule):
+    service.update(schedule, run_at=service.now + HOUR, apply_to=ApplyTo.UNSENT)
+    service.after(3 * HOUR)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        opt_out, leave_the_audience, spoil_the_template, fall_out_by_an_edit, end, cancel, erase, disappear,
+        lose_the_worker, come_too_late_after_an_edit, come_too_late_for_an_edit,
+    ],
+    ids=lambda end: end.__name__,
+)  # fmt: skip
+def test_who_has_it_on_one_device_counts_as_sent_whatever_keeps_it_from_the_others(
+    service, provider, answering, person, devices, end
+):
+    answering((Verdict.TRANSIENT, devices[:1]))
+    schedule = ScheduleFactory(
+        channel="push",
+        recheck_audience=True,
+        audience_query={"field": "locale", "op": "eq", "value": "en"},
+    )
+    service.step()
+    assert states(schedule) == {"pending": 1}
+    end(service, schedule)
+    service.materialise()
+    service.after(HOUR / 60).step()
+    row = row_of(schedule, person)
+    assert (State(row.state).label, row.reason, row.reached) == ("sent", "", str(devices[0]))
+    assert row.settled_at is not None
+    assert len(provider.calls) == 1
+    assert not Occurrence.objects.filter(closed_at=None).exists()
+
+
+def test_while_fcm_may_have_delivered_a_push_its_place_is_kept_and_the_repeat_replaces_it(
+    service, settings, monkeypatch, tmp_path, person
+):
+    device = DeviceFactory(recipient=person)
+    with running_fcm(credentials=tmp_path / "account.json") as stub:
+        settings.PROVIDERS = {**settings.PROVIDERS, "push": "fcm"}
+        settings.FCM_CREDENTIALS, settings.FCM_ENDPOINT = str(stub.credentials), stub.url
+        registry.for_channel.cache_clear()
+        stub.fault({"kind": "status", "error": "UNAVAILABLE", "retry_after": 90, "accept": True, "count": 1})
+        try:
+            first = ScheduleFactory(channel="push", max_per_user_per_day=1)
+            service.step()
+            assert reasons(first) == {"pending: provider_error": 1}
+            assert row_of(first, person).due_at - service.now >= timedelta(seconds=89)
+            second = ScheduleFactory(channel="push", max_per_user_per_day=1, run_at=service.now, now=service.now - HOUR)
+            service.step()
+            assert reasons(second) == {"rate_limited: daily_cap": 1}
+            service.at(row_of(first, person).due_at).step()
+        finally:
+            registry.for_channel.cache_clear()
+        assert states(first) == {"sent": 1}
+        assert len(stub.messages()) == 2
+        assert len(stub.shown(device.token)) == 1

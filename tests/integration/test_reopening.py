@@ -224,6 +224,25 @@ def test_what_may_have_arrived_is_sent_again_on_request(service, provider):
     assert set(provider.reached().values()) == {1}
 
 
+def test_what_may_have_arrived_keeps_its_place_under_a_cap_while_it_waits_to_be_sent_again(service, provider):
+    people(1)
+    schedule = ScheduleFactory(max_per_user_per_day=1)
+    provider.answers(Verdict.UNKNOWN, "read_timeout")
+    service.step()
+    Delivery.objects.update(leased_until=NOW - 1_000 * DAY)
+    service.sweep()
+    provider.reset()
+    assert retry(service, schedule).people == 1
+    service.pause(schedule)
+    service.after(MINUTE)
+    other = ScheduleFactory(max_per_user_per_day=1, run_at=service.now, now=service.now - MINUTE)
+    service.step()
+    assert (states(schedule), reasons(other)) == ({"pending": 1}, {"rate_limited: daily_cap": 1})
+    service.resume(schedule)
+    service.step()
+    assert states(schedule) == {"sent": 1}
+
+
 def test_who_was_erased_since_is_not_sent_to(service, provider, failed, persons):
     erasure.forget(recipient_id=persons[9].pk, by=BY, now=service.now)
     assert retry(service, failed).people == 6

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from delivery import ledger
+from delivery import counts, ledger
 from delivery.ledger import Outcome, Tally
 from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
@@ -66,6 +66,21 @@ def test_a_call_whose_worker_is_lost_becomes_unknown_and_is_not_repeated(service
     assert reasons(schedule) == {"unknown: worker_lost": 3}
     service.after(MINUTE).step()
     assert provider.calls == []
+
+
+def test_a_late_word_that_nobody_answered_is_no_news(service, provider):
+    """The sweep has found that the worker was lost; that its call ended without an answer is counted no second time."""
+    people(3)
+    schedule = ScheduleFactory()
+    service.open()
+    claim = claim_of(service)
+    leases_expire()
+    service.sweep()
+    before = counts.read()
+    for _ in range(2):
+        assert settle(claim, State.UNKNOWN, now=service.now, reason="no_answer", was_asked=True) == 0
+    assert reasons(schedule) == {"unknown: worker_lost": 3}
+    assert counts.read() == before
 
 
 def test_of_a_batch_only_the_calls_whose_lease_is_over_become_unknown(service, provider):
