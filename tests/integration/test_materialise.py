@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 from django.db import IntegrityError, connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from delivery import materialise
+from delivery import dispatch, materialise
+from delivery.materialise import attempts
 from delivery.models import Batch, Delivery, State, ZoneSource
 from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.models import Occurrence, OccurrenceState, Recipient
@@ -215,7 +217,7 @@ def test_a_crash_in_the_middle_leaves_nothing_and_the_next_attempt_all(service, 
     service.tick()
     occurrence_id = only_occurrence(schedule).pk
     with monkeypatch.context() as patched:
-        patched.setattr(materialise, "_advance", crash)
+        patched.setattr(attempts, "_advance", crash)
         with pytest.raises(RuntimeError):
             materialise.materialise(occurrence_id=occurrence_id, now=NOW)
     assert not Batch.objects.exists()
@@ -258,8 +260,8 @@ def test_whoever_changes_the_occurrence_meanwhile_wins(service, monkeypatch, mea
         Occurrence.objects.update(**meanwhile)
         original(*arguments, **keywords)
 
-    original = materialise._advance
-    monkeypatch.setattr(materialise, "_advance", advance)
+    original = attempts._advance
+    monkeypatch.setattr(attempts, "_advance", advance)
     with pytest.raises(materialise.Superseded):
         materialise.materialise(occurrence_id=only_occurrence(schedule).pk, now=NOW)
     assert not Delivery.objects.exists()
@@ -273,7 +275,7 @@ def test_only_rows_that_exist_already_count_as_somebody_elses_work(service, monk
     def spoil(*_, **__):
         Batch.objects.update(size=7)
 
-    monkeypatch.setattr(materialise, "_advance", spoil)
+    monkeypatch.setattr(attempts, "_advance", spoil)
     with pytest.raises(IntegrityError, match="batch_books_close"):
         materialise.materialise(occurrence_id=only_occurrence(schedule).pk, now=NOW)
 
@@ -288,6 +290,24 @@ def test_an_audience_that_takes_too_long_is_said_to(service, settings, monkeypat
     with pytest.raises(AudienceTooSlow):
         materialise.materialise(occurrence_id=only_occurrence(schedule).pk, now=NOW)
     assert not Delivery.objects.exists()
+
+
+def test_an_audience_that_took_too_long_is_not_looked_for_again_for_minutes(service, settings, monkeypatch):
+    settings.MATERIALISE_STATEMENT_TIMEOUT = 20
+    people(3)
+    ScheduleFactory()
+    service.tick()
+    (pk,) = dispatch.to_materialise()
+    slow = "SELECT id, time_zone FROM schedules_recipient WHERE pg_sleep(0.1) IS NOT NULL"
+    monkeypatch.setattr(LocalSource, "sql", lambda *_, **__: (slow, ()))
+    assert materialise.attempt(occurrence_id=pk, now=NOW) is None
+    assert Occurrence.objects.get().reason == materialise.TOO_SLOW
+    for minutes, waiting in ((4, []), (2, [pk])):
+        Occurrence.objects.update(
+            materialise_lease_until=F("materialise_lease_until") - minutes * MINUTE,
+            materialise_queued_at=F("materialise_queued_at") - minutes * MINUTE,
+        )
+        assert dispatch.to_materialise() == waiting
 
 
 def test_one_worker_has_the_lease_until_it_gives_it_back(service):

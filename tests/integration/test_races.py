@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
+from django.db.models import F
 
 from delivery import calls, dispatch, erasure, ledger, materialise, partitions, sending
 from delivery import sweep as sweeping
 from delivery.ledger import Outcome, Tally
 from delivery.ledger import tally as tallying
+from delivery.materialise import attempts
 from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
 from delivery.providers.ses import SesProvider
@@ -193,30 +195,84 @@ def test_materialised_twice_at_once_there_is_one_set_of_rows(service, meeting):
     people(700)
     schedule = ScheduleFactory()
     service.tick()
-    gate = meeting.gate(materialise, "_advance")
+    gate = meeting.gate(attempts, "_advance")
     first = meeting.rival(materialising(schedule))
     gate.wait()
-    second = meeting.rival(materialising(schedule))
-    second.wait_for_lock()
+    with pytest.raises(materialise.UnderWay):
+        meeting.rival(materialising(schedule)).result()
     gate.open()
     assert first.result().targeted == 700
     with pytest.raises(materialise.Superseded):
-        second.result()
+        materialising(schedule)()
     assert states(schedule) == {"pending": 700}
     assert_books_close()
+
+
+def test_who_materialises_for_longer_than_the_lease_is_not_disturbed(service, meeting):
+    people(3)
+    schedule = ScheduleFactory()
+    service.tick()
+    (pk,) = dispatch.to_materialise()
+    gate = meeting.gate(attempts, "_advance")
+    first = meeting.rival(lambda: materialise.attempt(occurrence_id=pk, now=NOW))
+    gate.wait()
+    for _ in range(2):
+        seconds_pass(attempts.LEASE_S + 1)
+        assert dispatch.to_materialise() == [pk]
+        assert meeting.rival(lambda: materialise.attempt(occurrence_id=pk, now=NOW)).result() is None
+        assert dispatch.to_materialise() == []  # nobody asks again at once
+    gate.open()
+    assert first.result().targeted == 3
+    assert states(schedule) == {"pending": 3}
+
+
+def seconds_pass(seconds):
+    """In real time, for whoever waits to be materialised."""
+    step = timedelta(seconds=seconds)
+    Occurrence.objects.update(
+        materialise_lease_until=F("materialise_lease_until") - step,
+        materialise_queued_at=F("materialise_queued_at") - step,
+    )
+
+
+def test_what_a_worker_that_died_was_materialising_is_found_within_half_a_minute(service, meeting):
+    people(3)
+    schedule = ScheduleFactory()
+    service.tick()
+    (pk,) = dispatch.to_materialise()
+    assert materialise.lease(pk)  # and nothing more is heard of it
+    seconds_pass(31)
+    service.materialise()
+    assert states(schedule) == {"pending": 3}
+
+
+def test_what_was_being_materialised_when_the_database_went_away_is_done_as_soon_as_it_is_back(service, meeting):
+    people(3)
+    schedule = ScheduleFactory()
+    service.tick()
+    (pk,) = dispatch.to_materialise()
+    gate = meeting.gate(attempts, "_advance")
+    first = meeting.rival(lambda: materialise.attempt(occurrence_id=pk, now=NOW))
+    gate.wait()
+    first.kill()
+    gate.open()
+    with pytest.raises(OperationalError):
+        first.result()
+    service.materialise()
+    assert states(schedule) == {"pending": 3}
 
 
 def test_after_a_crash_in_the_middle_the_second_worker_writes_everything(service, meeting):
     people(700)
     schedule = ScheduleFactory()
     service.tick()
-    gate = meeting.gate(materialise, "_advance")
+    gate = meeting.gate(attempts, "_advance")
     first = meeting.rival(materialising(schedule))
     gate.wait()
-    second = meeting.rival(materialising(schedule))
-    second.wait_for_lock()
+    with pytest.raises(materialise.UnderWay):
+        meeting.rival(materialising(schedule)).result()
     first.kill()
-    assert second.result().targeted == 700
+    assert materialising(schedule)().targeted == 700
     gate.open()
     with pytest.raises(OperationalError):
         first.result()
@@ -229,7 +285,7 @@ def test_an_edit_in_the_middle_of_materialising_wins(service, meeting):
     people(4)
     schedule = ScheduleFactory()
     service.tick()
-    gate = meeting.gate(materialise, "_advance")
+    gate = meeting.gate(attempts, "_advance")
     first = meeting.rival(materialising(schedule))
     gate.wait()
     service.update(schedule, audience_query=VIPS)
@@ -246,7 +302,7 @@ def test_an_edit_waits_for_what_is_materialised_and_has_it_done_again(service, p
     people(4)
     schedule = ScheduleFactory()
     service.tick()
-    gate = meeting.gate(materialise, "_advance", behind=True)
+    gate = meeting.gate(attempts, "_advance", behind=True)
     first = meeting.rival(materialising(schedule))
     gate.wait()
     editing = meeting.rival(editing_of(schedule, audience_query=VIPS))
@@ -262,7 +318,7 @@ def test_a_cancellation_in_the_middle_of_materialising_leaves_nobody(service, pr
     people(3)
     schedule = ScheduleFactory()
     service.tick()
-    gate = meeting.gate(materialise, "_advance")
+    gate = meeting.gate(attempts, "_advance")
     first = meeting.rival(materialising(schedule))
     gate.wait()
     service.cancel(schedule)
@@ -291,7 +347,7 @@ def test_who_is_erased_while_the_audience_is_written_is_targeted_and_not_sent_to
     persons = people(3)
     schedule = ScheduleFactory()
     service.tick()
-    gate = meeting.gate(materialise, "_advance")
+    gate = meeting.gate(attempts, "_advance")
     first = meeting.rival(materialising(schedule))
     gate.wait()
     erasure.forget(recipient_id=persons[0].pk, by=BY, now=NOW)

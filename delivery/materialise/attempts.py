@@ -1,0 +1,219 @@
+"""Taking an occurrence and materialising it, whole or not at all."""
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
+
+from delivery import brake, counts
+from delivery.counts import OUTCOMES, Key
+from delivery.materialise import again, rows
+from schedules.audience.sources import AudienceTooSlow
+from schedules.models import Occurrence, OccurrenceState, ScheduleVersion
+
+# Rows from which on the planner is told of an occurrence at once.
+LARGE = 2_000
+# Real time after which another worker tries. It finds out by a lock whether this one still lives, so that the largest
+# audience may take longer; and for as long this one may be silent within its transaction.
+LEASE_S = 30
+# Real time after which an audience that took too long is looked for again.
+SLOW_S = 300
+CURSOR_END = "end"
+# Why an occurrence still waits for its people, as long as it does.
+TOO_SLOW = "audience_too_slow"
+
+log = structlog.get_logger(__name__)
+
+
+class Superseded(Exception):
+    """Somebody else materialised the occurrence or an edit came in between; nothing was written."""
+
+
+class UnderWay(Exception):
+    """Another worker is materialising the occurrence at this moment; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Materialised:
+    """``targeted`` counts every row, ``pending`` those that will be tried."""
+
+    occurrence_id: int
+    targeted: int
+    pending: int
+
+
+def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
+    """Take the occurrence and materialise it; ``None`` where nothing was written.
+
+    That is so when another worker has it or was quicker, when an edit came in between, and when its audience takes
+    too long: ``Occurrence.reason`` then says ``audience_too_slow`` and the next attempt waits for minutes. After any
+    error it is tried again when the lease has run out, and sooner where the database was away.
+    """
+    if not lease(occurrence_id):
+        return None
+    session = connection.connection
+    try:
+        done = materialise(occurrence_id=occurrence_id, now=now)
+    except UnderWay:  # whose lease has run out, and runs anew by ours
+        log.info("materialise_under_way", occurrence_id=occurrence_id)
+    except Superseded:
+        give_back(occurrence_id)
+        log.info("materialise_superseded", occurrence_id=occurrence_id)
+    except AudienceTooSlow:
+        _put_off(occurrence_id)
+        log.warning(TOO_SLOW, occurrence_id=occurrence_id)
+    except (OperationalError, InterfaceError):
+        connection.close_if_unusable_or_obsolete()
+        if connection.connection is not session:
+            with suppress(OperationalError, InterfaceError):
+                give_back(occurrence_id)
+        raise
+    else:
+        log.info("materialised", occurrence_id=occurrence_id, targeted=done.targeted, pending=done.pending)
+        return done
+    return None
+
+
+def lease(occurrence_id: int) -> bool:
+    """Take the occurrence for this worker; false when another one has it or nothing is to be done."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE schedules_occurrence SET materialise_lease_until = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND state = 'materialising'
+              AND (materialise_lease_until IS NULL OR materialise_lease_until < clock_timestamp())
+            """,
+            [LEASE_S, occurrence_id],
+        )
+        return bool(cursor.rowcount)
+
+
+def give_back(occurrence_id: int) -> None:
+    """Let the next attempt start at once."""
+    Occurrence.objects.filter(pk=occurrence_id, state=OccurrenceState.MATERIALISING).update(
+        materialise_queued_at=None, materialise_lease_until=None
+    )
+
+
+def _put_off(occurrence_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE schedules_occurrence
+            SET reason = %s, materialise_lease_until = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND state = 'materialising'
+            """,
+            [TOO_SLOW, SLOW_S, occurrence_id],
+        )
+
+
+def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
+    """Write the rows and batches of an occurrence and let it run.
+
+    Raises ``Superseded``, ``UnderWay``, and ``AudienceTooSlow`` when the query exceeds its time.
+    """
+    occurrence = Occurrence.objects.select_related("schedule").get(pk=occurrence_id)
+    if occurrence.state != OccurrenceState.MATERIALISING:
+        raise Superseded
+    pinned = ScheduleVersion.objects.get(schedule=occurrence.schedule_id, version=occurrence.version)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            done = _materialise(cursor, occurrence, pinned, now=now)
+    except IntegrityError as error:
+        if isinstance(error.__cause__, UniqueViolation):  # another worker wrote the same rows first
+            raise Superseded from error
+        raise
+    except OperationalError as error:
+        if isinstance(error.__cause__, DeadlockDetected):
+            raise Superseded from error
+        if isinstance(error.__cause__, QueryCanceled):
+            raise AudienceTooSlow(timeout_ms=settings.MATERIALISE_STATEMENT_TIMEOUT) from error
+        raise
+    _tell_planner(occurrence, rows=done.pending)
+    return done
+
+
+def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, now: datetime) -> Materialised:
+    _be_the_only_one(cursor, occurrence)
+    has_people = occurrence.targeted > 0
+    if has_people:
+        again.withdraw(cursor, occurrence, now=now)
+    written = rows.write(cursor, occurrence, pinned, again=has_people, now=now)
+    targeted, left_out = written.total(), Counter[again.Fate]()
+    if has_people:
+        left_out = again.settle_withdrawn(cursor, occurrence)
+        targeted = again.recount(cursor, occurrence) - occurrence.targeted
+    _advance(cursor, occurrence, targeted=targeted, now=now)
+    brake.hold_grown(occurrence_id=occurrence.pk, now=now)
+    channel = pinned.definition["channel"]
+    outcomes = {fate: people for fate, people in (written + left_out).items() if fate.state.is_outcome}
+    counts.add({Key(OUTCOMES[state], channel, why): people for (state, why), people in outcomes.items()})
+    return Materialised(occurrence.pk, occurrence.targeted + targeted, _count_pending(cursor, occurrence))
+
+
+def _be_the_only_one(cursor: Any, occurrence: Occurrence) -> None:
+    """Until the transaction ends, with its session at the latest. Raises ``UnderWay``."""
+    cursor.execute(
+        "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0)), set_config('statement_timeout', %s, true),"
+        " set_config('idle_in_transaction_session_timeout', %s, true)",
+        [
+            f"materialise {occurrence.pk}",
+            str(settings.MATERIALISE_STATEMENT_TIMEOUT),
+            str(LEASE_S * 1000),
+        ],
+    )
+    if not cursor.fetchone()[0]:
+        raise UnderWay
+
+
+def _tell_planner(occurrence: Occurrence, *, rows: int) -> None:
+    """Have the ledger's day analysed if these rows are a good part of it.
+
+    Autovacuum comes up to a minute later. Until then the planner would know of no row, or of small occurrences only,
+    and might read far more than a call's people at each call.
+    """
+    if rows < LARGE:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE reltuples * 0.1 <= %s AND oid = ("
+            "SELECT tableoid FROM delivery_delivery WHERE day = %s AND occurrence_id = %s LIMIT 1)",
+            [rows, occurrence.day, occurrence.pk],
+        )
+        for (partition,) in cursor.fetchall():
+            cursor.execute(f"ANALYZE (SKIP_LOCKED) {partition}")
+
+
+def _advance(cursor: Any, occurrence: Occurrence, *, targeted: int, now: datetime) -> None:
+    cursor.execute(
+        """
+        UPDATE schedules_occurrence SET cursor = %s, targeted = targeted + %s, state = 'running',
+               reason = '', materialised_at = %s, materialise_lease_until = NULL
+        WHERE id = %s AND state = 'materialising' AND cursor = %s AND version = %s AND opens_at = %s
+          AND targeted = %s
+        """,
+        [
+            CURSOR_END,
+            targeted,
+            now,
+            occurrence.pk,
+            occurrence.cursor,
+            occurrence.version,
+            occurrence.opens_at,
+            occurrence.targeted,
+        ],
+    )
+    if not cursor.rowcount:
+        raise Superseded
+
+
+def _count_pending(cursor: Any, occurrence: Occurrence) -> int:
+    cursor.execute("SELECT COALESCE(sum(pending), 0) FROM delivery_batch WHERE occurrence_id = %s", [occurrence.pk])
+    pending: int = cursor.fetchone()[0]
+    return pending

@@ -1,0 +1,201 @@
+"""Writing an occurrence's rows and batches: who, when, and in which batch."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from delivery import ledger
+from delivery.caps import BUCKETS
+from delivery.materialise.again import COMES_BACK, WITHDRAWN, Fate
+from delivery.models import State, ZoneSource
+from schedules.audience.parser import parse
+from schedules.audience.sources import LocalSource
+from schedules.definition import Definition
+from schedules.models import Occurrence, OnPast, ScheduleType, ScheduleVersion, TimeZoneMode
+from schedules.occurrences import CURSOR_KEPT
+from schedules.recurrence import due_by_zone, due_instant
+
+# Waves of fewer people share batches: a user-local occurrence would else fall into hundreds of tiny ones.
+SMALLEST_OWN_WAVE = 50
+
+
+def write(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, again: bool, now: datetime) -> Counter[Fate]:
+    """Insert rows and batches; return what the rows written are now, those taken back into the run included."""
+    definition = Definition.from_json(pinned.definition)
+    people, parameters = _people(occurrence, definition, again=again, now=now)
+    times = _times(occurrence, definition)
+    past_before = None if times.is_fixed else pinned.created_at
+    cursor.execute(
+        _INSERT.replace("__CONFLICT__", _TAKE_BACK if again else "").replace("__PEOPLE__", people),
+        [
+            *times.zones_and_instants(),
+            *parameters,
+            *times.fallback(),
+            definition.on_past == OnPast.SEND_NOW,
+            past_before,
+            now,
+            past_before,
+            *_lateness(occurrence, definition, again=again, now=now),
+            SMALLEST_OWN_WAVE,
+            BUCKETS,
+            settings.BATCH_SIZE,
+            occurrence.pk,
+            occurrence.day,
+            definition.channel,
+            occurrence.day,
+            occurrence.pk,
+            occurrence.version,
+            now,
+        ],
+    )
+    return Counter({Fate(State(state), reason): people for state, reason, people in cursor.fetchall()})
+
+
+def _lateness(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> list[Any]:
+    """In the order of the placeholders in _INSERT's `people`: since when a wave is too late, and when paused."""
+    schedule = occurrence.schedule
+    grace = timedelta(minutes=definition.misfire_grace_minutes)
+    started = ledger.started_waves(occurrence.pk, day=occurrence.day) if again else []
+    paused = schedule.paused_at - grace if schedule.paused_at else None
+    return [now - grace, started, paused, schedule.resumed_at or "infinity"]
+
+
+def _people(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> tuple[str, list[Any]]:
+    """SQL for (id, time_zone, held_at) of those meant: the audience, or the people an occurrence already has.
+
+    ``held_at`` is the instant that the person was waiting for until now. Left out is who has been claimed.
+    """
+    key = [occurrence.day, occurrence.pk]
+    if occurrence.cursor == CURSOR_KEPT:
+        return _KEPT, key
+    sql, parameters = LocalSource().sql(parse(definition.audience_query), now=now)
+    if again:
+        return _AGAIN.replace("__AUDIENCE__", sql), [*parameters, *key]
+    return f"SELECT id, time_zone, NULL::timestamptz AS held_at FROM ({sql}) AS a", list(parameters)
+
+
+_KEPT = f"""
+SELECT r.id, r.time_zone, k.wave_at AS held_at
+FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id
+WHERE k.day = %s AND k.occurrence_id = %s AND k.state = {int(State.CANCELLED)} AND k.reason = '{WITHDRAWN}'"""
+# Rows with an outcome, or of a call under way, are not even looked at by the insertion: it would wait for their locks,
+# which their worker may hold while it waits for ours.
+_AGAIN = f"""
+SELECT a.id, a.time_zone, CASE WHEN k.reason = '{WITHDRAWN}' THEN k.wave_at END AS held_at
+FROM (__AUDIENCE__) AS a
+LEFT JOIN delivery_delivery k ON k.day = %s AND k.occurrence_id = %s AND k.recipient_id = a.id
+WHERE k.recipient_id IS NULL OR ({COMES_BACK.format("k")})"""
+
+
+@dataclass(frozen=True)
+class _Times:
+    """The instant of every zone, and of those whose zone is missing or unknown."""
+
+    by_zone: dict[str, datetime]
+    default: datetime
+    is_fixed: bool
+
+    def zones_and_instants(self) -> list[Any]:
+        return [list(self.by_zone), list(self.by_zone.values())]
+
+    def fallback(self) -> list[Any]:
+        # In the order of the placeholders in _INSERT's `placed`.
+        if self.is_fixed:
+            return [self.default, *[int(ZoneSource.FIXED)] * 3]
+        return [self.default, int(ZoneSource.PROFILE), int(ZoneSource.MISSING), int(ZoneSource.INVALID)]
+
+
+def _times(occurrence: Occurrence, definition: Definition) -> _Times:
+    if occurrence.at_once:
+        return _Times({}, occurrence.occurrence_at, is_fixed=True)
+    once = definition.schedule_type == ScheduleType.ONCE
+    at = definition.run_at if once and definition.run_at else occurrence.occurrence_at
+    if definition.time_zone_mode == TimeZoneMode.FIXED:
+        return _Times({}, at, is_fixed=True)
+    wall = at.replace(tzinfo=None)
+    return _Times(dict(due_by_zone(wall)), due_instant(wall, definition.time_zone), is_fixed=False)
+
+
+# placed: who is due when. moved: who is sent to at once. people: who is too late already, and why; nobody is who waited
+# for that very instant before an edit, and no wave that has started. waves -> cut: which batch.
+# In fixed mode no zone joins, so everyone gets the default instant. Rows are written in the order of their ids while
+# batches go by bucket: the rows of one call then lie on different pages, each with room for the new version beside the
+# old (HOT).
+_INSERT = f"""
+WITH zones AS MATERIALIZED (
+    SELECT * FROM unnest(%s::text[], %s::timestamptz[]) AS z(name, due_at)
+), audience AS (
+    __PEOPLE__
+), placed AS (
+    SELECT a.id, a.held_at, COALESCE(z.due_at, %s::timestamptz) AS wave_at,
+           CASE WHEN z.name IS NOT NULL THEN %s WHEN a.time_zone = '' THEN %s ELSE %s END AS zone_source
+    FROM audience a LEFT JOIN zones z ON z.name = a.time_zone
+), moved AS (
+    SELECT id, held_at, zone_source,
+           CASE WHEN %s AND wave_at < %s::timestamptz AND held_at IS DISTINCT FROM wave_at THEN %s::timestamptz
+                ELSE wave_at END AS due_at
+    FROM placed
+), people AS MATERIALIZED (
+    SELECT id, zone_source, due_at,
+           CASE WHEN due_at < %s::timestamptz AND held_at IS DISTINCT FROM due_at THEN 'past_zone'
+                WHEN due_at >= %s::timestamptz OR due_at = ANY(%s::timestamptz[]) THEN ''
+                WHEN due_at >= %s::timestamptz AND due_at < %s::timestamptz THEN 'paused'
+                ELSE 'down' END AS lost
+    FROM moved
+), waves AS (
+    SELECT due_at, count(*) >= %s AS is_own FROM people GROUP BY due_at
+), ranked AS (
+    SELECT p.*, CASE WHEN w.is_own THEN p.due_at END AS own_wave,
+           row_number() OVER (
+               PARTITION BY CASE WHEN w.is_own THEN p.due_at END
+               ORDER BY CASE WHEN w.is_own THEN NULL ELSE p.due_at END, p.id %% %s, p.id
+           ) - 1 AS position
+    FROM people p JOIN waves w USING (due_at)
+), cut AS MATERIALIZED (
+    SELECT id, due_at, zone_source, lost, own_wave,
+           dense_rank() OVER (ORDER BY own_wave NULLS LAST, position / %s) AS number
+    FROM ranked
+), sizes AS (
+    SELECT number, min(own_wave) AS own_wave, count(*) AS size, count(*) FILTER (WHERE lost <> '') AS lost,
+           min(due_at) FILTER (WHERE lost = '') AS next_due_at
+    FROM cut GROUP BY number
+), batch_ids AS MATERIALIZED (
+    SELECT number, nextval(pg_get_serial_sequence('delivery_batch', 'id')) AS id FROM sizes
+), batches AS (
+    INSERT INTO delivery_batch (id, occurrence_id, day, channel, wave_at, size, next_due_at, pending, expired,
+        sending, unknown, sent, failed, rate_limited, suppressed, unaddressable, cancelled, erased)
+    OVERRIDING SYSTEM VALUE
+    SELECT i.id, %s, %s, %s, s.own_wave, s.size, s.next_due_at, s.size - s.lost, s.lost, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    FROM sizes s JOIN batch_ids i USING (number)
+), rows AS (
+    INSERT INTO delivery_delivery AS d (day, occurrence_id, recipient_id, batch_id, wave_at, due_at, version,
+        zone_source, state, reason, settled_at)
+    SELECT %s, %s, c.id, i.id, c.due_at, c.due_at, %s, c.zone_source,
+           CASE WHEN c.lost <> '' THEN {int(State.EXPIRED)} ELSE {int(State.PENDING)} END, c.lost,
+           CASE WHEN c.lost <> '' THEN %s::timestamptz END
+    FROM cut c JOIN batch_ids i USING (number) ORDER BY c.id
+    __CONFLICT__
+    RETURNING d.state, d.reason
+)
+SELECT state, reason, count(*) FROM rows GROUP BY state, reason
+"""
+
+# A row that was only withdrawn by an edit comes back. Where its instant stays, so do its attempts and their next time.
+# Whoever has the message on one device and comes too late for the others has been sent it.
+_SENT = f"EXCLUDED.state = {int(State.EXPIRED)} AND {ledger.HAS_MESSAGE}"
+_TAKE_BACK = f"""
+    ON CONFLICT (day, occurrence_id, recipient_id) DO UPDATE SET
+        batch_id = EXCLUDED.batch_id, wave_at = EXCLUDED.wave_at, version = EXCLUDED.version,
+        zone_source = EXCLUDED.zone_source,
+        state = CASE WHEN {_SENT} THEN {int(State.SENT)} ELSE EXCLUDED.state END,
+        reason = CASE WHEN {_SENT} THEN '' ELSE EXCLUDED.reason END,
+        settled_at = EXCLUDED.settled_at,
+        due_at = CASE WHEN d.wave_at = EXCLUDED.wave_at THEN d.due_at
+                      ELSE EXCLUDED.due_at END,
+        attempt = CASE WHEN d.wave_at = EXCLUDED.wave_at THEN d.attempt ELSE 0 END,
+        called_at = CASE WHEN d.wave_at = EXCLUDED.wave_at THEN d.called_at END
+    WHERE {COMES_BACK.format("d")}
+"""
