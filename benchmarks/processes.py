@@ -38,17 +38,7 @@ def naive(stubs: Stubs, *, processes: int, queue: str) -> Process:
 
 
 def provider_env(stubs: Stubs) -> Mapping[str, str]:
-    return {
-        "EMAIL_PROVIDER": "ses",
-        "AWS_ENDPOINT_URL_SESV2": stubs.ses.url,
-        "AWS_ACCESS_KEY_ID": "benchmark",
-        "AWS_SECRET_ACCESS_KEY": "benchmark",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "PUSH_PROVIDER": "fcm",
-        "FCM_ENDPOINT": stubs.fcm.url,
-        "FCM_CREDENTIALS": str(stubs.fcm.credentials),
-        "FCM_PROJECT": stubs.fcm.project,
-    }
+    return {**stubs.ses.variables(), **stubs.fcm.variables()}
 
 
 @dataclass

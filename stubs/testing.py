@@ -1,4 +1,4 @@
-"""Stubs as child processes, for tests, benchmarks and the demo."""
+"""Stubs as child processes, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from urllib.request import Request, urlopen
 
 @dataclass(frozen=True, slots=True)
 class RunningStub:
-    """A stub that answers at `url`."""
+    """A stub that answers at `url`; this one speaks as Amazon SES."""
 
     url: str
     process: subprocess.Popen[str]
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a service that sends its messages here."""
+        return {
+            "EMAIL_PROVIDER": "ses",
+            "AWS_ENDPOINT_URL_SESV2": self.url,
+            "AWS_ACCESS_KEY_ID": "stub",
+            "AWS_SECRET_ACCESS_KEY": "stub",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     def stats(self) -> dict[str, Any]:
         """{"requests", "accepted", "calls", "answers", "faults"}, counted since the start; see stubs.server."""
@@ -52,6 +62,15 @@ class RunningFcm(RunningStub):
 
     credentials: Path
     project: str
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a service that sends its messages here."""
+        return {
+            "PUSH_PROVIDER": "fcm",
+            "FCM_ENDPOINT": self.url,
+            "FCM_CREDENTIALS": str(self.credentials),
+            "FCM_PROJECT": self.project,
+        }
 
     def shown(self, token: str) -> list[dict[str, str]]:
         """The messages of the mailbox that the device shows, the newest first: those that none has replaced."""

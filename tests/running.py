@@ -83,15 +83,6 @@ class Running:
     def manage(self, *arguments: str) -> str:
         return _run([sys.executable, "manage.py", *arguments], self.env)
 
-    def counts(self, schedule: int) -> dict[str, int]:
-        """People by state, counted from the rows."""
-        rows = self.sql(
-            "SELECT d.state, count(*) FROM delivery_delivery d JOIN schedules_occurrence o ON o.id = d.occurrence_id"
-            " WHERE o.schedule_id = %s GROUP BY 1",
-            schedule,
-        )
-        return {STATES[state]: count for state, count in rows}
-
     def accepted(self) -> list[dict[str, Any]]:
         """What the stub took, by its own log."""
         return read_log(self.log)
@@ -189,21 +180,15 @@ def running_service(
             "BROKER_URL": broker.url,
             "COUNTERS_URL": counters.url,
             "SECRET_KEY": "test",
-            "EMAIL_PROVIDER": "ses",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "PUSH_PROVIDER": "fcm",
-            "FCM_CREDENTIALS": str(fcm.credentials),
-            "FCM_PROJECT": fcm.project,
-            "FCM_ENDPOINT": fcm.url,
             "MATERIALISE_AHEAD_S": "5",
+            **fcm.variables(),
             **(settings or {}),
         }
         _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
         days = "from delivery.tasks import housekeeping; housekeeping()"
         _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)
         ses = opened.enter_context(running_ses(log=log, module=stub, env=env))
-        env["AWS_ENDPOINT_URL_SESV2"] = ses.url
+        env |= {**ses.variables(), **(settings or {})}
         database = Database(urls.database)
         opened.callback(database.close)
         supervisor = opened.enter_context(Supervisor(processes(env), logs=root / "logs", output=sys.stderr))

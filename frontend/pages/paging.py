@@ -30,7 +30,7 @@ class RecipientField(forms.CharField):
 
 
 def link(request: HttpRequest, name: str, *, parameter: str, start: object) -> str:
-    """The address of the list ``name`` with all that is asked of it now, from ``start`` on; without one, from the top."""
+    """The address of the list ``name`` with all that is asked of it now, from ``start`` on or from the top."""
     query = request.GET.copy()
     query.pop(parameter, None)
     if start:

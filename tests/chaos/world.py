@@ -140,7 +140,7 @@ def _processes(env: dict[str, str]) -> list[Process]:
 
 
 @contextmanager
-def running_world(root: Path, *, is_quick: bool, settings: Mapping[str, str] | None = None) -> Iterator[World]:
+def running_world(root: Path, *, is_quick: bool) -> Iterator[World]:
     """Two beats, eight e-mail processes in two workers, one worker for each other queue, on servers of their own."""
     shown = {
         "EMAIL_PROVIDER": "tests.chaos.deadly.DeadlySes",
@@ -150,7 +150,6 @@ def running_world(root: Path, *, is_quick: bool, settings: Mapping[str, str] | N
         "RETRY_FIRST_DELAY_S": "0.1" if is_quick else "2",
         # What is broken here is meant to fail, and nobody is there to let it go on.
         "BRAKE_FAILURES": "1000000000",
-        **(settings or {}),
     }
     with running_service(root, _processes, settings=shown) as running:
         door = Door(running.env)
