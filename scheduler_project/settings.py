@@ -11,7 +11,7 @@ from zoneinfo import reset_tzpath
 
 import dj_database_url
 import structlog
-from environs import Env
+from environs import Env, validate
 
 from scheduler_project.demo import environment as demo
 from scheduler_project.local import services
@@ -270,6 +270,13 @@ BRAKE_FAILURES: int = env.int("BRAKE_FAILURES", default=500)
 BRAKE_SHARE: float = env.float("BRAKE_SHARE", default=0.5)
 BRAKE_GROWTH: float = env.float("BRAKE_GROWTH", default=10.0)
 LEDGER_RETENTION_DAYS: int = env.int("LEDGER_RETENTION_DAYS", default=60)
+# People a second whom a forecast reckons with: what two cores were seen to send (README, Speed), or what the account of
+# the provider admits.
+SEND_RATE_PER_S: dict[str, float] = {
+    "email": env.float("EMAIL_RATE_PER_S", default=4_300.0, validate=validate.Range(min=0, min_inclusive=False)),
+    "push": env.float("PUSH_RATE_PER_S", default=3_200.0, validate=validate.Range(min=0, min_inclusive=False)),
+    "in_app": env.float("IN_APP_RATE_PER_S", default=11_700.0, validate=validate.Range(min=0, min_inclusive=False)),
+}
 
 # --- Providers --------------------------------------------------------------------------------------------------------
 # The provider of each channel, by the names in delivery.providers.registry.

@@ -117,12 +117,12 @@ def _body(refused: Refused, request: Any) -> dict[str, Any]:
         "status": refused.kind.status,
         "detail": refused.detail,
         "requestId": trail.request_id(),
-        **({"errors": [_error(problem) for problem in refused.pointed]} if refused.pointed else {}),
+        **({"errors": [as_error(problem) for problem in refused.pointed]} if refused.pointed else {}),
         **refused.extra,
     }
 
 
-def _error(problem: Problem) -> dict[str, str]:
+def as_error(problem: Problem) -> dict[str, str]:
     """Where it is wrong: a parameter of the query, a header, or a JSON pointer (RFC 6901), empty for the whole body."""
     field = problem.field
     if field.startswith("?"):
