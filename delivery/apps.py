@@ -1,8 +1,7 @@
 from django.apps import AppConfig
 from django.core import checks
 
-from delivery.checks import check_sizes, check_test_clock
-from delivery.providers.registry import check_providers
+from delivery.checks import check_providers, check_sizes, check_test_clock
 
 
 class DeliveryConfig(AppConfig):

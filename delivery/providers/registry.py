@@ -5,12 +5,9 @@ A provider of one's own is named by its dotted path instead: {"email": "shop.mai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -44,18 +41,6 @@ def repeats_unknown(channel: str) -> bool:
     """Whether the channel's provider may be called again where nobody knows what became of a call."""
     name = settings.PROVIDERS.get(channel, "")
     return name in REPEATING if name in BUILT_IN else _class(name).repeats_unknown
-
-
-def check_providers(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
-    """System check: every channel's provider can be made. `delivery.E001`, one message per channel."""
-    problems: list[CheckMessage] = []
-    for channel in settings.PROVIDERS:
-        try:
-            for_channel(channel)
-        except ImproperlyConfigured as error:
-            hint = "Correct the setting or its environment variable and start again."
-            problems.append(Error(str(error), hint=hint, obj=f"PROVIDERS[{channel!r}]", id="delivery.E001"))
-    return problems
 
 
 def _class(name: str) -> type[Provider]:

@@ -1,6 +1,7 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from delivery.checks import check_providers
 from delivery.providers import registry
 from delivery.providers.base import Provider
 from delivery.providers.ses import SesProvider
@@ -58,7 +59,7 @@ def test_a_wrong_setting_is_named_together_with_its_remedy(settings, providers, 
 
 def test_the_system_check_reports_each_channel_that_has_no_usable_provider(settings):
     settings.PROVIDERS = {"email": "sendmail", "push": PATH, "in_app": "nowhere.Provider"}
-    problems = registry.check_providers(None)
+    problems = check_providers(None)
     assert [p.obj for p in problems] == ["PROVIDERS['email']", "PROVIDERS['in_app']"]
     assert {p.id for p in problems} == {"delivery.E001"}
     assert all(p.hint for p in problems)
@@ -67,5 +68,5 @@ def test_the_system_check_reports_each_channel_that_has_no_usable_provider(setti
 def test_the_system_check_reports_a_sender_that_is_missing(settings):
     settings.PROVIDERS = {"email": "ses"}
     settings.EMAIL_FROM = ""
-    (problem,) = registry.check_providers(None)
+    (problem,) = check_providers(None)
     assert "EMAIL_FROM is empty" in problem.msg
