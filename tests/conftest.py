@@ -23,7 +23,8 @@ def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # n
     from redis import Redis
 
     from schedules import clock
-    from tests.helpers import Service, assert_books_close
+    from tests.books import assert_books_close
+    from tests.service import Service
 
     with Redis.from_url(project.COUNTERS_URL) as counters:  # what an earlier test has reserved or slowed down
         counters.flushall()
@@ -43,9 +44,9 @@ def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # n
 def provider(settings) -> Iterator[type["RecordingProvider"]]:  # noqa: F821
     """Every channel leads to the recording provider."""
     from delivery.providers import registry
-    from tests.helpers import RecordingProvider
+    from tests.recording import RecordingProvider
 
-    path = "tests.helpers.RecordingProvider"
+    path = "tests.recording.RecordingProvider"
     settings.PROVIDERS = {"email": path, "push": path, "in_app": path}
     registry.for_channel.cache_clear()
     RecordingProvider.reset()

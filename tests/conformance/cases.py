@@ -22,8 +22,8 @@ from schedules.models import Recipient
 from stubs.testing import running_fcm, running_ses
 from tests import http_double
 from tests.conformance.example import EXAMPLE
-from tests.helpers import RecordingProvider
 from tests.http_double import HttpDouble, Reply, Request
+from tests.recording import RecordingProvider
 
 POISON = 666  # the recipient whose message a double refuses, when told to
 REJECTED = ("refused_alone", "refuses_the_call")

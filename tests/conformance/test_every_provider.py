@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 from delivery.providers import registry
 from delivery.providers.base import Message, Permit, Provider, Verdict
 from tests.conformance.cases import CASES, POISON, Case, Double, people
-from tests.helpers import in_threads
 from tests.http_double import HttpDouble, Reply
+from tests.service import in_threads
 
 SHORT = {"connect_timeout": 1.0, "read_timeout": 1.0}
 

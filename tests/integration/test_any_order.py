@@ -24,8 +24,10 @@ from schedules import operations
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Recipient, Schedule, ScheduleStatus
 from schedules.occurrences import ApplyTo
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, assert_books_close, sent
+from tests.recording import sent
+from tests.service import DAY, HOUR, MINUTE
 
 pytestmark = pytest.mark.django_db
 

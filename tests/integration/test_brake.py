@@ -10,7 +10,8 @@ from delivery.providers.base import Answer, Verdict
 from schedules import operations
 from schedules.models import Occurrence, OccurrenceState
 from tests.factories import BY, NOW, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, in_threads, only_occurrence, reasons, sent, states
+from tests.recording import sent
+from tests.service import DAY, HOUR, MINUTE, in_threads, only_occurrence, reasons, states
 
 pytestmark = pytest.mark.django_db
 

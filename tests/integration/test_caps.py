@@ -15,7 +15,8 @@ from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Answer, Verdict
 from tests.counting import flush
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
-from tests.helpers import (
+from tests.recording import sent
+from tests.service import (  # fmt: skip
     DAY,
     HOUR,
     MINUTE,
@@ -24,9 +25,8 @@ from tests.helpers import (
     only_occurrence,
     reasons,
     row_of,
-    sent,
     states,
-)  # fmt: skip
+)
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)

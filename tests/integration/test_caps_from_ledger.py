@@ -14,7 +14,7 @@ from delivery.models import Delivery, State
 from schedules.models import Recipient
 from tests.counting import flush
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 WEEK = 7 * DAY

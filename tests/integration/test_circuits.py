@@ -14,7 +14,8 @@ from delivery.providers.base import Answer, Verdict
 from schedules.models import Recipient
 from stubs.testing import running_ses
 from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
-from tests.helpers import HOUR, MINUTE, in_threads, let_probe, only_occurrence, reasons, row_of, sent, states
+from tests.recording import sent
+from tests.service import HOUR, MINUTE, in_threads, let_probe, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

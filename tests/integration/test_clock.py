@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from schedules import clock
 from schedules.models import TestClock as ShiftOfClock
-from tests.helpers import DAY, HOUR
+from tests.service import DAY, HOUR
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)

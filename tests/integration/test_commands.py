@@ -23,7 +23,7 @@ from schedules import clock, operations
 from schedules.audience.sources import LocalSource
 from schedules.models import Occurrence, StopSwitch
 from tests.factories import BY, NOW, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, only_occurrence, states
+from tests.service import DAY, HOUR, only_occurrence, states
 
 pytestmark = pytest.mark.django_db
 PROJECT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from schedules.models import Device, Occurrence, Recipient
 from schedules.occurrences import ApplyTo
 from stubs.testing import running_fcm
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory
-from tests.helpers import DAY, HOUR, expire_leases, reasons, row_of, states
+from tests.service import DAY, HOUR, expire_leases, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ from schedules import operations
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
 from schedules.recurrence import TZDATA_VERSION
 from tests.factories import BY, NOW, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, only_occurrence, reasons, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, states
 
 pytestmark = pytest.mark.django_db
 

@@ -12,7 +12,7 @@ from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, OccurrenceState, Recipient, Schedule, ScheduleStatus, ScheduleVersion
 from schedules.occurrences import ApplyTo, Effect
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,9 @@ from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage
 from delivery.providers.base import Verdict
 from delivery.providers.in_app import InAppProvider
 from schedules.models import Device, Recipient
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, DeviceFactory, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, assert_books_close, only_occurrence, reasons, row_of, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

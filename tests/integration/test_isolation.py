@@ -10,7 +10,7 @@ from delivery.models import FailedAttempt, InboxMessage, OutboxMessage, State
 from delivery.providers.base import ProviderError, Verdict
 from delivery.providers.in_app import InAppProvider
 from tests.factories import RecipientFactory, ScheduleFactory, TemplateFactory, people
-from tests.helpers import HOUR, expire_leases, reasons, row_of, states
+from tests.service import HOUR, expire_leases, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)

@@ -14,18 +14,9 @@ from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, State
 from delivery.providers.base import Verdict
 from schedules import operations
 from schedules.models import Device, MessageTemplate, Recipient
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
-from tests.helpers import (
-    DAY,
-    HOUR,
-    MINUTE,
-    assert_books_close,
-    at_full_speed,
-    only_occurrence,
-    reasons,
-    row_of,
-    states,
-)
+from tests.service import DAY, HOUR, MINUTE, at_full_speed, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from delivery.models import Batch, Delivery, State, ZoneSource
 from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.models import Occurrence, OccurrenceState, Recipient
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

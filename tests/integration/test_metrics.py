@@ -16,7 +16,8 @@ from delivery.models import Batch, Circuit, Count, State
 from delivery.providers.base import Answer, Verdict
 from schedules import operations
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
-from tests.helpers import HOUR, MINUTE, in_threads, sent, states
+from tests.recording import sent
+from tests.service import HOUR, MINUTE, in_threads, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

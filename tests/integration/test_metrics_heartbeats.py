@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from delivery import heartbeats, tasks
 from delivery.models import Heartbeat
-from tests.helpers import in_threads
+from tests.service import in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,8 +20,9 @@ from schedules import clock, operations
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Recipient, Schedule
 from schedules.occurrences import ApplyTo
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
-from tests.helpers import MINUTE, assert_books_close, in_threads
+from tests.service import MINUTE, in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

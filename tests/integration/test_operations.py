@@ -13,7 +13,7 @@ from schedules.models import Schedule, ScheduleStatus, ScheduleVersion, StopSwit
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, only_occurrence, reasons, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, states
 
 pytestmark = pytest.mark.django_db
 

@@ -19,7 +19,8 @@ from delivery.models import Batch, InboxMessage
 from delivery.providers.base import Answer, Verdict
 from tests.counting import flush
 from tests.factories import ScheduleFactory, people
-from tests.helpers import MINUTE, at_full_speed, in_threads, sent, states
+from tests.recording import sent
+from tests.service import MINUTE, at_full_speed, in_threads, states
 
 
 def passes(seconds, channel="email"):

@@ -20,7 +20,7 @@ from schedules import templates
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
-from tests.helpers import Verdict, only_occurrence
+from tests.service import Verdict, only_occurrence
 
 pytestmark = pytest.mark.django_db
 

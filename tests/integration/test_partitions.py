@@ -8,8 +8,9 @@ from django.db import connection
 from delivery import books, partitions
 from delivery.models import Batch, Delivery, FailedAttempt
 from delivery.providers.base import Verdict
+from tests.books import assert_books_close
 from tests.factories import NOW, ScheduleFactory, people
-from tests.helpers import DAY, MINUTE, assert_books_close, only_occurrence, states
+from tests.service import DAY, MINUTE, only_occurrence, states
 
 pytestmark = pytest.mark.django_db
 

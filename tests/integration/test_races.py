@@ -20,9 +20,10 @@ from delivery.providers.ses import SesProvider
 from schedules import operations
 from schedules.models import Occurrence, OccurrenceState, Recipient
 from schedules.occurrences import ApplyTo, Effect
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
-from tests.helpers import HOUR, MINUTE, assert_books_close, in_threads, only_occurrence, reasons, states
 from tests.interleaving import Meeting
+from tests.service import HOUR, MINUTE, in_threads, only_occurrence, reasons, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,20 +12,11 @@ from delivery.providers.base import Answer, Verdict
 from delivery.reopening import NotReopened, Reopened
 from schedules import operations
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, people
-from tests.helpers import (
-    DAY,
-    HOUR,
-    MINUTE,
-    assert_books_close,
-    in_threads,
-    only_occurrence,
-    reasons,
-    row_of,
-    sent,
-    states,
-)
 from tests.interleaving import Meeting
+from tests.recording import sent
+from tests.service import DAY, HOUR, MINUTE, in_threads, only_occurrence, reasons, row_of, states
 
 pytestmark = pytest.mark.django_db
 

@@ -17,11 +17,11 @@ from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, Outbox
 from delivery.providers.base import Answer, Verdict
 from delivery.providers.in_app import InAppProvider
 from schedules import clock
+from tests.books import assert_books_close
 from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
-from tests.helpers import (
+from tests.service import (
     HOUR,
     MINUTE,
-    assert_books_close,
     at_full_speed,
     expire_leases,
     let_probe,

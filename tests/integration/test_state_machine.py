@@ -31,8 +31,10 @@ from schedules import operations
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Schedule, ScheduleStatus
 from schedules.occurrences import EDITED, ApplyTo
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, TemplateFactory
-from tests.helpers import DAY, HOUR, MINUTE, RecordingProvider, Service, assert_books_close, let_probe
+from tests.recording import RecordingProvider
+from tests.service import DAY, HOUR, MINUTE, Service, let_probe
 
 pytestmark = pytest.mark.django_db
 

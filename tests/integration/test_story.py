@@ -20,8 +20,8 @@ from schedules.models import OccurrenceState
 from schedules.permissions import Role
 from tests.accounts import account, signed_in
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
-from tests.helpers import HOUR, MINUTE, only_occurrence, row_of, states
 from tests.integration.test_pages import text_of
+from tests.service import HOUR, MINUTE, only_occurrence, row_of, states
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,9 @@ from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
 from schedules import operations
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
+from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, people
-from tests.helpers import DAY, HOUR, MINUTE, assert_books_close, only_occurrence, reasons, states
+from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, states
 
 pytestmark = pytest.mark.django_db
 

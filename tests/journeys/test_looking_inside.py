@@ -17,7 +17,8 @@ from schedules.models import MessageTemplate, Occurrence, Schedule
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
-from tests.helpers import only_occurrence, sent
+from tests.recording import sent
+from tests.service import only_occurrence
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

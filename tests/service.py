@@ -1,18 +1,13 @@
-"""The service without its processes: a test takes the steps, at instants it names; after each the books are checked.
+"""The service without its processes: a test takes the steps, at instants it names; after each the books are checked."""
 
-The books are counted here by statements of their own, so that a test does not ask the code what to think of the code.
-"""
-
-import json
 import threading
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 from django.conf import settings
-from django.db import connection, connections
+from django.db import connections
 from django.db.models import F
 from redis import Redis
 
@@ -20,72 +15,13 @@ from delivery import dispatch, materialise, sending
 from delivery import sweep as sweeping
 from delivery.dispatch import Opened
 from delivery.models import Batch, Circuit, Delivery, State
-from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from delivery.sweep import Swept
 from schedules import operations
 from schedules.models import Occurrence, Recipient, Schedule
+from tests.books import assert_books_close, select
 from tests.factories import BY, NOW
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-
-
-def assert_books_close() -> None:
-    """Every occurrence: targeted = its rows = its batches' counters, state by state; nothing due is forgotten."""
-    assert differences() == []
-
-
-def differences() -> list[str]:
-    """What does not agree in the books, one line each."""
-    found = []
-    rows: dict[int, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    due: dict[int, datetime] = {}
-    for occurrence_id, batch_id, state, count, least_due in _select(
-        "SELECT occurrence_id, batch_id, state, count(*), min(due_at) FROM delivery_delivery GROUP BY 1, 2, 3"
-    ):
-        rows[occurrence_id][batch_id][State(state).label] += count
-        if state == State.PENDING:
-            due[batch_id] = least_due
-    batches: dict[int, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    names = [state.label for state in State]
-    for pk, occurrence_id, size, next_due_at, *counts in _select(
-        f"SELECT id, occurrence_id, size, next_due_at, {', '.join(names)} FROM delivery_batch"
-    ):
-        batches[occurrence_id][pk] = Counter({name: count for name, count in zip(names, counts, strict=True) if count})
-        if size != sum(counts):
-            found.append(f"batch {pk}: size {size}, counted {sum(counts)}")
-        if pk in due and (next_due_at is None or next_due_at > due[pk]):
-            found.append(f"batch {pk}: a row is due at {due[pk]}, the batch at {next_due_at}")
-    for pk, targeted, is_closed, kept in _select(
-        "SELECT id, targeted, closed_at IS NOT NULL, outcomes FROM schedules_occurrence"
-    ):
-        if kept is not None:  # its day is dropped
-            if targeted != sum(json.loads(kept).values()):
-                found.append(f"occurrence {pk}: targeted {targeted}, kept {kept}")
-            continue
-        found += _differences_of(pk, targeted, is_closed, rows.pop(pk, {}), batches.pop(pk, {}))
-    found += [f"rows of occurrence {pk}, which does not exist" for pk in rows]
-    return found
-
-
-def _differences_of(
-    pk: int, targeted: int, is_closed: bool, rows: dict[int, Counter[str]], batches: dict[int, Counter[str]]
-) -> list[str]:
-    found = []
-    counted = sum(sum(batch.values()) for batch in rows.values())
-    if targeted != counted:
-        found.append(f"occurrence {pk}: targeted {targeted}, rows {counted}")
-    for batch_id in rows.keys() | batches.keys():
-        if rows.get(batch_id) != batches.get(batch_id):
-            found.append(f"batch {batch_id}: rows {rows.get(batch_id)}, counters {batches.get(batch_id)}")
-    if is_closed and (left := {"pending", "sending", "unknown"} & set().union(*rows.values())):
-        found.append(f"occurrence {pk}: closed with {left}")
-    return found
-
-
-def _select(sql: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return cursor.fetchall()
 
 
 class Service:
@@ -157,7 +93,7 @@ class Service:
     def _next_due(self) -> datetime | None:
         instants = [
             instant
-            for (instant,) in _select(
+            for (instant,) in select(
                 "SELECT min(next_run_at) FROM schedules_schedule WHERE status = 'active'"
                 " UNION ALL SELECT min(next_due_at) FROM delivery_batch WHERE next_due_at > "
                 f"'{self.now.isoformat()}'"
@@ -211,57 +147,6 @@ def row_of(schedule: Schedule, person: Recipient) -> Delivery:
 def _rows(schedule: Schedule) -> list[Delivery]:
     ids = list(schedule.occurrences.values_list("pk", flat=True))
     return list(Delivery.objects.filter(occurrence_id__in=ids).order_by("-occurrence_id", "recipient_id"))
-
-
-class Call(NamedTuple):
-    """One call of the recording provider. ``started_at`` is ``time.monotonic()``."""
-
-    started_at: float
-    messages: list[Message]
-
-
-def sent(message: Message) -> Answer:
-    return Answer(message.key, Verdict.SENT, provider_id=f"id-{message.key}")
-
-
-class RecordingProvider(Provider):
-    """A network provider as far as the sender can tell: it notes each call and answers as the test wants.
-
-    ``answer`` says what becomes of a message; ``meanwhile`` runs while the call is under way. Both are reset by the
-    fixture that names this provider in the settings.
-    """
-
-    name: ClassVar[str] = "recording"
-    channels: ClassVar[frozenset[str]] = frozenset({"email", "push", "in_app"})
-    max_per_call: ClassVar[int] = 50
-    calls: ClassVar[list[Call]] = []
-    answer: ClassVar[Callable[[Message], Answer | None]] = staticmethod(sent)
-    meanwhile: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
-
-    @classmethod
-    def reset(cls) -> None:
-        cls.calls = []
-        cls.answer = staticmethod(sent)
-        cls.meanwhile = staticmethod(lambda: None)
-
-    @classmethod
-    def answers(cls, verdict: Verdict, reason: str = "said_so", **more: Any) -> None:
-        """From now on every message gets this verdict."""
-        cls.answer = staticmethod(lambda message: Answer(message.key, verdict, reason, **more))
-
-    @classmethod
-    def messages(cls) -> list[Message]:
-        return [message for call in cls.calls for message in call.messages]
-
-    @classmethod
-    def reached(cls) -> Counter[int]:
-        """How often each recipient's message was handed over."""
-        return Counter(message.recipient_id for message in cls.messages())
-
-    def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
-        type(self).calls.append(Call(time.monotonic(), list(messages)))
-        self.meanwhile()
-        return [answer for message in messages if (answer := self.answer(message)) is not None]
 
 
 def at_full_speed() -> None:
