@@ -18,7 +18,7 @@ delivery/formats.py,delivery/retry.py,delivery/providers/*,scheduler_project/loc
 scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_project/demo/environment.py
 space := $(subst ,, )
 
-.PHONY: setup browser demo test lint bench chaos fmt lock clean help
+.PHONY: setup browser demo test lint bench chaos openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -55,12 +55,16 @@ lint: setup ## style, types, layers, migrations
 	$(BIN)/lint-imports
 	$(NO_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(NO_SERVERS) $(BIN)/python manage.py check
+	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn | diff - docs/openapi.yaml || { echo "The API's document has drifted: make openapi"; exit 1; }
 
 bench: setup ## the figures that the README quotes (but the million's), one JSON object a line
 	@for name in audience tick caps storm throughput; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck
 	@$(BIN)/python -m tests.chaos.program $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+openapi: setup ## write the API's document anew
+	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff format $(APPS)

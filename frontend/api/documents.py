@@ -15,12 +15,15 @@ _IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
+    pattern=r"^[ -~]{1,255}$",
     description="Send the same request again with the same key, and it is done once and answered alike, for 24 hours.",
 )
 _IF_MATCH = OpenApiParameter(
     "If-Match",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
+    required=True,
+    pattern=r'^("[0-9]{1,9}"|\*)$',
     description="The ETag of what you read; 412 if somebody changed it since, 428 without.",
 )
 # What any call may be answered with.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -100,10 +100,15 @@ class NextRunsAnswer(serializers.Serializer[Any]):
     items = NextRun(many=True)
 
 
+@extend_schema_field({})
+class AnyField(serializers.JSONField):
+    """Whatever JSON can say, null included."""
+
+
 class FieldChange(serializers.Serializer[Any]):
     field = serializers.CharField()
-    before = serializers.JSONField(allow_null=True)
-    after = serializers.JSONField(allow_null=True)
+    before = AnyField()
+    after = AnyField()
 
 
 class VersionAnswer(serializers.Serializer[Any]):

@@ -288,9 +288,9 @@ class OneSchedule(ApiView):
     )
     def put(self, request: Request, schedule_id: int) -> Response:
         """Replace the definition: what the body leaves out gets its default again."""
-        apply_to, version = EditQuery.of(request)["apply_to"], expected_version(request)
-        schedule = find(schedule_id)
+        apply_to = EditQuery.of(request)["apply_to"]
         definition, _, unread = read_definition(request.data, ScheduleDefinition)
+        schedule, version = find(schedule_id), expected_version(request)
         if unread:
             raise invalid(all_problems(definition, unread, draft=schedule.status == ScheduleStatus.DRAFT))
         changes = {item.name: getattr(definition, item.name) for item in fields(definition)}
@@ -304,16 +304,17 @@ class OneSchedule(ApiView):
     )
     def patch(self, request: Request, schedule_id: int) -> Response:
         """Change the fields that the body has (RFC 7396: a merge patch, whose objects are replaced whole)."""
-        apply_to, version = EditQuery.of(request)["apply_to"], expected_version(request)
-        find(schedule_id)
+        apply_to = EditQuery.of(request)["apply_to"]
         changes = ScheduleDefinition.read(request.data, partial=True).checked()
+        find(schedule_id)
+        version = expected_version(request)
         return self._update(schedule_id, changes, apply_to, version)
 
-    @extend_schema(operation_id="deleteSchedule", responses={200: ChangedSchedule, **problems(404, 412, 428)})
+    @extend_schema(operation_id="deleteSchedule", responses={200: ChangedSchedule, **problems(400, 404, 412, 428)})
     def delete(self, request: Request, schedule_id: int) -> Response:
         """End the schedule and what of it is open, and take it out of every list. What was sent stays sent."""
-        version = expected_version(request)
         find(schedule_id)
+        version = expected_version(request)
         schedule = operations.delete(schedule_id=schedule_id, by=self.by, now=clock.now(), expected_version=version)
         return _answer(schedule, touched=touches.of(schedule_id=schedule_id, effects={}, otherwise=CANCELLED))
 

@@ -1,0 +1,99 @@
+"""The OpenAPI document is true of every answer, whatever is sent."""
+
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+import yaml
+from django.db import transaction
+from django.test.client import ClientHandler
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from schedules.permissions import Role
+from tests.accounts import account
+from tests.api import token
+from tests.factories import RecipientFactory, ScheduleFactory, people
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
+# Requests for each operation, once valid and once not.
+EXAMPLES = 20
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world(service, settings) -> dict[str, Any]:
+    """Somebody who may everything, and something to find at most addresses."""
+    settings.API_RATE, settings.API_BURST = 1e6, 1_000_000
+    admin = account(Role.ADMIN, name="admin")
+    RecipientFactory.create(external_id="admin")
+    people(3)
+    schedule = ScheduleFactory.create(cron="0 9 * * *")
+    service.open()
+    return {
+        "bearer": token(scopes="notification:read notification:write inbox", user=admin),
+        "ids": {"schedule_id": schedule.pk, "template_id": schedule.template_id},
+    }
+
+
+OPERATIONS = [
+    (method, path)
+    for path, methods in yaml.safe_load(DOCUMENT.read_text())["paths"].items()
+    for method in methods
+    if method in {"get", "post", "put", "patch", "delete"}
+]
+
+
+def _wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """The service inside the test's transaction: Django's own handler would close the connection."""
+    response = ClientHandler(enforce_csrf_checks=False)(environ)
+    start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+    return [b"".join(response)]
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_answer_is_one_that_the_document_names(world, method, path, mode):
+    operation = schemathesis.openapi.from_wsgi("/api/openapi.yaml", _wsgi)[path][method]
+    try:
+        cases = operation.as_strategy(generation_mode=mode)
+    except Unsatisfiable:
+        pytest.skip("nothing can be wrong here")
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        database=None,
+    )
+    @hypothesis.given(case=cases)
+    def every(case: Any) -> None:
+        if mode is GenerationMode.POSITIVE:
+            case.path_parameters.update({k: v for k, v in world["ids"].items() if k in case.path_parameters})
+        headers = {"Authorization": f"Bearer {world['bearer']}"}
+        with transaction.atomic():
+            response = case.call(headers=headers)
+            case.validate_response(response, checks=CHECKS)
+            transaction.set_rollback(True)
+
+    every()
