@@ -247,7 +247,7 @@ def _missing_parts(channel: str, subject: str, text: str, html: str) -> list[Pro
 
 
 def validate_catalogue(*, locale: object, messages: object) -> list[Problem]:
-    """What is wrong with a catalogue of ``locale``; a problem's field is ``locale`` or ``messages.<key>``."""
+    """What is wrong with a catalogue of ``locale``; a problem's field is ``locale`` or a pointer, ``messages/KEY``."""
     try:
         spoken = Locale.parse(normalise_locale(locale if isinstance(locale, str) else ""), sep="-")
     except (ValueError, UnknownLocaleError):
@@ -258,15 +258,15 @@ def validate_catalogue(*, locale: object, messages: object) -> list[Problem]:
         return [Problem("messages", "type", 'is an object of messages: {"key": "text"}')]
     categories = frozenset(spoken.plural_form.tags) | {"other"}
     return [
-        Problem(f"messages.{_shown(key)}", code, text)
+        Problem(f"messages/{_shown(key)}", code, text)
         for key, message in messages.items()
         for code, text in _message_problems(key, message, categories)
     ]
 
 
 def _shown(key: object) -> str:
-    """A key as any answer and log can hold it."""
-    return str(key).encode("utf-8", "replace").decode().replace("\0", "?")
+    """A key as any answer and log can hold it, and a step of a JSON pointer (RFC 6901)."""
+    return str(key)[:200].encode("utf-8", "replace").decode().replace("\0", "?").replace("~", "~0").replace("/", "~1")
 
 
 def _message_problems(key: object, message: object, categories: Set[str]) -> Iterator[tuple[str, str]]:

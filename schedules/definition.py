@@ -281,7 +281,7 @@ def _check_template(definition: Definition) -> list[Problem]:
 
 def _check_template_exists(definition: Definition) -> list[Problem]:
     asked = definition.template_id
-    if asked is None or (0 < asked <= _LARGEST_ID and MessageTemplate.objects.filter(pk=asked).exists()):
+    if asked is None or (0 < asked <= _LARGEST_ID and MessageTemplate.objects.live().filter(pk=asked).exists()):
         return []
     shown = asked if abs(asked) <= _LARGEST_ID else "of so large a number"
     return [Problem("templateId", "not_found", f"There is no template {shown}: choose another.")]

@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now, Upper
 from django.db.models.lookups import Exact
 
-from schedules.querysets import OccurrenceQuerySet, ScheduleQuerySet
+from schedules.querysets import KeptQuerySet, OccurrenceQuerySet, ScheduleQuerySet, TemplateQuerySet
 
 
 def _json_type(field: str) -> models.Func:
@@ -79,15 +79,24 @@ class Device(models.Model):
 
 
 class MessageTemplate(models.Model):
-    """A message in its channels and locales. ``version`` counts what was published; see ``TemplateVersion``."""
+    """A message in its channels and locales. ``version`` counts what was published; see ``TemplateVersion``.
 
-    name = models.CharField(max_length=200, unique=True)
+    A deleted one stays as a row, for the occurrences that ran with its versions, and gives its name free.
+    """
+
+    name = models.CharField(max_length=200)
     default_locale = models.CharField(max_length=35, default="en")
     version = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    deleted_at = models.DateTimeField(null=True, editable=False)
+
+    objects = TemplateQuerySet.as_manager()
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name"], condition=Q(deleted_at__isnull=True), name="template_name_once")
+        ]
         ordering = ["name"]
 
     def __str__(self) -> str:
@@ -124,6 +133,7 @@ class TemplateVersion(models.Model):
     version = models.PositiveIntegerField()
     contents = models.JSONField(help_text="[{channel, locale, subject, text, html}]")
     default_locale = models.CharField(max_length=35)
+    created_by = models.CharField(max_length=100, blank=True, db_default="")
     created_at = models.DateTimeField()
 
     class Meta:
@@ -134,11 +144,19 @@ class TemplateVersion(models.Model):
 
 
 class Catalogue(models.Model):
-    """Translations of one locale, shared by all templates: ``{key: text or {plural category: text}}``."""
+    """Translations of one locale, shared by all templates: ``{key: text or {plural category: text}}``.
+
+    A deleted one stays as a row that says nothing, so that its ``version`` goes on when it is written anew.
+    """
 
     locale = models.CharField(max_length=35, unique=True)
     messages = models.JSONField(default=dict)
+    version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
+    updated_by = models.CharField(max_length=100, blank=True, db_default="", editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    deleted_at = models.DateTimeField(null=True, editable=False)
+
+    objects = KeptQuerySet.as_manager()
 
     class Meta:
         ordering = ["locale"]

@@ -16,10 +16,11 @@ from django.db.models import Exists, OuterRef
 from audit import trail
 from audit.models import Action
 from schedules import definition as definitions
-from schedules import occurrences
+from schedules import occurrences, storable
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import (
     Channel,
+    MessageTemplate,
     Occurrence,
     OccurrenceState,
     Schedule,
@@ -83,6 +84,7 @@ class Edit:
 @transaction.atomic
 def create(*, definition: Definition, by: str, now: datetime, draft: bool = False) -> Schedule:
     """Keep a new schedule, active unless ``draft``. Raises ``InvalidDefinition``; a draft needs only words that fit."""
+    _hold_template(definition)
     _refuse(definitions.check_draft(definition) if draft else definitions.check(definition, now=now))
     schedule = Schedule(created_by=by, created_at=now, updated_at=now)
     _write(schedule, definition)
@@ -127,6 +129,7 @@ def update(
     after = replace(before, **changes)
     if after == before:
         return Edit(schedule)
+    _hold_template(after)
     timing_changed = before.timing() != after.timing()
     if schedule.status == ScheduleStatus.DRAFT:
         _refuse(definitions.check_draft(after))
@@ -200,9 +203,11 @@ def delete(*, schedule_id: int, by: str, now: datetime, expected_version: int | 
 
 @transaction.atomic
 def duplicate(*, schedule_id: int, by: str, now: datetime) -> Schedule:
-    """A draft of the same definition, “Copy of …”; a one-off's instant is left to be said anew."""
+    """A draft of the same definition, “Copy of …”; the instant of a one-off and a deleted template are left out."""
     original = _lock(schedule_id, _LIVE)
     definition = Definition.of(original)
+    if original.template and original.template.deleted_at:
+        definition = replace(definition, template_id=None)
     name = f"Copy of {definition.name}"[: Schedule._meta.get_field("name").max_length]
     copy = replace(definition, name=name, run_at=None)
     return create(definition=copy, by=by, now=now, draft=True)
@@ -324,6 +329,13 @@ def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleSta
     if schedule.status not in allowed:
         raise NotAllowed(f"The schedule is {schedule.status}.")
     return schedule
+
+
+def _hold_template(definition: Definition) -> None:
+    """From here on nobody deletes it before this transaction ends; what is not there, the check says in words."""
+    asked = definition.template_id
+    if isinstance(asked, int) and 0 < asked <= storable.MAX_INTEGER:
+        MessageTemplate.objects.hold(asked)
 
 
 def _refuse_stale(schedule: Schedule, expected_version: int | None) -> None:

@@ -4,24 +4,77 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from audit import trail
 from audit.models import Action
 from schedules.content import normalise_locale, validate_catalogue, validate_content
-from schedules.models import Catalogue, Channel, MessageTemplate, TemplateContent, TemplateVersion
+from schedules.models import (
+    Catalogue,
+    Channel,
+    MessageTemplate,
+    Schedule,
+    ScheduleStatus,
+    TemplateContent,
+    TemplateVersion,
+)
 from schedules.problems import Problem
 
 PARTS = ("channel", "locale", "subject", "text", "html")
 LONGEST_LOCALE = 35  # as its columns
+_OVER = (ScheduleStatus.FINISHED, ScheduleStatus.CANCELLED, ScheduleStatus.DELETED)
+_NAMED = 5  # schedules that a refusal to delete names
+_TAKEN = Problem("name", "taken", "There is a template of that name already: change that one, or choose another name.")
 
 
 class InvalidTemplate(ValueError):
-    """The template or catalogue can't be kept; ``problems`` names each part, what is wrong and what to do."""
+    """The template or catalogue can't be kept; ``problems`` names each part, what is wrong and what to do.
+
+    A problem's field is a JSON pointer without its first slash: ``contents/0/subject``, ``messages/hello``.
+    """
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
         self.problems = problems
+
+
+class Superseded(Exception):
+    """Somebody else changed it; ``current`` is the version that stands, made ``by`` whom ``at`` what time."""
+
+    def __init__(self, *, current: int, by: str, at: datetime) -> None:
+        super().__init__(f"It is at version {current} by now: read it again and repeat the change.")
+        self.current = current
+        self.by = by
+        self.at = at
+
+
+class TemplateInUse(Exception):
+    """Schedules that are not over use the template; ``schedules`` holds the first few as (id, name)."""
+
+    def __init__(self, *, schedules: Sequence[tuple[int, str]], count: int) -> None:
+        named = ", ".join(f"{schedule_id} “{name}”" for schedule_id, name in schedules)
+        more = f" and {count - len(schedules):,} more" if count > len(schedules) else ""
+        whom = "schedule" if count == 1 else "schedules"
+        super().__init__(f"{count:,} {whom} that may run still use it: {named}{more}. End them or give them another.")
+        self.schedules = list(schedules)
+        self.count = count
+
+
+@transaction.atomic
+def create(
+    *, name: str, contents: Sequence[Mapping[str, str]], by: str, now: datetime, default_locale: str = "en"
+) -> MessageTemplate:
+    """Keep a new template and publish it; arguments as of ``save``. Raises ``InvalidTemplate``, for a used name too."""
+    problems = _check_name(name)
+    if not problems and MessageTemplate.objects.live().filter(name=name).exists():
+        problems = [_TAKEN]
+    _refuse(problems + check(contents, default_locale=default_locale))
+    try:
+        with transaction.atomic():
+            template = MessageTemplate.objects.create(name=name, created_at=now)
+    except IntegrityError:  # somebody took it since
+        raise InvalidTemplate([_TAKEN]) from None
+    return _say(template, contents, default_locale, by=by, now=now)
 
 
 @transaction.atomic
@@ -33,14 +86,65 @@ def save(
     ``contents``: {channel, locale, subject, text, html}, absent parts empty. Raises ``InvalidTemplate``.
     """
     _refuse(_check_name(name) + check(contents, default_locale=default_locale))
-    template, _ = MessageTemplate.objects.select_for_update().get_or_create(
-        name=name, defaults={"default_locale": default_locale}
-    )
+    live = MessageTemplate.objects.live().select_for_update()
+    template, _ = live.get_or_create(name=name, defaults={"created_at": now})
+    return _say(template, contents, default_locale, by=by, now=now)
+
+
+@transaction.atomic
+def change(
+    *, template_id: int, changes: Mapping[str, Any], by: str, now: datetime, expected_version: int | None = None
+) -> MessageTemplate:
+    """Change ``contents``, as a whole, or ``default_locale``, and publish. The name is chosen once.
+
+    Raises ``MessageTemplate.DoesNotExist``, ``Superseded`` and ``InvalidTemplate``; then nothing has changed.
+    """
+    template = _lock(template_id, expected_version)
+    problems = []
+    if changes.get("name", template.name) != template.name:
+        message = f"The name is chosen once, since imports know the template by it: leave it “{template.name}”."
+        problems.append(Problem("name", "immutable", message))
+    contents = changes.get("contents", list(template.contents.values(*PARTS)))
+    default_locale = changes.get("default_locale", template.default_locale)
+    _refuse(problems + check(contents, default_locale=default_locale))
+    return _say(template, contents, default_locale, by=by, now=now)
+
+
+@transaction.atomic
+def delete(*, template_id: int, by: str, now: datetime, expected_version: int | None = None) -> None:
+    """Take it out of every list. Its versions stay: they tell what past occurrences said, and those may be retried.
+
+    Raises ``MessageTemplate.DoesNotExist``, ``Superseded`` and, while schedules may run with it, ``TemplateInUse``.
+    """
+    template = _lock(template_id, expected_version)
+    using = Schedule.objects.filter(template=template).exclude(status__in=_OVER)
+    if count := using.count():
+        first = list(using.order_by("id").values_list("id", "name")[:_NAMED])
+        raise TemplateInUse(schedules=first, count=count)
+    template.deleted_at = template.updated_at = now
+    template.save()
+    changes = {"template": template_id, "name": [template.name, None], "version": [template.version, None]}
+    trail.record(action=Action.TEMPLATE_DELETE, by=by, now=now, changes=changes)
+
+
+def _lock(template_id: int, expected_version: int | None) -> MessageTemplate:
+    template: MessageTemplate = MessageTemplate.objects.live().select_for_update().get(pk=template_id)
+    if expected_version is not None and expected_version != template.version:
+        last = template.versions.get(version=template.version)
+        raise Superseded(current=last.version, by=last.created_by, at=last.created_at)
+    return template
+
+
+def _say(
+    template: MessageTemplate, contents: Sequence[Mapping[str, str]], default_locale: str, *, by: str, now: datetime
+) -> MessageTemplate:
+    """Put checked contents in the place of the template's own, and publish."""
     template.default_locale = default_locale
     template.save()
     template.contents.all().delete()
-    for content in contents:
-        TemplateContent.objects.create(template=template, **{part: content.get(part, "") for part in PARTS})
+    TemplateContent.objects.bulk_create(
+        TemplateContent(template=template, **{part: content.get(part, "") for part in PARTS}) for content in contents
+    )
     return publish(template_id=template.pk, by=by, now=now)
 
 
@@ -60,7 +164,7 @@ def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
     template.updated_at = now
     template.save()
     said = {"contents": contents, "default_locale": template.default_locale, "version": template.version}
-    TemplateVersion.objects.create(template=template, created_at=now, **said)
+    TemplateVersion.objects.create(template=template, created_by=by, created_at=now, **said)
     before = {name: getattr(last, name, None) for name in said} | {"version": template.version - 1}
     changes = trail.diff(before, said)
     trail.record(action=Action.TEMPLATE_PUBLISH, by=by, now=now, changes={"template": template.pk, **changes})
@@ -68,26 +172,23 @@ def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
 
 
 def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list[Problem]:
-    """Every problem of a template's contents; the field says where: ``email.de.subject``.
-
-    Where channel or locale are no texts, it is ``contents.0.locale``.
-    """
+    """Every problem of a template's contents; the field says where: ``contents/0/subject``, ``defaultLocale``."""
     if problems := [*_check_shape(contents), *_check_default_locale(default_locale)]:
         return problems
     problems = _repeated(contents)
     if not contents:
         problems.append(Problem("contents", "required", "Add content for at least one channel."))
-    for content in contents:
+    for index, content in enumerate(contents):
+        place = f"contents/{index}"
         channel, locale = content.get("channel", ""), content.get("locale", "")
-        place = f"{channel}.{locale}"
         if channel not in Channel.values:
-            problems.append(Problem(f"{place}.channel", "unknown", f"Use one of: {', '.join(Channel.values)}."))
+            problems.append(Problem(f"{place}/channel", "unknown", f"Use one of: {', '.join(Channel.values)}."))
             continue
         if locale != "default" and not _is_locale(locale):
-            problems.append(Problem(f"{place}.locale", "invalid", "Use a locale such as “de” or “de-AT”."))
+            problems.append(Problem(f"{place}/locale", "invalid", "Use a locale such as “de” or “de-AT”."))
         parts = {part: content.get(part, "") for part in ("subject", "text", "html")}
         problems += [
-            Problem(f"{place}.{problem.field}", problem.code, problem.message)
+            Problem(f"{place}/{problem.field}", problem.code, problem.message)
             for problem in validate_content(channel=channel, **parts)
         ]
     return problems + _without_default(contents, default_locale)
@@ -105,7 +206,7 @@ def _check_shape(contents: object) -> list[Problem]:
         return [Problem("contents", "wrong_type", "Give a list of contents, each an object.")]
     problems = []
     for index, content in enumerate(contents):
-        place = f"contents.{index}"
+        place = f"contents/{index}"
         if not isinstance(content, Mapping):
             message = f"Give an object with some of: {', '.join(PARTS)}."
             problems.append(Problem(place, "wrong_type", message))
@@ -113,16 +214,16 @@ def _check_shape(contents: object) -> list[Problem]:
         for part in PARTS:
             value = content.get(part, "")
             if not isinstance(value, str):
-                problems.append(Problem(f"{place}.{part}", "wrong_type", "Give a text, or leave it out."))
+                problems.append(Problem(f"{place}/{part}", "wrong_type", "Give a text, or leave it out."))
             elif part in ("channel", "locale") and not value.isprintable():
-                problems.append(Problem(f"{place}.{part}", "invalid", "Use printable characters alone."))
+                problems.append(Problem(f"{place}/{part}", "invalid", "Use printable characters alone."))
     return problems
 
 
 def _check_default_locale(locale: object) -> list[Problem]:
     if isinstance(locale, str) and _is_locale(locale):
         return []
-    return [Problem("default_locale", "invalid", "Use a locale such as “de” or “de-AT”.")]
+    return [Problem("defaultLocale", "invalid", "Use a locale such as “de” or “de-AT”.")]
 
 
 def _is_locale(locale: str) -> bool:
@@ -136,34 +237,66 @@ def _without_default(contents: Sequence[Mapping[str, str]], default_locale: str)
         spoken = [content.get("locale", "") for content in contents if content.get("channel") == channel]
         if not {normalise_locale(locale) for locale in spoken} & fallbacks:
             message = f"Add {channel} content in {default_locale}: it serves everyone whose locale has none."
-            problems.append(Problem(f"{channel}.{default_locale}", "no_default", message))
+            problems.append(Problem("contents", "no_default", message))
     return problems
 
 
 def _repeated(contents: Sequence[Mapping[str, str]]) -> list[Problem]:
     seen, problems = set(), []
-    for content in contents:
+    for index, content in enumerate(contents):
         key = (content.get("channel"), normalise_locale(content.get("locale", "")))
         if key in seen:
             message = "This channel and locale stand twice: keep one of them."
-            problems.append(Problem(f"{content.get('channel')}.{content.get('locale')}", "repeated", message))
+            problems.append(Problem(f"contents/{index}", "repeated", message))
         seen.add(key)
     return problems
 
 
 @transaction.atomic
-def save_catalogue(*, locale: str, messages: Mapping[str, Any], by: str, now: datetime) -> Catalogue:
-    """Create or replace a locale's translations. Raises ``InvalidTemplate``."""
+def save_catalogue(
+    *, locale: str, messages: Mapping[str, Any], by: str, now: datetime, expected_version: int | None = None
+) -> Catalogue:
+    """Create or replace a locale's translations; its version rises if anything is new.
+
+    Raises ``InvalidTemplate`` and, with ``expected_version``, ``Superseded`` and ``Catalogue.DoesNotExist``.
+    """
     _refuse(validate_catalogue(locale=locale, messages=messages))
     locale = normalise_locale(locale)  # “de_AT” and “de-AT” are one
-    before = Catalogue.objects.filter(locale=locale).first()
-    catalogue, _ = Catalogue.objects.update_or_create(
-        locale=locale, defaults={"messages": dict(messages), "updated_at": now}
-    )
-    changes = trail.diff(before.messages if before else {}, dict(messages))
-    if changes:
+    if expected_version is not None:
+        catalogue = _lock_catalogue(locale, expected_version)
+    else:
+        new = {"version": 0, "deleted_at": now, "updated_at": now}
+        catalogue, _ = Catalogue.objects.select_for_update().get_or_create(locale=locale, defaults=new)
+    changes = trail.diff(catalogue.messages, dict(messages))
+    if changes or catalogue.deleted_at:
+        _write_catalogue(catalogue, messages, by=by, now=now, deleted_at=None)
         trail.record(action=Action.CATALOGUE_SAVE, by=by, now=now, changes={"locale": locale, **changes})
     return catalogue
+
+
+@transaction.atomic
+def delete_catalogue(*, locale: str, by: str, now: datetime, expected_version: int | None = None) -> None:
+    """Take a locale's translations away. Raises ``Catalogue.DoesNotExist`` and ``Superseded``."""
+    catalogue = _lock_catalogue(locale, expected_version)
+    changes = trail.diff(catalogue.messages, {})
+    _write_catalogue(catalogue, {}, by=by, now=now, deleted_at=now)
+    trail.record(action=Action.CATALOGUE_DELETE, by=by, now=now, changes={"locale": locale, **changes})
+
+
+def _lock_catalogue(locale: str, expected_version: int | None) -> Catalogue:
+    catalogue: Catalogue = Catalogue.objects.live().select_for_update().get(locale=locale)
+    if expected_version is not None and expected_version != catalogue.version:
+        raise Superseded(current=catalogue.version, by=catalogue.updated_by, at=catalogue.updated_at)
+    return catalogue
+
+
+def _write_catalogue(
+    catalogue: Catalogue, messages: Mapping[str, Any], *, by: str, now: datetime, deleted_at: datetime | None
+) -> None:
+    catalogue.messages = dict(messages)
+    catalogue.version += 1
+    catalogue.updated_by, catalogue.updated_at, catalogue.deleted_at = by, now, deleted_at
+    catalogue.save()
 
 
 def _refuse(problems: list[Problem]) -> None:

@@ -30,16 +30,15 @@ class ContentFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         if any(self.errors):
             return
         default_locale = self.data.get("default_locale") or self.instance.default_locale
-        problems: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+        forms_kept, left = self._kept(), []
         for problem in templates.check(self.contents(), default_locale=default_locale):
-            channel, _, rest = problem.field.partition(".")
-            locale, _, part = rest.partition(".")
-            problems[channel, locale].append(Problem(part or "locale", problem.code, problem.message))
-        for form in self._kept():
-            place = (form.cleaned_data.get("channel", ""), form.cleaned_data.get("locale", ""))
-            add_problems(form, problems.pop(place, []))
-        if problems:
-            left = [problem.message for found in problems.values() for problem in found]
+            match problem.field.split("/"):
+                case ["contents", index, *part]:
+                    place = part[0] if part else "locale"
+                    add_problems(forms_kept[int(index)], [Problem(place, problem.code, problem.message)])
+                case _:
+                    left.append(problem.message)
+        if left:
             raise forms.ValidationError(left)
 
     def validate_unique(self) -> None:
@@ -90,7 +89,7 @@ class MessageTemplateAdmin(Admin):
     updated = moment("updated_at")
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("contents")
+        return super().get_queryset(request).live().prefetch_related("contents")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["name", "default_locale", *(["version", "created", "updated"] if obj else [])]
@@ -136,7 +135,7 @@ class CatalogueForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.errors:
             return
         locale = self.cleaned_data.get("locale") or self.instance.locale
-        if self.instance.pk is None and Catalogue.objects.filter(locale=locale).exists():
+        if self.instance.pk is None and Catalogue.objects.live().filter(locale=locale).exists():
             self.add_error("locale", "There is a catalogue for this locale already: edit that one.")
             return
         try:
@@ -177,6 +176,9 @@ class CatalogueAdmin(Admin):
         form.by = self.by(request)
         return form
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).live()
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """The form's operation has saved."""
 
@@ -194,6 +196,9 @@ class TemplateContentAdmin(Admin):
     fields = ("template", "channel", "locale", "subject", "text", "html")
     readonly_fields = fields
     ordering = ("template__name", "channel", "locale")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(template__deleted_at__isnull=True)
 
 
 @admin.register(TemplateVersion, site=site)

@@ -63,7 +63,7 @@ def put_in(*, people: int, now: datetime) -> None:
 def renew(*, now: datetime) -> None:
     """Let the bulletin of each minute go out for the coming hours, unless it does so or a user has paused it."""
     standing = Schedule.objects.filter(name=EACH_MINUTE, status__in=[ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED])
-    template = MessageTemplate.objects.filter(name=content.BULLETIN).first()
+    template = MessageTemplate.objects.live().filter(name=content.BULLETIN).first()
     if template and not standing.filter(end_at__gt=now).exists():
         operations.create(definition=bulletin(now=now, template_id=template.pk), by=BY, now=now)
 

@@ -49,15 +49,13 @@ class TemplateDocument:
     keys: list[dict[str, str]]  # for each content, which of its keys gave a part
 
     def pointer(self, field: str) -> str:
-        """Where a problem's field stands in the file: ``email.de.html`` is ``/contents/3/html_file``."""
-        for index in reversed(range(len(self.contents))):
-            place = f"{self.contents[index].get('channel', '')}.{self.contents[index].get('locale', '')}"
-            if field == place:
-                return f"/contents/{index}"
-            if field.startswith(f"{place}."):
-                part = field.removeprefix(f"{place}.")
-                return f"/contents/{index}/{self.keys[index].get(part, part)}"
-        return "/contents"
+        """Where a problem's field stands in the file: ``contents/3/html`` may be ``/contents/3/html_file``."""
+        match field.split("/"):
+            case ["contents", index, part]:
+                return f"/contents/{index}/{self.keys[int(index)].get(part, part)}"
+            case ["defaultLocale"]:
+                return "/default_locale"
+        return f"/{field}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,8 @@ class CatalogueDocument:
     messages: Mapping[str, Any]
 
     def pointer(self, field: str) -> str:
-        """Where a problem's field stands in the file: ``messages.hello`` is ``/messages/hello``."""
-        head, _, key = field.partition(".")
-        return f"/{head}/{_escape(key)}" if key else f"/{head}"
+        """Where a problem's field stands in the file: ``messages/hello`` is ``/messages/hello``."""
+        return f"/{field}"
 
 
 Document = TemplateDocument | CatalogueDocument

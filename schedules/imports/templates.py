@@ -88,13 +88,13 @@ def _identity(document: Document) -> str:
 def _save(document: Document, *, by: str, now: datetime) -> tuple[bool, str]:
     """Whether it says anything new, and what it is called. Raises ``InvalidTemplate``."""
     if isinstance(document, CatalogueDocument):
-        before = Catalogue.objects.filter(locale=document.locale).values_list("messages", flat=True).first()
+        before = Catalogue.objects.live().filter(locale=document.locale).values_list("messages", flat=True).first()
         templates.save_catalogue(locale=document.locale, messages=document.messages, by=by, now=now)
         return before != document.messages, f"catalogue {document.locale}"
     # First, since saving writes the contents before it checks them, and a column may be too short for a wrong one.
     if problems := templates.check(document.contents, default_locale=document.default_locale):
         raise InvalidTemplate(problems)
-    version = MessageTemplate.objects.filter(name=document.name).values_list("version", flat=True).first()
+    version = MessageTemplate.objects.live().filter(name=document.name).values_list("version", flat=True).first()
     saved = templates.save(
         name=document.name,
         contents=document.contents,

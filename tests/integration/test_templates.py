@@ -86,21 +86,21 @@ def content(**parts: Any) -> list[Any]:
         (None, "contents"),
         ("email", "contents"),
         ([], "contents"),
-        ([None], "contents.0"),
-        (content(channel=None), "contents.0.channel"),
-        (content(channel=["email"]), "contents.0.channel"),
-        (content(channel="\0"), "contents.0.channel"),
-        (content(locale=None), "contents.0.locale"),
-        (content(locale="en.\0"), "contents.0.locale"),
-        (content(locale="\ud800"), "contents.0.locale"),
-        (content(locale="en-" + "x" * 60), "email.en-" + "x" * 60 + ".locale"),
-        (content(text=None), "contents.0.text"),
-        (content(text=[]), "contents.0.text"),
-        (content(text="a\0"), "email.en.text"),
-        (content(html="\ud800"), "email.en.html"),
-        (content(subject="\ud800"), "email.en.subject"),
-        (content(subject="\0"), "email.en.subject"),
-        ([{"channel": "email", "subject": "Hello", "text": "x"}], "email..locale"),
+        ([None], "contents/0"),
+        (content(channel=None), "contents/0/channel"),
+        (content(channel=["email"]), "contents/0/channel"),
+        (content(channel="\0"), "contents/0/channel"),
+        (content(locale=None), "contents/0/locale"),
+        (content(locale="en.\0"), "contents/0/locale"),
+        (content(locale="\ud800"), "contents/0/locale"),
+        (content(locale="en-" + "x" * 60), "contents/0/locale"),
+        (content(text=None), "contents/0/text"),
+        (content(text=[]), "contents/0/text"),
+        (content(text="a\0"), "contents/0/text"),
+        (content(html="\ud800"), "contents/0/html"),
+        (content(subject="\ud800"), "contents/0/subject"),
+        (content(subject="\0"), "contents/0/subject"),
+        ([{"channel": "email", "subject": "Hello", "text": "x"}], "contents/0/locale"),
     ],
 )
 def test_contents_that_can_not_be_kept_are_refused_in_words(contents: Any, field: str) -> None:
@@ -110,7 +110,7 @@ def test_contents_that_can_not_be_kept_are_refused_in_words(contents: Any, field
 
 @pytest.mark.parametrize("locale", [None, [], "", "\0", "en.\ud800", "en-" + "x" * 60])
 def test_a_default_locale_that_is_none_is_refused_in_words(locale: Any) -> None:
-    assert [problem.field for problem in refused(lambda: save(default_locale=locale))] == ["default_locale"]
+    assert [problem.field for problem in refused(lambda: save(default_locale=locale))] == ["defaultLocale"]
 
 
 @pytest.mark.parametrize("name", [None, 3, "", "a\0", "\ud800", "x" * 201])
@@ -126,10 +126,10 @@ def test_a_name_that_is_none_is_refused_in_words(name: Any) -> None:
         (["de"], {}, "locale"),
         ("\ud800", {}, "locale"),
         ("de", None, "messages"),
-        ("de", {"a\0": "x"}, "messages.a?"),
-        ("de", {"\ud800": "x"}, "messages.?"),
-        ("de", {"a": "\0"}, "messages.a"),
-        ("de", {"a": {"one": "x", "other": "\udfff"}}, "messages.a"),
+        ("de", {"a\0": "x"}, "messages/a?"),
+        ("de", {"\ud800": "x"}, "messages/?"),
+        ("de", {"a": "\0"}, "messages/a"),
+        ("de", {"a": {"one": "x", "other": "\udfff"}}, "messages/a"),
     ],
 )
 def test_a_catalogue_that_can_not_be_kept_is_refused_in_words(locale: Any, messages: Any, field: str) -> None:

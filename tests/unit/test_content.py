@@ -214,13 +214,13 @@ def test_a_good_catalogue_has_no_problems() -> None:
     ("messages", "expected"),
     [
         ([], ("messages", "type")),
-        ({"a": 3}, ("messages.a", "type")),
-        ({"a": {"other": 3}}, ("messages.a", "type")),
-        ({"a": {"one": "x"}}, ("messages.a", "plural_other")),
-        ({"a": {"few": "x", "other": "y"}}, ("messages.a", "plural_category")),
-        ({"a": "Hi {{ name }}"}, ("messages.a", "placeholder")),
-        ({"a": "x" * 10_001}, ("messages.a", "too_large")),
-        ({" ": "x"}, ("messages. ", "key")),
+        ({"a": 3}, ("messages/a", "type")),
+        ({"a": {"other": 3}}, ("messages/a", "type")),
+        ({"a": {"one": "x"}}, ("messages/a", "plural_other")),
+        ({"a": {"few": "x", "other": "y"}}, ("messages/a", "plural_category")),
+        ({"a": "Hi {{ name }}"}, ("messages/a", "placeholder")),
+        ({"a": "x" * 10_001}, ("messages/a", "too_large")),
+        ({" ": "x"}, ("messages/ ", "key")),
     ],
 )
 def test_a_bad_message_is_named(messages: object, expected: tuple[str, str]) -> None:
