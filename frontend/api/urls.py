@@ -19,5 +19,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("test-sends/<int:test_send_id>", actions.OneTestSend.as_view()),
     path("schedules/<int:schedule_id>/next-runs", actions.NextRuns.as_view()),
     path("schedules/<int:schedule_id>/history", actions.History.as_view()),
-    re_path(r"(?s)^.*$", Missing.as_view()),
+    re_path(r"^[\s\S]*$", Missing.as_view()),
 ]
