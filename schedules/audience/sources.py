@@ -21,7 +21,7 @@ from schedules.models import Recipient
 _LIMIT = "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true)"
 
 MAX_PAGE = 10_000
-MAX_SAMPLE = 1_000
+MAX_SAMPLE = 5_000
 
 
 class AudienceTooSlow(Exception):

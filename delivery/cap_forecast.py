@@ -1,0 +1,305 @@
+"""Who would be at a cap when a planned message came: what was sent, what waits and what will fire, in this order.
+
+Each person's messages are gone through by their instants and judged as ``delivery.caps`` judges them; those of other
+schedules under their own caps, since one that is turned away uses no place. A message is taken to be claimed at its
+instant, and of two at one instant the planned one comes last.
+"""
+
+import heapq
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import Exists, OuterRef
+
+from delivery.caps import DAY, PATIENCE, WEEK, Limits
+from delivery.ledger import RUNS, usage
+from delivery.models import State
+from schedules.audience.matching import reachable_channels
+from schedules.audience.parser import parse
+from schedules.audience.sources import LocalSource, limited
+from schedules.audience.tree import Node
+from schedules.definition import Definition
+from schedules.models import Device, OnPast, Recipient, Schedule, ScheduleStatus, ScheduleType, TimeZoneMode
+from schedules.recurrence import ZONE_NAMES, Firing, due_by_zone, due_instant, firing_at, first_firing, next_firing
+
+# Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate.
+MAX_SCHEDULES = 200
+MAX_FIRINGS = 2_000
+# People times firings: bounds the time that judging takes to about a second.
+MAX_JUDGED = 500_000
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """``capped`` of the ``judged`` people would be turned away.
+
+    ``is_whole``: everybody was judged, by everything that is planned.
+    """
+
+    judged: int
+    capped: int
+    is_whole: bool
+
+
+class Person(NamedTuple):
+    """``zone`` as the profile has it; ``channels``: those on which the person can be reached."""
+
+    pk: int
+    zone: str
+    channels: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Something that sends besides: its firings, and whom it is meant for (``None``: everybody who is judged)."""
+
+    definition: Definition
+    firings: Sequence[Firing]
+    audience: Node | None
+    limits: Limits
+
+
+class _Message(NamedTuple):
+    """One to come. ``at`` in milliseconds; ``source`` tells who may get it, and is empty where that is settled."""
+
+    at: int
+    limits: Limits
+    channel: str
+    source: int | None = None
+
+
+@dataclass
+class _Plans:
+    sources: list[_Source] = field(default_factory=list)
+    firings: int = 0
+    is_whole: bool = True
+
+
+def limits_of(definition: Definition) -> Limits:
+    return Limits(definition.max_per_user_per_day, definition.max_per_user_per_week, definition.counts_toward_caps)
+
+
+def people(ids: Sequence[int]) -> list[Person]:
+    """These recipients, as far as judging needs them."""
+    has_device = Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True))
+    rows = Recipient.objects.filter(pk__in=ids).values_list("pk", "time_zone", "email", "consent", has_device)
+    return [
+        Person(pk, zone, reachable_channels(has_email=bool(email), has_device=device, consent=consent))
+        for pk, zone, email, consent, device in rows
+    ]
+
+
+def judge(
+    found: Sequence[Person],
+    *,
+    waves: Mapping[int, datetime],
+    definition: Definition,
+    firing: Firing,
+    now: datetime,
+    editing: int | None = None,
+) -> Crowded:
+    """Judge these people, each at the instant that ``waves`` has for the person's id, the firing's own.
+
+    ``editing``: the schedule that the definition is to replace, whose own plans don't count beside it.
+    """
+    limits = limits_of(definition)
+    if not found or (limits.per_day is None and limits.per_week is None):
+        return Crowded(len(found), 0, is_whole=True)
+    last = max(waves[person.pk] for person in found)
+    since = min(waves[person.pk] for person in found) - 2 * WEEK
+    plans = _planned(definition, firing, since=since, until=last, now=now, editing=editing)
+    whole = len(found)
+    found = found[: max(MAX_JUDGED // max(plans.firings, 1), 1)]
+    ids = [person.pk for person in found]
+    used: dict[int, list[int]] = defaultdict(list)
+    for use in usage.uses(ids, now=now):
+        used[use.recipient_id].append(_ms(use.claimed_at))
+    waiting = _waiting(ids, until=last, now=now, editing=editing)
+    members = _members(plans.sources, ids, now=now)
+    by_zone: dict[str, list[_Message]] = {}
+    capped = 0
+    for person in found:
+        if person.zone not in by_zone:
+            by_zone[person.zone] = list(_messages(plans.sources, person.zone, now=now))
+        mine = members[person.pk]
+        coming = [each for each in by_zone[person.zone] if each.source in mine and each.channel in person.channels]
+        coming += [each for each in waiting[person.pk] if each.channel in person.channels]
+        capped += _is_capped(_ms(waves[person.pk]), limits, coming=coming, used=sorted(used[person.pk]))
+    return Crowded(len(found), capped, is_whole=plans.is_whole and len(found) == whole)
+
+
+def _is_capped(at: int, limits: Limits, *, coming: Iterable[_Message], used: list[int]) -> bool:
+    """Whether a message due ``at`` is turned away. ``used``: the instants of what counts already, in order."""
+    queue: list[tuple[int, bool, int, Limits]] = [(at, True, 0, limits)]
+    queue += [(each.at, False, index, each.limits) for index, each in enumerate(coming) if each.at <= at + _PATIENCE]
+    heapq.heapify(queue)
+    while True:
+        instant, is_ours, index, own = heapq.heappop(queue)
+        free_at = _free_at(used, own, instant)
+        if free_at is not None and free_at - instant <= _PATIENCE:
+            heapq.heappush(queue, (free_at, is_ours, index, own))
+        elif is_ours:
+            return free_at is not None
+        elif free_at is None:
+            used.append(instant)
+
+
+def _free_at(used: Sequence[int], limits: Limits, at: int) -> int | None:
+    """When there is a place again; none where there is one."""
+    latest = None
+    for span, most in ((_DAY, limits.per_day), (_WEEK, limits.per_week)):
+        if most is not None and len(used) - bisect_right(used, at - span) >= most:
+            free_at = used[len(used) - most] + span
+            latest = free_at if latest is None else max(latest, free_at)
+    return latest
+
+
+# What is planned
+
+
+def _planned(
+    definition: Definition, firing: Firing, *, since: datetime, until: datetime, now: datetime, editing: int | None
+) -> _Plans:
+    """The firings from ``since`` to ``until`` of all that counts: other schedules, and this one before ``firing``."""
+    plans = _Plans()
+    if definition.counts_toward_caps and definition.schedule_type == ScheduleType.CRON:
+        _add(plans, definition, _before(definition, firing, since=since, now=now), audience=None)
+    due = Schedule.objects.filter(status=ScheduleStatus.ACTIVE, counts_toward_caps=True, next_run_at__lte=until)
+    schedules = due.exclude(pk=editing).order_by("next_run_at")[: MAX_SCHEDULES + 1]
+    for schedule in schedules:
+        if plans.firings >= MAX_FIRINGS or len(plans.sources) > MAX_SCHEDULES:
+            plans.is_whole = False
+            break
+        other = Definition.of(schedule)
+        _add(plans, other, _ahead(schedule, other, since=since, until=until), audience=parse(other.audience_query))
+    return plans
+
+
+def _add(plans: _Plans, definition: Definition, firings: Iterable[Firing], *, audience: Node | None) -> None:
+    taken = []
+    for firing in firings:
+        if plans.firings >= MAX_FIRINGS:
+            plans.is_whole = False
+            break
+        taken.append(firing)
+        plans.firings += 1
+    plans.sources.append(_Source(definition, taken, audience, limits_of(definition)))
+
+
+def _before(definition: Definition, firing: Firing, *, since: datetime, now: datetime) -> Iterator[Firing]:
+    """Firings of the definition itself that come before ``firing``."""
+    timing = definition.timing()
+    earlier = first_firing(timing, now=max(now, since))
+    while earlier is not None and earlier.occurrence_at < firing.occurrence_at:
+        yield earlier
+        earlier = next_firing(timing, after=earlier.occurrence_at)
+
+
+def _ahead(schedule: Schedule, definition: Definition, *, since: datetime, until: datetime) -> Iterator[Firing]:
+    """What the tick will open, as ``dispatch`` finds it."""
+    timing = definition.timing()
+    assert schedule.next_occurrence_at is not None
+    if definition.schedule_type == ScheduleType.ONCE:
+        yield firing_at(definition.run_at or schedule.next_occurrence_at, timing.mode)
+        return
+    firing: Firing | None = firing_at(schedule.next_occurrence_at, timing.mode)
+    if firing and firing.closes_at < since and definition.max_runs is None:
+        firing = next_firing(timing, after=since)
+    runs = schedule.runs
+    while firing is not None and firing.opens_at <= until:
+        yield firing
+        runs += 1
+        firing = next_firing(timing, after=firing.occurrence_at, runs=runs)
+
+
+def _messages(sources: Sequence[_Source], zone_name: str, *, now: datetime) -> Iterator[_Message]:
+    """What the sources' firings mean for people of a zone."""
+    for index, source in enumerate(sources):
+        grace = timedelta(minutes=source.definition.misfire_grace_minutes)
+        for firing in source.firings:
+            due = due_in(zone_name, firing=firing, definition=source.definition)
+            if due >= now - grace or source.definition.on_past == OnPast.SEND_NOW:
+                yield _Message(_ms(max(due, now)), source.limits, source.definition.channel, index)
+
+
+def due_in(zone_name: str, *, firing: Firing, definition: Definition) -> datetime:
+    """When ``firing`` is due for people whose profile has that zone, valid or not."""
+    if definition.time_zone_mode == TimeZoneMode.FIXED:
+        return firing.opens_at
+    wall = firing.occurrence_at.replace(tzinfo=None)
+    if zone_name in ZONE_NAMES:
+        return due_by_zone(wall)[zone_name]
+    return due_instant(wall, definition.time_zone)
+
+
+def _members(sources: Sequence[_Source], ids: Sequence[int], *, now: datetime) -> Mapping[int, frozenset[int]]:
+    """By person, the sources that mean this person. One statement: the people are read once, whoever asks for them."""
+    everyone = frozenset(index for index, source in enumerate(sources) if source.audience is None)
+    found: dict[int, frozenset[int]] = defaultdict(lambda: everyone)
+    asked: dict[str, list[int]] = defaultdict(list)  # by what is asked, in words that tell 1 from true
+    nodes: dict[str, Node] = {}
+    for index, source in enumerate(sources):
+        if source.audience is not None:
+            nodes[repr(source.audience)] = source.audience
+            asked[repr(source.audience)].append(index)
+    if not asked:
+        return found
+    local = LocalSource()
+    questions, parameters = [], []
+    for number, node in enumerate(nodes.values()):
+        sql, values = local.sql(node, now=now)
+        questions.append(f"SELECT {number}, id FROM ({sql}) AS q{number}")
+        parameters += values
+    # Each question reads the table of recipients by its name, which stands for these few here.
+    few = "WITH schedules_recipient AS MATERIALIZED (SELECT * FROM schedules_recipient WHERE id = ANY(%s::bigint[]))"
+    with limited(timeout_ms=local.timeout_ms), connection.cursor() as cursor:
+        cursor.execute(f"{few} {' UNION ALL '.join(questions)}", [list(ids), *parameters])
+        rows = cursor.fetchall()
+    indexes = [frozenset(asked[words]) for words in nodes]
+    for number, pk in rows:
+        found[pk] |= indexes[number]
+    return found
+
+
+_WAITING = f"""
+SELECT d.recipient_id, d.due_at, v.definition ->> 'channel', (v.definition ->> 'maxPerUserPerDay')::int,
+       (v.definition ->> 'maxPerUserPerWeek')::int
+FROM delivery_delivery d JOIN schedules_occurrence o ON o.id = d.occurrence_id
+JOIN schedules_schedule s ON s.id = o.schedule_id
+JOIN schedules_scheduleversion v ON v.schedule_id = o.schedule_id AND v.version = o.version
+WHERE d.recipient_id = ANY(%(ids)s::bigint[]) AND d.day BETWEEN %(first)s AND %(last)s
+  AND d.state = {int(State.PENDING)} AND d.reached = '' AND d.due_at <= %(until)s
+  AND o.state = 'running' AND o.held_reason = '' AND o.ends_at > %(now)s AND s.status IN {RUNS}
+  AND s.id IS DISTINCT FROM %(editing)s AND COALESCE((v.definition ->> 'countsTowardCaps')::boolean, true)
+"""
+
+
+def _waiting(
+    ids: Sequence[int], *, until: datetime, now: datetime, editing: int | None
+) -> Mapping[int, list[_Message]]:
+    """By person, the rows that other open occurrences have for it."""
+    parameters: dict[str, Any] = {"ids": list(ids), "until": until, "now": now, "editing": editing}
+    parameters |= {"first": (now - WEEK - 2 * DAY).date(), "last": (now + WEEK + 2 * DAY).date()}
+    found: dict[int, list[_Message]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, parameters)
+        for pk, due_at, channel, per_day, per_week in cursor.fetchall():
+            limits = Limits(per_day, per_week, counts=True)
+            found[pk].append(_Message(_ms(max(due_at, now)), limits, channel))
+    return found
+
+
+def _ms(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def _span(length: timedelta) -> int:
+    return length // timedelta(milliseconds=1)
+
+
+_DAY, _WEEK, _PATIENCE = _span(DAY), _span(WEEK), _span(PATIENCE)
