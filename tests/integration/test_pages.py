@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from delivery import erasure
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State
 from delivery.providers import ses
+from delivery.providers.base import Verdict
 from frontend.instants import show, show_seconds
 from frontend.pages import ledger_rows, occurrence
 from frontend.pages.ledger_rows import Filters, Key
@@ -20,7 +21,7 @@ from schedules import templates
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
-from tests.service import Verdict, only_occurrence
+from tests.service import only_occurrence
 
 pytestmark = pytest.mark.django_db
 
