@@ -17,6 +17,7 @@ from django_celery_beat.models import PeriodicTask
 
 from audit.models import AuditEvent
 from delivery import advance, materialise, partitions, tasks
+from delivery.materialise import attempts
 from delivery.checks import check_sizes
 from scheduler_project.celery import app
 from schedules import clock, operations
@@ -246,7 +247,7 @@ def test_an_attempt_that_was_overtaken_gives_the_occurrence_back(service, monkey
         raise materialise.Superseded
 
     with monkeypatch.context() as patched:
-        patched.setattr(materialise, "materialise", overtaken)
+        patched.setattr(attempts, "materialise", overtaken)
         assert materialise.attempt(occurrence_id=only_occurrence(schedule).pk, now=NOW) is None
     assert materialise.attempt(occurrence_id=only_occurrence(schedule).pk, now=NOW) is not None
 
