@@ -7,7 +7,6 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -43,7 +42,7 @@ _rng = random.Random()  # noqa: S311
 class Prepared:
     """The people of a claim: those who get ``messages``, and those already ``settled``.
 
-    ``is_held_up``: the counters are away, so nobody gets anything.
+    ``is_held_up``: the counters, or the ledger that they are made from, are away, so nobody gets anything.
     """
 
     claim: Claim
@@ -88,8 +87,10 @@ class Finished(NamedTuple):
 
 def prepare(claims: Sequence[Claim], *, now: datetime) -> list[Prepared]:
     """Render the messages of committed claims and reserve their places under the caps."""
-    with suppress(OperationalError, InterfaceError):  # then each finds out for itself
+    try:
         read_pinned(claims)
+    except Exception as error:  # then each finds out for itself
+        log.warning("pinned_not_read", error=str(error).strip())
     return [_prepare(claim, now=now) for claim in claims]
 
 
@@ -99,9 +100,9 @@ def _prepare(claim: Claim, *, now: datetime) -> Prepared:
     try:
         capped = _reserve(prepared)
     except CountersAway as error:
-        log.warning("counters_away", error=str(error))
-        waiting = _handed_back(prepared.messages, "counters_away", now=now)
-        return replace(prepared, messages=[], settled=[*prepared.settled, *waiting], is_held_up=True)
+        return _held_up(prepared, "counters_away", error, now=now)
+    except (OperationalError, InterfaceError) as error:
+        return _held_up(prepared, "database_away", error, now=now)
     if not capped:
         return prepared
     _log_capped(claim, capped.values())
@@ -110,6 +111,14 @@ def _prepare(claim: Claim, *, now: datetime) -> Prepared:
         messages=[message for message in prepared.messages if message.recipient_id not in capped],
         settled=[*prepared.settled, *(_capped_outcome(each) for each in capped.values())],
     )
+
+
+def _held_up(prepared: Prepared, event: str, error: Exception, *, now: datetime) -> Prepared:
+    log.warning(event, error=str(error).strip())
+    waiting = [
+        not_sent(message.recipient_id, event, after_s=_jittered(AWAY_S), now=now) for message in prepared.messages
+    ]
+    return replace(prepared, messages=[], settled=[*prepared.settled, *waiting], is_held_up=True)
 
 
 def _reserve(prepared: Prepared) -> dict[int, Capped]:
@@ -147,7 +156,13 @@ def finish(provider: Provider, call: Call, answered: Answered, *, now: datetime)
     outcomes = [uncalled(outcome, person=people[outcome.recipient_id]) for outcome in call.settled]
     for answer in answered.answers:
         person = people[int(answer.key.rsplit("-", 1)[1])]
-        outcomes.append(decide(answer, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng))
+        try:
+            outcome = decide(answer, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng)
+        except Exception:  # a bug of the provider's: nobody knows what it meant
+            log.exception("answer_not_understood", provider=provider.name)
+            unknown = Answer(answer.key, Verdict.UNKNOWN, "unreadable_answer")
+            outcome = decide(unknown, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng)
+        outcomes.append(outcome)
     return Finished(call, called_at, answered.answers, outcomes)
 
 
@@ -160,10 +175,13 @@ def conclude(finished: Finished, *, now: datetime) -> None:
     except CountersAway as error:  # a place that stays taken is freed when it stands in somebody's way
         log.warning("counters_away", error=str(error))
     refused = next((each for each in finished.answers if each.verdict is Verdict.MISCONFIGURED), None)
-    if refused:
-        circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
-    elif call.claim.is_probe and any(each.asked and each.verdict in _ACCOUNT_WORKS for each in finished.answers):
-        circuits.close_circuit(channel)
+    try:
+        if refused:
+            circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
+        elif call.claim.is_probe and any(each.asked and each.verdict in _ACCOUNT_WORKS for each in finished.answers):
+            circuits.close_circuit(channel)
+    except (OperationalError, InterfaceError) as error:  # the next call's answers say the same
+        log.warning("database_away", error=str(error).strip())
 
 
 def _composed(claim: Claim, *, now: datetime) -> Composed:
@@ -189,10 +207,6 @@ def _composed(claim: Claim, *, now: datetime) -> Composed:
         answer = Answer("", Verdict.TRANSIENT, "internal_error", detail=type(error).__name__)
         outcome = decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)
         return Composed([], [outcome._replace(was_asked=False)], caps.UNCOUNTED)
-
-
-def _handed_back(messages: Sequence[Message], reason: str, *, now: datetime) -> list[Outcome]:
-    return [not_sent(message.recipient_id, reason, after_s=_jittered(AWAY_S), now=now) for message in messages]
 
 
 def _capped_outcome(capped: Capped) -> Outcome:

@@ -21,7 +21,7 @@ from django.db import Error, InterfaceError, OperationalError, connection, trans
 from delivery import calls, counters, ledger, pace
 from delivery.calls import Answered, Call, Finished, Prepared
 from delivery.counters import CountersAway
-from delivery.ledger import Claim, Tally, Work
+from delivery.ledger import Claim, Outcome, Tally, Work
 from delivery.providers import registry
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from schedules import clock
@@ -150,11 +150,17 @@ class _Run:
         return max(left - claim.found, 0)
 
     def finish(self) -> None:
-        """Wait for every call and record it."""
+        """Wait for every call and record it. What can't be recorded keeps none of the others from being so."""
+        errors = []
         while self._in_flight or self._to_record:
             if not self._to_record:
                 wait(self._in_flight, return_when=FIRST_COMPLETED)
-            self._record(_nothing)
+            try:
+                self._record(_nothing)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _make_room(self, people: int) -> None:
         """Wait until no more are in flight with these ``people`` than full calls may hold."""
@@ -197,13 +203,27 @@ class _Run:
 
     def _record(self, more: Callable[[Tally], T]) -> T:
         """Record what is finished, and do ``more`` in the same transaction."""
-        now = clock.now()
         ready, self._to_record = self._to_record, []
-        answered = [future for future in self._in_flight if future.done()]
-        finished = [
-            calls.finish(self._provider, self._in_flight.pop(future), future.result(), now=now) for future in answered
-        ]
+        done = [future for future in self._in_flight if future.done()]
+        answered = [(self._in_flight.pop(future), future.result()) for future in done]
+        now = _now()
+        finished = [calls.finish(self._provider, call, answer, now=now) for call, answer in answered]
+        try:
+            return self._write(finished, ready, more, now=now)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # an outcome that can't be written must not unmake those of the others
+            if not finished:
+                raise
+            log.exception("outcomes_not_written", calls=len(finished))
+            for each in finished:
+                _settle_apart(each, each.outcomes, now=now)
+                calls.conclude(each, now=now)
+            return self._write([], ready, more, now=now)
 
+    def _write(
+        self, finished: Sequence[Finished], ready: Sequence[Call], more: Callable[[Tally], T], *, now: datetime
+    ) -> T:
         def write() -> tuple[T, list[Finished]]:
             tally = Tally()
             for group in _by_claim(finished):
@@ -248,6 +268,27 @@ def _settle(finished: Sequence[Finished], *, now: datetime, tally: Tally) -> Non
     ledger.settle(finished[0].call.claim, outcomes, now=now, called_at=called_at, tally=tally)
     if gone := [device_id for outcome in outcomes for device_id in outcome.gone]:
         Device.objects.filter(pk__in=gone, active=True).update(active=False)
+
+
+def _settle_apart(finished: Finished, outcomes: Sequence[Outcome], *, now: datetime) -> None:
+    """Record these outcomes of a call; one that can't be written is left to the end of its lease, and it alone."""
+
+    def write() -> None:
+        tally = Tally()
+        _settle([finished._replace(outcomes=[*outcomes])], now=now, tally=tally)
+        tally.flush()
+
+    try:
+        _durably(write)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        if len(outcomes) > 1:
+            middle = len(outcomes) // 2
+            _settle_apart(finished, outcomes[:middle], now=now)
+            _settle_apart(finished, outcomes[middle:], now=now)
+        else:
+            log.exception("outcome_not_written", occurrence_id=finished.call.claim.work.occurrence_id)
 
 
 def _through(provider: Provider, messages: Sequence[Message], permit: Permit) -> list[Answer]:
@@ -295,6 +336,14 @@ def _seconds_until(due: datetime | None) -> float:
         return 0.0
     longest = 0.05 if settings.TEST_CLOCK else settings.PUBLISH_AHEAD_S
     return min(max((due - clock.now()).total_seconds(), 0.0), longest)
+
+
+def _now() -> datetime:
+    """``clock.now()``, which now and then asks the database."""
+    try:
+        return clock.now()
+    except (OperationalError, InterfaceError):
+        return _durably(clock.now)
 
 
 def _durably(write: Callable[[], T]) -> T:

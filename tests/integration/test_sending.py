@@ -11,14 +11,18 @@ from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
+from structlog.testing import capture_logs
 
-from delivery import ledger, sending
+from delivery import calls, circuits, ledger, messages, retry, sending
+from delivery.ledger import usage
 from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, OutboxMessage, State
 from delivery.providers.base import Answer, Verdict
 from delivery.providers.in_app import InAppProvider
 from schedules import clock
+from schedules.models import ScheduleVersion
 from tests.books import assert_books_close
 from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
+from tests.recording import sent
 from tests.service import (
     HOUR,
     MINUTE,
@@ -301,6 +305,120 @@ def test_a_provider_that_raises_leaves_its_call_unknown_and_the_others_recorded(
     service.step()
     assert reasons(schedule) == {"unknown: provider_raised": 50, "sent: ": 150}
     assert set(FailedAttempt.objects.values_list("detail", flat=True)) == {"ZeroDivisionError"}
+
+
+def test_an_outcome_that_can_not_be_written_keeps_nobody_else_from_theirs(service, provider, monkeypatch):
+    odd = people(230)[17]
+
+    def decide(answer, *, person, **more):
+        outcome = retry.decide(answer, person=person, **more)
+        return outcome._replace(detail="a\x00b") if person.recipient_id == odd.pk else outcome
+
+    monkeypatch.setattr(calls, "decide", decide)
+    schedule = ScheduleFactory()
+    with capture_logs() as logs:
+        service.open()
+        service.send()
+    assert states(schedule) == {"sent": 229, "sending": 1}
+    assert [log["log_level"] for log in logs if log["event"] == "outcome_not_written"] == ["error"]
+    expire_leases()
+    service.sweep()
+    assert reasons(schedule) == {"sent: ": 229, "unknown: worker_lost": 1}
+    assert provider.reached() == dict.fromkeys(provider.reached(), 1)
+
+
+def test_an_answer_that_makes_no_sense_is_an_unknown_one(service, provider, monkeypatch):
+    odd = people(5)[0]
+    send = provider.send
+
+    def talk_nonsense(self, messages, *, permit):
+        return [
+            answer._replace(verdict=Verdict.TRANSIENT, retry_after="soon") if message.recipient_id == odd.pk else answer
+            for message, answer in zip(messages, send(self, messages, permit=permit), strict=True)
+        ]
+
+    monkeypatch.setattr(provider, "send", talk_nonsense)
+    schedule = ScheduleFactory()
+    service.step()
+    assert reasons(schedule) == {"sent: ": 4, "unknown: unreadable_answer": 1}
+
+
+def test_calls_in_flight_are_recorded_though_another_could_not_be(service, provider, monkeypatch):
+    """The database was away for longer than anybody waits while the first was to be written."""
+    everyone = people(60)
+    first_is_lost = threading.Event()
+
+    def answer(message):
+        if message.recipient_id == everyone[-1].pk:
+            assert first_is_lost.wait(5)
+        return sent(message)
+
+    def settle(*arguments, **keywords):
+        if not first_is_lost.is_set():
+            first_is_lost.set()
+            raise OperationalError("the server closed the connection")
+        return write(*arguments, **keywords)
+
+    write = ledger.settle
+    provider.answer = staticmethod(answer)
+    monkeypatch.setattr(ledger, "settle", settle)
+    schedule = ScheduleFactory()
+    service.open()
+    with pytest.raises(OperationalError):
+        service.send()
+    assert states(schedule) in ({"sending": 50, "sent": 10}, {"sending": 10, "sent": 50})
+
+
+def test_people_for_whom_the_ledger_was_away_when_caps_were_asked_are_handed_back(service, provider, monkeypatch):
+    everyone = people(30)
+    schedule = ScheduleFactory(max_per_user_per_day=1)
+
+    def away(*_, **__):
+        raise OperationalError("the server closed the connection")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(usage, "uses", away)
+        service.step()
+    assert reasons(schedule) == {"pending: database_away": 30}
+    assert set(Delivery.objects.values_list("attempt", "claim_token")) == {(0, None)}
+    assert provider.calls == []
+    service.after(MINUTE).step()
+    assert states(schedule) == {"sent": 30}
+    assert provider.reached() == {person.pk: 1 for person in everyone}
+
+
+def test_a_claim_outlives_a_circuit_that_could_not_be_opened(service, provider, monkeypatch, settings):
+    settings.CALLS_IN_FLIGHT = 2
+    people(300)
+    schedule = ScheduleFactory()
+    provider.answers(Verdict.MISCONFIGURED, "access_denied")
+
+    def away(*_, **__):
+        raise OperationalError("the server closed the connection")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(circuits, "open_circuit", away)
+        service.step()
+    assert reasons(schedule) == {"pending: access_denied": 300}
+    provider.answer = staticmethod(sent)
+    service.after(MINUTE).step()
+    assert states(schedule) == {"sent": 300}
+
+
+def test_a_version_that_can_not_be_read_concerns_its_own_run(service, provider):
+    """They are claimed together."""
+    people(3)
+    schedules = [ScheduleFactory() for _ in range(3)]
+    service.open()
+    broken = schedules[0]
+    ScheduleVersion.objects.filter(schedule=broken).update(definition={"name": "nonsense"})
+    messages._known.clear()
+    service.send()
+    assert [reasons(schedule) for schedule in schedules] == [
+        {"pending: internal_error": 3},
+        {"sent: ": 3},
+        {"sent: ": 3},
+    ]
 
 
 def test_a_provider_that_writes_here_and_raises_leaves_nothing_behind(service, monkeypatch):
