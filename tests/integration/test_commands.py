@@ -17,8 +17,8 @@ from django_celery_beat.models import PeriodicTask
 
 from audit.models import AuditEvent
 from delivery import advance, materialise, partitions, tasks
-from delivery.materialise import attempts
 from delivery.checks import check_sizes
+from delivery.materialise import attempts
 from scheduler_project.celery import app
 from schedules import clock, operations
 from schedules.audience.sources import LocalSource
