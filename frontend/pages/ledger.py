@@ -11,10 +11,10 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 
+from delivery.listing import Filters, Key, Page, page
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSource
 from frontend.access import needs
 from frontend.admin_site import site
-from frontend.pages.ledger_rows import Filters, Key, Page, page
 from frontend.pages.paging import RecipientField, link
 from frontend.wording import REASONS, STATES, reason, state
 from schedules import clock
@@ -22,6 +22,7 @@ from schedules.models import Occurrence, Recipient
 from schedules.permissions import Ability
 from schedules.recurrence import ZONE_NAMES
 
+PAGE = 50
 # A page that takes longer than this asks too much of the ledger.
 _TIMEOUT_MS = 5_000
 
@@ -118,7 +119,7 @@ def ledger(request: HttpRequest) -> HttpResponse:
 def _read(filters: Filters, *, after: Key | None) -> Page:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
-        found = page(filters, today=clock.now().date(), after=after)
+        found = page(filters, now=clock.now(), limit=PAGE, after=after)
         cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     return found
 

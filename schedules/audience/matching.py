@@ -79,6 +79,58 @@ def matches(node: Node, profile: Profile, *, now: datetime) -> bool:
     assert_never(node)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one node of a query is true of a profile. `pointer` leads to it in the query's JSON (RFC 6901).
+
+    `decides`: the answer of the whole query hangs on it: of a group that fails, the parts that fail. `held` is what the
+    profile has where a clause asks, None for groups.
+    """
+
+    pointer: str
+    node: Node
+    holds: bool
+    decides: bool
+    held: object = None
+
+
+def verdicts(node: Node, profile: Profile, *, now: datetime) -> list[Verdict]:
+    """The verdict of each node of a query as canonical JSON has them, the whole query first."""
+    found: list[Verdict] = []
+    _judge(node, profile, now, pointer="", decides=True, found=found)
+    return found
+
+
+def _judge(node: Node, profile: Profile, now: datetime, *, pointer: str, decides: bool, found: list[Verdict]) -> None:
+    holds = matches(node, profile, now=now)
+    held = _held(node, profile) if isinstance(node, Clause) else None
+    found.append(Verdict(pointer, node, holds, decides, held))
+    for below, part in _parts(node):
+        # Of all that must hold, one that fails decides, and with none that fails each; of any, the other way round.
+        agrees = isinstance(node, Not) or matches(part, profile, now=now) is holds
+        _judge(part, profile, now, pointer=f"{pointer}/{below}", decides=decides and agrees, found=found)
+
+
+def _parts(node: Node) -> list[tuple[str, Node]]:
+    match node:
+        case AllOf(parts):
+            return [(f"all/{index}", part) for index, part in enumerate(parts)]
+        case AnyOf(parts):
+            return [(f"any/{index}", part) for index, part in enumerate(parts)]
+        case Not(part):
+            return [("not", part)]
+        case Clause():
+            return []
+    assert_never(node)
+
+
+def _held(clause: Clause, profile: Profile) -> object:
+    if clause.field is Field.ATTRIBUTE:
+        return profile.attributes.get(clause.attribute)
+    value: object = getattr(profile, clause.field.value)
+    return sorted(cast("Collection[str]", value)) if clause.field in (Field.TAGS, Field.CHANNELS) else value
+
+
 def _holds(clause: Clause, operator: Operator, profile: Profile, now: datetime) -> bool:
     match clause.field:
         case Field.ATTRIBUTE:
