@@ -58,7 +58,7 @@ def page_of(rows: QuerySet[Row], order: Order, query: dict[str, Any]) -> tuple[l
     found = _after(rows, order, query.get("cursor"), limit + 1)
     more = found[limit:]
     page = found[:limit]
-    return page, _cursor(order, page[-1]) if more and page else None
+    return page, cursor_at(order, page[-1]) if more and page else None
 
 
 def _after(rows: QuerySet[Row], order: Order, cursor: str | None, count: int) -> list[Row]:
@@ -99,7 +99,8 @@ def _tuple_past(rows: QuerySet[Row], order: Order, value: Any, last_id: int | No
     return bounded.filter(Q(**{f"{order.field}__{beyond}": value}) | Q(**{f"id__{beyond}": last_id}))
 
 
-def _cursor(order: Order, row: Model) -> str:
+def cursor_at(order: Order, row: Model) -> str:
+    """The cursor of the page that follows ``row``."""
     value = getattr(row, order.field)
     shown = instant(value) if isinstance(value, datetime) else value
     return encode([_sign(order) + order.field, shown, row.pk])

@@ -15,7 +15,7 @@ from redis import Redis
 
 from delivery import tasks
 from scheduler_project.demo import troubles
-from scheduler_project.local.fleet import fleet
+from scheduler_project.local.fleet import fleet, web
 from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 from schedules.models import Channel
@@ -34,7 +34,7 @@ _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
 
 def processes(*, web_port: int, stubs: Iterable[Process], variables: Mapping[str, str]) -> list[Process]:
     """``stubs`` take what the providers send; ``variables`` are given to all."""
-    chosen = [*stubs, _web(web_port), *fleet()]
+    chosen = [*stubs, web(web_port, ready=partial(_answers, web_port, "/admin/login/")), *fleet()]
     broker = Redis.from_url(settings.BROKER_URL)
 
     def is_empty(queue: str) -> bool:
@@ -57,13 +57,6 @@ def knock() -> None:
         tasks.send.apply_async(kwargs={"batch_ids": []}, queue=channel)
     tasks.materialise_occurrences.apply_async(kwargs={"occurrence_ids": []}, queue="materialise")
     tasks.sweep.apply_async(queue="clock")
-
-
-def _web(port: int) -> Process:
-    command = (sys.executable, "-m", "gunicorn", "scheduler_project.wsgi", "--bind", f"{LOOPBACK}:{port}")
-    return Process(
-        "web", (*command, "--threads", "4", "--no-control-socket"), ready=partial(_answers, port, "/admin/login/")
-    )
 
 
 def mailbox(*, port: int, log: Path) -> Process:

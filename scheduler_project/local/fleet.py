@@ -4,8 +4,9 @@ A queue has a worker of its own so that one slow provider delays no other channe
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "scheduler_project.celery")
@@ -30,6 +31,13 @@ def worker(
     options = ("-Q", ",".join(queues), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel=WARNING")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     return Process(name, (*_CELERY, "worker", *options, *quiet), env=env or {}, restarts=restarts)
+
+
+def web(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], bool] | None = None) -> Process:
+    """Pages and API on the loopback interface."""
+    command = (sys.executable, "-m", "gunicorn", "scheduler_project.wsgi", "--bind", f"{LOOPBACK}:{port}")
+    options = ("--workers", "2", "--threads", "4", "--no-control-socket")
+    return Process("web", (*command, *options), env=env or {}, ready=ready)
 
 
 def fleet(*, concurrency: Mapping[str, int] = CONCURRENCY, env: Mapping[str, str] | None = None) -> list[Process]:

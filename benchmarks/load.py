@@ -1,0 +1,61 @@
+"""The load of ``benchmarks.api``, for locust: schedules created, read, changed and deleted over real HTTP.
+
+    locust -f benchmarks/load.py --headless --host URL -u USERS -t SECONDS (with API_TOKEN, TEMPLATE_ID, TIMES_TO)
+
+Each user makes two requests a second, whatever the last one took, so that fifty users are a hundred requests a second.
+Every answer's kind, status and time (ms) go to the file TIMES_TO, a JSON list a line.
+"""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from locust import FastHttpUser, constant_throughput, events, task
+
+TIMES = Path(os.environ["TIMES_TO"]).open("w")  # noqa: SIM115 - as long as the process
+REQUESTS_PER_ROUND = 4
+SIGNED = {"Authorization": f"Bearer {os.environ['API_TOKEN']}"}
+
+
+@events.request.add_listener
+def _note(name: str, response_time: float, response: Any = None, exception: Any = None, **_: Any) -> None:
+    status = getattr(response, "status_code", 0) or 0
+    TIMES.write(json.dumps([name, status if exception is None or status else 0, response_time]) + "\n")
+
+
+@events.quit.add_listener
+def _close(**_: Any) -> None:
+    TIMES.close()
+
+
+class Service(FastHttpUser):  # type: ignore[misc]
+    """Another service: it makes a schedule, looks at it, changes its name, and takes it back."""
+
+    wait_time = constant_throughput(2 / REQUESTS_PER_ROUND)
+
+    @task
+    def round(self) -> None:
+        kept = self._create()
+        if kept is None:
+            return
+        path, version = f"/api/v1/schedules/{kept['id']}", kept["version"]
+        self.client.get(path, headers=SIGNED, name="read")
+        changed = self.client.patch(
+            path, json={"name": "Load, changed"}, headers={**SIGNED, "If-Match": f'"{version}"'}, name="update"
+        )
+        if changed.status_code == 200:
+            self.client.delete(path, headers={**SIGNED, "If-Match": f'"{version + 1}"'}, name="delete")
+
+    def _create(self) -> Any:
+        definition = {
+            "name": "Load",
+            "channel": "email",
+            "audienceQuery": {"field": "attributes.plan", "op": "eq", "value": "pro"},
+            "templateId": int(os.environ["TEMPLATE_ID"]),
+            "scheduleType": "once",
+            "runAt": (datetime.now(UTC) + timedelta(days=30)).isoformat(),
+        }
+        answer = self.client.post("/api/v1/schedules", json=definition, headers=SIGNED, name="create")
+        return answer.json() if answer.status_code == 201 else None
