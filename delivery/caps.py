@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from delivery import counters
+from delivery import counters, usage
 from delivery.counters import CountersAway, Script
-from delivery.ledger import usage
-from delivery.ledger.usage import Standing
+from delivery.usage import Standing
 
 # Batches are cut in their order, so that one call's people share few slots of a cluster.
 BUCKETS = 64

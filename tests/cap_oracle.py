@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from delivery.ledger.usage import Standing, Use
+from delivery.usage import Standing, Use
 
 SPANS = {"daily_cap": timedelta(hours=24), "weekly_cap": timedelta(hours=168)}
 SOON = timedelta(minutes=5)
@@ -91,7 +91,7 @@ class Books:
                     found.append((pk, within))
         return found
 
-    # What `delivery.ledger.usage` answers.
+    # What `delivery.usage` answers.
 
     def uses(self, recipient_ids: Sequence[int], *, now: datetime) -> list[Use]:
         with self._lock:

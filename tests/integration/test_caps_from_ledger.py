@@ -9,7 +9,7 @@ from redis import Redis
 
 from delivery import erasure, ledger
 from delivery.ledger import Tally, usage
-from delivery.ledger.usage import Standing
+from delivery.usage import Standing
 from delivery.models import Delivery, State
 from schedules.models import Recipient
 from tests.counting import flush
