@@ -7,10 +7,10 @@ import pytest
 from django.db import connection, transaction
 from redis import Redis
 
-from delivery import erasure, ledger
-from delivery.ledger import Tally, usage
-from delivery.usage import Standing
+from delivery import erasure, ledger, usage
+from delivery.ledger import Tally
 from delivery.models import Delivery, State
+from delivery.usage import Standing
 from schedules.models import Recipient
 from tests.counting import flush
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, people

@@ -13,8 +13,7 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from structlog.testing import capture_logs
 
-from delivery import calls, circuits, ledger, messages, retry, sending
-from delivery import usage
+from delivery import calls, circuits, ledger, messages, retry, sending, usage
 from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, OutboxMessage, State
 from delivery.providers.base import Answer, Verdict
 from delivery.providers.in_app import InAppProvider
