@@ -243,7 +243,7 @@ def _refusal(reply: Reply, error: Any, target: Target) -> Fate:
     verdict, reason = ERRORS.get(code) or _by_status(reply.status, code)
     if code == "INVALID_ARGUMENT":
         reason = _invalid(words, details)
-    wait = retry_after_seconds({name.lower(): value for name, value in reply.headers.items()})
+    wait = retry_after_seconds(reply.headers)
     if wait is None and verdict is Verdict.THROTTLED:
         wait = QUOTA_WAIT
     words = _OPAQUE.sub("<token>", words.replace(target.token, "<token>"))

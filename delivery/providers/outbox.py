@@ -29,4 +29,7 @@ class OutboxProvider(Provider):
             )
             for message in messages
         )
-        return [Answer(message.key, Verdict.SENT) for message in messages]
+        return [
+            Answer(message.key, Verdict.SENT, reached=tuple(target.device_id for target in message.targets))
+            for message in messages
+        ]

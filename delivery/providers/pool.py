@@ -25,7 +25,7 @@ SLACK_S = 5.0  # seconds that a loaded machine may add to the timeouts
 
 
 class Reply(NamedTuple):
-    """What the server answered; header names in any case."""
+    """What the server answered; headers are found by their names in lower case, whatever they came in."""
 
     status: int
     headers: Mapping[str, str]

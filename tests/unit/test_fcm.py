@@ -282,7 +282,7 @@ def test_a_token_of_another_sender_is_not_retired_lest_a_wrong_project_retire_th
 
 
 def test_a_quota_that_names_no_time_waits_a_minute_and_one_that_does_as_long_as_it_says(account):
-    waits = [{}, {"Retry-After": "7"}]
+    waits = [{}, {"retry-after": "7"}]
     found = [Fcm(account, error(429, "QUOTA_EXCEEDED", headers=each)).send(message())[0] for each in waits]
     assert [answer.retry_after for answer in found] == [60, 7]
     (unavailable,) = Fcm(account, error(503, "UNAVAILABLE", headers={"retry-after": "3"})).send(message())
@@ -346,7 +346,7 @@ def test_a_person_is_sent_to_when_no_device_is_left_that_could_still_be_reached(
 
 
 def test_the_wait_of_the_device_that_names_one_is_the_persons(account):
-    answers = {"t1": BUSY, "t2": error(429, "QUOTA_EXCEEDED", headers={"Retry-After": "90"})}
+    answers = {"t1": BUSY, "t2": error(429, "QUOTA_EXCEEDED", headers={"retry-after": "90"})}
     (answer,) = Fcm(account, answers=answers).send(message(device(1), device(2)))
     assert (answer.verdict, answer.retry_after) == (Verdict.UNKNOWN, 90)
 
