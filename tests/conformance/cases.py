@@ -1,7 +1,7 @@
 """The providers that the conformance suite is run on, each with a double to speak to.
 
-A provider is added by a case: how to make it, what a message for it looks like, and how its double fails. What a double
-has no way to do is left out of `rules`; the suite then skips those tests, and says so.
+A provider is added by a case: how to make it, which settings it needs, what a message for it looks like, and how its
+double fails.
 """
 
 import abc
@@ -27,6 +27,8 @@ from tests.recording import RecordingProvider
 
 POISON = 666  # the recipient whose message a double refuses, when told to
 REJECTED = ("refused_alone", "refuses_the_call")
+# The ways in which every double can fail. One that is missing would be a test that nobody misses.
+WAYS = frozenset({"silence", "half", "garbage", "reset", "error", "throttled", "refused_alone"})
 
 
 class Double(abc.ABC):
@@ -56,7 +58,9 @@ class FailingDouble(Double):
 
 
 class Case(abc.ABC):
-    """A provider. `rules` says how its double is told to fail; the ways are
+    """A provider. `settings` are those that `from_settings` needs; it has to name one that is missing.
+
+    `rules` says how the double of one that speaks to a server is told to fail; the ways are
 
     silence, half, garbage, reset   after the whole request was read
     error                           an error of the server's own, such as 500
@@ -68,12 +72,25 @@ class Case(abc.ABC):
 
     provider: type[Provider]
     is_bulk = True  # one request for all messages of a call
-    has_database = False
+    is_double = False  # stands for a provider in other tests, and speaks to nobody
+    settings: Mapping[str, Any] = {}
     rules: Mapping[str, Any] = {}
 
     @property
     def name(self) -> str:
         return self.provider.name
+
+    @property
+    def is_network(self) -> bool:
+        return not (self.provider.transactional or self.is_double)
+
+    @property
+    def is_push(self) -> bool:
+        return bool(self.message(1).targets)
+
+    def ways(self) -> frozenset[str]:
+        """How its double has to be able to fail, beside refusing the account."""
+        return WAYS | {"refuses_the_call"} if self.is_bulk else WAYS
 
     @contextmanager
     @abc.abstractmethod
@@ -97,6 +114,10 @@ def _key(recipient: int) -> str:
 
 def _name(recipient: int) -> str:
     return "poison" if recipient == POISON else f"person-{recipient:04d}"
+
+
+def _to_device(message: Message, token: str) -> Message:
+    return message._replace(to="", targets=(Target(message.recipient_id, "android", token),))
 
 
 class StubDouble(FailingDouble):
@@ -131,6 +152,7 @@ _CUTS = {kind: {"kind": kind} for kind in ("silence", "half", "garbage", "reset"
 
 class Ses(Case):
     provider = SesProvider
+    settings: Mapping[str, Any] = {"EMAIL_FROM": "shop@example.com", "AWS_REGION": "eu-central-1"}
     rules: Mapping[str, Any] = {
         **_CUTS,
         "error": {"kind": "status", "status": 500, "error": "InternalServiceError"},
@@ -153,6 +175,7 @@ class Ses(Case):
 class Fcm(Case):
     provider = FcmProvider
     is_bulk = False
+    settings: Mapping[str, Any] = {"FCM_CREDENTIALS": "", "FCM_PROJECT": "shop", "FCM_ENDPOINT": "https://fcm.example"}
     rules: Mapping[str, Any] = {
         **_CUTS,
         "error": {"kind": "status", "error": "INTERNAL"},
@@ -172,7 +195,7 @@ class Fcm(Case):
         return FcmProvider(service_account=self._account, endpoint=url, **timeouts)
 
     def message(self, recipient: int) -> Message:
-        return super().message(recipient)._replace(targets=(Target(recipient, "android", self.address(recipient)),))
+        return _to_device(super().message(recipient), self.address(recipient))
 
     def address(self, recipient: int) -> str:
         return f"{_name(recipient)}:APA91bHun4MxP5egoKMwt2KZFBaFUH"
@@ -219,6 +242,7 @@ class Example(Case):
     """The provider that the page `docs/providers.md` shows."""
 
     provider = EXAMPLE
+    settings: Mapping[str, Any] = {"RELAY_URL": "https://relay.example"}
     rules: Mapping[str, Any] = {
         "silence": http_double.silence,
         "half": http_double.half,
@@ -254,7 +278,6 @@ class _Rows(Double):
 
 class InApp(Case):
     provider = InAppProvider
-    has_database = True
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Double]:
@@ -275,6 +298,15 @@ class Outbox(InApp):
         return OutboxProvider()
 
 
+class OutboxPush(Outbox):
+    """The same provider on its other channel."""
+
+    name = "outbox_push"
+
+    def message(self, recipient: int) -> Message:
+        return _to_device(super().message(recipient), f"token-{recipient}")
+
+
 class _Recorded(Double):
     def fresh(self) -> None:
         RecordingProvider.reset()
@@ -287,6 +319,7 @@ class Recording(Case):
     """What other tests take for a provider must be one."""
 
     provider = RecordingProvider
+    is_double = True
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Double]:
@@ -303,4 +336,4 @@ def people(number: int) -> None:
     Recipient.objects.bulk_create(Recipient(pk=each, external_id=f"person-{each}") for each in ids)
 
 
-CASES: tuple[Case, ...] = (Ses(), Fcm(), Example(), InApp(), Outbox(), Recording())
+CASES: tuple[Case, ...] = (Ses(), Fcm(), Example(), InApp(), Outbox(), OutboxPush(), Recording())
