@@ -25,6 +25,7 @@ class Action(models.TextChoices):
     CATALOGUE_DELETE = "catalogue.delete"
     CLIENT_CREATE = "client.create"
     CLIENT_DELETE = "client.delete"
+    RECIPIENT_SAVE = "recipient.save"
     RECIPIENT_ERASE = "recipient.erase"
     RECIPIENT_IMPORT = "recipient.import"
     SENDING_STOP = "sending.stop"

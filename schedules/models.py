@@ -30,6 +30,8 @@ class Recipient(models.Model):
 
     ``locale`` and ``time_zone`` are kept as they came, valid or not: a bad zone falls back when it is used, and the
     ledger row says so. ``consent`` maps a channel to a boolean; ``false`` means opted out, absent means no objection.
+    ``version`` rises whenever somebody changes the profile or its devices; that a push provider has retired a device
+    is nobody's change. Rows change through ``schedules.recipients`` and ``schedules.imports``.
     """
 
     external_id = models.CharField(max_length=200, unique=True)
@@ -39,6 +41,8 @@ class Recipient(models.Model):
     attributes = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=list, blank=True)
     consent = models.JSONField(default=dict, blank=True)
+    version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
+    updated_by = models.CharField(max_length=100, blank=True, db_default="", editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
