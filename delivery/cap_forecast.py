@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import Exists, OuterRef
 
+from delivery import usage
 from delivery.caps import DAY, PATIENCE, WEEK, Limits
-from delivery.ledger import RUNS, usage
+from delivery.ledger import RUNS
 from delivery.models import State
 from schedules.audience.matching import reachable_channels
 from schedules.audience.parser import parse

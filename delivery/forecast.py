@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count
 
 from delivery import cap_forecast
 from delivery.cap_forecast import due_in
 from schedules.audience.compiler import is_indexable
 from schedules.audience.parser import parse
+from schedules.audience.reach import opted_out, without_address
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import Channel, Device, OnPast, ScheduleType, TimeZoneMode
+from schedules.models import OnPast, ScheduleType, TimeZoneMode
 from schedules.problems import Problem
 from schedules.recurrence import ZONE_NAMES, Firing, Note, describe, first_firing, next_firing, next_runs, notes
 
@@ -192,51 +193,38 @@ def _within_runs(definition: Definition, firing: Firing, *, now: datetime) -> bo
 # The audience, by zone and by what a claim would find
 
 
-def _reach(channel: str) -> tuple[Q, Q]:
-    """Who has opted out, and who has no address, as ``ledger.claims`` asks."""
-    opted_out = Q(**{f"consent__{Channel(channel).value}": False})
-    match channel:
-        case Channel.EMAIL:
-            return opted_out, Q(email="")
-        case Channel.PUSH:
-            return opted_out, ~Q(Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True)))
-    return opted_out, Q(pk__isnull=True)
-
-
 # Names that are no zones may be as many as people: all but the most frequent are one group.
 _GROUPS = """
 WITH found AS MATERIALIZED (
     __FOUND__
+), known AS (
+    SELECT f.*, time_zone = '' OR time_zone = ANY(%s::text[]) AS is_known FROM found f
 ), ranked AS (
-    SELECT f.*, time_zone = '' OR time_zone = ANY(%s::text[]) AS is_known,
-           row_number() OVER (PARTITION BY time_zone = '' OR time_zone = ANY(%s::text[])
-                              ORDER BY people DESC, time_zone) AS rank
-    FROM found f
+    SELECT k.*, row_number() OVER (PARTITION BY is_known ORDER BY people DESC, time_zone) AS rank FROM known k
 )
-SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END AS zone, sum(people)::bigint, sum(opted_out)::bigint,
-       sum(no_address - both)::bigint
-FROM ranked GROUP BY 1 ORDER BY 2 DESC, 1
+SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END, sum(people)::bigint AS people, sum(opted_out)::bigint,
+       sum(no_address - neither)::bigint
+FROM ranked GROUP BY 1 ORDER BY people DESC, 1
 """
 
 
 def _groups(node: Node, channel: str, *, now: datetime) -> list[_Group]:
     """The audience in one statement."""
     source = LocalSource()
-    opted_out, no_address = _reach(channel)
+    suppressed, unaddressable = opted_out(channel), without_address(channel)
     by_zone = (
         source.queryset(node, now=now)
         .values_list("time_zone")
         .annotate(
-            people=Count("*"),
-            opted_out=Count("*", filter=opted_out),
-            no_address=Count("*", filter=no_address),
-            both=Count("*", filter=no_address & opted_out),
+            people=Count("pk"),
+            opted_out=Count("pk", filter=suppressed),
+            no_address=Count("pk", filter=unaddressable),
+            neither=Count("pk", filter=unaddressable & suppressed),
         )
     )
     sql, parameters = by_zone.query.sql_with_params()
-    names = sorted(ZONE_NAMES)
     with limited(timeout_ms=source.timeout_ms), connection.cursor() as cursor:
-        cursor.execute(_GROUPS.replace("__FOUND__", sql), [*parameters, names, names, TOLD_INVALID])
+        cursor.execute(_GROUPS.replace("__FOUND__", sql), [*parameters, sorted(ZONE_NAMES), TOLD_INVALID])
         return [_Group(*row) for row in cursor.fetchall()]
 
 
