@@ -19,6 +19,7 @@ from schedules.audience.tree import Node
 from schedules.content import Catalogues, Content, read_catalogues, read_contents
 from schedules.definition import Definition
 from schedules.models import Catalogue, ScheduleVersion, TemplateVersion
+from schedules.occurrences import EDITED
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
 _CATALOGUES_S = 10
@@ -94,15 +95,35 @@ def _not_rendered(person: Person, error: RenderError) -> Outcome:
 
 
 def _still_meant(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[Sequence[Person], list[Outcome]]:
-    if pinned.recheck is None:
+    """Who gets the message. An edit of the audience has not asked those who were being sent to at that moment."""
+    query = pinned.definition.audience_query
+    others = {person.version for person in claim.people} - {claim.version}
+    unasked = {version for version in others if _audience(claim.schedule_id, version) != query}
+    if pinned.recheck is None and not unasked:
         return claim.people, []
+    audience = pinned.recheck or parse(query)
     staying, settled = [], []
     for person in claim.people:
-        if matches(pinned.recheck, _profile(person), now=now):
+        is_unasked = person.version in unasked
+        if not (pinned.recheck or is_unasked) or matches(audience, _profile(person), now=now):
             staying.append(person)
+        elif is_unasked:
+            settled.append(Outcome(person.recipient_id, State.CANCELLED, EDITED))
         else:
             settled.append(Outcome(person.recipient_id, State.SUPPRESSED, "left_audience"))
     return staying, settled
+
+
+@lru_cache(maxsize=1024)
+def _audience(schedule_id: int, version: int) -> dict[str, Any]:
+    """The audience query of a version; versions never change."""
+    return Definition.from_json(_versions([schedule_id], [version])[schedule_id, version]).audience_query
+
+
+def _versions(schedule_ids: Sequence[int], versions: Sequence[int]) -> dict[tuple[int, int], dict[str, Any]]:
+    """The definitions kept of these versions of these schedules."""
+    kept = ScheduleVersion.objects.filter(schedule__in=schedule_ids, version__in=versions)
+    return {row[:2]: row[2] for row in kept.values_list("schedule_id", "version", "definition")}
 
 
 def _profile(person: Person) -> Profile:
@@ -125,8 +146,7 @@ def read_pinned(claims: Iterable[Claim]) -> None:
     if len(_known) > _MOST_KNOWN:
         _known.clear()
     schedules, versions, _ = zip(*missing, strict=True)
-    kept = ScheduleVersion.objects.filter(schedule__in=schedules, version__in=versions)
-    definitions = {row[:2]: row[2] for row in kept.values_list("schedule_id", "version", "definition")}
+    definitions = _versions(schedules, versions)
     for schedule_id, version, template_version in missing:
         _known[schedule_id, version, template_version] = _pinned(definitions[schedule_id, version], template_version)
 

@@ -76,7 +76,8 @@ probe AS (
            OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.channel = %(channel)s))
 ), picked AS MATERIALIZED (
     SELECT g.batch_id, g.occurrence_id, g.version, p.* FROM gate g CROSS JOIN LATERAL (
-        SELECT d.recipient_id, d.wave_at, d.attempt, d.reached, d.called_at IS NULL AS is_first_call
+        SELECT d.recipient_id, d.wave_at, d.attempt, d.reached, d.called_at IS NULL AS is_first_call,
+               d.version AS row_version
         FROM delivery_delivery d
         WHERE d.day = %(day)s AND d.batch_id = g.batch_id AND d.state = {int(State.PENDING)} AND d.due_at <= %(now)s
         LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -117,7 +118,7 @@ _COLUMNS = f"""
 g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
        {_instant("j.wave_at")}, j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags,
        j.consent, {_instant("j.created_at")}, j.has_device, j.devices, j.reached,
-       j.is_first_call, g.is_probe"""
+       j.is_first_call, j.row_version, g.is_probe"""
 
 
 # A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
@@ -286,11 +287,13 @@ def _as_claim(work: Work, token: UUID, gate: _Row, rows: list[_Row], *, now: dat
 
 
 def _person(row: tuple[Any, ...]) -> Person:
-    recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices, reached, is_first = row
+    recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices = row[:-3]
+    reached, is_first_call, version = row[-3:]
     # Django hands JSON out as text on a plain cursor.
     read = [orjson.loads(attributes), orjson.loads(tags), orjson.loads(consent), _read(created_at)]
     targets = [_target(device) for device in devices]
-    return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, targets, _ids(reached), is_first])
+    past = [_ids(reached), is_first_call, version]
+    return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, targets, *past])
 
 
 def _target(device: str) -> Target:

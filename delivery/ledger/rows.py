@@ -39,7 +39,7 @@ class Person(NamedTuple):
 
     ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one, with
     ``SOME_DEVICE`` among them where an earlier call was never answered. ``is_first_call``: the provider has not been
-    asked for this delivery before.
+    asked for this delivery before. ``version``: of the schedule, when the row was written or last sent.
     """
 
     recipient_id: int
@@ -57,6 +57,7 @@ class Person(NamedTuple):
     targets: list[Target]
     reached: tuple[int, ...]
     is_first_call: bool
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

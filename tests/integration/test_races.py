@@ -344,6 +344,35 @@ def test_materialising_again_meets_an_answer_and_counts_it_once(started, service
     assert_books_close()
 
 
+def test_who_was_being_sent_to_while_the_audience_was_edited_is_asked_before_it_is_tried_again(service, provider):
+    people(2, tags=["vip"])
+    people(3)
+    schedule = ScheduleFactory()
+    service.open()
+    (message,) = service.publish()
+    claim = claim_some(message.batch_ids)
+    service.update(schedule, audience_query=VIPS, apply_to=ApplyTo.UNSENT)
+    service.materialise()
+    assert settle(claim, state=State.PENDING, reason="busy", due_at=NOW) == 5
+    service.update(schedule, template_id=TemplateFactory(text="the new text").pk, apply_to=ApplyTo.UNSENT)
+    service.after(MINUTE).step()
+    assert reasons(schedule) == {"sent: ": 2, "cancelled: edited": 3}
+    assert {message.text for message in provider.messages()} == {"the new text"}
+
+
+def test_an_edit_of_the_text_alone_asks_nobody_whether_he_is_still_meant(service, provider):
+    people(3, tags=["vip"])
+    schedule = ScheduleFactory(audience_query=VIPS)
+    service.open()
+    (message,) = service.publish()
+    claim = claim_some(message.batch_ids, limit=2)
+    Recipient.objects.update(tags=[])
+    service.update(schedule, template_id=TemplateFactory(text="the new text").pk, apply_to=ApplyTo.UNSENT)
+    settle(claim, state=State.PENDING, reason="busy", due_at=NOW)
+    sending.send(batch_ids=message.batch_ids)
+    assert reasons(schedule) == {"sent: ": 3}
+
+
 def test_who_is_erased_while_the_audience_is_written_is_targeted_and_not_sent_to(service, provider, meeting):
     persons = people(3)
     schedule = ScheduleFactory()

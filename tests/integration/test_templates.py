@@ -69,7 +69,7 @@ def test_a_pinned_version_falls_back_to_the_default_locale_of_its_publication() 
 
 def subject_for_a_stranger(schedule_id: int, *, template_version: int) -> str:
     """The subject that someone reads in whose language the template says nothing."""
-    person = Person(1, NOW, 1, "u-1", "ann@example.com", "fr", "UTC", {}, [], {}, NOW, False, [], (), True)
+    person = Person(1, NOW, 1, "u-1", "ann@example.com", "fr", "UTC", {}, [], {}, NOW, False, [], (), True, 1)
     work = Work(1, NOW.date(), 1, "email", NOW, is_late=False, pending=1, is_begun=False)
     composed = compose(Claim(work, uuid4(), schedule_id, NOW, 1, template_version, [person], 1, NOW), now=NOW)
     (message,) = composed.messages

@@ -19,7 +19,7 @@ ANYWHERE = st.integers(0, 2**32)
 def claimed(*, attempt=1, had=()):
     """The person as a claim knows them; ``had`` are the devices that have the message since an earlier attempt."""
     words = "ada", "ada@example.com", "en", "UTC"
-    return Person(4711, NOW, attempt, *words, {}, [], {}, NOW, bool(had), [], had, attempt == 1)
+    return Person(4711, NOW, attempt, *words, {}, [], {}, NOW, bool(had), [], had, attempt == 1, 1)
 
 
 def decided(verdict, *, attempt=1, had=(), reason="so", repeats_unknown=False, seed=1, **more):
