@@ -253,50 +253,69 @@ def _repeated(contents: Sequence[Mapping[str, str]]) -> list[Problem]:
 
 
 @transaction.atomic
-def save_catalogue(
+def save_catalogue(*, locale: str, messages: Mapping[str, Any], by: str, now: datetime) -> Catalogue:
+    """Create or replace a locale's translations; the version rises if anything is new. Raises ``InvalidTemplate``."""
+    _refuse(validate_catalogue(locale=locale, messages=messages))
+    return _write_catalogue(_any_catalogue(locale, now), messages, by=by, now=now)
+
+
+@transaction.atomic
+def create_catalogue(*, locale: str, messages: Mapping[str, Any], by: str, now: datetime) -> Catalogue:
+    """Keep a locale's first translations. Raises ``InvalidTemplate``; ``Superseded`` where there are some."""
+    _refuse(validate_catalogue(locale=locale, messages=messages))
+    catalogue = _any_catalogue(locale, now)
+    if catalogue.deleted_at is None:
+        raise Superseded(current=catalogue.version, by=catalogue.updated_by, at=catalogue.updated_at)
+    return _write_catalogue(catalogue, messages, by=by, now=now)
+
+
+@transaction.atomic
+def change_catalogue(
     *, locale: str, messages: Mapping[str, Any], by: str, now: datetime, expected_version: int | None = None
 ) -> Catalogue:
-    """Create or replace a locale's translations; its version rises if anything is new.
-
-    Raises ``InvalidTemplate`` and, with ``expected_version``, ``Superseded`` and ``Catalogue.DoesNotExist``.
-    """
+    """Replace a locale's translations. Raises ``InvalidTemplate``, ``Catalogue.DoesNotExist`` and ``Superseded``."""
     _refuse(validate_catalogue(locale=locale, messages=messages))
-    locale = normalise_locale(locale)  # “de_AT” and “de-AT” are one
-    if expected_version is not None:
-        catalogue = _lock_catalogue(locale, expected_version)
-    else:
-        new = {"version": 0, "deleted_at": now, "updated_at": now}
-        catalogue, _ = Catalogue.objects.select_for_update().get_or_create(locale=locale, defaults=new)
-    changes = trail.diff(catalogue.messages, dict(messages))
-    if changes or catalogue.deleted_at:
-        _write_catalogue(catalogue, messages, by=by, now=now, deleted_at=None)
-        trail.record(action=Action.CATALOGUE_SAVE, by=by, now=now, changes={"locale": locale, **changes})
-    return catalogue
+    return _write_catalogue(_lock_catalogue(locale, expected_version), messages, by=by, now=now)
 
 
 @transaction.atomic
 def delete_catalogue(*, locale: str, by: str, now: datetime, expected_version: int | None = None) -> None:
     """Take a locale's translations away. Raises ``Catalogue.DoesNotExist`` and ``Superseded``."""
     catalogue = _lock_catalogue(locale, expected_version)
-    changes = trail.diff(catalogue.messages, {})
-    _write_catalogue(catalogue, {}, by=by, now=now, deleted_at=now)
-    trail.record(action=Action.CATALOGUE_DELETE, by=by, now=now, changes={"locale": locale, **changes})
+    changes = _told(catalogue.messages, {})
+    catalogue.messages, catalogue.version, catalogue.deleted_at = {}, catalogue.version + 1, now
+    catalogue.updated_by, catalogue.updated_at = by, now
+    catalogue.save()
+    trail.record(action=Action.CATALOGUE_DELETE, by=by, now=now, changes={"locale": catalogue.locale, **changes})
+
+
+def _any_catalogue(locale: str, now: datetime) -> Catalogue:
+    """The locale's row, locked: one that says nothing where there was none. “de_AT” and “de-AT” are one."""
+    empty = {"version": 0, "deleted_at": now, "updated_at": now}
+    locked = Catalogue.objects.select_for_update()
+    return locked.get_or_create(locale=normalise_locale(locale), defaults=empty)[0]
 
 
 def _lock_catalogue(locale: str, expected_version: int | None) -> Catalogue:
-    catalogue: Catalogue = Catalogue.objects.live().select_for_update().get(locale=locale)
+    catalogue: Catalogue = Catalogue.objects.live().select_for_update().get(locale=normalise_locale(locale))
     if expected_version is not None and expected_version != catalogue.version:
         raise Superseded(current=catalogue.version, by=catalogue.updated_by, at=catalogue.updated_at)
     return catalogue
 
 
-def _write_catalogue(
-    catalogue: Catalogue, messages: Mapping[str, Any], *, by: str, now: datetime, deleted_at: datetime | None
-) -> None:
-    catalogue.messages = dict(messages)
-    catalogue.version += 1
-    catalogue.updated_by, catalogue.updated_at, catalogue.deleted_at = by, now, deleted_at
-    catalogue.save()
+def _write_catalogue(catalogue: Catalogue, messages: Mapping[str, Any], *, by: str, now: datetime) -> Catalogue:
+    changes = _told(catalogue.messages, messages)
+    if changes or catalogue.deleted_at:
+        catalogue.messages, catalogue.version, catalogue.deleted_at = dict(messages), catalogue.version + 1, None
+        catalogue.updated_by, catalogue.updated_at = by, now
+        catalogue.save()
+        trail.record(action=Action.CATALOGUE_SAVE, by=by, now=now, changes={"locale": catalogue.locale, **changes})
+    return catalogue
+
+
+def _told(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Changed messages as the audit has them, apart from what else it says of a catalogue."""
+    return {f"messages/{key}": change for key, change in trail.diff(before, after).items()}
 
 
 def _refuse(problems: list[Problem]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 from rest_framework.request import Request
+from rest_framework.settings import api_settings
 
 from frontend.api.problems import invalid
 from frontend.instants import instant
@@ -122,7 +123,12 @@ def _read_list(each: Any, given: list[Any], at: str) -> Read:
 def _problems(detail: Any, at: str) -> list[Problem]:
     """DRF's nested error details, flattened."""
     if isinstance(detail, dict):
-        return [problem for key, inner in detail.items() for problem in _problems(inner, _under(at, str(key)))]
+        whole = api_settings.NON_FIELD_ERRORS_KEY
+        return [
+            problem
+            for key, inner in detail.items()
+            for problem in _problems(inner, at if key == whole else _under(at, str(key)))
+        ]
     if isinstance(detail, list):
         return [problem for inner in detail for problem in _problems(inner, at)]
     return [Problem(at, getattr(detail, "code", "invalid"), str(detail))]

@@ -19,11 +19,11 @@ from schedules.audience.sources import AudienceTooSlow
 from schedules.definition import InvalidDefinition
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.problems import Problem
-from schedules.templates import InvalidTemplate
+from schedules.templates import InvalidTemplate, Superseded, TemplateInUse
 
 MEDIA_TYPE: Final = "application/problem+json"
 # Headers of a request that can be wrong.
-HEADERS: Final = frozenset({"Idempotency-Key", "If-Match", "Content-Type"})
+HEADERS: Final = frozenset({"Idempotency-Key", "If-Match", "If-None-Match", "Content-Type"})
 _log = structlog.get_logger(__name__)
 
 
@@ -44,6 +44,7 @@ NOT_FOUND = Kind("not-found", 404, "There is no such thing")
 METHOD = Kind("method-not-allowed", 405, "The method does not work here")
 STATE = Kind("wrong-state", 409, "Its state does not admit this")
 IN_FLIGHT = Kind("in-flight", 409, "The first request with this Idempotency-Key is still at work")
+IN_USE = Kind("in-use", 409, "Something still uses it")
 STALE = Kind("stale", 412, "Somebody changed it meanwhile")
 TOO_LARGE = Kind("too-large", 413, "The body is too large")
 MEDIA = Kind("unsupported-media-type", 415, "The body must be JSON")
@@ -54,8 +55,8 @@ INTERNAL = Kind("internal", 500, "The service failed")
 AWAY = Kind("away", 503, "Something that the service needs does not answer")
 
 KINDS: Final[tuple[Kind, ...]] = (
-    INVALID, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, STATE, IN_FLIGHT, STALE, TOO_LARGE, MEDIA,
-    KEY_REUSED, PRECONDITION, TOO_MANY, INTERNAL, AWAY,
+    INVALID, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, STATE, IN_FLIGHT, IN_USE, STALE, TOO_LARGE,
+    MEDIA, KEY_REUSED, PRECONDITION, TOO_MANY, INTERNAL, AWAY,
 )  # fmt: skip
 
 
@@ -138,9 +139,12 @@ def _translated(error: Exception) -> Refused:
     match error:
         case InvalidDefinition() | InvalidTemplate() | InvalidTestSend():
             return invalid(error.problems)
-        case VersionConflict():
+        case VersionConflict() | Superseded():
             changed = {"currentVersion": error.current, "changedBy": error.by, "changedAt": instant(error.at)}
             return Refused(STALE, str(error), extra=changed)
+        case TemplateInUse():
+            using = [{"id": schedule_id, "name": name} for schedule_id, name in error.schedules]
+            return Refused(IN_USE, str(error), extra={"schedules": using, "scheduleCount": error.count})
         case NotAllowed():
             return Refused(STATE, str(error))
         case AudienceTooSlow():

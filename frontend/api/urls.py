@@ -3,8 +3,10 @@
 from django.urls import URLPattern, URLResolver, path, re_path
 
 from frontend.api import schedule_actions as actions
+from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.missing import Missing
 from frontend.api.schedules import OneSchedule, Schedules
+from frontend.api.templates import OneTemplate, OneTemplateVersion, Templates, TemplateVersions
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("schedules", Schedules.as_view()),
@@ -19,5 +21,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("test-sends/<int:test_send_id>", actions.OneTestSend.as_view()),
     path("schedules/<int:schedule_id>/next-runs", actions.NextRuns.as_view()),
     path("schedules/<int:schedule_id>/history", actions.History.as_view()),
+    path("templates", Templates.as_view()),
+    path("templates/<int:template_id>", OneTemplate.as_view()),
+    path("templates/<int:template_id>/versions", TemplateVersions.as_view()),
+    path("templates/<int:template_id>/versions/<int:version>", OneTemplateVersion.as_view()),
+    path("catalogues", Catalogues.as_view()),
+    path("catalogues/<str:locale>", OneCatalogue.as_view()),
     re_path(r"^[\s\S]*$", Missing.as_view()),
 ]
