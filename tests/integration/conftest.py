@@ -1,4 +1,4 @@
-"""Redis servers that a test may flush, silence and kill, while the shared counters stay as they are."""
+"""Redis servers that a test may flush, silence and kill, while the shared counters stay as they are; rivals."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from delivery import caps, counters
+from delivery.models import State
 from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.redis_cluster import Cluster, running_cluster
 from tests.cap_oracle import Books
 from tests.counting import flush
+from tests.factories import ScheduleFactory, people
+from tests.interleaving import Meeting
+from tests.races import claim_some
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +71,21 @@ def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     books = Books()
     monkeypatch.setattr(caps, "usage", books)
     return books
+
+
+@pytest.fixture
+def meeting(service, monkeypatch):
+    met = Meeting(monkeypatch)
+    yield met
+    met.close()
+
+
+@pytest.fixture
+def started(service, provider):
+    """A schedule of 120 people, 50 of them sent to, the rest published to a worker: (schedule, batch ids)."""
+    people(120)
+    schedule = ScheduleFactory()
+    service.open()
+    (message,) = service.publish()
+    claim_some(message.batch_ids, settle_as=State.SENT)
+    return schedule, message.batch_ids
