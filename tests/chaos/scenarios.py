@@ -42,13 +42,16 @@ def tenfold(world: World, chance: random.Random) -> Scene:
 
 
 def kills(world: World, chance: random.Random) -> Scene:
-    """kill -9 of children, whole workers, beat and the clock's worker, and of a tick between claim and publish."""
+    """kill -9 of children, whole workers, beat and the clock's worker, and of a tick between claim and publish.
+
+    The people may get two or three of the four messages, so that whoever dies may be about to turn somebody away.
+    """
     scene = begin(world, "kills", chance)
     scene.people(world.size(1_200, 25_000), has_device=True)
     world.door.await_ready()
-    at = datetime.now(UTC) + timedelta(seconds=4)
+    at, cap = datetime.now(UTC) + timedelta(seconds=4), chance.randint(2, 3)
     for channel, count in (("email", 2), ("push", 1), ("in_app", 1)):
-        scene.schedules(count, channel=channel, at=at)
+        scene.schedules(count, channel=channel, at=at, per_day=cap)
     scene.think(0.5)
     scene.think(0.1, channel="push")
     scene.await_sent(1)
