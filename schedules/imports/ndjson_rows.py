@@ -1,6 +1,6 @@
 """People from NDJSON: one JSON object a line."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -10,15 +10,22 @@ from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
 from schedules.imports.rows import BadLine, Row, attributes_of
 from schedules.imports.values import Refused, quote
 
+BadPerson = Callable[[int, Mapping[str, Any], list[Refused]], None]
+
 
 class NdjsonRows:
-    """The people of an NDJSON file; see ``rows.Rows``. Raises ``Unreadable`` when the file is one JSON list."""
+    """The people of an NDJSON file; see ``rows.Rows``. Raises ``Unreadable`` when the file is one JSON list.
+
+    A bad line tells its first fault; ``on_bad_person`` is told every one of a line that is an object, and what could
+    be read of it.
+    """
 
     renamed: dict[str, str] = {}
     number_like: tuple[str, ...] = ()
 
-    def __init__(self, stream: BinaryIO, *, encoding: str) -> None:
+    def __init__(self, stream: BinaryIO, *, encoding: str, on_bad_person: BadPerson | None = None) -> None:
         self._encoding = encoding
+        self._on_bad_person = on_bad_person
         lines = read_lines(stream, encoding=encoding, newline="\n")
         first = next(lines)
         if first.lstrip().startswith("["):
@@ -30,9 +37,17 @@ class NdjsonRows:
             if line.isspace():
                 continue
             try:
-                yield _row(number, self._read(line))
+                person = self._read(line)
             except Refused as refused:
                 yield BadLine(number, refused.field, refused.reason)
+                continue
+            found, faults = read_person(person)
+            if not faults:
+                yield _row(number, found)
+                continue
+            if self._on_bad_person:
+                self._on_bad_person(number, found, faults)
+            yield BadLine(number, faults[0].field, faults[0].reason)
 
     def _read(self, line: str) -> dict[str, Any]:
         if len(line) > MAX_LINE:
@@ -45,17 +60,34 @@ class NdjsonRows:
         return person
 
 
-def _row(line: int, person: dict[str, Any]) -> Row:
+def read_person(person: Mapping[str, Any]) -> tuple[dict[str, Any], list[Refused]]:
+    """What can be kept, by the names and in the form of ``Row``, and every fault. Needs an external id.
+
+    ``attributes`` becomes the pair of ``rows.attributes_of``.
+    """
     found: dict[str, Any] = {}
+    faults: list[Refused] = []
     for key, value in person.items():
-        field = key if key in _READERS else field_of(key)
-        if field not in _READERS:
-            raise Refused(key[:40], f"is no field: use {', '.join(_READERS)}, and put what is your own into attributes")
-        if field in found:
-            raise Refused(field, "is given twice, by names that mean the same: keep one of them")
-        found[field] = _READERS[field](value)
-    if "external_id" not in found:
-        raise Refused("external_id", "is missing: every person needs one")
+        try:
+            field = _field(key)
+            if field in found:
+                raise Refused(field, "is given twice, by names that mean the same: keep one of them")
+            found[field] = _READERS[field](value)
+        except Refused as refused:
+            faults.append(refused)
+    if "external_id" not in found and not any(fault.field == "external_id" for fault in faults):
+        faults.append(Refused("external_id", "is missing: every person needs one"))
+    return found, faults
+
+
+def _field(key: str) -> str:
+    field = key if key in _READERS else field_of(key)
+    if field not in _READERS:
+        raise Refused(key[:40], f"is no field: use {', '.join(_READERS)}, and put what is your own into attributes")
+    return field
+
+
+def _row(line: int, found: dict[str, Any]) -> Row:
     attributes, dropped = found.pop("attributes", (None, None))
     return Row(line=line, attributes=attributes, dropped=dropped, **found)
 

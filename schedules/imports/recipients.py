@@ -96,7 +96,7 @@ def import_recipients(
         written = Written()
         if skip_bad or not bad.count:
             tell(Stage.WRITE, lines)
-            written = staging.merge(now=now)
+            written = staging.merge(now=now, by=by)
         is_kept = not dry_run and (skip_bad or not bad.count)
         if is_kept:
             counts = {"lines": lines, "skipped": bad.count, **written._asdict()}

@@ -5,7 +5,7 @@ All of it happens in the caller's transaction, on tables that end with it: whate
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
@@ -17,12 +17,13 @@ _STEP: Final = 5_000  # rows between two reports of progress
 _DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
 
 _CREATE = """
-DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices;
+DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed;
 CREATE TEMPORARY TABLE import_people (
     line bigint, external_id text, email text, locale text, time_zone text, tags jsonb, consent jsonb,
     attributes jsonb, dropped text[], devices jsonb
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE import_devices (line bigint, external_id text, platform text, token text) ON COMMIT DROP;
+CREATE TEMPORARY TABLE import_changed (recipient_id bigint) ON COMMIT DROP;
 """
 
 _REPEATED_PEOPLE = """
@@ -45,9 +46,9 @@ SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
 # Sorted, since that halves the work of the indexes on external_id; the conflicts are with whoever is quicker.
 _CREATE_PEOPLE = """
 INSERT INTO schedules_recipient
-    (external_id, email, locale, time_zone, tags, consent, attributes, created_at, updated_at)
+    (external_id, email, locale, time_zone, tags, consent, attributes, created_at, updated_at, updated_by)
 SELECT external_id, COALESCE(email, ''), COALESCE(locale, ''), COALESCE(time_zone, ''), COALESCE(tags, '[]'),
-       COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s
+       COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s, %(by)s
 FROM pg_temp.import_people p
 WHERE NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
 ORDER BY external_id
@@ -62,12 +63,14 @@ _MERGED = {
     "consent": "r.consent || COALESCE(p.consent, '{}')",
     "attributes": "(r.attributes || COALESCE(p.attributes, '{}')) - COALESCE(p.dropped, '{}')",
 }
+_DATED = "version = r.version + 1, updated_at = %(now)s, updated_by = %(by)s"
 _UPDATE_PEOPLE = f"""
 UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, merged in _MERGED.items())},
-    updated_at = %(now)s
+    {_DATED}
 FROM pg_temp.import_people p
 WHERE p.external_id = r.external_id
-  AND ({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
+  AND (({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
+       OR r.id IN (SELECT recipient_id FROM pg_temp.import_changed))
 """
 
 # Devices are locked before profiles, in the order in which deleting a person locks them.
@@ -75,6 +78,19 @@ _LOCK_DEVICES = """
 SELECT count(*) FROM (
     SELECT 1 FROM schedules_device v JOIN pg_temp.import_devices d USING (token) ORDER BY v.id FOR UPDATE OF v
 ) locked
+"""
+# Who is known already and gets a device, or has one renewed.
+_FIND_CHANGED = """
+INSERT INTO pg_temp.import_changed
+SELECT DISTINCT r.id
+FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id) LEFT JOIN schedules_device v USING (token)
+WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true)
+"""
+_DATE_LOSERS = f"""
+UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
+    SELECT v.recipient_id FROM pg_temp.import_devices d
+    JOIN schedules_device v USING (token) JOIN schedules_recipient o USING (external_id) WHERE v.recipient_id <> o.id
+)
 """
 _COUNT_DEVICES = """
 SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
@@ -154,25 +170,45 @@ def counts_of(column: str) -> Mapping[str, int]:
         return dict(cursor.fetchall())
 
 
-def merge(*, now: datetime) -> Written:
-    """Create and update profiles and devices; only what changes is written, and dated ``now``."""
+def merge(*, now: datetime, by: str, on_person: Callable[[str, bool], None] | None = None) -> Written:
+    """Create and update profiles and devices; only what changes is written, dated ``now`` and signed ``by``.
+
+    ``on_person`` is told the external id of each person who is created (true) or updated (false).
+    """
+    dated = {"now": now, "by": by}
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
         cursor.execute(_LOCK_DEVICES)
         cursor.execute("SELECT count(*) FROM pg_temp.import_people")
         (people,) = cursor.fetchone()
-        cursor.execute(_CREATE_PEOPLE, {"now": now})
-        created = cursor.rowcount
+        cursor.execute(_FIND_CHANGED)
+        created = _write(cursor, _CREATE_PEOPLE, "external_id", dated, _with(on_person, True))
         updated = 0
         if created < people:
-            cursor.execute(_UPDATE_PEOPLE, {"now": now})
-            updated = cursor.rowcount
+            updated = _write(cursor, _UPDATE_PEOPLE, "r.external_id", dated, _with(on_person, False))
         cursor.execute(_COUNT_DEVICES)
         moved, renewed = cursor.fetchone()
+        if moved:
+            cursor.execute(_DATE_LOSERS, dated)
         cursor.execute(_WRITE_DEVICES, {"now": now})
         added = cursor.rowcount - moved - renewed
         if created >= _STEP:
             # Queries that run right after a large import should not be planned for the table as it was.
             cursor.execute("ANALYZE schedules_recipient")
-        cursor.execute("DROP TABLE pg_temp.import_people, pg_temp.import_devices")
+        cursor.execute("DROP TABLE pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed")
     return Written(created, updated, people - created - updated, added, moved, renewed)
+
+
+def _with(on_person: Callable[[str, bool], None] | None, is_new: bool) -> Callable[[str], None] | None:
+    return (lambda external_id: on_person(external_id, is_new)) if on_person else None
+
+
+def _write(
+    cursor: Any, statement: str, named: str, parameters: Mapping[str, Any], tell: Callable[[str], None] | None
+) -> int:
+    """How many rows it wrote. ``named`` is the column by which ``tell`` is told of each."""
+    cursor.execute(f"{statement} RETURNING {named}" if tell else statement, parameters)
+    if tell:
+        for (external_id,) in cursor:
+            tell(external_id)
+    return int(cursor.rowcount)

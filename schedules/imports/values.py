@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.models import Channel, Device, Recipient
+from schedules.problems import Problem
 
 MAX_ATTRIBUTE: Final = 16 * 1024  # characters of one value as JSON; templates print no more
 MAX_ATTRIBUTES: Final = 64 * 1024  # of all of a person's: 500 people are in memory at once
@@ -31,7 +32,7 @@ _LONGEST = {
     field: int(getattr(Recipient._meta.get_field(field), "max_length", 0))
     for field in ("external_id", "email", "locale", "time_zone")
 }
-_LONGEST_TOKEN = int(Device._meta.get_field("token").max_length or 0)
+LONGEST_TOKEN: Final = int(Device._meta.get_field("token").max_length or 0)
 
 # One address and nothing else: no second one, no display name, nothing that ends a header's line.
 _EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+")
@@ -41,6 +42,7 @@ _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
+_PUBLIC = {"external_id": "externalId", "time_zone": "timeZone"}
 _WORDS = {"true": "true", "false": "false"}
 _WORD = {True: "true", False: "false"}
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -53,6 +55,16 @@ class Refused(ValueError):
         super().__init__(f"{field} {reason}")
         self.field = field
         self.reason = reason
+
+
+def problem_of(field: str, reason: str) -> Problem:
+    """A refusal as the API says it: by the public name, or the JSON pointer within it."""
+    head, dot, rest = field.partition(".")
+    if dot and head in ("attributes", "consent"):
+        name = f"{head}/{rest}"
+    else:
+        name = _PUBLIC.get(field) or field.replace("~", "~0").replace("/", "~1")
+    return Problem(name, "invalid", f"{'They' if reason.startswith('are ') else 'It'} {reason}.")
 
 
 def read_text(field: str, text: str) -> str:
@@ -140,13 +152,17 @@ def _devices(pairs: Iterable[tuple[object, object]]) -> str:
         if known not in PLATFORMS:
             raise Refused("devices", f"has an unknown platform: write platform:token, with {', '.join(PLATFORMS)}")
         token = token.strip() if isinstance(token, str) else ""
-        if not token or len(token) > _LONGEST_TOKEN or any(character.isspace() for character in token):
-            raise Refused("devices", f"has a token that isn't 1 to {_LONGEST_TOKEN} characters without spaces")
+        if not is_token(token):
+            raise Refused("devices", f"has a token that isn't 1 to {LONGEST_TOKEN} characters without spaces")
         if platforms.setdefault(token, known) != known:
             raise Refused("devices", "gives one token two platforms: keep the right one")
     if len(platforms) > MAX_DEVICES:
         raise Refused("devices", f"holds {len(platforms)} devices; at most {MAX_DEVICES} are allowed")
     return _encode([{"platform": platform, "token": token} for token, platform in platforms.items()])
+
+
+def is_token(token: str) -> bool:
+    return 0 < len(token) <= LONGEST_TOKEN and not any(character.isspace() for character in token)
 
 
 # Attributes

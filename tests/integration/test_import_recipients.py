@@ -53,6 +53,16 @@ def everyone():
 # What becomes of profiles
 
 
+def test_every_change_raises_the_version_of_whom_it_concerns_and_says_who_made_it():
+    bring("id,plan,devices\n1,a,ios:t1\n2,a,\n3,a,\n4,a,\n")
+    assert set(Recipient.objects.values_list("version", "updated_by")) == {(1, "user:1")}
+    data = b"id,plan,devices\n1,a,\n2,a,ios:t1\n3,b,\n4,a,\n"
+    import_recipients(stream=io.BytesIO(data), format=Format.CSV, by="user:2", now=LATER)
+    changed = {each.external_id: (each.version, each.updated_by, each.updated_at) for each in Recipient.objects.all()}
+    raised = (2, "user:2", LATER)
+    assert changed == {"1": raised, "2": raised, "3": raised, "4": (1, "user:1", NOON)}
+
+
 def test_a_file_creates_people_with_all_that_is_said_of_them():
     report = bring(
         "External ID;E-Mail;Locale;Time Zone;tags;consent_email;consent_push;devices;plan;age:number\n"
@@ -115,7 +125,7 @@ def test_a_device_is_added_renewed_or_moves_to_the_person_the_file_gives_it():
     bring("id,devices\n1,ios:t1|ios:t2\n2,ios:t3\n")
     Device.objects.filter(token="t2").update(active=False)
     report = bring("id,devices\n2,ios:t1|ios:t3\n1,android:t2|web:t4\n3,\n", now=LATER)
-    assert report.written == Written(created=1, unchanged=2, devices_added=1, devices_moved=1, devices_renewed=1)
+    assert report.written == Written(created=1, updated=2, devices_added=1, devices_moved=1, devices_renewed=1)
     held = Device.objects.order_by("token").values_list("token", "recipient__external_id", "platform", "active")
     assert list(held) == [
         ("t1", "2", "ios", True),
