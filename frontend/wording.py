@@ -3,8 +3,17 @@
 A reason is a slug in the database, since programs and tests compare it; people read the sentence kept here.
 """
 
-from delivery import brake
+import json
+from collections.abc import Mapping
+
+from delivery import brake, caps
+from delivery.explain import Audience, Code, Explanation, Limit, Promise, Story
 from delivery.models import OUTCOME_UNKNOWN, State
+from delivery.retry import MAX_RETRIES
+from frontend.instants import show
+from schedules import clock
+from schedules.audience.tree import to_json
+from schedules.models import Channel
 
 STATES = {
     State.PENDING: "pending",
@@ -120,3 +129,147 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 def state(value: int) -> str:
     return STATES[State(value)]
+
+
+# --- Why somebody got it or did not -----------------------------------------------------------------------------------
+
+_WINDOWS = {caps.DAILY: "24 hours", caps.WEEKLY: "7 days"}
+
+# Answers that need no more than their code.
+_OF_CODE = {
+    Code.BEING_SENT: "It is being sent at this moment.",
+    Code.ABOUT_TO_BE_SENT: "It is due, and is about to be sent.",
+    Code.RUN_HELD: "It waits with the whole run, which is held until somebody lets it go on.",
+    Code.SCHEDULE_PAUSED: "It waits: the schedule is paused.",
+    Code.SENDING_STOPPED: "It waits: somebody has stopped sending.",
+    Code.PROVIDER_REFUSES: "It waits with the whole channel: the provider refuses the account at present.",
+    Code.FINDING_RECIPIENTS: "The run is finding its people at this moment.",
+    Code.AUDIENCE_TOO_SLOW: f"The run has no people yet. {_OF_RUNS['audience_too_slow']}",
+    Code.POSTPONED: "The run has been given another time, and finds its people then.",
+    Code.OUTCOME_UNKNOWN: (
+        "Nobody knows whether it arrived: the provider had the message and never answered for it."
+        " So it was not repeated, and counts as failed."
+    ),
+    Code.NOT_FOUND_THEN: (
+        "The profile matches the audience today, yet was not among its people when the run found them:"
+        " an address, a device or a consent that counts has changed since."
+    ),
+    Code.RUN_CANCELLED: "The run was cancelled.",
+    Code.PAST_RETENTION: "The run is past the ledger's retention: who got it is no longer kept.",
+    Code.SCHEDULE_DRAFT: "The schedule is a draft, and so has never run.",
+    Code.SCHEDULE_FINISHED: "The schedule is finished without a run that the service still knows of.",
+    Code.SCHEDULE_CANCELLED: "The schedule was cancelled before it ran.",
+    Code.SCHEDULE_DELETED: "The schedule was deleted before it ran.",
+}
+
+
+def limit(found: Limit) -> str:
+    most = count(found.most, "message") if found.most is not None else "messages"
+    return f"The person is at the limit of {most} in {_WINDOWS[found.cap]}."
+
+
+def explanation(found: Explanation) -> str:
+    """One sentence or a few; every instant with its zone."""
+    return story(found.story) if found.story else _absent(found)
+
+
+def story(told: Story) -> str:
+    """What became of a delivery, or what it waits for."""
+    row, zone_name = told.delivery, told.zone_name
+    why = reason(row.reason, row.state) if row.reason else ""
+    settled = show(row.settled_at, zone_name)
+    match told.code:
+        case Code.SENT:
+            return f"{_sent(told)} {settled}" + (f", at attempt {row.attempt}." if row.attempt > 1 else ".")
+        case Code.UNANSWERED:
+            until = f" until {show(row.leased_until + clock.shift(), zone_name)}" if row.leased_until else ""
+            return (
+                "The provider had the message and did not answer, so nobody knows whether it arrived."
+                f" It waits{until}: a late answer still counts. Then it has failed."
+            )
+        case Code.NOT_DUE_YET:
+            return "It waits for its time."
+        case Code.WAITS_FOR_CAP if told.limit:
+            return f"It waits. {limit(told.limit)}"
+        case Code.WILL_BE_RETRIED:
+            return f"Attempt {row.attempt} of {MAX_RETRIES + 1} failed. {why} {_next_try(told)}"
+        case Code.PUT_OFF:
+            return f"It waits. {why} {_next_try(told)}"
+        case Code.FAILED:
+            return f"Failed, and trying again by itself would not help. {why}"
+        case Code.FAILED_AFTER_RETRIES:
+            return f"Failed after {count(row.attempt, 'attempt')}. The last time: {_begun_small(why)}"
+        case Code.AT_CAP if told.limit:
+            return f"Not sent, at {settled}: {_begun_small(limit(told.limit))}"
+    return _OF_CODE.get(told.code) or f"Not sent. {why}"
+
+
+def _sent(told: Story) -> str:
+    channel = told.occurrence.schedule.channel if told.occurrence else ""
+    if channel == Channel.IN_APP:
+        return "It lies in the person's inbox since"
+    return "The provider took it at" if told.delivery.provider_id or told.delivery.reached else "It was sent at"
+
+
+def _next_try(told: Story) -> str:
+    if not told.is_ahead:
+        return "The next try is due now."
+    return f"The next try is at {show(told.delivery.due_at, told.zone_name)}."
+
+
+def _begun_small(sentence: str) -> str:
+    return f"{sentence[:1].lower()}{sentence[1:]}"
+
+
+def _absent(found: Explanation) -> str:
+    """Why the run has nothing for the person, or why there is no run."""
+    run = found.occurrence
+    found_at = show(run.materialised_at) if run else ""
+    match found.code:
+        case Code.NOT_DUE_YET:
+            return f"The schedule has not run yet.{_promised(found.promise)}{_at_present(found.audience)}"
+        case Code.NOT_MATCHED:
+            return (
+                f"The person was not in the audience when the run found its people at {found_at}.{_by(found.audience)}"
+            )
+        case Code.CREATED_LATER if found.person:
+            created = show(found.person.created_at)
+            return f"The run found its people at {found_at}, and the profile was made later, at {created}."
+        case Code.CHANGED_LATER if found.audience:
+            changed = show(found.audience.changed_at)
+            return (
+                f"The profile matches the audience today, but the run found its people at {found_at},"
+                f" and the profile was changed later, at {changed}."
+            )
+        case Code.RUN_MISSED if run:
+            return f"Nobody got this run. {reason(run.reason)}"
+        case Code.SCHEDULE_BROKEN:
+            return (
+                f"The schedule is broken and runs no more until it is mended. {found.schedule.status_reason}".rstrip()
+            )
+        case Code.SCHEDULE_PAUSED:
+            return f"The schedule is paused, and has not run yet.{_at_present(found.audience)}"
+    return _OF_CODE.get(found.code, "Not sent.")
+
+
+def _promised(promise: Promise | None) -> str:
+    return f" The person is due at {show(promise.due_at, promise.zone_name)}." if promise else ""
+
+
+def _at_present(audience: Audience | None) -> str:
+    if audience is None or audience.matches:
+        return ""
+    return f" At present the person is not in its audience.{_by(audience)}"
+
+
+def _by(audience: Audience | None) -> str:
+    """Which clauses keep the person out."""
+    if audience is None or audience.matches:
+        return ""
+    clauses = [_clause(each.pointer, to_json(each.node)) for each in audience.decisive]
+    return f" What keeps the person out is {' and '.join(clauses)}." if clauses else ""
+
+
+def _clause(pointer: str, clause: Mapping[str, object]) -> str:
+    value = json.dumps(clause["value"], ensure_ascii=False)
+    return f"“{clause['field']} {clause['op']} {value}” ({pointer or '/'})"

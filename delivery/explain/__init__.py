@@ -1,1 +1,48 @@
-"""Why somebody got a message or did not: decided once, for the page and for the API."""
+"""Why somebody got a message or did not: decided here once, for the page and for the API.
+
+Import from here; the rooms inside are: why → facts.
+"""
+
+from delivery.explain.facts import (
+    Attempt,
+    DeviceFact,
+    Limit,
+    Obstacle,
+    Reach,
+    Used,
+    devices,
+    is_asked_again,
+    zone_name,
+)
+from delivery.explain.why import (
+    Audience,
+    Code,
+    Explanation,
+    NotKnown,
+    Promise,
+    Reachable,
+    Story,
+    explain,
+    of_delivery,
+)
+
+__all__ = [
+    "Attempt",
+    "Audience",
+    "Code",
+    "DeviceFact",
+    "Explanation",
+    "Limit",
+    "NotKnown",
+    "Obstacle",
+    "Promise",
+    "Reach",
+    "Reachable",
+    "Story",
+    "Used",
+    "devices",
+    "explain",
+    "is_asked_again",
+    "of_delivery",
+    "zone_name",
+]

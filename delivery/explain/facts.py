@@ -185,7 +185,7 @@ def devices(delivery: Delivery, person: Recipient | None) -> list[DeviceFact]:
     reached = {int(pk) for pk in delivery.reached.split(",") if pk}
     knows_any = any(reached)
     found = []
-    for device in person.devices.order_by("pk") if person else ():
+    for device in sorted(person.devices.all(), key=lambda each: each.pk) if person else ():
         found.append(DeviceFact(device, _reach(device, delivery, has_it=device.pk in reached, knows_any=knows_any)))
         reached.discard(device.pk)
     return found + [DeviceFact(None, Reach.HAS_IT) for pk in reached if pk]

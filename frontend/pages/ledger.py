@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 
+from delivery.explain import zone_name
 from delivery.listing import Filters, Key, Page, page
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSource
 from frontend.access import needs
@@ -20,7 +21,6 @@ from frontend.wording import REASONS, STATES, reason, state
 from schedules import clock
 from schedules.models import Occurrence, Recipient
 from schedules.permissions import Ability
-from schedules.recurrence import ZONE_NAMES
 
 PAGE = 50
 # A page that takes longer than this asks too much of the ledger.
@@ -136,18 +136,11 @@ def with_company(deliveries: Iterable[Delivery]) -> list[Row]:
             row,
             people.get(row.recipient_id),
             occurrence := occurrences.get(row.occurrence_id),
-            _zone_name(row, people.get(row.recipient_id), occurrence),
+            zone_name(row, person=people.get(row.recipient_id), occurrence=occurrence),
             messages.get((row.recipient_id, row.occurrence_id), ""),
         )
         for row in deliveries
     ]
-
-
-def _zone_name(row: Delivery, person: Recipient | None, occurrence: Occurrence | None) -> str:
-    """Whose clock the promise was made on. The zone of somebody erased is gone with the profile."""
-    if row.zone_source == ZoneSource.PROFILE:
-        return person.time_zone if person and person.time_zone in ZONE_NAMES else "UTC"
-    return occurrence.schedule.time_zone if occurrence else "UTC"
 
 
 def _messages(deliveries: list[Delivery]) -> dict[tuple[int, int], str]:
