@@ -324,9 +324,10 @@ def _failure(error: Exception, used: Wire) -> ProviderError:
     name = type(error).__name__
     if used.refused:
         return NotStarted()
+    if used.begun and isinstance(error, ClientError):
+        return _refusal(error.response)
     if used.begun:
-        is_answer = isinstance(error, ClientError)
-        return _refusal(error.response) if is_answer else ProviderError(Verdict.UNKNOWN, "no_answer", detail=name)
+        return ProviderError(Verdict.UNKNOWN, "no_answer", detail=name)
     if isinstance(error, HTTPClientError | UnreachableError):
         return ProviderError(Verdict.TRANSIENT, "unreachable", detail=name)
     # A ClientError is one of whoever was asked for credentials.
