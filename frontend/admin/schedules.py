@@ -251,9 +251,7 @@ class ScheduleAdmin(Admin):
 
 def _effect(touched: Touched) -> SafeString:
     link = reverse("occurrence", args=[touched.occurrence_id])
-    return format_html(
-        '<a href="{}">Run {}</a> {}.', link, touched.occurrence_id, _EFFECTS[Effect(touched.effect)]
-    )
+    return format_html('<a href="{}">Run {}</a> {}.', link, touched.occurrence_id, _EFFECTS[Effect(touched.effect)])
 
 
 @admin.register(ScheduleVersion, site=site)
