@@ -9,9 +9,19 @@ from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, Self
 
+from django.db.models import Exists, OuterRef, Value
+
 from schedules import storable
 from schedules.audience.parser import InvalidAudience, parse
-from schedules.models import Channel, MessageTemplate, OnPast, Schedule, ScheduleType, TimeZoneMode
+from schedules.models import (
+    Channel,
+    MessageTemplate,
+    OnPast,
+    Schedule,
+    ScheduleType,
+    TemplateVersion,
+    TimeZoneMode,
+)
 from schedules.problems import Problem
 from schedules.recurrence import Timing
 from schedules.recurrence import check as check_timing
@@ -266,22 +276,34 @@ def _check_audience(definition: Definition) -> list[Problem]:
 def _check_template(definition: Definition) -> list[Problem]:
     if definition.template_id is None:
         return [Problem("templateId", "required", "Choose a template.")]
-    if problems := _check_template_exists(definition):
-        return problems
-    template = MessageTemplate.objects.get(pk=definition.template_id)
-    published = template.versions.filter(version=template.version)
-    if not published.filter(contents__contains=[{"channel": definition.channel}]).exists():
+    published = TemplateVersion.objects.filter(template=OuterRef("pk"), version=OuterRef("version"))
+    speaks = Exists(published.filter(contents__contains=[{"channel": definition.channel}]))
+    name, speaks_there = _template(definition, speaks) or ("", None)
+    if speaks_there is None:
+        return _no_template(definition.template_id)
+    if not speaks_there:
         message = (
-            f"Template “{template.name}” says nothing for {definition.channel}:"
-            " add content and publish it, or choose another."
+            f"Template “{name}” says nothing for {definition.channel}: add content and publish it, or choose another."
         )
         return [Problem("templateId", "no_content", message)]
     return []
 
 
 def _check_template_exists(definition: Definition) -> list[Problem]:
-    asked = definition.template_id
-    if asked is None or (0 < asked <= _LARGEST_ID and MessageTemplate.objects.live().filter(pk=asked).exists()):
+    if definition.template_id is None or _template(definition, Value(True)):
         return []
+    return _no_template(definition.template_id)
+
+
+def _template(definition: Definition, told: Exists | Value) -> tuple[str, bool] | None:
+    """The template's name and what is ``told`` of it; None where there is none."""
+    asked = definition.template_id
+    if asked is None or not 0 < asked <= _LARGEST_ID:
+        return None
+    found: tuple[str, bool] | None = MessageTemplate.objects.live().filter(pk=asked).values_list("name", told).first()
+    return found
+
+
+def _no_template(asked: int) -> list[Problem]:
     shown = asked if abs(asked) <= _LARGEST_ID else "of so large a number"
     return [Problem("templateId", "not_found", f"There is no template {shown}: choose another.")]

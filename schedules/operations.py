@@ -129,7 +129,8 @@ def update(
     after = replace(before, **changes)
     if after == before:
         return Edit(schedule)
-    _hold_template(after)
+    if before.template_id != after.template_id:
+        _hold_template(after)
     timing_changed = before.timing() != after.timing()
     if schedule.status == ScheduleStatus.DRAFT:
         _refuse(definitions.check_draft(after))
