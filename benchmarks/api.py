@@ -28,7 +28,7 @@ from benchmarks import past, people, processes
 from benchmarks.environment import PROJECT, ROOT
 from benchmarks.harness import emit, execute, note, prepare, query
 from benchmarks.processes import LOGS
-from benchmarks.runs import Wrong, awaited
+from benchmarks.runs import Wrong, awaited, ending
 from benchmarks.stubs import Stubs, running_stubs
 from frontend.api.paging import cursor_at
 from frontend.api.schedules import ORDERS
@@ -211,7 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Wrong as error:
-        sys.exit(f"benchmark failed: {error}")
+    ending(main)

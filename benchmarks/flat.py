@@ -11,13 +11,12 @@ Nobody is capped: building a person's set of counters for the first time is a co
 import argparse
 import math
 import statistics
-import sys
 from collections.abc import Sequence
 
 from benchmarks import past, people
 from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare, query
-from benchmarks.runs import Run, Service, Wrong, running_service
+from benchmarks.runs import Run, Service, ending, running_service
 from benchmarks.stubs import running_stubs
 from schedules import clock
 from schedules.models import Channel
@@ -84,7 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Wrong as error:
-        sys.exit(f"benchmark failed: {error}")
+    ending(main)

@@ -1,5 +1,6 @@
 """One schedule on the running service, measured: how fast, at what cost, with which books."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,14 @@ T = TypeVar("T")
 
 class Wrong(Exception):
     """The figures would be worth nothing: books that do not balance, people lost or repeated, nothing moving."""
+
+
+def ending(main: Callable[[], None]) -> None:
+    """Run a benchmark, and end the process with words where it went wrong."""
+    try:
+        main()
+    except Wrong as error:
+        sys.exit(f"benchmark failed: {error}")
 
 
 @dataclass(frozen=True)

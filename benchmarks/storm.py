@@ -10,7 +10,6 @@ the ledger: ``called_at`` less the instant promised. The stub's own log must agr
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from django.utils.timezone import now as real_now
 from benchmarks import people
 from benchmarks.harness import emit, note, prepare, query
 from benchmarks.processes import LOGS
-from benchmarks.runs import STUCK_S, Service, Wrong, running_service
+from benchmarks.runs import STUCK_S, Service, Wrong, ending, running_service
 from benchmarks.stubs import running_stubs
 from delivery import books
 from schedules import clock, operations
@@ -184,7 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Wrong as error:
-        sys.exit(f"benchmark failed: {error}")
+    ending(main)

@@ -10,7 +10,6 @@ peers send the same e-mails through the same servers: a Celery task per recipien
 
 import argparse
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 
 from django.conf import settings
@@ -19,7 +18,7 @@ from benchmarks import people
 from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare
 from benchmarks.peers import Floor, FloorRun, naive_rate, running_floor
-from benchmarks.runs import Run, Service, Wrong, running_service
+from benchmarks.runs import Run, Service, ending, running_service
 from benchmarks.stubs import running_stubs
 from schedules import clock
 from schedules.models import Channel
@@ -143,7 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Wrong as error:
-        sys.exit(f"benchmark failed: {error}")
+    ending(main)
