@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection
 
-from delivery import dispatch, materialise, partitions, sending, sweep
-from delivery.ledger import RUNS
+from delivery import dispatch, ledger, materialise, partitions, sending, sweep
 from schedules import clock
 from schedules.models import Occurrence, OccurrenceState
 
@@ -101,12 +100,7 @@ def _refuse_slow() -> None:
 
 
 # An occurrence or a schedule that a pause or a stop holds back is not waited for.
-_GOING = f"""
-s.status IN {RUNS} AND o.held_reason = ''
-AND NOT EXISTS (
-    SELECT 1 FROM schedules_stopswitch w WHERE w.scope IN ('all', 'channel:' || s.channel, 'schedule:' || s.id))
-AND NOT EXISTS (
-    SELECT 1 FROM delivery_circuit c WHERE c.channel = s.channel AND c.probe_at > clock_timestamp())"""
+_GOING = f"{ledger.GOES} AND NOT {ledger.stopped('s.channel')} AND NOT {ledger.refused('s.channel')}"
 
 
 def _due(now: datetime) -> tuple[int, int, int]:
@@ -116,10 +110,10 @@ def _due(now: datetime) -> tuple[int, int, int]:
             f"""
             SELECT (SELECT count(*) FROM schedules_schedule WHERE status = 'active' AND next_run_at <= %(ahead)s),
                    (SELECT count(*) FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-                    WHERE o.state = 'materialising' AND s.status = 'active'),
+                    WHERE o.state = 'materialising' AND s.status IN {dispatch.MATERIALISED}),
                    (SELECT COALESCE(sum(b.sending + CASE WHEN b.next_due_at <= %(now)s THEN b.pending ELSE 0 END), 0)
                     FROM delivery_batch b
-                    JOIN schedules_occurrence o ON o.id = b.occurrence_id AND o.state = 'running'
+                    JOIN schedules_occurrence o ON o.id = b.occurrence_id
                     JOIN schedules_schedule s ON s.id = o.schedule_id
                     WHERE (b.sending > 0 OR b.pending > 0 AND b.next_due_at <= %(now)s) AND {_GOING})
             """,
@@ -138,7 +132,7 @@ def _next_instant(*, after: datetime) -> datetime | None:
                 (SELECT min(next_run_at) - make_interval(secs => %(ahead)s) FROM schedules_schedule
                  WHERE status = 'active' AND next_run_at > %(after)s + make_interval(secs => %(ahead)s)),
                 (SELECT min(b.next_due_at) FROM delivery_batch b
-                 JOIN schedules_occurrence o ON o.id = b.occurrence_id AND o.state = 'running'
+                 JOIN schedules_occurrence o ON o.id = b.occurrence_id
                  JOIN schedules_schedule s ON s.id = o.schedule_id
                  WHERE b.pending > 0 AND b.next_due_at > %(after)s AND {_GOING}))
             """,

@@ -16,8 +16,7 @@ from django.db import connection, transaction
 
 from audit import trail
 from audit.models import Action
-from delivery import counts
-from delivery.ledger import RUNS
+from delivery import counts, ledger
 from schedules.definition import Definition
 from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
 from schedules.occurrences import LIFE, last_opened
@@ -29,6 +28,8 @@ log = structlog.get_logger(__name__)
 OPEN_CHUNK = 1_000
 # Real seconds after which an occurrence is handed out to materialise once more.
 MATERIALISE_QUEUED_S = 30
+# Of a schedule whose occurrences are materialised: a pause holds back what is sent.
+MATERIALISED = "('active', 'paused', 'broken')"
 # Firings of one schedule opened in one transaction: after an outage there may be thousands, and all but the last hour's
 # are missed. One a tick would take as many seconds as there were firings, and the present ones would wait for that.
 OPEN_FIRINGS = 100
@@ -249,10 +250,10 @@ def to_materialise(*, limit: int = OPEN_CHUNK) -> list[int]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH waiting AS MATERIALIZED (
                 SELECT o.id FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-                WHERE o.state = 'materialising' AND s.status IN ('active', 'paused', 'broken')
+                WHERE o.state = 'materialising' AND s.status IN {MATERIALISED}
                   AND (o.materialise_queued_at IS NULL
                        OR o.materialise_queued_at < clock_timestamp() - make_interval(secs => %(again)s))
                   AND (o.materialise_lease_until IS NULL OR o.materialise_lease_until < clock_timestamp())
@@ -308,16 +309,8 @@ def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
                 JOIN schedules_occurrence o ON o.id = b.occurrence_id
                 JOIN schedules_schedule s ON s.id = o.schedule_id
                 WHERE b.channel = %(channel)s AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
-                  AND o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS}
-                  AND (SELECT rows FROM room) > 0
-                  AND NOT EXISTS (
-                      SELECT 1 FROM schedules_stopswitch w
-                      WHERE w.scope IN ('all', 'channel:' || %(channel)s, 'schedule:' || s.id)
-                  )
-                  AND NOT EXISTS (
-                      SELECT 1 FROM delivery_circuit c
-                      WHERE c.channel = %(channel)s AND c.probe_at > clock_timestamp()
-                  )
+                  AND (SELECT rows FROM room) > 0 AND {ledger.GOES}
+                  AND NOT {ledger.stopped("%(channel)s")} AND NOT {ledger.refused("%(channel)s")}
                 ORDER BY b.next_due_at, b.id LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
             ), fitting AS (
                 SELECT id, pending, next_due_at, sum(pending) OVER (ORDER BY next_due_at, id) - pending AS before

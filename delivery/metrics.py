@@ -16,9 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from delivery import counts, heartbeats, partitions
+from delivery import counts, heartbeats, ledger, partitions
 from delivery.counts import Counter, Histogram, Key
-from delivery.ledger import RUNS
 from schedules.models import Channel, OccurrenceState
 
 log = structlog.get_logger(__name__)
@@ -117,10 +116,7 @@ WITH waiting AS MATERIALIZED (
     WHERE channel = ANY(%(channels)s) AND queued_at IS NULL AND pending > 0 AND next_due_at <= %(now)s GROUP BY 1, 2
 ), judged AS (
     SELECT w.channel, w.is_queued, w.rows, w.next_due_at,
-           o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS} AND NOT EXISTS (
-               SELECT FROM schedules_stopswitch x
-               WHERE x.scope IN ('all', 'channel:' || w.channel, 'schedule:' || s.id)
-           ) AS may_go
+           {ledger.GOES} AND NOT {ledger.stopped("w.channel")} AS may_go
     FROM waiting w
     JOIN schedules_occurrence o ON o.id = w.occurrence_id
     JOIN schedules_schedule s ON s.id = o.schedule_id

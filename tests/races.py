@@ -16,7 +16,7 @@ from tests.service import only_occurrence
 LONG_AGO = NOW - timedelta(days=1_000)  # leases are real time
 VIPS = {"field": "tags", "op": "contains", "value": "vip"}
 # Where a claim has its snapshot: after that it no longer learns what others commit.
-CLAIMING = "WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.state = 'running' AND o.ends_at"
+CLAIMING = "WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.state = 'running' AND o.held_reason"
 
 
 def claim_some(batch_ids, *, limit=50, settle_as=None, now=NOW):

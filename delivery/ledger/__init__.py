@@ -12,10 +12,23 @@ nothing.
 
 from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
 from delivery.ledger.outcomes import expire_late, reopen_batch, settle, settle_batch, started_waves
-from delivery.ledger.rows import HAS_MESSAGE, LEASE_S, RUNS, SOME_DEVICE, Claim, Outcome, Person, Work
+from delivery.ledger.rows import (
+    GOES,
+    HAS_MESSAGE,
+    LEASE_S,
+    RUNS,
+    SOME_DEVICE,
+    Claim,
+    Outcome,
+    Person,
+    Work,
+    refused,
+    stopped,
+)
 from delivery.ledger.tally import Tally
 
 __all__ = [
+    "GOES",
     "HAS_MESSAGE",
     "LEASE_S",
     "RUNS",
@@ -30,10 +43,12 @@ __all__ = [
     "hold",
     "let_go",
     "profile_gone",
+    "refused",
     "reopen_batch",
     "settle",
     "settle_batch",
     "started_waves",
+    "stopped",
     "take_back",
     "take_up",
 ]

@@ -66,12 +66,8 @@ probe AS (
            EXISTS (SELECT 1 FROM probe) AS is_probe
     FROM unnest(%(batches)s::bigint[], %(occurrences)s::bigint[]) AS w(batch_id, occurrence_id)
     JOIN schedules_occurrence o ON o.id = w.occurrence_id JOIN schedules_schedule s ON s.id = o.schedule_id
-    WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.state = 'running' AND o.ends_at > %(now)s AND o.held_reason = ''
-      AND s.status IN {terms.RUNS}
-      AND NOT EXISTS (
-          SELECT 1 FROM schedules_stopswitch w
-          WHERE w.scope IN ('all', 'channel:' || %(channel)s, 'schedule:' || s.id)
-      )
+    WHERE o.id = ANY(%(occurrences)s::bigint[]) AND {terms.GOES} AND o.ends_at > %(now)s
+      AND NOT {terms.stopped("%(channel)s")}
       AND (EXISTS (SELECT 1 FROM probe)
            OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.channel = %(channel)s))
 ), picked AS MATERIALIZED (

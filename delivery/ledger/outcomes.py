@@ -299,7 +299,7 @@ def expire_late(work: Work, *, now: datetime, tally: Tally) -> int:
                                 OR o.held_at <= d.wave_at + make_interval(mins => s.misfire_grace_minutes)
                                AND COALESCE(o.released_at, 'infinity') > d.wave_at THEN 'paused' ELSE 'down' END
             FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
-            WHERE o.id = %(occurrence)s AND o.state = 'running' AND o.held_reason = '' AND s.status IN {terms.RUNS}
+            WHERE o.id = %(occurrence)s AND {terms.GOES}
               AND d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = {int(State.PENDING)}
               AND d.wave_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)
               AND d.due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes)  -- not tried again since

@@ -16,6 +16,19 @@ SOME_DEVICE = 0
 HAS_MESSAGE = "d.reached ~ '[1-9]'"
 # Of a schedule whose occurrences go on: one that is broken has no next run, and what it began is none the worse for it.
 RUNS = "('active', 'broken')"
+# SQL over an occurrence ``o`` of a schedule ``s``: whether it goes on, but for what holds its channel.
+GOES = f"o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS}"
+
+
+def stopped(channel: str) -> str:
+    """SQL: whether a person has stopped all, the ``channel`` (SQL as well) or the schedule ``s``."""
+    scopes = f"'all', 'channel:' || {channel}, 'schedule:' || s.id"
+    return f"EXISTS (SELECT FROM schedules_stopswitch x WHERE x.scope IN ({scopes}))"
+
+
+def refused(channel: str) -> str:
+    """SQL: whether the provider of the ``channel`` refuses the account, and the time for a probe has not come."""
+    return f"EXISTS (SELECT FROM delivery_circuit x WHERE x.channel = {channel} AND x.probe_at > clock_timestamp())"
 
 
 class Work(NamedTuple):

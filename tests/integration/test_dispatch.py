@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from audit.models import AuditEvent
-from delivery import dispatch
+from delivery import advance, dispatch
 from delivery.models import Batch
 from schedules import operations
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
@@ -366,3 +366,13 @@ def test_an_occurrence_whose_worker_died_is_materialised_by_another(service):
     assert dispatch.to_materialise() == []
     Occurrence.objects.update(materialise_lease_until="2020-01-01T00:00:00Z")
     assert dispatch.to_materialise() == [Occurrence.objects.get().pk]
+
+
+@pytest.mark.parametrize("status", [ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN])
+def test_whoever_advances_the_clock_waits_for_all_that_is_being_materialised(service, status):
+    ScheduleFactory()
+    service.tick()
+    Schedule.objects.update(status=status)
+    assert advance._due(NOW)[1] == 1
+    service.materialise()
+    assert advance._due(NOW)[1] == 0
