@@ -7,7 +7,7 @@ from django.db import DataError, OperationalError, connection
 
 from delivery import calls, messages
 from delivery.models import FailedAttempt, InboxMessage, OutboxMessage, State
-from delivery.providers.base import ProviderError, Verdict
+from delivery.providers.base import Answer, ProviderError, Verdict
 from delivery.providers.in_app import InAppProvider
 from tests.factories import RecipientFactory, ScheduleFactory, TemplateFactory, people
 from tests.service import HOUR, expire_leases, reasons, row_of, states
@@ -171,3 +171,18 @@ def test_who_kills_every_worker_fails_in_the_end_and_everyone_else_gets_the_mess
     assert row_of(schedule, killer).state == State.FAILED
     assert deaths == 4
     assert InboxMessage.objects.count() == 29
+
+
+@pytest.mark.parametrize("odd", ["a\x00b", "cut within \ud83d"])
+def test_an_odd_character_of_the_providers_costs_nobody_their_outcome(service, provider, odd):
+    first, *_ = people(5)
+    provider.answer = staticmethod(
+        lambda message: (
+            Answer(message.key, Verdict.PERMANENT, "refused", detail=odd)
+            if message.recipient_id == first.pk
+            else Answer(message.key, Verdict.SENT, provider_id=odd)
+        )
+    )
+    schedule = ScheduleFactory()
+    service.step()
+    assert states(schedule) == {"sent": 4, "failed": 1}
