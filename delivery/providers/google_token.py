@@ -33,7 +33,7 @@ class AccessToken:
         """The token, and the headers of a request with it. Raises ProviderError."""
         try:
             found = self._credential.get_credential()
-        except GoogleAuthError as error:
+        except (GoogleAuthError, OSError, ValueError) as error:  # none, or a file that can't be read
             raise ProviderError(Verdict.MISCONFIGURED, "fcm_credentials", detail=str(error), asked=False) from error
         self._freshen(found, permit)
         permit.check()

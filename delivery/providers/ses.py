@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from email.utils import parseaddr
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -130,6 +131,7 @@ class SesProvider(Provider):
         sender_means = "the address messages come from, e.g. 'Shop <news@shop.example>'"
         region_means = "the region of the SES account, e.g. 'eu-central-1'"
         self._require(bool(sender), "EMAIL_FROM is empty", sender_means)
+        self._require("@" in parseaddr(sender)[1], f"EMAIL_FROM is {sender!r}", sender_means)
         self._require(bool(region), "AWS_REGION is empty", region_means)
         self._require(_is_region(region), f"AWS_REGION is {region!r}", region_means)
         self._frame = {"FromEmailAddress": sender}

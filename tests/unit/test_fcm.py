@@ -462,9 +462,10 @@ def test_a_token_that_still_serves_is_used_when_the_next_cannot_be_fetched():
     assert account.fetched == 2  # not at every call
 
 
-def test_missing_default_credentials_are_a_misconfiguration(monkeypatch):
+@pytest.mark.parametrize("fault", [google.DefaultCredentialsError("none found"), PermissionError("/etc/key.json")])
+def test_default_credentials_that_cannot_be_read_are_a_misconfiguration(fault):
     credential = mock.Mock()
-    credential.get_credential.side_effect = google.DefaultCredentialsError("none found")
+    credential.get_credential.side_effect = fault
     with pytest.raises(ProviderError) as caught:
         access(credential)
     assert (caught.value.verdict, caught.value.reason) == (Verdict.MISCONFIGURED, "fcm_credentials")

@@ -376,9 +376,22 @@ def test_a_kept_connection_has_the_whole_time_again_for_its_next_answer():
         assert server.connections == 1
 
 
-def test_a_region_that_can_be_none_is_named_at_the_start():
-    with pytest.raises(ImproperlyConfigured, match="AWS_REGION is 'eu central 1'"):
-        SesProvider(sender="shop@example.com", region="eu central 1")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"region": "eu central 1"}, "AWS_REGION is 'eu central 1'"),
+        ({"sender": "Shop"}, "EMAIL_FROM is 'Shop'"),
+        ({"sender": "Shop, Inc <shop@example.com>"}, "EMAIL_FROM is 'Shop, Inc"),
+    ],
+)
+def test_a_setting_that_can_be_none_is_named_at_the_start(given, words):
+    with pytest.raises(ImproperlyConfigured, match=words):
+        SesProvider(**{"sender": "shop@example.com", "region": "eu-central-1", **given})
+
+
+@pytest.mark.parametrize("sender", ["shop@example.com", "Grüße <shop@example.com>", '"Shop, Inc" <shop@example.com>'])
+def test_a_sender_has_a_name_or_none(sender):
+    SesProvider(sender=sender, region="eu-central-1")
 
 
 @pytest.mark.parametrize(("missing", "setting"), [("sender", "EMAIL_FROM"), ("region", "AWS_REGION")])
