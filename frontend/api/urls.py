@@ -5,6 +5,8 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from frontend.api import schedule_actions as actions
 from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.missing import Missing
+from frontend.api.planning import ForecastSchedule, Validate
+from frontend.api.previews import AudiencePreview, MessagePreview
 from frontend.api.schedules import OneSchedule, Schedules
 from frontend.api.templates import OneTemplate, OneTemplateVersion, Templates, TemplateVersions
 
@@ -27,5 +29,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("templates/<int:template_id>/versions/<int:version>", OneTemplateVersion.as_view()),
     path("catalogues", Catalogues.as_view()),
     path("catalogues/<str:locale>", OneCatalogue.as_view()),
+    path("schedules:validate", Validate.as_view()),
+    path("schedules:forecast", ForecastSchedule.as_view()),
+    path("audiences:preview", AudiencePreview.as_view()),
+    path("templates:preview", MessagePreview.as_view()),
     re_path(r"^[\s\S]*$", Missing.as_view()),
 ]
