@@ -504,7 +504,7 @@ def test_every_reason_that_the_ledger_can_hold_has_a_sentence():
         tree = ast.parse(path.read_text())
         used |= _slugs_after_verdicts(tree)
         used |= _slugs_of_functions(tree, {"RenderError"}, 0)
-        used |= _slugs_of_functions(tree, {"not_sent", "_handed_back"}, 1)
+        used |= _slugs_of_functions(tree, {"not_sent", "_held_up"}, 1)
     used |= {slug for _, slug in (*ses.STATUSES.values(), *ses.ERRORS.values(), *fcm.ERRORS.values())}
     assert {"unregistered", "database_away", "counters_away", "internal_error", "provider_raised", "no_content"} <= used
     assert used - set(REASONS) - NEVER_IN_THE_LEDGER == set()
