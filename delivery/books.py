@@ -12,9 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import Sum
 
-from delivery.models import State
+from delivery.models import Batch, State
+from schedules.models import Occurrence
 
+# Up to so many people an occurrence's rows are counted at once; above, when somebody asks for it.
+AT_ONCE = 20_000
 _OUTCOMES = [state.label for state in State if state.is_outcome]
 
 
@@ -68,6 +72,19 @@ def every(*, since: datetime | None = None) -> Iterable[Books]:
     if since is None:
         return _read("", {})
     return _read("WHERE o.occurrence_at >= %(since)s", {"since": since})
+
+
+def counted(occurrences: Iterable[Occurrence]) -> dict[int, dict[str, int]]:
+    """By occurrence, people by state: from the batches' counters alone, in one statement, however many people."""
+    occurrences = list(occurrences)
+    sums = Batch.objects.filter(occurrence__in=occurrences).order_by().values_list("occurrence_id")
+    found = {pk: sums_of for pk, *sums_of in sums.annotate(**{state.label: Sum(state.label) for state in State})}
+    names = [state.label for state in State]
+    none = [0] * len(names)
+    return {
+        each.pk: dict(each.outcomes) if each.outcomes else dict(zip(names, found.get(each.pk, none), strict=True))
+        for each in occurrences
+    }
 
 
 _COUNTERS = ", ".join(f"COALESCE(sum(b.{state.label}), 0)::bigint AS {state.label}" for state in State)

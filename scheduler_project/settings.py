@@ -180,6 +180,7 @@ SPECTACULAR_SETTINGS = {
         "ScheduleStatusEnum": "schedules.models.ScheduleStatus.values",
         "NewScheduleStatusEnum": ["active", "draft"],
         "OccurrenceStateEnum": "schedules.models.OccurrenceState.values",
+        "DeliveryStateEnum": "delivery.models.State.labels",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from audit import trail
+from delivery.reopening import NotReopened
 from delivery.test_sends import InvalidTestSend
 from frontend.instants import instant
 from schedules.audience.sources import AudienceTooSlow
@@ -145,7 +146,7 @@ def _translated(error: Exception) -> Refused:
         case TemplateInUse():
             using = [{"id": schedule_id, "name": name} for schedule_id, name in error.schedules]
             return Refused(IN_USE, str(error), extra={"schedules": using, "scheduleCount": error.count})
-        case NotAllowed():
+        case NotAllowed() | NotReopened():
             return Refused(STATE, str(error))
         case AudienceTooSlow():
             return Refused(INVALID, str(error), pointed=[Problem("audienceQuery", "too_slow", str(error))])

@@ -4,7 +4,10 @@ from django.urls import URLPattern, URLResolver, path, re_path
 
 from frontend.api import schedule_actions as actions
 from frontend.api.catalogues import Catalogues, OneCatalogue
+from frontend.api.deliveries import Deliveries
+from frontend.api.explanations import Explain
 from frontend.api.missing import Missing
+from frontend.api.occurrences import OneOccurrence, Release, RetryFailed, ScheduleOccurrences
 from frontend.api.planning import ForecastSchedule, Validate
 from frontend.api.previews import AudiencePreview, MessagePreview
 from frontend.api.schedules import OneSchedule, Schedules
@@ -33,5 +36,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("schedules:forecast", ForecastSchedule.as_view()),
     path("audiences:preview", AudiencePreview.as_view()),
     path("templates:preview", MessagePreview.as_view()),
+    path("schedules/<int:schedule_id>/occurrences", ScheduleOccurrences.as_view()),
+    path("occurrences/<int:occurrence_id>", OneOccurrence.as_view()),
+    path("occurrences/<int:occurrence_id>:retry-failed", RetryFailed.as_view()),
+    path("occurrences/<int:occurrence_id>:release", Release.as_view()),
+    path("deliveries", Deliveries.as_view()),
+    path("explain", Explain.as_view()),
     re_path(r"^[\s\S]*$", Missing.as_view()),
 ]

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Max, Min, QuerySet, Sum
+from django.db.models import Count, Max, Min, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from delivery import books, punctuality
 from delivery.books import Books
-from delivery.models import OUTCOME_UNKNOWN, Batch, Circuit, Delivery, FailedAttempt, State
+from delivery.models import OUTCOME_UNKNOWN, Circuit, Delivery, FailedAttempt, State
 from frontend import notices
 from frontend.access import needs
 from frontend.admin_site import site
@@ -18,9 +18,6 @@ from frontend.wording import STATES, reason
 from schedules import clock
 from schedules.models import Occurrence
 from schedules.permissions import Ability
-
-# Up to so many people the rows are read at once; above, when somebody asks for it.
-_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,9 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     found = Occurrence.objects.select_related("schedule").filter(pk=occurrence_id).first()
     if found is None:
         raise Http404(f"There is no run {occurrence_id}.")
-    reads_rows = found.targeted <= _AT_ONCE or "rows" in request.GET
+    reads_rows = found.targeted <= books.AT_ONCE or "rows" in request.GET
     read = books.of(occurrence_id) if reads_rows else None
-    counted = read.counted if read else _counters(occurrence_id)
+    counted = read.counted if read else books.counted([found])[found.pk]
     targeted = read.targeted if read else found.targeted
     causes = _causes(found) if reads_rows else []
     context = {
@@ -108,11 +105,6 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
         "is_refused": Circuit.objects.filter(channel=found.schedule.channel).exists(),
     }
     return render(request, "frontend/occurrence.html", context)
-
-
-def _counters(occurrence_id: int) -> dict[str, int]:
-    sums = Batch.objects.filter(occurrence=occurrence_id).aggregate(**{item.label: Sum(item.label) for item in State})
-    return {name: value or 0 for name, value in sums.items()}
 
 
 def _difference(targeted: int, counted: dict[str, int]) -> list[str]:

@@ -10,12 +10,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from delivery import erasure, listing
+from delivery import books, erasure, listing
 from delivery.listing import Filters, Key
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State
 from delivery.providers.base import Verdict
 from frontend.instants import show, show_seconds
-from frontend.pages import ledger, occurrence
+from frontend.pages import ledger
 from frontend.wording import reason
 from schedules import templates
 from schedules.permissions import Role
@@ -300,7 +300,7 @@ def test_an_occurrence_of_nobody_has_books_too(service):
 
 
 def test_of_a_large_occurrence_the_rows_are_read_only_when_asked_for(mixed, monkeypatch):
-    monkeypatch.setattr(occurrence, "_AT_ONCE", 3)
+    monkeypatch.setattr(books, "AT_ONCE", 3)
     run = only_occurrence(mixed[0])
     client = signed_in(Role.ANALYST)
     with CaptureQueriesContext(connection) as queries:
