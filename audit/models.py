@@ -24,6 +24,7 @@ class Action(models.TextChoices):
     CATALOGUE_SAVE = "catalogue.save"
     CATALOGUE_DELETE = "catalogue.delete"
     CLIENT_CREATE = "client.create"
+    CLIENT_REVOKE = "client.revoke"
     CLIENT_DELETE = "client.delete"
     RECIPIENT_SAVE = "recipient.save"
     RECIPIENT_ERASE = "recipient.erase"

@@ -34,6 +34,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
             ("Stop switch", "admin:schedules_stopswitch_changelist", "front_hand", _READ),
             ("Clock", "admin:django_celery_beat_periodictask_changelist", "timer", _READ),
             ("People and roles", "admin:auth_user_changelist", "manage_accounts", Ability.MANAGE_USERS),
+            ("Clients", "admin:frontend_client_changelist", "key", Ability.MANAGE_USERS),
             ("Everything", "admin:index", "apps", _READ),
         ),
     ),

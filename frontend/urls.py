@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
-from oauth2_provider.views import AuthorizationView, OAuthServerMetadataView, RevokeTokenView, TokenView
+from oauth2_provider.views import OAuthServerMetadataView
 
 # Importing frontend.admin registers every model on the site.
 from frontend import admin  # noqa: F401
 from frontend.admin_site import site
+from frontend.pages.consent import Consent
 from frontend.pages.decisions import again, release
 from frontend.pages.home import home
 from frontend.pages.ledger import ledger
@@ -14,12 +15,13 @@ from frontend.pages.messages import inbox, inbox_message, outbox, outbox_message
 from frontend.pages.metrics import metrics
 from frontend.pages.occurrence import occurrence
 from frontend.pages.story import story
+from frontend.sign_in import Revoke, Token
 
 _OAUTH = (
     [
-        path("oauth/authorize", AuthorizationView.as_view(), name="authorize"),
-        path("oauth/token", TokenView.as_view(), name="token"),
-        path("oauth/revoke", RevokeTokenView.as_view(), name="revoke-token"),
+        path("oauth/authorize", Consent.as_view(), name="authorize"),
+        path("oauth/token", Token.as_view(), name="token"),
+        path("oauth/revoke", Revoke.as_view(), name="revoke-token"),
         path(".well-known/oauth-authorization-server", OAuthServerMetadataView.as_view(), name="oauth-server-metadata"),
     ],
     "oauth2_provider",

@@ -125,6 +125,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "frontend.client_secrets.SecretHasher",  # for the secrets of programs alone
+]
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 
@@ -189,6 +193,8 @@ SPECTACULAR_SETTINGS = {
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "frontend.Client"
 OAUTH2_PROVIDER = {
+    "OAUTH2_VALIDATOR_CLASS": "frontend.sign_in.Validator",
+    "CLIENT_SECRET_HASHER": "pbkdf2_secret",
     "SCOPES_BACKEND_CLASS": "frontend.scopes.ClientScopes",
     "SCOPES": {
         "notification:read": "Read schedules, recipients and what became of every message",

@@ -1,9 +1,22 @@
 """The admin: one module per noun, each registering its models on ``frontend.admin_site.site``."""
 
-from frontend.admin import audit, clock, control, health, messages, occurrences, people, schedules, templates, users
+from frontend.admin import (
+    audit,
+    clients,
+    clock,
+    control,
+    health,
+    messages,
+    occurrences,
+    people,
+    schedules,
+    templates,
+    users,
+)
 
 __all__ = (
     "audit",
+    "clients",
     "clock",
     "control",
     "health",

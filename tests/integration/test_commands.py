@@ -20,6 +20,7 @@ from delivery import advance, materialise, partitions, tasks
 from delivery.checks import check_sizes
 from delivery.materialise import attempts
 from scheduler_project.celery import app
+from scheduler_project.tasks import tidy
 from schedules import clock, operations
 from schedules.audience.sources import LocalSource
 from schedules.models import Occurrence, StopSwitch
@@ -257,7 +258,7 @@ def test_an_attempt_that_was_overtaken_gives_the_occurrence_back(service, monkey
 
 def test_every_entry_of_the_clock_names_a_task_that_there_is_on_the_clocks_queue(db):
     entries = PeriodicTask.objects.exclude(task__startswith="celery.")
-    assert {entry.task for entry in entries} == {tasks.tick.name, tasks.sweep.name, tasks.housekeeping.name}
+    assert {entry.task for entry in entries} == {tasks.tick.name, tasks.sweep.name, tasks.housekeeping.name, tidy.name}
     assert {entry.task for entry in entries} <= set(app.tasks)
     assert {entry.queue for entry in entries} == {"clock"}
     assert all(entry.enabled for entry in entries)

@@ -1,0 +1,69 @@
+"""Programs that may ask for tokens: who they are and what they may; made by ``manage.py create_service_client``."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, Max, Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from frontend import clients
+from frontend.admin.base import Admin, only
+from frontend.admin.columns import moment
+from frontend.admin_site import site
+from frontend.models import Client
+from frontend.wording import count
+from schedules import clock
+from schedules.permissions import Ability, can
+
+
+@admin.register(Client, site=site)
+class ClientAdmin(Admin):
+    """To look at, to sign out and to remove. Nothing of a secret is shown, not even its hash."""
+
+    view_ability = delete_ability = Ability.MANAGE_USERS
+    consequence = "It is let in no more: its tokens end at once, and it can't ask for new ones."
+    list_display = ("name", "kind", "scopes", "live_tokens", "last_token", "made")
+    search_fields = ("name", "=client_id")
+    search_help_text = "Name or client id"
+    ordering = ("name",)
+    fields = readonly_fields = ("name", "client_id", "kind", "scopes", "redirect_uris", "live_tokens", "made")
+    actions = ("revoke",)
+    made = moment("created", "made")
+    last_token = moment("last_token_at", "last token")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
+        live = Q(accesstoken__expires__gt=timezone.now())
+        rows: QuerySet[Client] = super().get_queryset(request)
+        return rows.annotate(live_tokens_count=Count("accesstoken", live), last_token_at=Max("accesstoken__created"))
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return can(request.user, Ability.MANAGE_USERS)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        return only(*(f"The client “{client}” and its tokens" for client in objs))
+
+    @admin.display(description="kind")
+    def kind(self, client: Client) -> str:
+        is_service = client.authorization_grant_type == Client.GRANT_CLIENT_CREDENTIALS
+        return "service" if is_service else "app that people sign in through"
+
+    @admin.display(description="live tokens")
+    def live_tokens(self, client: Client) -> int:
+        live: int = client.live_tokens_count
+        return live
+
+    @admin.action(description="End all tokens of the chosen clients", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
+        chosen = list(queryset.values_list("pk", flat=True))
+        ended = sum(clients.revoke_tokens(client_id=each, by=self.by(request), now=clock.now()) for each in chosen)
+        messages.success(
+            request, f"{count(ended, 'token has', 'tokens have')} ended. Each client may ask for new ones."
+        )
+
+    def delete_model(self, request: HttpRequest, obj: Client) -> None:
+        clients.delete(client_id=obj.pk, by=self.by(request), now=clock.now())
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
+        for client_id in list(queryset.values_list("pk", flat=True)):
+            clients.delete(client_id=client_id, by=self.by(request), now=clock.now())
