@@ -12,19 +12,19 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
+from django.db.models import BigIntegerField, Count, Value
 
 from delivery import cap_forecast
 from delivery.cap_forecast import due_in
-from schedules.audience.compiler import is_indexable
+from schedules.audience.compiler import is_indexable, opted_out, reaches
 from schedules.audience.parser import parse
-from schedules.audience.reach import opted_out, without_address
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import OnPast, ScheduleType, TimeZoneMode
+from schedules.models import Channel, OnPast, ScheduleType, TimeZoneMode
 from schedules.problems import Problem
 from schedules.recurrence import ZONE_NAMES, Firing, Note, describe, first_firing, next_firing, next_runs, notes
+from schedules.recurrence.timing import YEARS
 
 # Runs ahead that are looked at for clock changes.
 NOTED_RUNS = 10
@@ -175,7 +175,7 @@ def _firing(definition: Definition, occurrence_at: datetime | None, *, now: date
     if definition.schedule_type == ScheduleType.ONCE:
         message = "A one-off has one occurrence: leave it out."
         raise InvalidDefinition([Problem("occurrenceAt", "not_applicable", message)])
-    asked = next_firing(timing, after=occurrence_at - _TICK)
+    asked = next_firing(timing, after=occurrence_at - _TICK) if occurrence_at.year in YEARS else None
     is_one = asked is not None and asked.occurrence_at == occurrence_at and asked.closes_at > now
     if asked is None or not is_one or not _within_runs(definition, asked, now=now):
         message = "The cron does not fire at that instant, or did so already: see its next runs."
@@ -193,38 +193,36 @@ def _within_runs(definition: Definition, firing: Firing, *, now: datetime) -> bo
 # The audience, by zone and by what a claim would find
 
 
+# Who is reached is asked apart: the devices of all are joined at once, where a count's filter looks each person's up.
 # Names that are no zones may be as many as people: all but the most frequent are one group.
 _GROUPS = """
 WITH found AS MATERIALIZED (
-    __FOUND__
+    SELECT time_zone, sum(people) AS people, sum(opted_out) AS opted_out, sum(reached) AS reached
+    FROM (__FOUND__ UNION ALL __REACHED__) AS counted GROUP BY time_zone
 ), known AS (
     SELECT f.*, time_zone = '' OR time_zone = ANY(%s::text[]) AS is_known FROM found f
 ), ranked AS (
     SELECT k.*, row_number() OVER (PARTITION BY is_known ORDER BY people DESC, time_zone) AS rank FROM known k
 )
 SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END, sum(people)::bigint AS people, sum(opted_out)::bigint,
-       sum(no_address - neither)::bigint
+       sum(people - opted_out - reached)::bigint
 FROM ranked GROUP BY 1 ORDER BY people DESC, 1
 """
 
 
 def _groups(node: Node, channel: str, *, now: datetime) -> list[_Group]:
     """The audience in one statement."""
-    source = LocalSource()
-    suppressed, unaddressable = opted_out(channel), without_address(channel)
-    by_zone = (
-        source.queryset(node, now=now)
-        .values_list("time_zone")
-        .annotate(
-            people=Count("pk"),
-            opted_out=Count("pk", filter=suppressed),
-            no_address=Count("pk", filter=unaddressable),
-            neither=Count("pk", filter=unaddressable & suppressed),
-        )
+    source, asked, none = LocalSource(), Channel(channel), Value(0, output_field=BigIntegerField())
+    by_zone = source.queryset(node, now=now).values_list("time_zone")
+    found = by_zone.annotate(people=Count("pk"), opted_out=Count("pk", filter=opted_out(asked)), reached=none)
+    reached = by_zone.filter(reaches(asked)).annotate(people=none, opted_out=none, reached=Count("pk"))
+    (all_sql, all_values), (reached_sql, reached_values) = (
+        each.values_list("time_zone", "people", "opted_out", "reached").query.sql_with_params()
+        for each in (found, reached)
     )
-    sql, parameters = by_zone.query.sql_with_params()
+    sql = _GROUPS.replace("__FOUND__", all_sql).replace("__REACHED__", reached_sql)
     with limited(timeout_ms=source.timeout_ms), connection.cursor() as cursor:
-        cursor.execute(_GROUPS.replace("__FOUND__", sql), [*parameters, sorted(ZONE_NAMES), TOLD_INVALID])
+        cursor.execute(sql, [*all_values, *reached_values, sorted(ZONE_NAMES), TOLD_INVALID])
         return [_Group(*row) for row in cursor.fetchall()]
 
 

@@ -173,12 +173,16 @@ def _tags(clause: Clause, operator: Operator) -> Q:
 
 def _channels(clause: Clause) -> Q:
     channels = cast("tuple[str, ...]", clause.value if isinstance(clause.value, tuple) else (clause.value,))
-    return Q(*(_reaches(Channel(channel)) for channel in channels), _connector=Q.OR)
+    return Q(*(reaches(Channel(channel)) for channel in channels), _connector=Q.OR)
 
 
-def _reaches(channel: Channel) -> Q:
-    """As `matching.reachable_channels`."""
-    consented = ~Q(consent__contains={channel.value: False})
+def opted_out(channel: Channel) -> Q:
+    return Q(consent__contains={channel.value: False})
+
+
+def reaches(channel: Channel) -> Q:
+    """As `matching.reachable_channels`. Whoever has not opted out and isn't reached has no address there."""
+    consented = ~opted_out(channel)
     match channel:
         case Channel.EMAIL:
             return consented & ~Q(email="")

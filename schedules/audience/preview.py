@@ -9,14 +9,13 @@ from typing import NamedTuple
 from django.db import connection
 from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
 
-from schedules.audience.compiler import is_indexable
+from schedules.audience.compiler import is_indexable, opted_out, reaches
 from schedules.audience.matching import reachable_channels
-from schedules.audience.reach import opted_out, without_address
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
-from schedules.models import Recipient
+from schedules.models import Channel, Recipient
 
-# Zones and locales that are told by name, the most frequent first: profiles may hold any words.
+# Zones and locales that are told by name, the most frequent first.
 TOLD = 100
 
 
@@ -56,18 +55,20 @@ class Preview:
     is_scan: bool
 
 
+# Profiles may hold any words: all but the most frequent are told together.
 _COUNT = """
 WITH counted AS MATERIALIZED (
-    SELECT GROUPING(time_zone) * 2 + GROUPING(locale) AS kind, time_zone, locale, count(*) AS people,
-           count(*) FILTER (WHERE opted_out) AS opted_out,
-           count(*) FILTER (WHERE no_address AND opted_out IS NOT TRUE) AS no_address
+    SELECT GROUPING(time_zone) * 2 + GROUPING(locale) AS kind, COALESCE(time_zone, locale) AS name, count(*) AS people,
+           count(*) FILTER (WHERE opted_out) AS opted_out
     FROM (__AUDIENCE__) AS a GROUP BY GROUPING SETS ((), (time_zone), (locale))
 ), ranked AS (
-    SELECT c.*, row_number() OVER (PARTITION BY kind ORDER BY people DESC, time_zone, locale) AS rank FROM counted c
+    SELECT c.*, row_number() OVER (PARTITION BY kind ORDER BY people DESC, name) <= %s AS is_told FROM counted c
+), told AS (
+    SELECT kind, CASE WHEN is_told THEN name END AS name, sum(people)::bigint AS people,
+           sum(opted_out)::bigint AS opted_out
+    FROM ranked GROUP BY kind, 2
 )
-SELECT kind, CASE WHEN rank <= %s THEN COALESCE(time_zone, locale) END, sum(people)::bigint, sum(opted_out)::bigint,
-       sum(no_address)::bigint
-FROM ranked GROUP BY 1, 2 ORDER BY 2 IS NULL, 3 DESC, 2
+SELECT kind, name, people, opted_out FROM told ORDER BY name IS NULL, people DESC, name
 """
 _ZONES, _LOCALES, _ALL = 1, 2, 3  # the columns that a row has been summed over, as bits
 
@@ -75,34 +76,37 @@ _ZONES, _LOCALES, _ALL = 1, 2, 3  # the columns that a row has been summed over,
 def preview(*, node: Node, channel: str | None, sample: int, now: datetime) -> Preview:
     """Look at the audience, and at ``sample`` of its people by chance. Raises ``AudienceTooSlow``."""
     source = LocalSource()
-    told = _counted(source, source.queryset(node, now=now), channel)
-    ((_, count, suppressed, unaddressable),) = told[_ALL]
+    asked = Channel(channel) if channel else None
+    told = _counted(source, source.queryset(node, now=now), asked)
+    ((_, count, suppressed),) = told[_ALL]
+    unaddressable = None
+    if asked:
+        with limited(timeout_ms=source.timeout_ms):
+            reached = source.queryset(node, now=now).filter(reaches(asked)).count()
+        unaddressable = max(count - suppressed - reached, 0)
     return Preview(
         as_of=now,
         count=count,
-        suppressed=suppressed if channel else None,
-        unaddressable=unaddressable if channel else None,
-        zones=tuple(Share(name, people) for name, people, *_ in told[_ZONES]),
-        locales=tuple(Share(name, people) for name, people, *_ in told[_LOCALES]),
+        suppressed=suppressed if asked else None,
+        unaddressable=unaddressable,
+        zones=tuple(Share(name, people) for name, people, _ in told[_ZONES]),
+        locales=tuple(Share(name, people) for name, people, _ in told[_LOCALES]),
         sample=_people(source.sample(node, now=now, n=sample)) if sample else (),
         is_scan=not is_indexable(node),
     )
 
 
 def _counted(
-    source: LocalSource, audience: QuerySet[Recipient], channel: str | None
-) -> dict[int, list[tuple[str | None, int, int, int]]]:
-    never = Q(pk__isnull=True)
-    rows = audience.annotate(
-        opted_out=ExpressionWrapper(opted_out(channel) if channel else never, output_field=BooleanField()),
-        no_address=ExpressionWrapper(without_address(channel) if channel else never, output_field=BooleanField()),
-    )
-    sql, parameters = rows.values_list("time_zone", "locale", "opted_out", "no_address").query.sql_with_params()
-    found: dict[int, list[tuple[str | None, int, int, int]]] = defaultdict(list)
+    source: LocalSource, audience: QuerySet[Recipient], channel: Channel | None
+) -> dict[int, list[tuple[str | None, int, int]]]:
+    condition = opted_out(channel) if channel else Q(pk__isnull=True)
+    rows = audience.annotate(opted_out=ExpressionWrapper(condition, output_field=BooleanField()))
+    sql, parameters = rows.values_list("time_zone", "locale", "opted_out").query.sql_with_params()
+    found: dict[int, list[tuple[str | None, int, int]]] = defaultdict(list)
     with limited(timeout_ms=source.timeout_ms), connection.cursor() as cursor:
         cursor.execute(_COUNT.replace("__AUDIENCE__", sql), [*parameters, TOLD])
-        for kind, *told in cursor.fetchall():
-            found[kind].append(tuple(told))
+        for kind, name, people, silent in cursor.fetchall():
+            found[kind].append((name, people, silent))
     return found
 
 
