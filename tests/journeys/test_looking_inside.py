@@ -1,76 +1,21 @@
 """A marketer at a browser: plans something, watches it go out, reads a message, on a wide screen and on a phone."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from django.db import connections
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 from delivery.models import FailedAttempt, OutboxMessage
 from delivery.providers.base import Answer, Verdict
 from schedules import operations, templates
 from schedules.models import MessageTemplate, Occurrence, Schedule
 from schedules.permissions import Role
-from tests.accounts import PASSWORD, account
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
+from tests.journeys.conftest import ENOUGH_CONTRAST, PHONE, TOO_WIDE, WIDE, contrast
 from tests.recording import sent
 from tests.service import only_occurrence
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-REMEDY = "No Chromium on the PATH: the browser journeys can't run. Install it: apt-get install chromium"
-CONTRAST = Path(__file__).with_name("contrast.js").read_text()
-TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-# WCAG 2.1, level AA, for text of ordinary size.
-ENOUGH_CONTRAST = 4.5
-WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 800}
-
-
-@pytest.fixture
-def browser(monkeypatch) -> Iterator[Browser]:
-    """The system's Chromium; without one the journeys are skipped, and in CI they fail."""
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail(REMEDY)
-        pytest.skip(REMEDY)
-    # Playwright keeps an event loop in this thread; the ORM is used by the test beside it, never inside it.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-        connections.close_all()  # beside the event loop Django opens connections of their own
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    """What the pages complain about in the browser's console."""
-    return []
-
-
-@pytest.fixture
-def open_page(browser, live_server, errors):
-    """Sign in as ``role`` and hand over the browser's page."""
-
-    def sign_in(role: Role, *, viewport=WIDE, theme: str = "light") -> Page:
-        account(role, password=PASSWORD)
-        page = browser.new_context(viewport=viewport, base_url=live_server.url, color_scheme=theme).new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.goto("/")
-        page.evaluate("theme => localStorage.setItem('_x_adminTheme', JSON.stringify(theme))", theme)
-        page.get_by_label("Username").fill(role.lower())
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(f"{live_server.url}/admin/")
-        return page
-
-    return sign_in
 
 
 def rich_template() -> None:
@@ -206,8 +151,3 @@ def test_no_page_is_wider_than_the_screen_or_unreadable(service, open_page, erro
         expect(page.get_by_text("Because this is a test").first).to_be_visible()
         assert contrast(page) >= ENOUGH_CONTRAST, address
     assert [error for error in errors if "sandboxed" not in error] == []
-
-
-def contrast(page: Page) -> float:
-    least: float = page.evaluate(CONTRAST)
-    return least
