@@ -172,8 +172,8 @@ def _planned(
         _add(plans, definition, _before(definition, firing, since=since, now=now), audience=None)
     due = Schedule.objects.filter(status=ScheduleStatus.ACTIVE, counts_toward_caps=True, next_run_at__lte=until)
     schedules = due.exclude(pk=editing).order_by("next_run_at")[: MAX_SCHEDULES + 1]
-    for schedule in schedules:
-        if plans.firings >= MAX_FIRINGS or len(plans.sources) > MAX_SCHEDULES:
+    for number, schedule in enumerate(schedules):
+        if plans.firings >= MAX_FIRINGS or number >= MAX_SCHEDULES:
             plans.is_whole = False
             break
         other = Definition.of(schedule)

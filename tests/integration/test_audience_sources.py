@@ -75,7 +75,7 @@ def test_a_page_is_bounded(source, limit):
 
 @pytest.mark.parametrize("n", [0, 5_001])
 def test_a_sample_is_bounded(source, n):
-    with pytest.raises(ValueError, match="ask for 1 to 1000 recipients"):
+    with pytest.raises(ValueError, match="ask for 1 to 5000 recipients"):
         source.sample(EVERYONE, now=NOW, n=n)
 
 

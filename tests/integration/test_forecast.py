@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from delivery import forecast
+from delivery import cap_forecast, forecast
 from delivery.forecast import Forecast
 from delivery.models import Delivery, State, ZoneSource
 from schedules import operations
-from schedules.definition import Definition
+from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Occurrence, Recipient, Schedule
-from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, TemplateFactory
-from tests.service import DAY, MINUTE, Service
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
+from tests.service import DAY, HOUR, MINUTE, Service
 
 pytestmark = pytest.mark.django_db
 
@@ -144,3 +144,107 @@ def test_a_forecast_comes_true(service: Service, provider: Any, seed: int) -> No
     schedule = keep(definition, now=now)
     service.run_to(told.firing.closes_at + 10 * MINUTE)
     compare(told, rows_of(schedule, at))
+
+
+def capped_daily(**changes: Any) -> Definition:
+    template = TemplateFactory.create().pk
+    common: dict[str, Any] = {"name": "Planned", "channel": "email", "template_id": template, "schedule_type": "once"}
+    return Definition(**{**common, "audience_query": {"all": []}, "max_per_user_per_day": 1, **changes})
+
+
+@pytest.mark.parametrize(("minutes", "capped"), [(-1, 0), (0, 0), (4, 0), (6, 3)])
+def test_a_cap_that_is_about_to_free_turns_nobody_away(
+    service: Service, provider: Any, minutes: int, capped: int
+) -> None:
+    people(3)
+    earlier = NOW - DAY + timedelta(minutes=minutes)
+    service.at(earlier - HOUR)
+    ScheduleFactory.create(run_at=earlier, now=service.now)
+    service.run_to(NOW - HOUR)
+    definition = capped_daily(run_at=NOW)
+    told = forecast.forecast(definition=definition, now=service.now)
+    schedule = keep(definition, now=service.now)
+    service.run_to(NOW + 10 * MINUTE)
+    assert told.capped.people == capped
+    compare(told, rows_of(schedule, NOW))
+
+
+def test_a_message_that_is_turned_away_itself_turns_nobody_away(service: Service, provider: Any) -> None:
+    people(2)
+    for minute in (10, 20, 30):
+        ScheduleFactory.create(run_at=NOW + minute * MINUTE, max_per_user_per_day=1)
+    definition = capped_daily(run_at=NOW + HOUR, max_per_user_per_day=2)
+    told = forecast.forecast(definition=definition, now=NOW)
+    schedule = keep(definition, now=NOW)
+    service.run_to(NOW + 2 * HOUR)
+    assert told.capped.people == 0
+    compare(told, rows_of(schedule, NOW + HOUR))
+
+
+def test_a_schedule_that_is_paused_or_does_not_count_turns_nobody_away(service: Service) -> None:
+    people(2)
+    ScheduleFactory.create(run_at=NOW + 10 * MINUTE, counts_toward_caps=False)
+    paused = ScheduleFactory.create(run_at=NOW + 10 * MINUTE)
+    service.pause(paused)
+    definition = capped_daily(run_at=NOW + HOUR)
+    assert forecast.forecast(definition=definition, now=NOW).capped.people == 0
+    service.resume(paused)
+    assert forecast.forecast(definition=definition, now=NOW).capped.people == 2
+
+
+def test_a_large_audience_is_judged_by_a_sample(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    people(30, attributes={"group": 1})
+    people(30)
+    ScheduleFactory.create(run_at=NOW + MINUTE, audience_query={"field": "attributes.group", "op": "eq", "value": 1})
+    definition = capped_daily(run_at=NOW + HOUR)
+    monkeypatch.setattr(forecast, "EXACT", 59)
+    monkeypatch.setattr(forecast, "SAMPLE", 40)
+    told = forecast.forecast(definition=definition, now=NOW).capped
+    assert (told.is_estimate, told.sample) == (True, 40)
+    assert 15 <= told.people <= 45
+    monkeypatch.setattr(forecast, "EXACT", 60)
+    assert forecast.forecast(definition=definition, now=NOW).capped == forecast.Capped(30, False, None)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_SCHEDULES", 1), ("MAX_FIRINGS", 2), ("MAX_JUDGED", 5)])
+def test_where_not_everything_is_looked_at_the_answer_is_an_estimate(
+    service: Service, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    people(10)
+    for minute in (1, 2, 3):
+        ScheduleFactory.create(run_at=NOW + minute * MINUTE)
+    definition = capped_daily(run_at=NOW + HOUR)
+    whole = forecast.forecast(definition=definition, now=NOW).capped
+    assert whole == forecast.Capped(10, is_estimate=False, sample=None)
+    monkeypatch.setattr(cap_forecast, bound, value)
+    told = forecast.forecast(definition=definition, now=NOW).capped
+    assert told.is_estimate
+    assert told.people == 10
+
+
+def test_only_the_most_frequent_of_invalid_zones_are_named(service: Service) -> None:
+    for number in range(23):
+        people(1 + (number < 2), time_zone=f"Zone/{number}")
+    definition = capped_daily(run_at=NOW, time_zone_mode="user_local")
+    told = forecast.forecast(definition=definition, now=NOW - HOUR)
+    assert told.invalid == told.targeted == 25
+    assert len(told.invalid_names) == forecast.TOLD_INVALID
+    assert told.invalid_names[:2] == (("Zone/0", 2), ("Zone/1", 2))
+    assert [(wave.at, wave.people) for wave in told.waves] == [(NOW, 25)]
+
+
+def test_waves_are_sent_one_after_the_other_at_the_rate_that_is_set(service: Service, settings: Any) -> None:
+    settings.SEND_RATE_PER_S = {"email": 0.01}  # a hundred seconds each
+    people(40, time_zone="Europe/Berlin")
+    people(2, time_zone="Africa/Lagos")
+    people(1, time_zone="UTC")
+    definition = capped_daily(run_at=NOW + 3 * HOUR, time_zone_mode="user_local")
+    told = forecast.forecast(definition=definition, now=NOW)
+    assert [wave.people for wave in told.waves] == [42, 1]
+    assert told.duration == forecast.Duration(0.01, 4300.0, NOW + 2 * HOUR + timedelta(seconds=4300))
+
+
+def test_a_firing_that_is_none_is_refused(service: Service) -> None:
+    cron = capped_daily(schedule_type="cron", cron="0 9 * * *")
+    with pytest.raises(InvalidDefinition):
+        forecast.forecast(definition=cron, now=NOW, occurrence_at=NOW)
