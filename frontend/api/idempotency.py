@@ -38,7 +38,7 @@ def idempotent(handler: Handler) -> Handler:
         if key is None:
             return handler(view, request, *args, **kwargs)
         _check(key)
-        fingerprint = _fingerprint(request)
+        fingerprint = _fingerprint(view, request)
         if known := _known(view.client, key):
             return _again(known, fingerprint)
         with transaction.atomic():
@@ -65,9 +65,9 @@ def _check(key: str) -> None:
         raise Refused(INVALID, f"The {HEADER} can't be used.", pointed=[problem])
 
 
-def _fingerprint(request: Request) -> str:
+def _fingerprint(view: Any, request: Request) -> str:
     asked = f"{request.method} {request.get_full_path()}\n".encode()
-    return hashlib.sha256(asked + request.body).hexdigest()
+    return hashlib.sha256(asked + view.sent(request)).hexdigest()
 
 
 def _lock(client: str, key: str) -> None:

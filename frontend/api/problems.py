@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from audit import trail
+from delivery.inbox import NoInbox, NoSuchMessage
 from delivery.reopening import NotReopened
 from delivery.test_sends import InvalidTestSend
 from frontend.instants import instant
@@ -20,6 +21,7 @@ from schedules.audience.sources import AudienceTooSlow
 from schedules.definition import InvalidDefinition
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.problems import Problem
+from schedules.recipients import InvalidRecipient, NoSuchDevice, NoSuchRecipient, RecipientChanged
 from schedules.templates import InvalidTemplate, Superseded, TemplateInUse
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -138,9 +140,9 @@ def as_error(problem: Problem) -> dict[str, str]:
 
 def _translated(error: Exception) -> Refused:
     match error:
-        case InvalidDefinition() | InvalidTemplate() | InvalidTestSend():
+        case InvalidDefinition() | InvalidTemplate() | InvalidTestSend() | InvalidRecipient():
             return invalid(error.problems)
-        case VersionConflict() | Superseded():
+        case VersionConflict() | Superseded() | RecipientChanged():
             changed = {"currentVersion": error.current, "changedBy": error.by, "changedAt": instant(error.at)}
             return Refused(STALE, str(error), extra=changed)
         case TemplateInUse():
@@ -148,6 +150,8 @@ def _translated(error: Exception) -> Refused:
             return Refused(IN_USE, str(error), extra={"schedules": using, "scheduleCount": error.count})
         case NotAllowed() | NotReopened():
             return Refused(STATE, str(error))
+        case NoSuchRecipient() | NoSuchDevice() | NoInbox() | NoSuchMessage():
+            return Refused(NOT_FOUND, str(error))
         case AudienceTooSlow():
             return Refused(INVALID, str(error), pointed=[Problem("audienceQuery", "too_slow", str(error))])
     return _of_framework(error)

@@ -1,17 +1,22 @@
 """Addresses of the API, below ``/api/v1``; none ends in a slash."""
 
-from django.urls import URLPattern, URLResolver, path, re_path
+from django.urls import URLPattern, URLResolver, path, re_path, register_converter
 
+from frontend.api import inbox, recipients
 from frontend.api import schedule_actions as actions
 from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.deliveries import Deliveries
 from frontend.api.explanations import Explain
 from frontend.api.missing import Missing
 from frontend.api.occurrences import OneOccurrence, Release, RetryFailed, ScheduleOccurrences
+from frontend.api.paths import ExternalId
 from frontend.api.planning import ForecastSchedule, Validate
 from frontend.api.previews import AudiencePreview, MessagePreview
+from frontend.api.recipients_bulk import BulkRecipients
 from frontend.api.schedules import OneSchedule, Schedules
 from frontend.api.templates import OneTemplate, OneTemplateVersion, Templates, TemplateVersions
+
+register_converter(ExternalId, "external")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("schedules", Schedules.as_view()),
@@ -42,5 +47,16 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("occurrences/<int:occurrence_id>:release", Release.as_view()),
     path("deliveries", Deliveries.as_view()),
     path("explain", Explain.as_view()),
+    path("recipients", recipients.Recipients.as_view()),
+    path("recipients:bulk", BulkRecipients.as_view()),
+    path("recipients/<external:external_id>/devices/<int:device_id>", recipients.OneDevice.as_view()),
+    path("recipients/<external:external_id>/devices", recipients.Devices.as_view()),
+    path("recipients/<external:external_id>", recipients.OneRecipient.as_view()),
+    path("inbox", inbox.Inbox.as_view()),
+    path("inbox/unread-count", inbox.UnreadCount.as_view()),
+    path("inbox/<int:message_id>:read", inbox.Read.as_view()),
+    path("inbox/<int:message_id>:unread", inbox.Unread.as_view()),
+    path("inbox/<int:message_id>:archive", inbox.Archive.as_view()),
+    path("inbox:read-all", inbox.AllRead.as_view()),
     re_path(r"^[\s\S]*$", Missing.as_view()),
 ]

@@ -11,6 +11,7 @@ from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage
 from delivery.providers.base import Verdict
 from delivery.providers.in_app import InAppProvider
 from schedules.models import Device, Recipient
+from schedules.recipients import NoSuchRecipient
 from tests.books import assert_books_close
 from tests.factories import BY, NOW, DeviceFactory, ScheduleFactory, people
 from tests.service import DAY, HOUR, MINUTE, only_occurrence, reasons, row_of, states
@@ -136,7 +137,7 @@ def test_the_receipt_says_who_did_it_and_how_much_was_still_to_come(service):
 
 
 def test_forgetting_nobody_is_said_to(service):
-    with pytest.raises(Recipient.DoesNotExist):
+    with pytest.raises(NoSuchRecipient):
         erasure.forget(recipient_id=999_999_999, by=BY, now=NOW)
 
 

@@ -1,0 +1,341 @@
+"""``/recipients``: people and their devices, by the id that other programs know them by."""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from delivery import erasure
+from frontend.api.access import address_for
+from frontend.api.base import ApiView, etag, expected_version
+from frontend.api.documents import problems
+from frontend.api.fields import (
+    ObjectField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictChoiceField,
+    StrictSerializer,
+)
+from frontend.api.idempotency import idempotent
+from frontend.api.paging import Order, PageQuery, page_of
+from frontend.api.problems import INVALID, PRECONDITION, STALE, Refused, invalid
+from frontend.instants import instant
+from schedules import clock, recipients
+from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS, PLATFORMS
+from schedules.models import Device, Recipient
+from schedules.permissions import Ability, masked
+from schedules.problems import Problem
+from schedules.recipients import AlreadyThere, NoSuchRecipient
+
+EXTERNAL_ID = OpenApiParameter(
+    "external_id",
+    OpenApiTypes.STR,
+    OpenApiParameter.PATH,
+    description="The person's `externalId`, percent-encoded: `team/7` is `team%2F7`. Any characters but control ones.",
+)
+_IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="`*`: create the person and never replace anybody; 412 if there is somebody.",
+)
+_EXAMPLE = OpenApiExample(
+    "A person",
+    request_only=True,
+    value={
+        "email": "eva@example.com",
+        "locale": "de-AT",
+        "timeZone": "Europe/Vienna",
+        "attributes": {"plan": "pro", "age": 31},
+        "tags": ["beta"],
+        "consent": {"email": True, "push": False},
+        "devices": [{"platform": "ios", "token": "f8Kq2vXw-1"}],
+    },
+)
+
+
+class NewDevice(StrictSerializer):
+    platform = StrictChoiceField(choices=PLATFORMS)
+    token = StrictCharField(help_text="The registration token of Firebase; belongs to one person at a time.")
+
+
+class Consent(StrictSerializer):
+    """By channel: `false` means opted out, absent means no objection. `null` says nothing."""
+
+    email = StrictBooleanField(required=False, allow_null=True)
+    push = StrictBooleanField(required=False, allow_null=True)
+    in_app = StrictBooleanField(required=False, allow_null=True)
+
+
+class Profile(StrictSerializer):
+    """What is known of a person."""
+
+    read_only_names = frozenset({"externalId", "version", "createdAt", "updatedAt"})
+
+    email = StrictCharField(required=False, allow_blank=True, allow_null=True, max_length=320)
+    locale = StrictCharField(
+        required=False, allow_blank=True, allow_null=True, max_length=35, help_text="Such as `de-AT`."
+    )
+    timeZone = StrictCharField(
+        source="time_zone",
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        max_length=64,
+        help_text="IANA zone; one that nobody knows is kept, and the schedule's is used instead.",
+    )
+    attributes = ObjectField(required=False, help_text="Of your own, by name; a value of `null` removes one.")
+    tags = serializers.ListField(child=StrictCharField(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
+    consent = Consent(required=False)
+    devices = NewDevice(
+        many=True, required=False, max_length=MAX_DEVICES, help_text="Exactly these. Left out, devices stay."
+    )
+
+
+class DeviceAnswer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    platform = serializers.ChoiceField(choices=PLATFORMS)
+    token = serializers.CharField(help_text="Its last characters; nobody reads one whole.")
+    active = serializers.BooleanField(help_text="False once the push provider does not know it any more.")
+    createdAt = serializers.DateTimeField()
+
+
+class DevicePage(serializers.Serializer[Any]):
+    items = DeviceAnswer(many=True)
+    nextCursor = serializers.CharField(allow_null=True, help_text="Always null: a person has few devices.")
+
+
+class RecipientAnswer(serializers.Serializer[Any]):
+    """A person as known here. The ETag is made of `version`."""
+
+    externalId = serializers.CharField()
+    email = serializers.CharField(help_text="Masked, such as `e…@example.com`, for who may not see addresses.")
+    locale = serializers.CharField()
+    timeZone = serializers.CharField()
+    attributes = serializers.DictField(child=serializers.JSONField())
+    tags = serializers.ListField(child=serializers.CharField())
+    consent = serializers.DictField(child=serializers.BooleanField())
+    devices = DeviceAnswer(many=True)
+    version = serializers.IntegerField(help_text="Rises with every change of the profile or its devices.")
+    createdAt = serializers.DateTimeField()
+    updatedAt = serializers.DateTimeField()
+
+
+class RecipientPage(serializers.Serializer[Any]):
+    items = RecipientAnswer(many=True)
+    nextCursor = serializers.CharField(allow_null=True)
+
+
+class ErasedAnswer(serializers.Serializer[Any]):
+    """What of the person is gone. The ledger keeps a number and no name."""
+
+    pending = serializers.IntegerField(help_text="Notifications that were still to come and are not sent.")
+    devices = serializers.IntegerField()
+    inboxMessages = serializers.IntegerField()
+    outboxMessages = serializers.IntegerField()
+
+
+class RecipientQuery(PageQuery):
+    prefix = StrictCharField(required=False, max_length=200, help_text="How the `externalId` begins.")
+    locale = StrictCharField(required=False, max_length=35)
+    timeZone = StrictCharField(required=False, max_length=64, source="time_zone")
+    tag = StrictCharField(required=False, max_length=MAX_TAG)
+
+
+def representation(request: Request, recipient: Recipient) -> dict[str, Any]:
+    return {
+        "externalId": recipient.external_id,
+        "email": address_for(request, recipient.email) if recipient.email else "",
+        "locale": recipient.locale,
+        "timeZone": recipient.time_zone,
+        "attributes": recipient.attributes,
+        "tags": recipient.tags,
+        "consent": recipient.consent,
+        "devices": [shown_device(device) for device in sorted(recipient.devices.all(), key=lambda each: each.pk)],
+        "version": recipient.version,
+        "createdAt": instant(recipient.created_at),
+        "updatedAt": instant(recipient.updated_at),
+    }
+
+
+def shown_device(device: Device) -> dict[str, Any]:
+    return {
+        "id": device.pk,
+        "platform": device.platform,
+        "token": masked(device.token),
+        "active": device.active,
+        "createdAt": instant(device.created_at),
+    }
+
+
+class Recipients(ApiView):
+    abilities: ClassVar = {"GET": Ability.READ}
+
+    @extend_schema(
+        operation_id="listRecipients", parameters=[RecipientQuery], responses={200: RecipientPage, **problems(400)}
+    )
+    def get(self, request: Request) -> Response:
+        """People, the latest first, a page at a time."""
+        query = RecipientQuery.of(request)
+        rows = recipients.matching(**{name: query.get(name) for name in ("prefix", "locale", "time_zone", "tag")})
+        page, cursor = page_of(rows, Order(), query)
+        return Response({"items": [representation(request, each) for each in page], "nextCursor": cursor})
+
+
+class OneRecipient(ApiView):
+    abilities: ClassVar = {
+        "GET": Ability.READ,
+        "PUT": Ability.EDIT_RECIPIENTS,
+        "PATCH": Ability.EDIT_RECIPIENTS,
+        "DELETE": Ability.EDIT_RECIPIENTS,
+    }
+
+    @extend_schema(
+        operation_id="getRecipient", parameters=[EXTERNAL_ID], responses={200: RecipientAnswer, **problems(404)}
+    )
+    def get(self, request: Request, external_id: str) -> Response:
+        """One person, with the ETag."""
+        return self._answer(recipients.find(external_id=external_id))
+
+    @extend_schema(
+        operation_id="putRecipient",
+        request=Profile,
+        parameters=[EXTERNAL_ID, _IF_NONE_MATCH],
+        examples=[_EXAMPLE],
+        responses={200: RecipientAnswer, 201: RecipientAnswer, **problems(400, 412, 428)},
+    )
+    def put(self, request: Request, external_id: str) -> Response:
+        """Create a person, or replace one: what the body leaves out is emptied.
+
+        A new person needs no `If-Match`; with one, nobody is created. Two things stay when they are left out:
+        devices, and objections (`consent` of `false`), which only a `true` takes back.
+        """
+        if "If-Match" in request.headers:
+            return self._replace(external_id, expected_version(request))
+        only_new = _only_new(request)
+        profile = _checked(external_id, request.data, partial=False)
+        try:
+            made = recipients.create(external_id=external_id, profile=profile, by=self.by, now=clock.now())
+        except AlreadyThere as there:
+            if only_new:
+                raise
+            words = "There is such a person: send If-Match with the ETag of what you read, or * to replace any."
+            raise Refused(PRECONDITION, words, extra={"currentVersion": there.current}) from None
+        return self._answer(made, status=201)
+
+    @extend_schema(
+        operation_id="changeRecipient",
+        request=Profile,
+        parameters=[EXTERNAL_ID],
+        examples=[OpenApiExample("Another plan", request_only=True, value={"attributes": {"plan": "free"}})],
+        responses={200: RecipientAnswer, **problems(400, 404, 412, 428)},
+    )
+    def patch(self, request: Request, external_id: str) -> Response:
+        """Change the fields that the body has (a merge patch, RFC 7396): attributes and consent by key."""
+        version = expected_version(request)
+        recipient = recipients.find(external_id=external_id)
+        changes = _checked(external_id, request.data, partial=True)
+        changed = recipients.update(
+            recipient_id=recipient.pk, changes=changes, by=self.by, now=clock.now(), expected_version=version
+        )
+        return self._answer(changed)
+
+    @extend_schema(
+        operation_id="eraseRecipient",
+        parameters=[EXTERNAL_ID],
+        responses={200: ErasedAnswer, **problems(404, 412, 428)},
+    )
+    def delete(self, request: Request, external_id: str) -> Response:
+        """Erase the person: profile, devices, inbox, and every notification still to come. There is no way back."""
+        version = expected_version(request)
+        recipient = recipients.find(external_id=external_id)
+        gone = erasure.forget(recipient_id=recipient.pk, by=self.by, now=clock.now(), expected_version=version)
+        return Response(
+            {
+                "pending": gone.pending,
+                "devices": gone.devices,
+                "inboxMessages": gone.inbox,
+                "outboxMessages": gone.outbox,
+            }
+        )
+
+    def _replace(self, external_id: str, version: int | None) -> Response:
+        if "If-None-Match" in self.request.headers:
+            problem = Problem("If-Match", "invalid", "Send either If-Match or If-None-Match.")
+            raise Refused(INVALID, "The headers contradict each other.", pointed=[problem])
+        try:
+            recipient = recipients.find(external_id=external_id)
+        except NoSuchRecipient:
+            raise Refused(STALE, "There is nobody of that external id: leave If-Match out to create them.") from None
+        profile = _checked(external_id, self.request.data, partial=False)
+        replaced = recipients.replace(
+            recipient_id=recipient.pk, profile=profile, by=self.by, now=clock.now(), expected_version=version
+        )
+        return self._answer(replaced)
+
+    def _answer(self, recipient: Recipient, *, status: int = 200) -> Response:
+        headers = {"ETag": etag(recipient.version)}
+        if status == 201:
+            headers["Location"] = f"/api/v1/recipients/{quote(recipient.external_id, safe='')}"
+        return Response(representation(self.request, recipient), status=status, headers=headers)
+
+
+class Devices(ApiView):
+    abilities: ClassVar = {"GET": Ability.READ, "POST": Ability.EDIT_RECIPIENTS}
+
+    @extend_schema(operation_id="listDevices", parameters=[EXTERNAL_ID], responses={200: DevicePage, **problems(404)})
+    def get(self, request: Request, external_id: str) -> Response:
+        """A person's devices."""
+        shown = representation(request, recipients.find(external_id=external_id))
+        return Response({"items": shown["devices"], "nextCursor": None})
+
+    @extend_schema(
+        operation_id="registerDevice",
+        request=NewDevice,
+        parameters=[EXTERNAL_ID],
+        examples=[OpenApiExample("A phone", request_only=True, value={"platform": "ios", "token": "f8Kq2vXw-1"})],
+        responses={200: DeviceAnswer, 201: DeviceAnswer, **problems(400, 404, 409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, external_id: str) -> Response:
+        """The person has this device, switched on. Whoever had the token before has it no more; 200: nothing new."""
+        recipient = recipients.find(external_id=external_id)
+        device = NewDevice.read(request.data).checked()
+        made = recipients.register_device(recipient_id=recipient.pk, **device, by=self.by, now=clock.now())
+        return Response(shown_device(made.device), status=201 if made.is_new else 200)
+
+
+class OneDevice(ApiView):
+    abilities: ClassVar = {"DELETE": Ability.EDIT_RECIPIENTS}
+
+    @extend_schema(operation_id="removeDevice", parameters=[EXTERNAL_ID], responses={204: None, **problems(404)})
+    def delete(self, request: Request, external_id: str, device_id: int) -> Response:
+        """Nothing is pushed to it any more. Needs no `If-Match`."""
+        recipient = recipients.find(external_id=external_id)
+        recipients.remove_device(recipient_id=recipient.pk, device_id=device_id, by=self.by, now=clock.now())
+        return Response(status=204)
+
+
+def _checked(external_id: str, data: Any, *, partial: bool) -> dict[str, Any]:
+    """What the body says. Raises ``Refused`` (400) with every problem of form and of value."""
+    profile = Profile.read(data, partial=partial)
+    # What has the wrong form is told so, and not judged by its value as well.
+    malformed = {each.field.removeprefix("/").partition("/")[0] for each in profile.problems}
+    unfit = recipients.check(external_id=external_id, profile=profile.values)
+    if found := profile.problems + [each for each in unfit if each.field.partition("/")[0] not in malformed]:
+        # The external id is no part of the body, but of the address.
+        raise invalid(replace(each, field="?external_id") if each.field == "externalId" else each for each in found)
+    return profile.values
+
+
+def _only_new(request: Request) -> bool:
+    given = request.headers.get("If-None-Match")
+    if given is not None and given.strip() != "*":
+        problem = Problem("If-None-Match", "invalid", "Send *, or If-Match with the ETag of what you read.")
+        raise Refused(INVALID, "If-None-Match can't be read.", pointed=[problem])
+    return given is not None

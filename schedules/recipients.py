@@ -1,0 +1,337 @@
+"""People's profiles and devices, one at a time: each operation is one transaction of change and audit event.
+
+What a value may be is said once, for files too, in ``schedules.imports.values``. The audit gets the names of what
+changed and never a value. Locks are taken in one order, as by imports and by erasing: devices, then profiles.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q, QuerySet
+
+from audit import trail
+from audit.models import Action
+from schedules import storable
+from schedules.imports.ndjson_rows import read_person
+from schedules.imports.values import LONGEST_TOKEN, MAX_DEVICES, is_token, problem_of
+from schedules.models import Device, Recipient
+from schedules.problems import Problem
+
+FIELDS: Final = ("external_id", "email", "locale", "time_zone", "attributes", "tags", "consent")
+_EMPTY: Final[Mapping[str, Any]] = {
+    "email": "", "locale": "", "time_zone": "", "attributes": {}, "tags": [], "consent": {},
+}  # fmt: skip
+_LONGEST_ID: Final = int(Recipient._meta.get_field("external_id").max_length or 0)
+
+
+class NoSuchRecipient(LookupError):
+    """Nobody has that external id."""
+
+    def __init__(self) -> None:
+        super().__init__("There is nobody of that external id.")
+
+
+class NoSuchDevice(LookupError):
+    """The person has no such device."""
+
+    def __init__(self) -> None:
+        super().__init__("The person has no such device.")
+
+
+class InvalidRecipient(ValueError):
+    """The profile or device can't be kept; fields of ``problems`` are public names or JSON pointers."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = problems
+
+
+class RecipientChanged(Exception):
+    """The person is not at the version that was expected; ``current`` is that which stands, made by whom and when."""
+
+    def __init__(self, standing: Recipient) -> None:
+        super().__init__(f"The person is at version {standing.version} by now: read it again and repeat the change.")
+        self.current = standing.version
+        self.by = standing.updated_by
+        self.at = standing.updated_at
+
+
+class AlreadyThere(RecipientChanged):
+    """Somebody has that external id already."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """``is_new``: the person did not have the device before; it is new, or was somebody else's."""
+
+    device: Device
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What was given of a profile, in the form in which it is kept. ``dropped``: attributes given as null."""
+
+    fields: Mapping[str, Any]
+    dropped: Collection[str] = ()
+    devices: Sequence[Mapping[str, str]] | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[str] | None:
+        return None if self.devices is None else [each["token"] for each in self.devices]
+
+
+def find(*, external_id: str) -> Recipient:
+    """A person, with the devices read. Raises ``NoSuchRecipient``."""
+    if len(external_id) > _LONGEST_ID or storable.text_fault(external_id):
+        raise NoSuchRecipient
+    found = Recipient.objects.prefetch_related("devices").filter(external_id=external_id).first()
+    if found is None:
+        raise NoSuchRecipient
+    return found
+
+
+def matching(
+    *, prefix: str | None = None, locale: str | None = None, time_zone: str | None = None, tag: str | None = None
+) -> QuerySet[Recipient]:
+    """People whose external id begins with ``prefix`` and so on, with their devices: two statements to read."""
+    wanted = {"external_id__startswith": prefix, "locale": locale, "time_zone": time_zone}
+    rows = Recipient.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
+    return (rows if tag is None else rows.filter(tags__contains=[tag])).prefetch_related("devices")
+
+
+def check(*, external_id: str, profile: Mapping[str, Any]) -> list[Problem]:
+    """Everything wrong with a profile; keys as in ``create``."""
+    return _read(external_id, profile).problems
+
+
+def create(*, external_id: str, profile: Mapping[str, Any], by: str, now: datetime) -> Recipient:
+    """Keep a new person. ``profile``: any of ``FIELDS``, and ``devices`` as ``[{platform, token}]``.
+
+    Raises ``InvalidRecipient`` and ``AlreadyThere``.
+    """
+    said = _checked(external_id, profile)
+    recipient = Recipient(**{**_EMPTY, **said.fields}, created_at=now, updated_at=now, updated_by=by, version=1)
+    with transaction.atomic():
+        if said.devices:
+            list(_devices(token__in=said.tokens))
+        try:
+            with transaction.atomic():
+                recipient.save(force_insert=True)
+        except IntegrityError:
+            raise AlreadyThere(Recipient.objects.get(external_id=recipient.external_id)) from None
+        if said.devices:
+            _give(recipient, said.devices, is_whole=True, by=by, now=now)
+        _record(recipient.pk, [*said.fields, *(["devices"] if said.devices else [])], by=by, now=now)
+    return recipient
+
+
+@transaction.atomic
+def replace(
+    *,
+    recipient_id: int,
+    profile: Mapping[str, Any],
+    by: str,
+    now: datetime,
+    expected_version: int | None = None,
+    keep_objections: bool = True,
+) -> Recipient:
+    """Make the profile what is given; what isn't is emptied. Devices are replaced when given, and stay else.
+
+    An objection (consent ``false``) stays until a ``true`` takes it back, unless ``keep_objections`` is false. Nothing
+    is written where nothing changes. Raises ``InvalidRecipient``, ``NoSuchRecipient``, ``RecipientChanged``, and
+    ``AlreadyThere`` for a new external id that somebody has.
+    """
+    said = _checked(profile.get("external_id"), profile)
+    recipient = _lock(recipient_id, said.tokens, expected_version)
+    objections = {channel: False for channel, agreed in recipient.consent.items() if agreed is False}
+    consent = {**(objections if keep_objections else {}), **said.fields.get("consent", {})}
+    return _write(recipient, {**_EMPTY, **said.fields, "consent": consent}, said.devices, by=by, now=now)
+
+
+@transaction.atomic
+def update(
+    *, recipient_id: int, changes: Mapping[str, Any], by: str, now: datetime, expected_version: int | None = None
+) -> Recipient:
+    """Change what is given: attributes and consent by key (an attribute of ``null`` goes), all else as a whole.
+
+    As imports do, but that devices which are given replace those there were. Raises as ``replace``.
+    """
+    said = _checked(changes.get("external_id"), changes)
+    recipient = _lock(recipient_id, said.tokens, expected_version)
+    after = dict(said.fields)
+    if "attributes" in after:
+        merged = {**recipient.attributes, **after["attributes"]}
+        after["attributes"] = {name: value for name, value in merged.items() if name not in said.dropped}
+    if "consent" in after:
+        after["consent"] = {**recipient.consent, **after["consent"]}
+    return _write(recipient, after, said.devices, by=by, now=now)
+
+
+@transaction.atomic
+def register_device(*, recipient_id: int, platform: str, token: str, by: str, now: datetime) -> Registered:
+    """The person has this device, switched on; whoever had it has it no more.
+
+    Raises ``InvalidRecipient`` and ``NoSuchRecipient``.
+    """
+    if not is_token(token) or storable.text_fault(token):
+        words = f"A token has 1 to {LONGEST_TOKEN} characters and no spaces."
+        raise InvalidRecipient([Problem("token", "invalid", words)])
+    recipient = _lock(recipient_id, [token], None)
+    is_new = not Device.objects.filter(recipient_id=recipient_id, token=token).exists()
+    if is_new and Device.objects.filter(recipient_id=recipient_id).count() >= MAX_DEVICES:
+        words = f"The person has {MAX_DEVICES} devices, and more are not allowed: remove one first."
+        raise InvalidRecipient([Problem("token", "too_many", words)])
+    if _give(recipient, [{"platform": platform, "token": token}], is_whole=False, by=by, now=now):
+        _raise_version(recipient, ["devices"], by=by, now=now)
+    return Registered(Device.objects.get(token=token), is_new)
+
+
+@transaction.atomic
+def change_device(
+    *, recipient_id: int, device_id: int, platform: str, token: str, active: bool, by: str, now: datetime
+) -> Device:
+    """Correct what is known of a person's device. Raises ``NoSuchRecipient`` and ``NoSuchDevice``."""
+    recipient = _lock(recipient_id, [], None)
+    changed = Device.objects.filter(pk=device_id, recipient_id=recipient_id)
+    if not changed.update(platform=platform, token=token, active=active):
+        raise NoSuchDevice
+    _raise_version(recipient, ["devices"], by=by, now=now)
+    return changed.get()
+
+
+@transaction.atomic
+def remove_device(*, recipient_id: int, device_id: int, by: str, now: datetime) -> None:
+    """Raises ``NoSuchRecipient`` and ``NoSuchDevice``."""
+    recipient = _lock(recipient_id, [], None)
+    deleted, _ = Device.objects.filter(pk=device_id, recipient_id=recipient_id).delete()
+    if not deleted:
+        raise NoSuchDevice
+    _raise_version(recipient, ["devices"], by=by, now=now)
+
+
+def _checked(external_id: str | None, given: Mapping[str, Any]) -> _Said:
+    said = _read(external_id, given)
+    if said.problems:
+        raise InvalidRecipient(said.problems)
+    return said
+
+
+def _read(external_id: str | None, given: Mapping[str, Any]) -> _Said:
+    """``external_id`` None: it is not said. One that a file's reader would trim is refused: it would be another."""
+    problems = [
+        Problem(problem_of(name, "").field, "invalid", fault)
+        for name, value in given.items()
+        if (fault := storable.json_fault(value))
+    ]
+    if problems:
+        return _Said({}, problems=problems)
+    found, faults = read_person({**given, "external_id": "-" if external_id is None else external_id})
+    problems = [problem_of(fault.field, fault.reason) for fault in faults]
+    if external_id is None:
+        del found["external_id"]
+    elif found.get("external_id", external_id) != external_id:
+        problems.append(Problem("externalId", "invalid", "It begins or ends with a space: remove it."))
+    attributes = found.pop("attributes", None)
+    fields = {
+        name: json.loads(value) if name in ("tags", "consent") else value
+        for name, value in found.items()
+        if name != "devices"
+    }
+    if attributes is not None:
+        fields["attributes"] = json.loads(attributes[0])
+    dropped = [name for name, value in (given.get("attributes") or {}).items() if value is None] if attributes else []
+    devices = json.loads(found["devices"]) if "devices" in found else None
+    return _Said(fields, dropped, devices, problems)
+
+
+def _devices(**wanted: Any) -> QuerySet[Device]:
+    return Device.objects.filter(**wanted).order_by("id").select_for_update()
+
+
+def _lock(recipient_id: int, tokens: Sequence[str] | None, expected_version: int | None) -> Recipient:
+    """The person, for the rest of the transaction. With ``tokens`` also the devices that it has or that have those
+    tokens, and whom those belong to.
+    """
+    people = {recipient_id}
+    if tokens is not None:
+        wanted = Q(recipient_id=recipient_id) | Q(token__in=tokens)
+        locked = Device.objects.filter(wanted).order_by("id").select_for_update()
+        people |= {device.recipient_id for device in locked}
+    profiles = Recipient.objects.filter(pk__in=people).order_by("id").select_for_update(no_key=True)
+    found = {each.pk: each for each in profiles}.get(recipient_id)
+    if found is None:
+        raise NoSuchRecipient
+    if expected_version is not None and expected_version != found.version:
+        raise RecipientChanged(found)
+    return found
+
+
+def _write(
+    recipient: Recipient,
+    after: Mapping[str, Any],
+    devices: Sequence[Mapping[str, str]] | None,
+    *,
+    by: str,
+    now: datetime,
+) -> Recipient:
+    changed = [name for name in FIELDS if name in after and not _is_same(getattr(recipient, name), after[name])]
+    for name in changed:
+        setattr(recipient, name, after[name])
+    if devices is not None and _give(recipient, devices, is_whole=True, by=by, now=now):
+        changed.append("devices")
+    if changed:
+        _raise_version(recipient, changed, by=by, now=now)
+    return recipient
+
+
+def _is_same(before: object, after: object) -> bool:
+    """As JSON has it: Python takes 1 for true, and 1 for 1.0."""
+    return json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True)
+
+
+def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now: datetime) -> None:
+    recipient.version += 1
+    recipient.updated_at, recipient.updated_by = now, by
+    try:
+        with transaction.atomic():
+            recipient.save(force_update=True)
+    except IntegrityError:
+        raise AlreadyThere(Recipient.objects.get(external_id=recipient.external_id)) from None
+    _record(recipient.pk, changed, by=by, now=now)
+
+
+def _give(recipient: Recipient, wanted: Sequence[Mapping[str, str]], *, is_whole: bool, by: str, now: datetime) -> bool:
+    """Give the person these devices, switched on, and with ``is_whole`` take the others away; whether any changed."""
+    platforms = {each["token"]: each["platform"] for each in wanted}
+    known = set(Device.objects.filter(token__in=platforms).values_list("token", flat=True))
+    new = [
+        Device(recipient=recipient, token=token, platform=platform, created_at=now)
+        for token, platform in platforms.items()
+        if token not in known
+    ]
+    Device.objects.bulk_create(new, ignore_conflicts=True)
+    # Whoever has registered one of them at the same instant has it now, and loses it again.
+    losers, differing = set(), []
+    for device in _devices(token__in=platforms):
+        if (device.recipient_id, device.platform, device.active) != (recipient.pk, platforms[device.token], True):
+            losers |= {device.recipient_id} - {recipient.pk}
+            device.recipient, device.platform, device.active = recipient, platforms[device.token], True
+            differing.append(device)
+    Device.objects.bulk_update(differing, ["recipient", "platform", "active"])
+    for loser in Recipient.objects.filter(pk__in=losers).order_by("id"):
+        Recipient.objects.filter(pk=loser.pk).update(version=F("version") + 1, updated_at=now, updated_by=by)
+        _record(loser.pk, ["devices"], by=by, now=now)
+    others = Device.objects.filter(recipient=recipient).exclude(token__in=platforms)
+    dropped = others.delete()[0] if is_whole else 0
+    return bool(new or differing or dropped)
+
+
+def _record(recipient_id: int, changed: Sequence[str], *, by: str, now: datetime) -> None:
+    changes = {"recipient": recipient_id, **dict.fromkeys(changed, "changed")}
+    trail.record(action=Action.RECIPIENT_SAVE, by=by, now=now, changes=changes)
