@@ -125,10 +125,10 @@ def _reserve(prepared: Prepared) -> dict[int, Capped]:
     """Who is at a cap. A message that one device has is not held back from the others, and takes no other place."""
     claim, limits = prepared.claim, prepared.limits
     before = {person.recipient_id: any(person.reached) for person in claim.people if person.reached}
-    has_it, may_have_it, fresh = [], [], []
-    for message in prepared.messages:
-        has = before.get(message.recipient_id)
-        (fresh if has is None else has_it if has else may_have_it).append(message.recipient_id)
+    ids = [message.recipient_id for message in prepared.messages]
+    fresh = [pk for pk in ids if pk not in before]
+    has_it = [pk for pk in ids if before.get(pk) is True]
+    may_have_it = [pk for pk in ids if before.get(pk) is False]
     reserve = partial(
         caps.reserve, member=caps.as_member(claim.work.day, claim.work.occurrence_id), now=claim.claimed_at, rng=_rng
     )

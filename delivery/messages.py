@@ -1,7 +1,7 @@
 """From a claim to its messages: what the occurrence is pinned to, rendered for each person who still belongs to it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -115,7 +115,7 @@ def _still_meant(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[Sequen
 
 
 @lru_cache(maxsize=1024)
-def _audience(schedule_id: int, version: int) -> dict[str, Any]:
+def _audience(schedule_id: int, version: int) -> Mapping[str, Any]:
     """The audience query of a version; versions never change."""
     return Definition.from_json(_versions([schedule_id], [version])[schedule_id, version]).audience_query
 
