@@ -31,8 +31,8 @@ from schedules.recurrence import ZONE_NAMES, Firing, due_by_zone, due_instant, f
 # Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate.
 MAX_SCHEDULES = 200
 MAX_FIRINGS = 2_000
-# People times firings: bounds the time that judging takes to about a second.
-MAX_JUDGED = 500_000
+# People times firings: bounds the time that judging takes to about half a second.
+MAX_JUDGED = 200_000
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,16 @@ def judge(
         used[use.recipient_id].append(_ms(use.claimed_at))
     waiting = _waiting(ids, until=last, now=now, editing=editing)
     members = _members(plans.sources, ids, now=now)
-    by_zone: dict[str, list[_Message]] = {}
+    planned = _Coming(plans.sources, members, now=now)
+    # Many have the same zone, plans and past.
+    known: dict[tuple[Any, ...], bool] = {}
     capped = 0
     for person in found:
-        if person.zone not in by_zone:
-            by_zone[person.zone] = list(_messages(plans.sources, person.zone, now=now))
-        mine = members[person.pk]
-        coming = [each for each in by_zone[person.zone] if each.source in mine and each.channel in person.channels]
-        coming += [each for each in waiting[person.pk] if each.channel in person.channels]
-        capped += _is_capped(_ms(waves[person.pk]), limits, coming=coming, used=sorted(used[person.pk]))
+        mine = tuple(each for each in waiting[person.pk] if each.channel in person.channels)
+        key = (planned.key(person), mine, _ms(waves[person.pk]), tuple(sorted(used[person.pk])))
+        if key not in known:
+            known[key] = _is_capped(key[2], limits, coming=[*planned.of(person), *mine], used=list(key[3]))
+        capped += known[key]
     return Crowded(len(found), capped, is_whole=plans.is_whole and len(found) == whole)
 
 
@@ -216,6 +217,30 @@ def _ahead(schedule: Schedule, definition: Definition, *, since: datetime, until
         yield firing
         runs += 1
         firing = next_firing(timing, after=firing.occurrence_at, runs=runs)
+
+
+class _Coming:
+    """What the sources' firings mean for people, by zone, membership and channels."""
+
+    def __init__(self, sources: Sequence[_Source], members: Mapping[int, frozenset[int]], *, now: datetime) -> None:
+        self._sources, self._members, self._now = sources, members, now
+        self._by_zone: dict[str, list[_Message]] = {}
+        self._by_key: dict[tuple[Any, ...], list[_Message]] = {}
+
+    def key(self, person: Person) -> tuple[Any, ...]:
+        return person.zone, self._members[person.pk], person.channels
+
+    def of(self, person: Person) -> list[_Message]:
+        key = self.key(person)
+        if key not in self._by_key:
+            mine, of_zone = self._members[person.pk], self._of_zone(person.zone)
+            self._by_key[key] = [each for each in of_zone if each.source in mine and each.channel in person.channels]
+        return self._by_key[key]
+
+    def _of_zone(self, name: str) -> list[_Message]:
+        if name not in self._by_zone:
+            self._by_zone[name] = list(_messages(self._sources, name, now=self._now))
+        return self._by_zone[name]
 
 
 def _messages(sources: Sequence[_Source], zone_name: str, *, now: datetime) -> Iterator[_Message]:

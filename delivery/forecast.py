@@ -193,19 +193,18 @@ def _within_runs(definition: Definition, firing: Firing, *, now: datetime) -> bo
 # The audience, by zone and by what a claim would find
 
 
-# Who is reached is asked apart: the devices of all are joined at once, where a count's filter looks each person's up.
 # Names that are no zones may be as many as people: all but the most frequent are one group.
 _GROUPS = """
 WITH found AS MATERIALIZED (
-    SELECT time_zone, sum(people) AS people, sum(opted_out) AS opted_out, sum(reached) AS reached
-    FROM (__FOUND__ UNION ALL __REACHED__) AS counted GROUP BY time_zone
+    SELECT time_zone, sum(people) AS people, sum(silent) AS silent, sum(reached) AS reached
+    FROM (__COUNTED__) AS counted GROUP BY time_zone
 ), known AS (
     SELECT f.*, time_zone = '' OR time_zone = ANY(%s::text[]) AS is_known FROM found f
 ), ranked AS (
     SELECT k.*, row_number() OVER (PARTITION BY is_known ORDER BY people DESC, time_zone) AS rank FROM known k
 )
-SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END, sum(people)::bigint AS people, sum(opted_out)::bigint,
-       sum(people - opted_out - reached)::bigint
+SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END, sum(people)::bigint AS people, sum(silent)::bigint,
+       sum(people - silent - reached)::bigint
 FROM ranked GROUP BY 1 ORDER BY people DESC, 1
 """
 
@@ -214,15 +213,18 @@ def _groups(node: Node, channel: str, *, now: datetime) -> list[_Group]:
     """The audience in one statement."""
     source, asked, none = LocalSource(), Channel(channel), Value(0, output_field=BigIntegerField())
     by_zone = source.queryset(node, now=now).values_list("time_zone")
-    found = by_zone.annotate(people=Count("pk"), opted_out=Count("pk", filter=opted_out(asked)), reached=none)
-    reached = by_zone.filter(reaches(asked)).annotate(people=none, opted_out=none, reached=Count("pk"))
-    (all_sql, all_values), (reached_sql, reached_values) = (
-        each.values_list("time_zone", "people", "opted_out", "reached").query.sql_with_params()
-        for each in (found, reached)
-    )
-    sql = _GROUPS.replace("__FOUND__", all_sql).replace("__REACHED__", reached_sql)
+    people, silent = Count("pk"), Count("pk", filter=opted_out(asked))
+    if asked is Channel.PUSH:  # all devices are joined at once, where a count's filter would look each person's up
+        found = by_zone.annotate(people=people, silent=silent, reached=none)
+        parts = [found, by_zone.filter(reaches(asked)).annotate(people=none, silent=none, reached=Count("pk"))]
+    else:
+        parts = [by_zone.annotate(people=people, silent=silent, reached=Count("pk", filter=reaches(asked)))]
+    columns = ("time_zone", "people", "silent", "reached")
+    statements = [part.values_list(*columns).query.sql_with_params() for part in parts]
+    sql = _GROUPS.replace("__COUNTED__", " UNION ALL ".join(statement for statement, _ in statements))
+    values = [value for _, given in statements for value in given]
     with limited(timeout_ms=source.timeout_ms), connection.cursor() as cursor:
-        cursor.execute(sql, [*all_values, *reached_values, sorted(ZONE_NAMES), TOLD_INVALID])
+        cursor.execute(sql, [*values, sorted(ZONE_NAMES), TOLD_INVALID])
         return [_Group(*row) for row in cursor.fetchall()]
 
 
