@@ -316,7 +316,7 @@ def _person(external_id: str | None, recipient_id: int | None) -> Recipient | No
     people = Recipient.objects.prefetch_related("devices")
     if external_id is not None:
         return people.filter(external_id=external_id).first()
-    return people.filter(pk=recipient_id).first()
+    return people.filter(pk=recipient_id).first() if recipient_id is not None else None
 
 
 def _row(occurrence: Occurrence, recipient_id: int) -> Delivery | None:
