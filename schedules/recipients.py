@@ -179,9 +179,7 @@ def register_device(*, recipient_id: int, platform: str, token: str, by: str, no
 
     Raises ``InvalidRecipient`` and ``NoSuchRecipient``.
     """
-    if not is_token(token) or storable.text_fault(token):
-        words = f"A token has 1 to {LONGEST_TOKEN} characters and no spaces."
-        raise InvalidRecipient([Problem("token", "invalid", words)])
+    _check_token(token)
     recipient = _lock(recipient_id, [token], None)
     is_new = not Device.objects.filter(recipient_id=recipient_id, token=token).exists()
     if is_new and Device.objects.filter(recipient_id=recipient_id).count() >= MAX_DEVICES:
@@ -196,7 +194,11 @@ def register_device(*, recipient_id: int, platform: str, token: str, by: str, no
 def change_device(
     *, recipient_id: int, device_id: int, platform: str, token: str, active: bool, by: str, now: datetime
 ) -> Device:
-    """Correct what is known of a person's device. Raises ``NoSuchRecipient`` and ``NoSuchDevice``."""
+    """Correct what is known of a person's device.
+
+    Raises ``InvalidRecipient``, ``NoSuchRecipient`` and ``NoSuchDevice``.
+    """
+    _check_token(token)
     recipient = _lock(recipient_id, [], None)
     changed = Device.objects.filter(pk=device_id, recipient_id=recipient_id)
     if not changed.update(platform=platform, token=token, active=active):
@@ -213,6 +215,12 @@ def remove_device(*, recipient_id: int, device_id: int, by: str, now: datetime) 
     if not deleted:
         raise NoSuchDevice
     _raise_version(recipient, ["devices"], by=by, now=now)
+
+
+def _check_token(token: str) -> None:
+    if not is_token(token) or storable.text_fault(token):
+        words = f"A token has 1 to {LONGEST_TOKEN} characters and no spaces."
+        raise InvalidRecipient([Problem("token", "invalid", words)])
 
 
 def _checked(external_id: str | None, given: Mapping[str, Any]) -> _Said:

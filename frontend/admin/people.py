@@ -12,8 +12,9 @@ from frontend.admin.base import Admin, Tabular, only
 from frontend.admin.columns import moment
 from frontend.admin.filters import IndexedChoices
 from frontend.admin_site import site
-from schedules import clock
-from schedules.models import Channel, Device, Recipient
+from schedules import clock, recipients
+from schedules.imports.values import MAX_DEVICES, is_token
+from schedules.models import Device, Recipient
 from schedules.permissions import Ability, can, masked
 
 
@@ -28,35 +29,29 @@ class RecipientForm(forms.ModelForm):  # type: ignore[type-arg]
             "consent": 'By channel, false means opted out: {"email": false}',
         }
 
-    def clean_attributes(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = _of_type(
-            self.cleaned_data["attributes"], dict, 'Write a JSON object: {"plan": "pro"}'
-        )
-        return attributes
-
-    def clean_tags(self) -> list[str]:
-        tags: list[Any] = _of_type(self.cleaned_data["tags"], list, 'Write a JSON list of words: ["beta"]')
-        if not all(isinstance(tag, str) for tag in tags):
-            raise forms.ValidationError('Every tag is a word in quotes: ["beta"]')
-        return tags
-
-    def clean_consent(self) -> dict[str, bool]:
-        consent: dict[str, Any] = _of_type(self.cleaned_data["consent"], dict, 'Write a JSON object: {"email": false}')
-        if not (consent.keys() <= set(Channel.values) and all(isinstance(value, bool) for value in consent.values())):
-            raise forms.ValidationError(f"Map channels ({', '.join(Channel.values)}) to true or false.")
-        return consent
+    def clean(self) -> dict[str, Any]:
+        """By the rules of files and of the API."""
+        profile = {name: value for name, value in self.cleaned_data.items() if name in recipients.FIELDS}
+        for problem in recipients.check(external_id=profile.pop("external_id", "-"), profile=profile):
+            self.add_error(_FIELDS[problem.field.partition("/")[0]], problem.message)
+        return self.cleaned_data
 
 
-def _of_type(value: Any, kind: type, remedy: str) -> Any:
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise forms.ValidationError(remedy)
-    return value
+_FIELDS = {**{name: name for name in recipients.FIELDS}, "externalId": "external_id", "timeZone": "time_zone"}
+
+
+class DeviceForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean_token(self) -> str:
+        token: str = self.cleaned_data["token"]
+        if not is_token(token):
+            raise forms.ValidationError("A token has no spaces.")
+        return token
 
 
 class DeviceInline(Tabular):
     model = Device
+    form = DeviceForm
+    max_num = MAX_DEVICES
     fields = ("token", "platform", "active")
     add_ability = change_ability = delete_ability = Ability.EDIT_RECIPIENTS
     # The token is an address: in clear only to those who edit it.
@@ -115,8 +110,23 @@ class RecipientAdmin(Admin):
         return ", ".join(str(tag) for tag in recipient.tags) or "—"
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        obj.updated_at = clock.now()
-        super().save_model(request, obj, form, change)
+        profile, who_and_when = dict(form.cleaned_data), {"by": self.by(request), "now": clock.now()}
+        if change:
+            recipients.replace(recipient_id=obj.pk, profile=profile, keep_objections=False, **who_and_when)
+        else:
+            obj.pk = recipients.create(external_id=profile["external_id"], profile=profile, **who_and_when).pk
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Devices. What is taken away goes first: its token may stand in another row."""
+        formset.save(commit=False)
+        of = {"recipient_id": form.instance.pk, "by": self.by(request), "now": clock.now()}
+        for device in formset.deleted_objects:
+            recipients.remove_device(device_id=device.pk, **of)
+        for device, _ in formset.changed_objects:
+            said = {"platform": device.platform, "token": device.token, "active": device.active}
+            recipients.change_device(device_id=device.pk, **said, **of)
+        for device in formset.new_objects:
+            recipients.register_device(platform=device.platform, token=device.token, **of)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         erasure.forget(recipient_id=obj.pk, by=self.by(request), now=clock.now())

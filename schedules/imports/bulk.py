@@ -11,6 +11,7 @@ from django.db import transaction
 from audit import trail
 from audit.models import Action
 from schedules.imports import staging
+from schedules.imports.lines import Unreadable
 from schedules.imports.ndjson_rows import NdjsonRows
 from schedules.imports.rows import BadLine, Row
 from schedules.imports.values import Refused, problem_of
@@ -39,11 +40,13 @@ def merge_lines(*, stream: BinaryIO, by: str, now: datetime) -> list[Line]:
     """Merge the people of ``stream`` into the profiles as ``import_recipients`` does, leaving bad lines out.
 
     The results are in the order of the lines, without the empty ones, and all in memory: limit the stream. Raises
-    ``lines.Unreadable``.
+    ``Unreadable``.
     """
     results = _Results()
     rows = NdjsonRows(stream, encoding="utf-8", on_bad_person=results.bad_person)
     staging.fill(results.noting(rows), on_bad=results.bad_line, progress=lambda count: None)
+    if not results.lines:
+        raise Unreadable("holds nothing but empty lines: send one JSON object a line")
     for repeated in staging.drop_repeated():
         results.bad_line(repeated)
     written = staging.merge(now=now, by=by, on_person=results.written)

@@ -586,6 +586,32 @@ def test_an_admin_adds_a_recipient_with_a_device():
     assert anna.updated_at == NOW
 
 
+def test_what_an_admin_changes_of_a_person_leaves_its_trace_and_no_value():
+    client = signed_in(Role.ADMIN)
+    anna = RecipientFactory(**{**PROFILE, "attributes": {}, "tags": [], "consent": {"push": False}})
+    first, second = DeviceFactory(recipient=anna, token="token-1"), DeviceFactory(recipient=anna, token="token-2")
+    rows = [
+        {"id": first.pk, "recipient": anna.pk, "token": "token-1", "platform": "android", "active": ""},
+        {"id": second.pk, "recipient": anna.pk, "token": "token-2", "platform": "android", "DELETE": "on"},
+        {"token": "token-2b", "platform": "ios", "active": "on"},
+    ]
+    form = {**PROFILE, "locale": "fr", "consent": "{}", "tags": "[]", "attributes": "{}", **devices(*rows, initial=2)}
+    assert client.post(url(Recipient, "change", anna.pk), form).status_code == 302
+    anna.refresh_from_db()
+    assert (anna.locale, anna.consent, anna.version) == ("fr", {}, 5)
+    kept = anna.devices.order_by("token").values_list("token", "platform", "active")
+    assert list(kept) == [("token-1", "android", False), ("token-2b", "ios", True)]
+    events = AuditEvent.objects.filter(action=Action.RECIPIENT_SAVE).order_by("id")
+    assert {event.actor_id for event in events} == {anna.updated_by}
+    assert [sorted(event.payload_diff) for event in events] == [
+        ["consent", "locale", "recipient"], *[["devices", "recipient"]] * 3
+    ]  # fmt: skip
+    assert client.post(url(Recipient, "change", anna.pk), {**form, **devices()}).status_code == 302
+    assert events.count() == 4
+    spaced = {**form, **devices({"token": "a b", "platform": "ios", "active": "on"})}
+    assert client.post(url(Recipient, "change", anna.pk), spaced).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
