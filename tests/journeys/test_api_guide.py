@@ -1,4 +1,4 @@
-"""The page for engineers of other services, followed to the letter: its commands, then a client made from the document."""
+"""The page for engineers of other services, followed to the letter; then a client made from the document."""
 
 import json
 import os
