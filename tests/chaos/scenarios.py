@@ -44,22 +44,25 @@ def tenfold(world: World, chance: random.Random) -> Scene:
 def kills(world: World, chance: random.Random) -> Scene:
     """kill -9 of children, whole workers, beat and the clock's worker, and of a tick between claim and publish.
 
-    The people may get two or three of the four messages, so that whoever dies may be about to turn somebody away.
+    Among the people of each call are some who are at their cap already: who dies may be about to turn them away.
     """
     scene = begin(world, "kills", chance)
     scene.people(world.size(1_200, 25_000), has_device=True)
-    world.door.await_ready()
-    at, cap = datetime.now(UTC) + timedelta(seconds=4), chance.randint(2, 3)
+    scene.people(world.size(300, 5_000), group="full", also=("all",), has_device=True)
+    cap = chance.randint(1, 3)
+    scene.schedules(cap, channel="in_app", group="full", label="earlier", per_day=cap)
+    scene.drain(hurries=False)
+    at, before = datetime.now(UTC) + timedelta(seconds=4), scene.tally("sent")
     for channel, count in (("email", 2), ("push", 1), ("in_app", 1)):
         scene.schedules(count, channel=channel, at=at, per_day=cap)
     scene.think(0.5)
-    scene.think(0.1, channel="push")
-    scene.await_sent(1)
+    scene.think(0.5, channel="push")
+    scene.await_sent(before + 1)
     victims: list[tuple[int, Callable[[], object]]] = [
         (1, lambda: world.kill_child(EMAIL_WORKERS[0], chance)),
         (EMAIL_PROCESSES, lambda: world.kill(EMAIL_WORKERS[1])),
         # What these have in flight is repeated: under the same collapse id, or not having been written at all.
-        (0, lambda: world.kill_child("push", chance)),
+        (0, lambda: world.kill("push")),
         (0, lambda: world.kill("in_app")),
         (0, lambda: world.kill("beat-1")),
         (0, lambda: world.kill("clock")),
