@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.audience.instants import highest_text, lowest_text, read_instant, read_instant_or_date
-from schedules.audience.matching import Profile, matches, reachable_channels
+from schedules.audience.matching import Profile, matches, reachable_channels, verdicts
 from schedules.audience.parser import parse
+from schedules.audience.tree import AllOf, AnyOf, Clause, Field, Node, Not, Operator
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -270,3 +271,54 @@ def test_a_date_is_its_midnight_in_utc():
     assert read_instant_or_date("2024-02-29") == datetime(2024, 2, 29, tzinfo=UTC)
     assert read_instant_or_date("2023-02-29") is None
     assert read_instant("2024-02-29") is None
+
+
+# Verdicts
+
+TRUE, FALSE = (Clause(Field.LOCALE, Operator.EQ, locale) for locale in ("de-AT", "xx"))
+TREES = st.recursive(
+    st.sampled_from([TRUE, FALSE]),
+    lambda part: st.one_of(
+        st.builds(Not, part),
+        st.builds(AllOf, st.lists(part, min_size=1, max_size=3).map(tuple)),
+        st.builds(AnyOf, st.lists(part, min_size=1, max_size=3).map(tuple)),
+    ),
+    max_leaves=8,
+)
+
+
+def without(node: Node, pointers: set[str], at: str = "") -> Node:
+    """The same tree in which the clauses at ``pointers`` say the opposite."""
+    match node:
+        case AllOf(parts):
+            return AllOf(tuple(without(part, pointers, f"{at}/all/{i}") for i, part in enumerate(parts)))
+        case AnyOf(parts):
+            return AnyOf(tuple(without(part, pointers, f"{at}/any/{i}") for i, part in enumerate(parts)))
+        case Not(part):
+            return Not(without(part, pointers, f"{at}/not"))
+    return {TRUE: FALSE, FALSE: TRUE}[node] if at in pointers else node
+
+
+@given(TREES, st.data())
+def test_the_answer_hangs_on_nothing_but_the_clauses_that_decide(tree, data):
+    judged = verdicts(tree, ADA, now=NOW)
+    assert judged[0].holds is matches(tree, ADA, now=NOW)
+    for each in judged:
+        assert each.holds is matches(each.node, ADA, now=NOW)
+    idle = [each.pointer for each in judged if isinstance(each.node, Clause) and not each.decides]
+    turned = data.draw(st.sets(st.sampled_from(idle))) if idle else set()
+    assert matches(without(tree, turned), ADA, now=NOW) is judged[0].holds
+    deciding = {each.pointer for each in judged if isinstance(each.node, Clause) and each.decides}
+    if deciding:
+        assert matches(without(tree, deciding), ADA, now=NOW) is not judged[0].holds
+
+
+def test_a_verdict_says_where_it_stands_and_what_the_profile_has_there():
+    vip = {"field": "tags", "op": "contains", "value": "vip"}
+    query = {"any": [{"field": "attributes.plan", "op": "eq", "value": "free"}, {"not": vip}]}
+    assert [(each.pointer, each.holds, each.held) for each in verdicts(parse(query), ADA, now=NOW)] == [
+        ("", False, None),
+        ("/any/0", False, "pro"),
+        ("/any/1", False, None),
+        ("/any/1/not", True, ["beta", "vip"]),
+    ]
