@@ -26,7 +26,7 @@ from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.definition import Definition
 from schedules.models import Device, OnPast, Recipient, Schedule, ScheduleStatus, ScheduleType, TimeZoneMode
-from schedules.recurrence import ZONE_NAMES, Firing, due_by_zone, due_instant, firing_at, first_firing, next_firing
+from schedules.recurrence import ZONE_NAMES, Firing, due_instant, firing_at, first_firing, next_firing
 
 # Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate.
 MAX_SCHEDULES = 200
@@ -172,8 +172,8 @@ def _planned(
     if definition.counts_toward_caps and definition.schedule_type == ScheduleType.CRON:
         _add(plans, definition, _before(definition, firing, since=since, now=now), audience=None)
     due = Schedule.objects.filter(status=ScheduleStatus.ACTIVE, counts_toward_caps=True, next_run_at__lte=until)
-    schedules = due.exclude(pk=editing).order_by("next_run_at")[: MAX_SCHEDULES + 1]
-    for number, schedule in enumerate(schedules):
+    others = due.exclude(pk=editing) if editing is not None else due
+    for number, schedule in enumerate(others.order_by("next_run_at")[: MAX_SCHEDULES + 1]):
         if plans.firings >= MAX_FIRINGS or number >= MAX_SCHEDULES:
             plans.is_whole = False
             break
@@ -258,9 +258,7 @@ def due_in(zone_name: str, *, firing: Firing, definition: Definition) -> datetim
     if definition.time_zone_mode == TimeZoneMode.FIXED:
         return firing.opens_at
     wall = firing.occurrence_at.replace(tzinfo=None)
-    if zone_name in ZONE_NAMES:
-        return due_by_zone(wall)[zone_name]
-    return due_instant(wall, definition.time_zone)
+    return due_instant(wall, zone_name if zone_name in ZONE_NAMES else definition.time_zone)
 
 
 def _members(sources: Sequence[_Source], ids: Sequence[int], *, now: datetime) -> Mapping[int, frozenset[int]]:
@@ -276,7 +274,8 @@ def _members(sources: Sequence[_Source], ids: Sequence[int], *, now: datetime) -
     if not asked:
         return found
     local = LocalSource()
-    questions, parameters = [], []
+    questions: list[str] = []
+    parameters: list[Any] = []
     for number, node in enumerate(nodes.values()):
         sql, values = local.sql(node, now=now)
         questions.append(f"SELECT {number}, id FROM ({sql}) AS q{number}")

@@ -142,7 +142,7 @@ class MessageRequest(StrictSerializer):
 
     templateId = StrictIntegerField(source="template_id", required=False)
     version = StrictIntegerField(required=False, min_value=1, help_text="Of the template; absent: its last.")
-    contents = ContentBody(many=True, required=False, allow_empty=False, max_length=MOST_CONTENTS)
+    contents = ContentBody(many=True, required=False, allow_empty=False, max_length=MOST_CONTENTS)  # type: ignore[call-arg]
     defaultLocale = StrictCharField(
         source="default_locale",
         required=False,
