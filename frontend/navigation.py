@@ -35,6 +35,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
             ("Clock", "admin:django_celery_beat_periodictask_changelist", "timer", _READ),
             ("People and roles", "admin:auth_user_changelist", "manage_accounts", Ability.MANAGE_USERS),
             ("Clients", "admin:frontend_client_changelist", "key", Ability.MANAGE_USERS),
+            ("API", "api-docs", "api", _READ),
             ("Everything", "admin:index", "apps", _READ),
         ),
     ),

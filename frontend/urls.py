@@ -7,6 +7,7 @@ from oauth2_provider.views import OAuthServerMetadataView
 # Importing frontend.admin registers every model on the site.
 from frontend import admin  # noqa: F401
 from frontend.admin_site import site
+from frontend.api.problem_page import problem_types
 from frontend.pages.consent import Consent
 from frontend.pages.decisions import again, release
 from frontend.pages.home import home
@@ -31,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", home, name="home"),
     path("admin/", site.urls),
     path("", include(_OAUTH)),
+    path("api/problems", problem_types, name="api-problems"),
     path("api/openapi.yaml", SpectacularAPIView.as_view(), name="openapi"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
     path("api/reference", SpectacularRedocView.as_view(url_name="openapi"), name="api-reference"),

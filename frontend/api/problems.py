@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFieldsSent
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
@@ -32,30 +32,116 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of problem. ``slug`` ends its address, which leads to its line in the documentation."""
+    """A type of problem. ``slug`` ends its address, which leads to its line on a page; ``remedy``: what to do."""
 
     slug: str
     status: int
     title: str
+    remedy: str
 
 
-INVALID = Kind("invalid", 400, "Something in the request can't be accepted")
-UNREADABLE = Kind("unreadable", 400, "The body is no JSON that can be kept")
-UNAUTHENTICATED = Kind("unauthenticated", 401, "A valid access token is needed")
-FORBIDDEN = Kind("forbidden", 403, "The token may not do this")
-NOT_FOUND = Kind("not-found", 404, "There is no such thing")
-METHOD = Kind("method-not-allowed", 405, "The method does not work here")
-STATE = Kind("wrong-state", 409, "Its state does not admit this")
-IN_FLIGHT = Kind("in-flight", 409, "The first request with this Idempotency-Key is still at work")
-IN_USE = Kind("in-use", 409, "Something still uses it")
-STALE = Kind("stale", 412, "Somebody changed it meanwhile")
-TOO_LARGE = Kind("too-large", 413, "The body is too large")
-MEDIA = Kind("unsupported-media-type", 415, "The body must be JSON")
-KEY_REUSED = Kind("key-reused", 422, "The Idempotency-Key belongs to another request")
-PRECONDITION = Kind("precondition-required", 428, "Say which version you change")
-TOO_MANY = Kind("too-many-requests", 429, "Too many requests")
-INTERNAL = Kind("internal", 500, "The service failed")
-AWAY = Kind("away", 503, "Something that the service needs does not answer")
+INVALID = Kind(
+    "invalid",
+    400,
+    "Something in the request can't be accepted",
+    "Mend what `errors` names, all of it at once, and send it again; an Idempotency-Key may stay the same.",
+)
+UNREADABLE = Kind(
+    "unreadable",
+    400,
+    "The body is no JSON that can be kept",
+    "Send UTF-8 JSON without NaN, doubled keys, NUL or half surrogate pairs.",
+)
+UNAUTHENTICATED = Kind(
+    "unauthenticated",
+    401,
+    "A valid access token is needed",
+    "Get a token at /oauth/token; it lasts a quarter of an hour.",
+)
+FORBIDDEN = Kind(
+    "forbidden",
+    403,
+    "The token may not do this",
+    "Ask for a token with the scope that the detail names; a person needs the role too.",
+)
+NOT_FOUND = Kind(
+    "not-found",
+    404,
+    "There is no such thing",
+    "Look the address or the id up; what is deleted is not found either.",
+)
+METHOD = Kind(
+    "method-not-allowed",
+    405,
+    "The method does not work here",
+    "Use one of the methods that the header Allow names.",
+)
+STATE = Kind(
+    "wrong-state",
+    409,
+    "Its state does not admit this",
+    "Read it again: what it is now says what can be done with it.",
+)
+IN_FLIGHT = Kind(
+    "in-flight",
+    409,
+    "The first request with this Idempotency-Key is still at work",
+    "Wait a moment and send the same request again.",
+)
+IN_USE = Kind(
+    "in-use",
+    409,
+    "Something still uses it",
+    "Take it out of what the detail names first.",
+)
+STALE = Kind(
+    "stale",
+    412,
+    "Somebody changed it meanwhile",
+    "Read it again, and repeat the change on what it is now.",
+)
+TOO_LARGE = Kind(
+    "too-large",
+    413,
+    "The body is too large",
+    "Send less at once.",
+)
+MEDIA = Kind(
+    "unsupported-media-type",
+    415,
+    "The body must be JSON",
+    "Name the type in the header Content-Type.",
+)
+KEY_REUSED = Kind(
+    "key-reused",
+    422,
+    "The Idempotency-Key belongs to another request",
+    "Use a new key for each request.",
+)
+PRECONDITION = Kind(
+    "precondition-required",
+    428,
+    "Say which version you change",
+    "Send the ETag of what you read as If-Match, or * for whatever it is.",
+)
+TOO_MANY = Kind(
+    "too-many-requests",
+    429,
+    "Too many requests",
+    "Wait as many seconds as Retry-After says.",
+)
+INTERNAL = Kind(
+    "internal",
+    500,
+    "The service failed",
+    "Send it again later, with its Idempotency-Key; tell the operators the request id.",
+)
+AWAY = Kind(
+    "away",
+    503,
+    "Something that the service needs does not answer",
+    "Send it again after Retry-After seconds, with its Idempotency-Key.",
+)
 
 KINDS: Final[tuple[Kind, ...]] = (
     INVALID, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, STATE, IN_FLIGHT, IN_USE, STALE, TOO_LARGE,
@@ -169,6 +255,8 @@ def _of_framework(error: Exception) -> Refused:
             return Refused(METHOD, f"{error.args[0] if error.args else 'This method'} does not work here; see Allow.")
         case exceptions.UnsupportedMediaType():
             return Refused(MEDIA, "Send “Content-Type: application/json”.")
+        case TooManyFieldsSent():
+            return Refused(INVALID, "The query has too many parameters.")
         case RequestDataTooBig():
             return Refused(TOO_LARGE, "The body is too large: send less at once.")
         case exceptions.ParseError():

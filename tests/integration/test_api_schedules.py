@@ -454,3 +454,11 @@ def test_an_edit_of_a_running_schedule_says_who_is_done_and_what_happens_to_the_
     kept = api.patch(f"schedules/{schedule.pk}", {"name": "Newer name"}).json()["touched"][0]
     assert kept["effect"] == "untouched"
     assert kept["leftVersion"] == 2
+
+
+def test_a_problems_type_leads_to_its_words(api, client):
+    problem = api.get("schedules/999999").json()
+    address, _, slug = problem["type"].partition("#")
+    page = client.get(address.removeprefix("http://testserver"))
+    assert page.status_code == 200
+    assert f'id="{slug}"' in page.content.decode()
