@@ -8,9 +8,11 @@ instant, and of two at one instant the planned one comes last.
 import heapq
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -28,9 +30,11 @@ from schedules.definition import Definition
 from schedules.models import Device, OnPast, Recipient, Schedule, ScheduleStatus, ScheduleType, TimeZoneMode
 from schedules.recurrence import ZONE_NAMES, Firing, due_instant, firing_at, first_firing, next_firing
 
-# Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate.
+# Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate. Of each
+# schedule these are the last ones before the planned message.
 MAX_SCHEDULES = 200
 MAX_FIRINGS = 2_000
+MAX_FIRINGS_EACH = 500
 # People times firings: bounds the time that judging takes to about half a second.
 MAX_JUDGED = 200_000
 
@@ -170,7 +174,8 @@ def _planned(
     """The firings from ``since`` to ``until`` of all that counts: other schedules, and this one before ``firing``."""
     plans = _Plans()
     if definition.counts_toward_caps and definition.schedule_type == ScheduleType.CRON:
-        _add(plans, definition, _before(definition, firing, since=since, now=now), audience=None)
+        earlier = partial(_before, definition, firing, now=now)
+        _add(plans, definition, earlier, audience=None, since=since, until=firing.occurrence_at)
     due = Schedule.objects.filter(status=ScheduleStatus.ACTIVE, counts_toward_caps=True, next_run_at__lte=until)
     others = due.exclude(pk=editing) if editing is not None else due
     for number, schedule in enumerate(others.order_by("next_run_at")[: MAX_SCHEDULES + 1]):
@@ -178,18 +183,28 @@ def _planned(
             plans.is_whole = False
             break
         other = Definition.of(schedule)
-        _add(plans, other, _ahead(schedule, other, since=since, until=until), audience=parse(other.audience_query))
+        ahead = partial(_ahead, schedule, other, until=until)
+        _add(plans, other, ahead, audience=parse(other.audience_query), since=since, until=until)
     return plans
 
 
-def _add(plans: _Plans, definition: Definition, firings: Iterable[Firing], *, audience: Node | None) -> None:
-    taken = []
-    for firing in firings:
-        if plans.firings >= MAX_FIRINGS:
-            plans.is_whole = False
-            break
-        taken.append(firing)
-        plans.firings += 1
+def _add(
+    plans: _Plans,
+    definition: Definition,
+    firings: Callable[..., Iterator[Firing]],
+    *,
+    audience: Node | None,
+    since: datetime,
+    until: datetime,
+) -> None:
+    """``firings`` takes the instant ``since`` which they are told."""
+    most = min(MAX_FIRINGS_EACH, MAX_FIRINGS - plans.firings)
+    taken = list(islice(firings(since=since), most + 1))
+    if len(taken) > most:
+        plans.is_whole = False
+        last = until - (taken[most].occurrence_at - taken[0].occurrence_at)  # in which about as many lie
+        taken = list(islice(firings(since=max(last, since)), most))
+    plans.firings += len(taken)
     plans.sources.append(_Source(definition, taken, audience, limits_of(definition)))
 
 

@@ -206,7 +206,7 @@ def test_a_large_audience_is_judged_by_a_sample(service: Service, monkeypatch: p
     assert forecast.forecast(definition=definition, now=NOW).capped == forecast.Capped(30, False, None)
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MAX_SCHEDULES", 1), ("MAX_FIRINGS", 2), ("MAX_JUDGED", 5)])
+@pytest.mark.parametrize(("bound", "value"), [("MAX_SCHEDULES", 1), ("MAX_FIRINGS", 2), ("MAX_JUDGED", 12)])
 def test_where_not_everything_is_looked_at_the_answer_is_an_estimate(
     service: Service, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
@@ -248,3 +248,17 @@ def test_a_firing_that_is_none_is_refused(service: Service) -> None:
     cron = capped_daily(schedule_type="cron", cron="0 9 * * *")
     with pytest.raises(InvalidDefinition):
         forecast.forecast(definition=cron, now=NOW, occurrence_at=NOW)
+
+
+def test_of_a_cron_that_fires_too_often_the_latest_runs_are_looked_at(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people(3)
+    cron = capped_daily(schedule_type="cron", cron="*/10 * * * *", max_per_user_per_day=3)
+    at = NOW + 5 * DAY
+    monkeypatch.setattr(cap_forecast, "MAX_FIRINGS_EACH", 1_000)
+    whole = forecast.forecast(definition=cron, now=NOW, occurrence_at=at).capped
+    assert whole == forecast.Capped(3, is_estimate=False, sample=None)
+    monkeypatch.setattr(cap_forecast, "MAX_FIRINGS_EACH", 100)
+    told = forecast.forecast(definition=cron, now=NOW, occurrence_at=at).capped
+    assert told == forecast.Capped(3, is_estimate=True, sample=3)
