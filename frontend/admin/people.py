@@ -110,7 +110,8 @@ class RecipientAdmin(Admin):
         return ", ".join(str(tag) for tag in recipient.tags) or "—"
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        profile, who_and_when = dict(form.cleaned_data), {"by": self.by(request), "now": clock.now()}
+        profile = dict(form.cleaned_data)
+        who_and_when: dict[str, Any] = {"by": self.by(request), "now": clock.now()}
         if change:
             recipients.replace(recipient_id=obj.pk, profile=profile, keep_objections=False, **who_and_when)
         else:

@@ -74,11 +74,12 @@ class InboxView(ApiView):
 class Inbox(InboxView):
     abilities: ClassVar = {"GET": None}
 
-    @extend_schema(
-        operation_id="listInbox", parameters=[InboxQuery], responses={200: InboxPage, **problems(400, 404)}
-    )
+    @extend_schema(operation_id="listInbox", parameters=[InboxQuery], responses={200: InboxPage, **problems(400, 404)})
     def get(self, request: Request) -> Response:
-        """One's own messages, the latest first, a page at a time."""
+        """One's own messages, the latest first, a page at a time.
+
+        Whose they are: the recipient's whose `externalId` is the username of the account that the token is for.
+        """
         query = InboxQuery.of(request)
         wanted = {"unread": query["unread"] == "true"} if "unread" in query else {}
         rows = inbox.messages(recipient_id=self.of, archived=query["archived"] == "true", **wanted)

@@ -92,7 +92,7 @@ class Profile(StrictSerializer):
     attributes = ObjectField(required=False, help_text="Of your own, by name; a value of `null` removes one.")
     tags = serializers.ListField(child=StrictCharField(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
     consent = Consent(required=False)
-    devices = NewDevice(
+    devices = NewDevice(  # type: ignore[call-arg]  # the stubs forget what many=True admits
         many=True, required=False, max_length=MAX_DEVICES, help_text="Exactly these. Left out, devices stay."
     )
 

@@ -175,7 +175,7 @@ def merge(*, now: datetime, by: str, on_person: Callable[[str, bool], None] | No
 
     ``on_person`` is told the external id of each person who is created (true) or updated (false).
     """
-    dated = {"now": now, "by": by}
+    dated: dict[str, Any] = {"now": now, "by": by}
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
         cursor.execute(_LOCK_DEVICES)
