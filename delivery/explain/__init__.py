@@ -1,8 +1,9 @@
 """Why somebody got a message or did not: decided here once, for the page and for the API.
 
-Import from here; the rooms inside are: why → facts.
+Import from here; the rooms inside are: why → codes, facts.
 """
 
+from delivery.explain.codes import Code
 from delivery.explain.facts import (
     Attempt,
     DeviceFact,
@@ -16,7 +17,6 @@ from delivery.explain.facts import (
 )
 from delivery.explain.why import (
     Audience,
-    Code,
     Explanation,
     NotKnown,
     Promise,

@@ -7,9 +7,9 @@ and the audience, whose query is judged clause by clause on the profile as it is
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 from delivery.explain import facts
+from delivery.explain.codes import OF_REASON, OF_STATE, OF_STATUS, Code
 from delivery.explain.facts import Attempt, Limit, Obstacle
 from delivery.materialise import TOO_SLOW
 from delivery.models import OUTCOME_UNKNOWN, Delivery, State, ZoneSource
@@ -20,89 +20,6 @@ from schedules.audience.tree import Clause
 from schedules.definition import Definition
 from schedules.models import Channel, Occurrence, OccurrenceState, Recipient, Schedule, ScheduleStatus, ScheduleVersion
 from schedules.recurrence import ZONE_NAMES, due_instant
-
-
-class Code(StrEnum):
-    """Every answer there is."""
-
-    # He got it, or it is on its way.
-    SENT = "sent"
-    BEING_SENT = "being_sent"
-    UNANSWERED = "unanswered"
-    ABOUT_TO_BE_SENT = "about_to_be_sent"
-    NOT_DUE_YET = "not_due_yet"
-    WILL_BE_RETRIED = "will_be_retried"
-    WAITS_FOR_CAP = "waits_for_cap"
-    PUT_OFF = "put_off"
-    # The whole run waits.
-    RUN_HELD = "run_held"
-    SCHEDULE_PAUSED = "schedule_paused"
-    SENDING_STOPPED = "sending_stopped"
-    PROVIDER_REFUSES = "provider_refuses"
-    FINDING_RECIPIENTS = "finding_recipients"
-    AUDIENCE_TOO_SLOW = "audience_too_slow"
-    POSTPONED = "postponed"
-    # He did not get it.
-    FAILED = "failed"
-    FAILED_AFTER_RETRIES = "failed_after_retries"
-    OUTCOME_UNKNOWN = "outcome_unknown"
-    AT_CAP = "at_cap"
-    OPTED_OUT = "opted_out"
-    LEFT_AUDIENCE = "left_audience"
-    NO_ADDRESS = "no_address"
-    CANCELLED = "cancelled"
-    DELETED = "deleted"
-    EDITED_OUT = "edited_out"
-    ERASED = "erased"
-    SERVICE_DOWN = "service_down"
-    PAUSED_OVER = "paused_over_its_time"
-    PAST_IN_ZONE = "past_in_zone"
-    RUN_ENDED = "run_ended"
-    OTHERWISE = "not_sent"
-    # The run has nothing for him.
-    NOT_MATCHED = "not_matched"
-    CREATED_LATER = "created_later"
-    CHANGED_LATER = "changed_later"
-    NOT_FOUND_THEN = "not_found_then"
-    RUN_MISSED = "run_missed"
-    RUN_CANCELLED = "run_cancelled"
-    PAST_RETENTION = "past_retention"
-    # There is no run.
-    SCHEDULE_DRAFT = "schedule_draft"
-    SCHEDULE_BROKEN = "schedule_broken"
-    SCHEDULE_FINISHED = "schedule_finished"
-    SCHEDULE_CANCELLED = "schedule_cancelled"
-    SCHEDULE_DELETED = "schedule_deleted"
-
-
-_OF_REASON = {
-    (State.SUPPRESSED, "opted_out"): Code.OPTED_OUT,
-    (State.SUPPRESSED, "left_audience"): Code.LEFT_AUDIENCE,
-    (State.UNADDRESSABLE, "no_address"): Code.NO_ADDRESS,
-    (State.CANCELLED, "cancelled"): Code.CANCELLED,
-    (State.CANCELLED, "deleted"): Code.DELETED,
-    (State.CANCELLED, "edited"): Code.EDITED_OUT,
-    (State.EXPIRED, "down"): Code.SERVICE_DOWN,
-    (State.EXPIRED, "paused"): Code.PAUSED_OVER,
-    (State.EXPIRED, "past_zone"): Code.PAST_IN_ZONE,
-    (State.EXPIRED, "occurrence_ended"): Code.RUN_ENDED,
-}
-_OF_STATE = {
-    State.SENT: Code.SENT,
-    State.SENDING: Code.BEING_SENT,
-    State.UNKNOWN: Code.UNANSWERED,
-    State.RATE_LIMITED: Code.AT_CAP,
-    State.ERASED: Code.ERASED,
-}
-_OF_STATUS = {
-    ScheduleStatus.DRAFT: Code.SCHEDULE_DRAFT,
-    ScheduleStatus.ACTIVE: Code.NOT_DUE_YET,
-    ScheduleStatus.PAUSED: Code.SCHEDULE_PAUSED,
-    ScheduleStatus.FINISHED: Code.SCHEDULE_FINISHED,
-    ScheduleStatus.CANCELLED: Code.SCHEDULE_CANCELLED,
-    ScheduleStatus.DELETED: Code.SCHEDULE_DELETED,
-    ScheduleStatus.BROKEN: Code.SCHEDULE_BROKEN,
-}
 
 
 class NotKnown(LookupError):
@@ -214,7 +131,7 @@ def _code(
         if delivery.reason == OUTCOME_UNKNOWN:
             return Code.OUTCOME_UNKNOWN
         return Code.FAILED_AFTER_RETRIES if delivery.attempt > MAX_RETRIES else Code.FAILED
-    return _OF_STATE.get(state) or _OF_REASON.get((state, delivery.reason), Code.OTHERWISE)
+    return OF_STATE.get(state) or OF_REASON.get((state, delivery.reason), Code.OTHERWISE)
 
 
 def _waits(
@@ -352,7 +269,7 @@ def _with_row(known: Explanation, row: Delivery, *, now: datetime) -> Explanatio
 def _without_row(known: Explanation, definition: Definition, *, now: datetime) -> Explanation:
     occurrence, audience = known.occurrence, known.audience
     if occurrence is None:
-        code = _OF_STATUS[ScheduleStatus(known.schedule.status)]
+        code = OF_STATUS[ScheduleStatus(known.schedule.status)]
     else:
         code = _of_absence(occurrence, known.person, audience)
     promise = None
