@@ -252,7 +252,7 @@ def _release(finished: Finished) -> None:
     free = [
         recipient_id
         for recipient_id, answer in asked.items()
-        if answer.verdict not in taken and not answer.reached and recipient_id not in held
+        if answer.verdict not in taken and not (answer.reached or answer.may_have_arrived) and recipient_id not in held
     ]
     if free:
         claim = finished.call.claim

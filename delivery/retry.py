@@ -36,7 +36,7 @@ def decide(answer: Answer, *, person: Person, repeats_unknown: bool, now: dateti
     if answer.verdict is Verdict.SENT and not (answer.reached or answer.gone):  # nearly all of them
         return _sent(answer, person)
     reached = tuple(dict.fromkeys((*person.reached, *answer.reached)))
-    if answer.verdict is Verdict.UNKNOWN and repeats_unknown:
+    if (answer.verdict is Verdict.UNKNOWN and repeats_unknown) or answer.may_have_arrived:
         reached = tuple(dict.fromkeys((*reached, SOME_DEVICE)))
     outcome = _decide(answer, person=person, repeats_unknown=repeats_unknown, now=now, rng=rng)
     if any(reached) and outcome.state in (State.FAILED, State.UNKNOWN):

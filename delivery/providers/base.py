@@ -80,6 +80,7 @@ class Answer(NamedTuple):
     reached: tuple[int, ...] = ()  # devices that have the message, whatever became of the others
     gone: tuple[int, ...] = ()  # devices that the provider does not know any more
     asked: bool = True  # false where nothing left the house: it says nothing about the provider
+    may_have_arrived: bool = False  # an error after which the message may have been delivered all the same
 
 
 class ProviderError(Exception):

@@ -50,9 +50,8 @@ ERRORS: Mapping[str, tuple[Verdict, str]] = {
     "UNREGISTERED": (Verdict.PERMANENT, "unregistered"),
     "SENDER_ID_MISMATCH": (Verdict.PERMANENT, "sender_mismatch"),
     "QUOTA_EXCEEDED": (Verdict.THROTTLED, "throttled"),
-    # The message may have been delivered all the same: a repeat replaces it, and until then it counts as sent.
-    "UNAVAILABLE": (Verdict.UNKNOWN, "provider_error"),
-    "INTERNAL": (Verdict.UNKNOWN, "provider_error"),
+    "UNAVAILABLE": (Verdict.TRANSIENT, "provider_error"),
+    "INTERNAL": (Verdict.TRANSIENT, "provider_error"),
     # Of Apple's or the web's devices alone: to call it the account's fault would stop Android's as well.
     "THIRD_PARTY_AUTH_ERROR": (Verdict.TRANSIENT, "third_party_auth"),
     "APNS_AUTH_ERROR": (Verdict.TRANSIENT, "third_party_auth"),
@@ -282,7 +281,11 @@ def answer(message: Message, fates: Sequence[Fate]) -> Answer:
     judged = left or [each for each in fates if each.reason not in _GONE]
     first = min(judged, key=lambda each: _PRECEDENCE.index(each.verdict))
     wait = max((each.retry_after for each in judged if each.retry_after is not None), default=None)
-    return Answer(message.key, first.verdict, first.reason, "", first.detail, wait, reached, gone)
+    # FCM's own errors: the message may have been delivered all the same, and a repeat would replace it.
+    maybe = any(each.reason == ERRORS["INTERNAL"][1] for each in left)
+    return Answer(
+        message.key, first.verdict, first.reason, "", first.detail, wait, reached, gone, may_have_arrived=maybe
+    )
 
 
 def _credential(service_account: str) -> tuple[credentials.Base, str]:

@@ -202,9 +202,9 @@ def test_every_error_that_firebase_admin_knows_is_classified():
         (error(403, "SENDER_ID_MISMATCH"), Verdict.PERMANENT, "sender_mismatch"),
         (error(429, "QUOTA_EXCEEDED"), Verdict.THROTTLED, "throttled"),
         (error(429, grpc="RESOURCE_EXHAUSTED"), Verdict.THROTTLED, "throttled"),
-        (error(503, "UNAVAILABLE"), Verdict.UNKNOWN, "provider_error"),
-        (error(500, "INTERNAL"), Verdict.UNKNOWN, "provider_error"),
-        (error(500, "UNSPECIFIED_ERROR"), Verdict.UNKNOWN, "provider_error"),
+        (error(503, "UNAVAILABLE"), Verdict.TRANSIENT, "provider_error"),
+        (error(500, "INTERNAL"), Verdict.TRANSIENT, "provider_error"),
+        (error(500, "UNSPECIFIED_ERROR"), Verdict.TRANSIENT, "provider_error"),
         (error(400, "UNSPECIFIED_ERROR"), Verdict.PERMANENT, "bad_request"),
         (error(401, "THIRD_PARTY_AUTH_ERROR"), Verdict.TRANSIENT, "third_party_auth"),
         (error(401, "APNS_AUTH_ERROR"), Verdict.TRANSIENT, "third_party_auth"),
@@ -215,9 +215,9 @@ def test_every_error_that_firebase_admin_knows_is_classified():
         (Reply(302, {}, b""), Verdict.MISCONFIGURED, "unexpected_status"),
         (Reply(413, {}, b""), Verdict.PERMANENT, "too_large"),
         (Reply(408, {}, b""), Verdict.TRANSIENT, "provider_error"),
-        (Reply(502, {}, b"<html>Error 502 (Server Error)!!1"), Verdict.UNKNOWN, "provider_error"),
-        (Reply(500, {}, b'{"error": "text"}'), Verdict.UNKNOWN, "provider_error"),
-        (Reply(500, {}, b'{"error": {"details": [3], "message": 5}}'), Verdict.UNKNOWN, "provider_error"),
+        (Reply(502, {}, b"<html>Error 502 (Server Error)!!1"), Verdict.TRANSIENT, "provider_error"),
+        (Reply(500, {}, b'{"error": "text"}'), Verdict.TRANSIENT, "provider_error"),
+        (Reply(500, {}, b'{"error": {"details": [3], "message": 5}}'), Verdict.TRANSIENT, "provider_error"),
         (Reply(400, {}, b'{"error": {"details": 3}}'), Verdict.PERMANENT, "bad_request"),
         (Reply(200, {}, b"<html>it works"), Verdict.UNKNOWN, "unreadable_answer"),
         (Reply(200, {}, b""), Verdict.UNKNOWN, "unreadable_answer"),
@@ -321,12 +321,12 @@ APNS, DENIED = error(401, "THIRD_PARTY_AUTH_ERROR"), error(401, grpc="UNAUTHENTI
         ([BAD, ok("first"), OTHER], Verdict.SENT, "", (2,), ()),
         ([ok("first"), APNS], Verdict.TRANSIENT, "third_party_auth", (1,), ()),
         ([ok("first"), DENIED], Verdict.MISCONFIGURED, "access_denied", (1,), ()),
-        ([ok("first"), BUSY, GONE], Verdict.UNKNOWN, "provider_error", (1,), (3,)),
+        ([ok("first"), BUSY, GONE], Verdict.TRANSIENT, "provider_error", (1,), (3,)),
         ([ok("first"), CUT], Verdict.UNKNOWN, "no_answer", (1,), ()),
         ([ok("first"), LEFT], Verdict.NOT_STARTED, "permit_expired", (1,), ()),
         ([ok("first"), LATER], Verdict.THROTTLED, "throttled", (1,), ()),
         ([LEFT, LATER, CUT, BUSY], Verdict.UNKNOWN, "no_answer", (), ()),
-        ([LEFT, LATER, APNS, BUSY], Verdict.UNKNOWN, "provider_error", (), ()),
+        ([LEFT, LATER, APNS, BUSY], Verdict.TRANSIENT, "third_party_auth", (), ()),
         ([LEFT, LATER, BAD], Verdict.THROTTLED, "throttled", (), ()),
         ([LEFT, APNS], Verdict.TRANSIENT, "third_party_auth", (), ()),
         ([LEFT, DENIED], Verdict.MISCONFIGURED, "access_denied", (), ()),
@@ -342,13 +342,14 @@ def test_a_person_is_sent_to_when_no_device_is_left_that_could_still_be_reached(
     sent = Fcm(account, answers={target.token: reply for target, reply in zip(targets, replies, strict=True)})
     (answer,) = sent.send(message(*targets))
     assert (*short(answer), answer.reached, answer.gone) == (verdict, reason, reached, gone)
+    assert answer.may_have_arrived is (BUSY in replies)
     assert answer.provider_id == ("first" if verdict is Verdict.SENT else "")
 
 
 def test_the_wait_of_the_device_that_names_one_is_the_persons(account):
     answers = {"t1": BUSY, "t2": error(429, "QUOTA_EXCEEDED", headers={"retry-after": "90"})}
     (answer,) = Fcm(account, answers=answers).send(message(device(1), device(2)))
-    assert (answer.verdict, answer.retry_after) == (Verdict.UNKNOWN, 90)
+    assert (answer.verdict, answer.retry_after) == (Verdict.TRANSIENT, 90)
 
 
 def test_devices_of_different_people_are_not_confused(account):
@@ -359,7 +360,7 @@ def test_devices_of_different_people_are_not_confused(account):
     assert [(a.key, a.verdict, a.reached, a.gone) for a in answers] == [
         ("a", Verdict.SENT, (1,), (2,)),
         ("b", Verdict.SENT, (3,), ()),
-        ("c", Verdict.UNKNOWN, (), ()),
+        ("c", Verdict.TRANSIENT, (), ()),
     ]
 
 
