@@ -21,11 +21,12 @@ class Validator(OAuth2Validator):  # type: ignore[misc]
     """Nobody gets a token for a person who has been deactivated since."""
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Any, *args: Any, **kwargs: Any) -> bool:
-        return super().validate_code(client_id, code, client, request, *args, **kwargs) and request.user.is_active
+        valid = super().validate_code(client_id, code, client, request, *args, **kwargs)
+        return bool(valid and request.user.is_active)
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Any, *args: Any, **kwargs: Any) -> bool:
         valid = super().validate_refresh_token(refresh_token, client, request, *args, **kwargs)
-        return valid and request.user.is_active
+        return bool(valid and request.user.is_active)
 
 
 class _SaysWhy:

@@ -35,7 +35,10 @@ class ClientAdmin(Admin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         live = Q(accesstoken__expires__gt=timezone.now())
         rows: QuerySet[Client] = super().get_queryset(request)
-        return rows.annotate(live_tokens_count=Count("accesstoken", live), last_token_at=Max("accesstoken__created"))
+        counted: QuerySet[Client] = rows.annotate(
+            live_tokens_count=Count("accesstoken", live), last_token_at=Max("accesstoken__created")
+        )
+        return counted
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Ability.MANAGE_USERS)

@@ -85,7 +85,7 @@ class TemplateBody(StrictSerializer):
         default="en",
         help_text="Serves everyone whose locale has no content.",
     )
-    contents = ContentBody(many=True, max_length=MOST_CONTENTS)
+    contents = ContentBody(many=True, max_length=MOST_CONTENTS)  # type: ignore[call-arg]
 
 
 class TemplateAnswer(TemplateBody):

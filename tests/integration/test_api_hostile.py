@@ -1,8 +1,8 @@
 """What nobody in his right mind sends: whatever comes in, the answer is a problem and never a failure.
 
 Each call of the OpenAPI document is sent hostile values in each place that it reads: path, query, body and headers.
-Every place gets another part of them, so that together they get all. No answer may be a 5xx, and the database must never
-have been asked something that it refused.
+Every place gets another part of them, so that together they get all. No answer may be a 5xx, and the database must
+never have been asked something that it refused.
 """
 
 import copy
