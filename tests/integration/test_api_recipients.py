@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from audit.models import AuditEvent
-from delivery.models import Delivery, State
+from delivery.models import Delivery, InboxMessage, OutboxMessage, State
 from frontend.instants import instant
 from schedules import recipients
 from schedules.models import Device, Recipient
@@ -378,10 +378,14 @@ def test_erasing_says_what_was_purged_and_nothing_is_sent(service, provider):
     api = Api(token())
     eva, other = RecipientFactory(external_id="eva"), RecipientFactory()
     DeviceFactory(recipient=eva)
+    kept = {"occurrence_id": 1, "created_at": NOW}
+    InboxMessage.objects.create(recipient=eva, **kept)
+    InboxMessage.objects.create(recipient=other, **kept)
+    OutboxMessage.objects.create(recipient=eva, to="eva@example.com", **kept)
     ScheduleFactory()
     service.open()
     erased = api.delete("recipients/eva")
-    assert erased.json() == {"pending": 1, "devices": 1, "inboxMessages": 0, "outboxMessages": 0}
+    assert erased.json() == {"pending": 1, "devices": 1, "inboxMessages": 1, "outboxMessages": 1}
     service.send()
     assert set(provider.reached()) == {other.pk}
     assert Delivery.objects.get(recipient_id=eva.pk).state == State.ERASED
