@@ -58,7 +58,7 @@ lint: setup ## style, types, layers, migrations
 	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn | diff - docs/openapi.yaml || { echo "The API's document has drifted: make openapi"; exit 1; }
 
 bench: setup ## the figures that the README quotes (but the million's), one JSON object a line
-	@for name in audience tick caps storm throughput; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in audience tick caps storm throughput api; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck
 	@$(BIN)/python -m tests.chaos.program $(if $(SEED),--seed $(SEED)) $(ARGS)
