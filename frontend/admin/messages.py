@@ -1,4 +1,4 @@
-"""Inbox and outbox, to look at. The pages below /inbox/ and /outbox/ show the messages themselves."""
+"""Inbox, outbox and test sends, to look at. The pages below /inbox/ and /outbox/ show the messages themselves."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from delivery.models import InboxMessage, OutboxMessage
+from delivery.models import InboxMessage, OutboxMessage, TestSend
 from frontend.admin.base import Admin
 from frontend.admin.columns import moment
 from frontend.admin_site import site
@@ -44,3 +44,17 @@ class OutboxMessageAdmin(_Messages):
     list_display = ("__str__", "recipient", "occurrence_id", "created", "look")
     fields = ("look", "recipient", "occurrence_id", "subject", "text", "created")
     readonly_fields = fields
+
+
+@admin.register(TestSend, site=site)
+class TestSendAdmin(Admin):
+    """Without the address that got it: analysts read this list too."""
+
+    list_display = ("id", "schedule_id", "recipient_id", "channel", "state", "reason", "created_by", "created")
+    search_fields = ("=schedule_id",)
+    search_help_text = "Schedule id"
+    ordering = ("-id",)
+    fields = (*list_display, "locale", "subject", "detail", "provider_id", "settled")
+    readonly_fields = fields
+    created = moment("created_at")
+    settled = moment("settled_at")

@@ -26,7 +26,7 @@ from scheduler_project.tasks import tidy
 from schedules.permissions import Role, Scope
 from tests.accounts import PASSWORD, account, signed_in
 from tests.api import READ_WRITE, Api, service_client, token
-from tests.factories import BY, NOW
+from tests.factories import BY, NOW, RecipientFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -209,7 +209,7 @@ def test_no_token_and_no_secret_stands_in_the_database():
 class SignIn:
     """An app and a person who signs in through it: authorization code with PKCE."""
 
-    def __init__(self, role: Role = Role.MARKETER, *, scopes: str = READ_WRITE) -> None:
+    def __init__(self, role: Role | None = Role.MARKETER, *, scopes: str = READ_WRITE) -> None:
         self.app = clients.create_app(name="Planner", redirect_uris=[BACK], by=BY, now=NOW).client
         self.person = account(role, password=PASSWORD)
         self.browser = Browser(raise_request_exception=False)
@@ -283,6 +283,19 @@ def test_a_person_signs_in_through_an_app_from_the_login_to_the_refresh():
     refreshed = scene.refresh(got["refresh_token"]).json()
     assert Api(refreshed["access_token"]).get("schedules").status_code == 200
     assert refreshed["refresh_token"] != got["refresh_token"]
+
+
+def test_a_person_without_a_role_signs_in_for_his_own_inbox_and_nothing_else():
+    scene = SignIn(None, scopes="inbox")
+    RecipientFactory.create(external_id=scene.person.username)
+    first = scene.browser.get("/oauth/authorize", scene.query())
+    login = scene.browser.post(first["Location"], {"username": scene.person.username, "password": PASSWORD})
+    assert login.status_code == 302, login.content
+    assert scene.browser.get(login["Location"]).status_code == 200
+    api = Api(scene.tokens()["access_token"])
+    assert api.get("inbox").status_code == 200
+    assert api.get("schedules").status_code == 403
+    assert scene.browser.get("/ledger/").status_code == 403
 
 
 def test_a_refresh_token_used_twice_ends_everything_that_came_of_it():
