@@ -1,6 +1,6 @@
 """What every view of the API shares: who calls, how often, which version is meant."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from rest_framework.renderers import JSONRenderer
@@ -26,6 +26,8 @@ class ApiView(APIView):
     content_negotiation_class = OnlyJSON
 
     abilities: ClassVar[Mapping[str, Ability | None]] = {}
+    # Methods that may come without If-Match, as the document says of them.
+    unconditional: ClassVar[Collection[str]] = ()
 
     @property
     def allowed_methods(self) -> list[str]:

@@ -79,6 +79,7 @@ class OneCatalogue(ApiView):
         "PUT": Ability.EDIT_TEMPLATES,
         "DELETE": Ability.EDIT_TEMPLATES,
     }
+    unconditional: ClassVar = ("PUT",)
 
     @extend_schema(operation_id="getCatalogue", responses={200: CatalogueAnswer, **problems(404)})
     def get(self, request: Request, locale: str) -> Response:

@@ -26,8 +26,15 @@ _IF_MATCH = OpenApiParameter(
     pattern=r'^("[0-9]{1,9}"|\*)$',
     description="The ETag of what you read; 412 if somebody changed it since, 428 without.",
 )
+_IF_MATCH_MAYBE = OpenApiParameter(
+    "If-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    pattern=r'^("[0-9]{1,9}"|\*)$',
+    description="The ETag of what you read. Where there is something already a PUT needs it; where not, it is 412.",
+)
 # What any call may be answered with.
-_ALWAYS = (401, 403, 429, 500, 503)
+_ALWAYS = (400, 401, 403, 429, 500, 503)
 _WITH_BODY = (413, 415)
 
 
@@ -77,7 +84,7 @@ class Document(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         found = []
         if self.method in ("PUT", "PATCH", "DELETE"):
-            found.append(_IF_MATCH)
+            found.append(_IF_MATCH_MAYBE if self.method in getattr(self.view, "unconditional", ()) else _IF_MATCH)
         if getattr(getattr(self.view, self.method.lower(), None), "is_idempotent", False):
             found.append(_IDEMPOTENCY_KEY)
         return found

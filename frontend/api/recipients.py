@@ -194,6 +194,7 @@ class OneRecipient(ApiView):
         "PATCH": Ability.EDIT_RECIPIENTS,
         "DELETE": Ability.EDIT_RECIPIENTS,
     }
+    unconditional: ClassVar = ("PUT",)
 
     @extend_schema(
         operation_id="getRecipient", parameters=[EXTERNAL_ID], responses={200: RecipientAnswer, **problems(404)}
@@ -312,8 +313,11 @@ class Devices(ApiView):
 
 class OneDevice(ApiView):
     abilities: ClassVar = {"DELETE": Ability.EDIT_RECIPIENTS}
+    unconditional: ClassVar = ("DELETE",)
 
-    @extend_schema(operation_id="removeDevice", parameters=[EXTERNAL_ID], responses={204: None, **problems(404)})
+    @extend_schema(
+        operation_id="removeDevice", parameters=[EXTERNAL_ID], responses={204: None, **problems(404, 412, 428)}
+    )
     def delete(self, request: Request, external_id: str, device_id: int) -> Response:
         """Nothing is pushed to it any more. Needs no `If-Match`."""
         recipient = recipients.find(external_id=external_id)

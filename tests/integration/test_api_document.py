@@ -1,5 +1,6 @@
 """The OpenAPI document is true of every answer, whatever is sent."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,15 @@ from tests.api import token
 from tests.factories import RecipientFactory, ScheduleFactory, people
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
+@schemathesis.serializer("application/x-ndjson")
+def _ndjson(context: Any, value: Any) -> bytes:
+    """One object a line."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n"
+
+
 # Requests for each operation, once valid and once not.
-EXAMPLES = 20
+EXAMPLES = 12
+BULK = "/api/v1/recipients:bulk"
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -79,6 +87,9 @@ def test_every_answer_is_one_that_the_document_names(world, method, path, mode):
     except Unsatisfiable:
         pytest.skip("nothing can be wrong here")
 
+    # Of many people each line has an answer of its own, and the whole is 200.
+    checks = [each for each in CHECKS if path != BULK or each is not negative_data_rejection]
+
     @hypothesis.settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -93,7 +104,10 @@ def test_every_answer_is_one_that_the_document_names(world, method, path, mode):
         headers = {"Authorization": f"Bearer {world['bearer']}"}
         with transaction.atomic():
             response = case.call(headers=headers)
-            case.validate_response(response, checks=CHECKS)
+            case.validate_response(response, checks=checks)
             transaction.set_rollback(True)
 
-    every()
+    try:
+        every()
+    except Unsatisfiable:
+        pytest.skip("nothing can be wrong here")
