@@ -1,5 +1,6 @@
 """``/api/v1/schedules``: kept, read, changed and ended, each answer as promised."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -462,3 +463,9 @@ def test_a_problems_type_leads_to_its_words(api, client):
     page = client.get(address.removeprefix("http://testserver"))
     assert page.status_code == 200
     assert f'id="{slug}"' in page.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/api/docs", "/api/reference", "/api/problems"])
+def test_its_pages_load_nothing_from_elsewhere(client, path):
+    page = client.get(path).content.decode()
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
