@@ -8,14 +8,17 @@ Every answer's kind, status and time (ms) go to the file TIMES_TO, a JSON list a
 
 import json
 import os
+import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust import FastHttpUser, constant_throughput, events, task
 
 TIMES = Path(os.environ["TIMES_TO"]).open("w")  # noqa: SIM115 - as long as the process
-REQUESTS_PER_ROUND = 4
+REQUESTS_PER_S = 2  # of each user
 SIGNED = {"Authorization": f"Bearer {os.environ['API_TOKEN']}"}
 
 
@@ -31,22 +34,35 @@ def _close(**_: Any) -> None:
 
 
 class Service(FastHttpUser):  # type: ignore[misc]
-    """Another service: it makes a schedule, looks at it, changes its name, and takes it back."""
+    """Another service: it makes a schedule, looks at it, changes its name, and takes it back; one request at a time.
 
-    wait_time = constant_throughput(2 / REQUESTS_PER_ROUND)
+    Users begin at a moment of their own, so that requests come evenly and not fifty at once.
+    """
+
+    wait_time = constant_throughput(REQUESTS_PER_S)
+
+    def on_start(self) -> None:
+        gevent.sleep(random.random() / REQUESTS_PER_S)
+        self._steps = self._rounds()
 
     @task
-    def round(self) -> None:
-        kept = self._create()
-        if kept is None:
-            return
-        path, version = f"/api/v1/schedules/{kept['id']}", kept["version"]
-        self.client.get(path, headers=SIGNED, name="read")
-        changed = self.client.patch(
-            path, json={"name": "Load, changed"}, headers={**SIGNED, "If-Match": f'"{version}"'}, name="update"
-        )
-        if changed.status_code == 200:
+    def step(self) -> None:
+        next(self._steps)
+
+    def _rounds(self) -> Iterator[None]:
+        while True:
+            kept = self._create()
+            yield
+            if kept is None:
+                continue
+            path, version = f"/api/v1/schedules/{kept['id']}", kept["version"]
+            self.client.get(path, headers=SIGNED, name="read")
+            yield
+            changed = {**SIGNED, "If-Match": f'"{version}"'}
+            self.client.patch(path, json={"name": "Load, changed"}, headers=changed, name="update")
+            yield
             self.client.delete(path, headers={**SIGNED, "If-Match": f'"{version + 1}"'}, name="delete")
+            yield
 
     def _create(self) -> Any:
         definition = {
