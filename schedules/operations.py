@@ -3,7 +3,6 @@
 Nothing is enqueued: the tick and every claim read these rows.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -19,7 +18,6 @@ from schedules import definition as definitions
 from schedules import occurrences, storable
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import (
-    Channel,
     MessageTemplate,
     Occurrence,
     OccurrenceState,
@@ -27,16 +25,13 @@ from schedules.models import (
     ScheduleStatus,
     ScheduleType,
     ScheduleVersion,
-    StopSwitch,
     TimeZoneMode,
 )
 from schedules.occurrences import ApplyTo, Touched
 from schedules.problems import Problem
 from schedules.recurrence import TZDATA_VERSION, first_firing
+from schedules.stops import refuse_reason
 
-_SCOPE = re.compile(rf"all|channel:({'|'.join(Channel.values)})|schedule:([1-9][0-9]{{0,18}})")
-_LONGEST_REASON = 500
-_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 _EDITABLE = frozenset({ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN})
 _LIVE = frozenset(ScheduleStatus) - {ScheduleStatus.DELETED}
 
@@ -53,24 +48,6 @@ class VersionConflict(Exception):
         self.current = current.version
         self.by = current.created_by
         self.at = current.created_at
-
-
-class InvalidScope(ValueError):
-    """There is nothing of that kind to stop."""
-
-    def __init__(self, scope: str) -> None:
-        super().__init__(f"{scope!r} can't be stopped: use all, channel:NAME or schedule:ID.")
-
-
-class NoSuchSchedule(LookupError):
-    """A schedule that does not exist can't be stopped: whoever mistypes an id must not believe that it is."""
-
-    def __init__(self, schedule_id: int) -> None:
-        super().__init__(f"There is no schedule {schedule_id}, so nothing was stopped: look its id up in the list.")
-
-
-class InvalidReason(ValueError):
-    """The words given as a reason can't be kept."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +138,7 @@ def pause(*, schedule_id: int, by: str, now: datetime, reason: str = "") -> Sche
 
     Raises ``InvalidReason`` and ``NotAllowed``.
     """
-    _refuse_reason(reason)
+    refuse_reason(reason)
     schedule = _lock(schedule_id, {ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED})
     if schedule.status == ScheduleStatus.PAUSED:
         return schedule
@@ -294,37 +271,6 @@ def finish_spent(*, now: datetime) -> int:
     return spent.exclude(Exists(open_ones)).update(status=ScheduleStatus.FINISHED, updated_at=now)
 
 
-@transaction.atomic
-def stop_sending(*, scope: str, by: str, now: datetime, reason: str = "") -> StopSwitch:
-    """No claim within ``scope`` (``all``, ``channel:NAME``, ``schedule:ID``) succeeds from the commit on.
-
-    Raises ``InvalidScope``, ``InvalidReason`` and, for a schedule that there isn't, ``NoSuchSchedule``.
-    """
-    found = _SCOPE.fullmatch(scope)
-    if not found:
-        raise InvalidScope(scope)
-    _refuse_reason(reason)
-    schedule_id = found.group(2)
-    if schedule_id and not Schedule.objects.filter(pk=int(schedule_id)).exists():
-        raise NoSuchSchedule(int(schedule_id))
-    switch, created = StopSwitch.objects.get_or_create(
-        scope=scope, defaults={"reason": reason, "created_by": by, "created_at": now}
-    )
-    if created:
-        changes = {"scope": [None, scope], "reason": [None, reason]}
-        trail.record(action=Action.SENDING_STOP, by=by, now=now, changes=changes)
-    return switch
-
-
-@transaction.atomic
-def go_sending(*, scope: str, by: str, now: datetime) -> bool:
-    """Take the stop of ``scope`` back; false where there was none. Other scopes stay stopped."""
-    deleted, _ = StopSwitch.objects.filter(scope=scope).delete()
-    if deleted:
-        trail.record(action=Action.SENDING_GO, by=by, now=now, changes={"scope": [scope, None]})
-    return bool(deleted)
-
-
 def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleStatus]) -> Schedule:
     schedule: Schedule = Schedule.objects.select_for_update(no_key=True).get(pk=schedule_id)
     if schedule.status not in allowed:
@@ -347,13 +293,6 @@ def _refuse_stale(schedule: Schedule, expected_version: int | None) -> None:
 def _refuse(problems: list[Problem]) -> None:
     if problems:
         raise InvalidDefinition(problems)
-
-
-def _refuse_reason(reason: str) -> None:
-    if len(reason) > _LONGEST_REASON:
-        raise InvalidReason(f"The reason has {len(reason)} characters: use at most {_LONGEST_REASON}.")
-    if _UNKEEPABLE.search(reason):
-        raise InvalidReason("The reason holds a NUL or half a surrogate pair, which can't be kept: remove it.")
 
 
 def _check_apply_to(apply_to: str) -> list[Problem]:

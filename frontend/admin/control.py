@@ -11,7 +11,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from frontend.admin.base import Admin, only
 from frontend.admin.columns import moment
 from frontend.admin_site import site
-from schedules import clock, operations
+from schedules import clock, stops
 from schedules.models import Channel, StopSwitch, TestClock
 from schedules.permissions import Ability
 
@@ -43,10 +43,10 @@ class StopForm(forms.ModelForm):  # type: ignore[type-arg]
             return
         words = {name: self.cleaned_data[name] for name in ("scope", "reason")}
         try:
-            self.instance = operations.stop_sending(**words, by=self.by, now=clock.now())
-        except (operations.InvalidScope, operations.NoSuchSchedule) as error:
+            self.instance = stops.stop_sending(**words, by=self.by, now=clock.now())
+        except (stops.InvalidScope, stops.NoSuchSchedule) as error:
             self.add_error("scope", str(error))
-        except operations.InvalidReason as error:
+        except stops.InvalidReason as error:
             self.add_error("reason", str(error))
 
     def save(self, commit: bool = True) -> StopSwitch:
@@ -84,7 +84,7 @@ class StopSwitchAdmin(Admin):
         """The form's operation has saved."""
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        operations.go_sending(scope=obj.scope, by=self.by(request), now=clock.now())
+        stops.go_sending(scope=obj.scope, by=self.by(request), now=clock.now())
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[StopSwitch]) -> None:
         for stop in queryset:

@@ -17,7 +17,7 @@ from audit.models import Action, AuditEvent
 from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, OutboxMessage, State
 from frontend.urls import site
 from schedules import models as schedule_models
-from schedules import operations, templates
+from schedules import operations, stops, templates
 from schedules.models import (
     Catalogue,
     Device,
@@ -136,7 +136,7 @@ def a_bit_of_everything(service) -> None:
     ScheduleFactory(name="Note", channel="in_app")
     ScheduleFactory(name="Daily", cron="0 9 * * *", time_zone_mode="user_local")
     templates.save_catalogue(locale="de", messages={"hello": "Hallo"}, by="user:1", now=NOW)
-    operations.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="being tested")
+    stops.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="being tested")
     schedule_models.TestClock.objects.create(id=1, shift=timedelta(hours=1))
     service.step()
     assert OutboxMessage.objects.exists()
@@ -214,7 +214,7 @@ def test_banners_tell_of_a_stop_and_of_a_shifted_clock_on_every_page(service, se
     client = signed_in(Role.ANALYST)
     for name in ("admin:index", "admin:schedules_schedule_changelist", "ledger", "outbox"):
         assert "ns-banner" not in text_of(client.get(reverse(name)))
-    operations.stop_sending(scope="all", reason="The mail server moves.", by="user:1", now=NOW)
+    stops.stop_sending(scope="all", reason="The mail server moves.", by="user:1", now=NOW)
     schedule_models.TestClock.objects.create(id=1, shift=timedelta(hours=3))
     for name in ("admin:index", "admin:schedules_schedule_changelist", "ledger", "outbox"):
         page = text_of(client.get(reverse(name)))
@@ -713,7 +713,7 @@ def test_a_reason_that_can_not_be_kept_is_said_in_the_form(reason):
 
 
 def test_only_an_admin_stops_sending_and_touches_the_clock():
-    operations.stop_sending(scope="all", by="user:1", now=NOW)
+    stops.stop_sending(scope="all", by="user:1", now=NOW)
     task = PeriodicTask.objects.create(
         name="other tick", task="delivery.tick", interval=IntervalSchedule.objects.create(every=7, period="seconds")
     )

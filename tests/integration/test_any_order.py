@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from delivery import erasure, pace, sending
 from delivery.models import Batch, Delivery, State
 from delivery.providers.base import Answer, Verdict
-from schedules import operations
+from schedules import operations, stops
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Recipient, Schedule, ScheduleStatus
 from schedules.occurrences import ApplyTo
@@ -136,10 +136,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(scope=st.sampled_from(["all", "channel:email", "channel:push"]), go=st.booleans())
     def stop_or_go(self, scope, go):
         if go:
-            operations.go_sending(scope=scope, by=BY, now=self.service.now)
+            stops.go_sending(scope=scope, by=BY, now=self.service.now)
             self.stopped.discard(scope)
         else:
-            operations.stop_sending(scope=scope, by=BY, now=self.service.now)
+            stops.stop_sending(scope=scope, by=BY, now=self.service.now)
             self.stopped.add(scope)
 
     @rule(index=which)
@@ -249,7 +249,7 @@ class AnyOrder(RuleBasedStateMachine):
     def settle_everything(self):
         """Lift every stop and let time pass: then everybody has an outcome, and every occurrence is closed."""
         for scope in sorted(self.stopped):
-            operations.go_sending(scope=scope, by=BY, now=self.service.now)
+            stops.go_sending(scope=scope, by=BY, now=self.service.now)
         self.mind = "sent"
         for schedule in self.schedules():
             self.attempt(lambda one=schedule: self.service.resume(one))

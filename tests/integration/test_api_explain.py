@@ -17,7 +17,7 @@ from delivery.materialise import TOO_SLOW
 from delivery.models import Delivery, FailedAttempt, State
 from delivery.providers.base import Answer, Verdict
 from frontend.instants import instant
-from schedules import operations
+from schedules import operations, stops
 from schedules.models import Occurrence, Recipient, Schedule
 from schedules.permissions import Role, Scope
 from tests.accounts import account
@@ -288,7 +288,7 @@ def paused(world):
 
 def stopped(world):
     schedule = world.opened()
-    operations.stop_sending(scope="channel:email", by=BY, now=NOW)
+    stops.stop_sending(scope="channel:email", by=BY, now=NOW)
     world.service.send()
     return schedule
 

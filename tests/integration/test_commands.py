@@ -21,7 +21,7 @@ from delivery.checks import check_sizes
 from delivery.materialise import attempts
 from scheduler_project.celery import app
 from scheduler_project.tasks import tidy
-from schedules import clock, operations
+from schedules import clock, operations, stops
 from schedules.audience.sources import LocalSource
 from schedules.models import Occurrence, StopSwitch
 from tests.factories import BY, NOW, ScheduleFactory, people
@@ -86,7 +86,7 @@ def test_a_stop_that_can_not_be_kept_is_refused_in_words(service, options, words
 @pytest.mark.parametrize("reason", ["r" * 501, "a\0b", "\ud800"])
 def test_a_pause_with_a_reason_that_can_not_be_kept_changes_nothing(service, reason):
     schedule = ScheduleFactory(run_at=NOW + HOUR)
-    with pytest.raises(operations.InvalidReason, match="The reason"):
+    with pytest.raises(stops.InvalidReason, match="The reason"):
         operations.pause(schedule_id=schedule.pk, by=BY, now=NOW, reason=reason)
     schedule.refresh_from_db()
     assert schedule.status == "active"

@@ -7,7 +7,7 @@ import pytest
 from audit.models import AuditEvent
 from delivery import advance, dispatch
 from delivery.models import Batch
-from schedules import operations
+from schedules import operations, stops
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
 from schedules.recurrence import TZDATA_VERSION
 from tests.factories import BY, NOW, ScheduleFactory, people
@@ -331,9 +331,9 @@ def test_what_is_stopped_is_not_handed_out(service, scope):
     schedule = ScheduleFactory()
     service.open()
     scope = f"schedule:{schedule.pk}" if scope == "schedule" else scope
-    operations.stop_sending(scope=scope, by=BY, now=NOW)
+    stops.stop_sending(scope=scope, by=BY, now=NOW)
     assert service.publish() == []
-    operations.go_sending(scope=scope, by=BY, now=NOW)
+    stops.go_sending(scope=scope, by=BY, now=NOW)
     assert len(service.publish()) == 1
 
 
@@ -341,9 +341,9 @@ def test_what_is_stopped_elsewhere_is_handed_out(service):
     people(3)
     ScheduleFactory()
     service.open()
-    operations.stop_sending(scope="channel:push", by=BY, now=NOW)
+    stops.stop_sending(scope="channel:push", by=BY, now=NOW)
     another = ScheduleFactory(run_at=NOW + HOUR)
-    operations.stop_sending(scope=f"schedule:{another.pk}", by=BY, now=NOW)
+    stops.stop_sending(scope=f"schedule:{another.pk}", by=BY, now=NOW)
     assert len(service.publish()) == 1
 
 

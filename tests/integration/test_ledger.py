@@ -12,7 +12,7 @@ from delivery import circuits, ledger, sending
 from delivery.ledger import Outcome, Tally
 from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, State
 from delivery.providers.base import Verdict
-from schedules import operations
+from schedules import operations, stops
 from schedules.models import Device, MessageTemplate, Recipient
 from tests.books import assert_books_close
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
@@ -215,7 +215,7 @@ def test_what_may_not_be_sent_now_is_neither_claimed_nor_begun(service, provider
         "paused": lambda: service.pause(schedule),
         "cancelled": lambda: service.cancel(schedule),
         "deleted": lambda: operations.delete(schedule_id=schedule.pk, by=BY, now=NOW),
-        "stopped": lambda: operations.stop_sending(scope="channel:email", by=BY, now=NOW),
+        "stopped": lambda: stops.stop_sending(scope="channel:email", by=BY, now=NOW),
         "edited": lambda: service.update(schedule, audience_query={"field": "tags", "op": "contains", "value": "x"}),
         "ended": lambda: schedule.occurrences.update(ends_at=NOW),
         "held": lambda: schedule.occurrences.update(held_reason="failures", held_at=NOW),

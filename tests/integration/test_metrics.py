@@ -14,7 +14,7 @@ from delivery import counts, erasure, metrics, sending
 from delivery.ledger import Tally
 from delivery.models import Batch, Circuit, Count, State
 from delivery.providers.base import Answer, Verdict
-from schedules import operations
+from schedules import stops
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
 from tests.recording import sent
 from tests.service import HOUR, MINUTE, in_threads, states
@@ -231,7 +231,7 @@ def test_gauges_show_what_waits_and_what_is_held_back(service, provider, scrape)
     assert samples["notifications_oldest_due_seconds", "email"] == 0
 
     service.resume(going)
-    operations.stop_sending(scope="channel:email", by=BY, now=NOW, reason="")
+    stops.stop_sending(scope="channel:email", by=BY, now=NOW, reason="")
     samples = scrape()
     assert samples["notifications_held_back", "email"] == 3
     assert (samples["notifications_stopped", "email"], samples["notifications_stopped", "push"]) == (1, 0)

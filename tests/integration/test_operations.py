@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 
 from audit import trail
 from audit.models import AuditEvent
-from schedules import operations
+from schedules import operations, stops
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Schedule, ScheduleStatus, ScheduleVersion, StopSwitch
 from schedules.permissions import Role
@@ -168,7 +168,7 @@ def test_change_and_event_are_kept_or_lost_together(service, monkeypatch):
         lambda: service.pause(schedule),
         lambda: service.cancel(schedule),
         lambda: operations.delete(schedule_id=schedule.pk, by=BY, now=NOW),
-        lambda: operations.stop_sending(scope="all", by=BY, now=NOW),
+        lambda: stops.stop_sending(scope="all", by=BY, now=NOW),
     ]
     monkeypatch.setattr(trail, "record", fail)
     before = list(Schedule.objects.values("name", "status", "version"))
@@ -433,9 +433,9 @@ def test_what_does_not_exist_is_said_to(service, operation):
 
 def test_stopping_and_going_are_audited_once_each(service):
     for _ in range(2):
-        operations.stop_sending(scope="channel:email", by=BY, now=NOW, reason="provider down")
-    assert operations.go_sending(scope="channel:email", by=BY, now=NOW)
-    assert not operations.go_sending(scope="channel:email", by=BY, now=NOW)
+        stops.stop_sending(scope="channel:email", by=BY, now=NOW, reason="provider down")
+    assert stops.go_sending(scope="channel:email", by=BY, now=NOW)
+    assert not stops.go_sending(scope="channel:email", by=BY, now=NOW)
     kept = AuditEvent.objects.filter(action__startswith="sending.").order_by("id").values_list("action", "payload_diff")
     assert list(kept) == [
         ("sending.stop", {"scope": [None, "channel:email"], "reason": [None, "provider down"]}),
@@ -446,7 +446,7 @@ def test_stopping_and_going_are_audited_once_each(service):
 @pytest.mark.parametrize("scope", ["", "everything", "channel:fax", "schedule:one", "schedule:", "all "])
 def test_a_scope_that_stops_nothing_is_refused_with_what_there_is(service, scope):
     with pytest.raises(ValueError, match="all, channel:NAME or schedule:ID"):
-        operations.stop_sending(scope=scope, by=BY, now=NOW)
+        stops.stop_sending(scope=scope, by=BY, now=NOW)
     assert not StopSwitch.objects.exists()
 
 
@@ -459,10 +459,10 @@ def test_a_stop_holds_up_a_run_and_go_lets_it_go_on(service, provider, settings,
     service.open()
     service.send()
     before = states(schedule)
-    operations.stop_sending(scope=scope, by=BY, now=NOW)
+    stops.stop_sending(scope=scope, by=BY, now=NOW)
     service.send(rounds=3)
     assert states(schedule) == before
-    operations.go_sending(scope=scope, by=BY, now=NOW)
+    stops.go_sending(scope=scope, by=BY, now=NOW)
     service.send(rounds=5)
     assert states(schedule) == {"sent": 120}
 

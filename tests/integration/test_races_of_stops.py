@@ -9,7 +9,7 @@ from delivery import calls, erasure, ledger, sending
 from delivery.ledger import Tally
 from delivery.models import Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
-from schedules import operations
+from schedules import stops
 from schedules.models import Occurrence
 from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, people
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def stop_everything(schedule):
-    operations.stop_sending(scope="all", by=BY, now=NOW)
+    stops.stop_sending(scope="all", by=BY, now=NOW)
 
 
 def stop_the_channel(schedule):
-    operations.stop_sending(scope="channel:email", by=BY, now=NOW)
+    stops.stop_sending(scope="channel:email", by=BY, now=NOW)
 
 
 def stop_the_schedule(schedule):
-    operations.stop_sending(scope=f"schedule:{schedule.pk}", by=BY, now=NOW)
+    stops.stop_sending(scope=f"schedule:{schedule.pk}", by=BY, now=NOW)
 
 
 def erase_everyone(schedule):

@@ -27,7 +27,7 @@ from delivery import calls, erasure, ledger, pace, retry, sending
 from delivery.ledger import Claim, Tally
 from delivery.models import Batch, Delivery, State
 from delivery.providers.base import Answer, Message, Verdict
-from schedules import operations
+from schedules import operations, stops
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Schedule, ScheduleStatus
 from schedules.occurrences import EDITED, ApplyTo
@@ -151,7 +151,7 @@ class Life(RuleBasedStateMachine):
         if self.stops:
             self.go()
         else:
-            operations.stop_sending(scope=scope, by=BY, now=self.service.now)
+            stops.stop_sending(scope=scope, by=BY, now=self.service.now)
             self.stops.add(scope)
         self.service.after(step)
         self.old_messages_come_again()
@@ -299,7 +299,7 @@ class Life(RuleBasedStateMachine):
 
     def go(self) -> None:
         for scope in sorted(self.stops):
-            assert operations.go_sending(scope=scope, by=BY, now=self.service.now)
+            assert stops.go_sending(scope=scope, by=BY, now=self.service.now)
         self.stops.clear()
 
     def on_one(self, pick: int, operation: Callable[[Schedule], Any], *, holds: bool | None = None) -> None:

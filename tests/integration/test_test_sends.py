@@ -9,7 +9,7 @@ from audit.models import AuditEvent
 from delivery import test_sends
 from delivery.models import Count, Delivery, InboxMessage, TestSend
 from delivery.providers.base import Verdict
-from schedules import operations
+from schedules import stops
 from tests.api import Api, token
 from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_sent_is_refused_by_name(api, body, pointer):
 def test_a_stop_holds_tests_too_and_a_draft_without_template_has_none(api):
     RecipientFactory.create(external_id="anna")
     schedule = ScheduleFactory.create()
-    operations.stop_sending(scope="channel:email", by="user:1", now=NOW)
+    stops.stop_sending(scope="channel:email", by="user:1", now=NOW)
     assert api.post(f"schedules/{schedule.pk}/test-send", {"recipient": "anna"}).status_code == 409
     draft = ScheduleFactory.create(template_id=None, draft=True)
     assert api.post(f"schedules/{draft.pk}/test-send", {"recipient": "anna"}).status_code == 409

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from delivery.models import FailedAttempt, OutboxMessage
 from delivery.providers.base import Answer, Verdict
-from schedules import operations, templates
+from schedules import stops, templates
 from schedules.models import MessageTemplate, Occurrence, Schedule
 from schedules.permissions import Role
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
@@ -136,7 +136,7 @@ def test_no_page_is_wider_than_the_screen_or_unreadable(service, open_page, erro
     person = RecipientFactory(
         external_id="somebody-with-quite-a-long-identifier-of-forty", time_zone="America/Argentina/Rio_Gallegos"
     )
-    operations.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="Because this is a test")
+    stops.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="Because this is a test")
     schedule = ScheduleFactory(template_id=MessageTemplate.objects.get().pk)
     service.step()
     run = only_occurrence(schedule)

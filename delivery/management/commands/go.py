@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from delivery.management.commands.stop import BY, add_scope, scope_of
-from schedules import clock, operations
+from schedules import clock, stops
 from schedules.models import StopSwitch
 
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *, channel: str | None, schedule: int | None, **_: Any) -> None:
         scope = scope_of(channel=channel, schedule=schedule)
-        if not operations.go_sending(scope=scope, by=BY, now=clock.now()):
+        if not stops.go_sending(scope=scope, by=BY, now=clock.now()):
             raise CommandError(f"Nothing was stopped for {scope}.{_standing()}")
         self.stdout.write(f"Going on: {scope}.{_standing()}")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from schedules import clock, operations
+from schedules import clock, stops
 from schedules.models import Channel, StopSwitch
 
 BY = "system:shell"
@@ -34,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *, channel: str | None, schedule: int | None, reason: str, **_: Any) -> None:
         scope = scope_of(channel=channel, schedule=schedule)
         try:
-            operations.stop_sending(scope=scope, by=BY, now=clock.now(), reason=reason)
-        except (operations.InvalidScope, operations.InvalidReason, operations.NoSuchSchedule) as error:
+            stops.stop_sending(scope=scope, by=BY, now=clock.now(), reason=reason)
+        except (stops.InvalidScope, stops.InvalidReason, stops.NoSuchSchedule) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Stopped: {scope}. Calls already started end within seconds; “manage.py go” goes on.")
