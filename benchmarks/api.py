@@ -148,7 +148,7 @@ def _tell_load(prefix: str, found: Sequence[tuple[str, int, float]], *, seconds:
     note(f"{prefix}: {len(found) / seconds:.0f} requests/s, {figures}, statuses {statuses}, medians {kinds}")
     if not found or statuses.keys() - {200, 201, 0, 500, 502, 503}:
         raise Wrong(f"the load was not what it should be: {statuses}")
-    emit(NAME, f"{prefix}errors_5xx", sum(status >= 500 or status == 0 for _, status, _ in found), "requests")
+    figures["errors"] = sum(status >= 500 or status == 0 for _, status, _ in found)
     return figures
 
 
@@ -222,6 +222,7 @@ def main() -> None:
         busy = _tell_load("crud_", _load(api, template.pk, **load), seconds=options.seconds)
         occurrence.refresh_from_db()
         note("the send was still running at the end of the load: " + str(occurrence.closed_at is None))
+        emit(NAME, "errors_5xx", idle["errors"] + busy["errors"], "requests")
         for name in ("p50", "p99"):
             emit(NAME, f"crud_{name}_ms", busy[name], "ms", peer=PEER, ratio=idle[name] / busy[name])
         awaited(Occurrence.objects.filter(pk=occurrence.pk, closed_at__isnull=False).exists, "the send ends", every_s=1)

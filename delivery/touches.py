@@ -31,7 +31,7 @@ class Touch:
 def of(*, schedule_id: int, effects: Mapping[int, str], otherwise: str) -> list[Touch]:
     """The open occurrences of a schedule, the latest first; ``effects`` by occurrence id, ``otherwise`` of the rest.
 
-    Four statements, however many occurrences are open.
+    Three statements, however many occurrences are open.
     """
     occurrences = list(Occurrence.objects.open().filter(schedule=schedule_id))
     if not occurrences:

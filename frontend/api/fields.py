@@ -21,6 +21,8 @@ from frontend.instants import instant
 from schedules import storable
 from schedules.problems import Problem
 
+# What every strict field says of a value that is not there.
+_ABSENT = {"required": "It is missing.", "null": "It can't be null."}
 # Where a problem's field begins with it, it is a parameter of the query and no pointer into the body.
 QUERY = "?"
 
@@ -157,7 +159,7 @@ class QuerySerializer(StrictSerializer):
 
 
 class StrictCharField(serializers.CharField):
-    default_error_messages = {"invalid": "Use a text.", "required": "It is missing.", "null": "It can't be null."}
+    default_error_messages = {"invalid": "Use a text.", **_ABSENT}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
@@ -171,11 +173,7 @@ class StrictCharField(serializers.CharField):
 
 
 class StrictIntegerField(serializers.IntegerField):
-    default_error_messages = {
-        "invalid": "Use a whole number, without quotes.",
-        "required": "It is missing.",
-        "null": "It can't be null.",
-    }
+    default_error_messages = {"invalid": "Use a whole number, without quotes.", **_ABSENT}
 
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, bool) or not isinstance(data, int):
@@ -186,11 +184,7 @@ class StrictIntegerField(serializers.IntegerField):
 
 
 class StrictBooleanField(serializers.BooleanField):
-    default_error_messages = {
-        "invalid": "Use true or false, without quotes.",
-        "required": "It is missing.",
-        "null": "It can't be null.",
-    }
+    default_error_messages = {"invalid": "Use true or false, without quotes.", **_ABSENT}
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -199,7 +193,7 @@ class StrictBooleanField(serializers.BooleanField):
 
 
 class StrictChoiceField(serializers.ChoiceField):
-    default_error_messages = {"required": "It is missing.", "null": "It can't be null."}
+    default_error_messages = _ABSENT
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str) or data not in self.choices:
@@ -214,8 +208,7 @@ class InstantField(serializers.DateTimeField):
     default_error_messages = {
         "invalid": "Use an instant such as 2026-12-01T09:00:00Z.",
         "naive": "It says no offset: end it in Z or in one such as +01:00.",
-        "required": "It is missing.",
-        "null": "It can't be null.",
+        **_ABSENT,
     }
 
     def to_internal_value(self, data: Any) -> datetime:
@@ -236,7 +229,7 @@ class InstantField(serializers.DateTimeField):
 class ObjectField(serializers.JSONField):
     """A JSON object that PostgreSQL can keep."""
 
-    default_error_messages = {"invalid": "Use an object.", "required": "It is missing.", "null": "It can't be null."}
+    default_error_messages = {"invalid": "Use an object.", **_ABSENT}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):

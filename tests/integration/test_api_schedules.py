@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from audit.models import AuditEvent
+from frontend.api import idempotency
 from frontend.instants import instant
 from frontend.models import IdempotencyKey
 from schedules import operations
@@ -221,6 +222,20 @@ def test_a_refused_request_may_be_mended_and_sent_with_its_key(api):
     assert api.post("schedules", definition(name=""), headers={"Idempotency-Key": "k"}).status_code == 400
     assert not IdempotencyKey.objects.exists()
     assert api.post("schedules", definition(), headers={"Idempotency-Key": "k"}).status_code == 201
+
+
+def test_a_crash_before_the_answer_is_kept_loses_schedule_and_key_alike(api, monkeypatch):
+    def die(*_: object) -> None:
+        raise MemoryError
+
+    body = definition()
+    with monkeypatch.context() as broken:
+        broken.setattr(idempotency, "_keep", die)
+        assert api.post("schedules", body, headers={"Idempotency-Key": "k"}).status_code == 500
+    assert not Schedule.objects.exists()
+    assert not AuditEvent.objects.filter(action="schedule.create").exists()
+    assert api.post("schedules", body, headers={"Idempotency-Key": "k"}).status_code == 201
+    assert Schedule.objects.count() == 1
 
 
 def test_a_key_lasts_a_day(api):
