@@ -18,7 +18,7 @@ delivery/formats.py,delivery/retry.py,delivery/providers/*,scheduler_project/loc
 scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_project/demo/environment.py
 space := $(subst ,, )
 
-.PHONY: setup browser demo test lint bench chaos openapi fmt lock clean help
+.PHONY: setup programs demo test lint bench chaos openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,16 +31,19 @@ setup: .venv/.installed ## a virtual environment with the pinned dependencies
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	@touch $@
 
-browser: ## Chromium for the browser tests, where the system's packages may be installed
+programs: ## what tests use of the system's packages, where they may be installed: Chromium, and promtool
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
 		else echo "No Chromium found: install it with your system's package manager to run the browser tests."; fi; }
+	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null; } \
+		|| echo "No promtool found: install Prometheus with your system's package manager to have /metrics checked by it."
 
 demo: setup ## the whole service with demo data; Ctrl-C ends it
 	@$(BIN)/python manage.py demo $(ARGS)
 
-test: setup browser ## every test; coverage of unit and integration tests apart
+test: setup programs ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
 	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n 2 --cov --cov-report= -q
 	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance -n 2 --dist worksteal --cov --cov-report= -q
