@@ -429,7 +429,7 @@ def test_the_inbox_is_shown_likewise(mixed):
 def test_every_page_of_ours_is_free_of_inline_scripts_and_handlers():
     for template in Path("frontend/templates").rglob("*.html"):
         source = template.read_text()
-        assert not re.search(r"<script|\son\w+=|javascript:|style=", source), template
+        assert not re.search(r"<script(?! src=)|\son\w+=|javascript:|style=", source), template
 
 
 def test_a_reason_without_a_sentence_is_shown_readably():
