@@ -8,10 +8,11 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.decorators import method_decorator
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from frontend import notices
+from frontend import notices, policies
 from frontend.navigation import sidebar
 from schedules.permissions import Ability, can
 
@@ -36,12 +37,16 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
     def has_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Ability.READ)
 
+    @method_decorator(policies.unfold)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Unfold's form forgets where to go next, unless the address says it."""
         if request.method == "GET" and REDIRECT_FIELD_NAME not in request.GET:
             return redirect_to_login(reverse("admin:index"), login_url=request.path)
         response: HttpResponse = super().login(request, extra_context)
         return response
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        return policies.unfold(super().admin_view(view, cacheable))
 
     def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
         return sidebar(request)

@@ -1,18 +1,21 @@
 """Addresses of the pages, of signing in by program, and of the API."""
 
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from django.views.i18n import set_language
+from drf_spectacular.views import SpectacularAPIView
 from oauth2_provider.views import OAuthServerMetadataView
 
 # Importing frontend.admin registers every model on the site.
 from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
+from frontend.pages.api_docs import ApiDocs, ApiReference
 from frontend.pages.consent import Consent
 from frontend.pages.decisions import again, release
+from frontend.pages.display import display
 from frontend.pages.home import home
 from frontend.pages.ledger import ledger
-from frontend.pages.messages import inbox, inbox_message, outbox, outbox_message
+from frontend.pages.messages import inbox, inbox_message, outbox, outbox_body, outbox_message
 from frontend.pages.metrics import metrics
 from frontend.pages.occurrence import occurrence
 from frontend.pages.story import story
@@ -30,12 +33,14 @@ _OAUTH = (
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home, name="home"),
+    path("display", display, name="display"),
+    path("language", set_language, name="set_language"),
     path("admin/", site.urls),
     path("", include(_OAUTH)),
     path("api/problems", problem_types, name="api-problems"),
     path("api/openapi.yaml", SpectacularAPIView.as_view(), name="openapi"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
-    path("api/reference", SpectacularRedocView.as_view(url_name="openapi"), name="api-reference"),
+    path("api/docs", ApiDocs.as_view(url_name="openapi"), name="api-docs"),
+    path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),
     path("metrics", metrics, name="metrics"),
     path("ledger/", ledger, name="ledger"),
@@ -45,6 +50,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("occurrences/<int:occurrence_id>/release/", release, name="occurrence-release"),
     path("outbox/", outbox, name="outbox"),
     path("outbox/<int:message_id>/", outbox_message, name="outbox-message"),
+    path("outbox/<int:message_id>/body", outbox_body, name="outbox-body"),
     path("inbox/", inbox, name="inbox"),
     path("inbox/<int:message_id>/", inbox_message, name="inbox-message"),
 ]

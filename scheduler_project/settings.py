@@ -11,6 +11,7 @@ from zoneinfo import reset_tzpath
 
 import dj_database_url
 import structlog
+from csp.constants import NONE, SELF
 from environs import Env, validate
 
 from scheduler_project.demo import environment as demo
@@ -83,6 +84,7 @@ MIDDLEWARE = [
     "frontend.request_ids.RequestIds",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -134,7 +136,7 @@ LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English")]
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
@@ -144,11 +146,23 @@ STATIC_URL = "static/"
 STATIC_ROOT: str | None = env.str("STATIC_ROOT", default="") or None
 WHITENOISE_USE_FINDERS = True
 
+CSRF_FAILURE_VIEW = "frontend.pages.errors.stale_form"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
 SECURE_SSL_REDIRECT: bool = env.bool("HTTPS", default=False)
 SECURE_HSTS_SECONDS: int = env.int("HSTS_SECONDS", default=0)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
 X_FRAME_OPTIONS = "SAMEORIGIN"
+# Of our own pages; whoever needs another says why in frontend.policies.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        **dict.fromkeys(
+            ("script-src", "style-src", "font-src", "connect-src", "frame-src", "form-action", "frame-ancestors"), [SELF]
+        ),
+        "img-src": [SELF, "data:"],
+        "base-uri": [NONE],
+    }
+}
 
 UNFOLD = {
     "SITE_TITLE": "Notification scheduler",

@@ -3,12 +3,15 @@
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
 from oauth2_provider.views import AuthorizationView
 
+from frontend import policies
 from frontend.admin_site import site
 from frontend.models import Client
 
 
+@method_decorator([policies.unfold, policies.redirects], name="dispatch")
 class Consent(AuthorizationView):  # type: ignore[misc]
     """The toolkit's own view inside our frame. The page may not be framed: a click on it gives access away."""
 

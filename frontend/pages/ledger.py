@@ -8,14 +8,13 @@ from typing import Any, cast
 from django import forms
 from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
 from django.urls import reverse
 
 from delivery.explain import zone_name
 from delivery.listing import Filters, Key, Page, page
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSource
 from frontend.access import needs
-from frontend.admin_site import site
+from frontend.pages.frame import framed
 from frontend.pages.paging import RecipientField, link
 from frontend.wording import REASONS, STATES, reason, state
 from schedules import clock
@@ -104,7 +103,6 @@ def ledger(request: HttpRequest) -> HttpResponse:
         except OperationalError:
             problem = "That took too long. Name a run or a recipient."
     context = {
-        **site.each_context(request),
         "title": "Ledger",
         "form": form,
         "rows": with_company(found.rows),
@@ -113,7 +111,7 @@ def ledger(request: HttpRequest) -> HttpResponse:
         "is_first": "after" not in request.GET,
         "first": link(request, "ledger", parameter="after", start=None),
     }
-    return render(request, "frontend/ledger.html", context)
+    return framed(request, "frontend/ledger.html", context)
 
 
 def _read(filters: Filters, *, after: Key | None) -> Page:

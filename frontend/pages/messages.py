@@ -7,22 +7,15 @@ from typing import Any
 
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import reverse
 
 from delivery.models import InboxMessage, OutboxMessage
+from frontend import policies
 from frontend.access import needs
-from frontend.admin_site import site
+from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, RecipientField, link
 from schedules.models import Channel, Occurrence, Recipient, Schedule
 from schedules.permissions import Ability, can, shown_address
-
-# Written into the HTML before it is shown: no script, no request to anywhere, whatever the template says. The frame's
-# sandbox takes scripts, forms and the site's origin away besides.
-_POLICY = (
-    '<meta http-equiv="Content-Security-Policy"'
-    " content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'\">"
-)
 
 
 class FilterForm(forms.Form):
@@ -103,7 +96,6 @@ def _list(request: HttpRequest, box: Box) -> HttpResponse:
             rows = rows.filter(pk__lt=asked["before"])
         messages = list(rows[: PAGE + 1])
     context = {
-        **site.each_context(request),
         "title": box.title,
         "box": box,
         "form": form,
@@ -112,7 +104,7 @@ def _list(request: HttpRequest, box: Box) -> HttpResponse:
         "is_first": "before" not in request.GET,
         "first": _link(request, box, None),
     }
-    return render(request, "frontend/messages.html", context)
+    return framed(request, "frontend/messages.html", context)
 
 
 def _link(request: HttpRequest, box: Box, before: int | None) -> str:
@@ -126,16 +118,23 @@ def _message(request: HttpRequest, box: Box, message_id: int) -> HttpResponse:
     (message,) = _shown([found], box, request)
     ids = box.model.objects.values_list("pk", flat=True)
     context = {
-        **site.each_context(request),
         "title": message.subject or f"{box.title} message {message.pk}",
         "subtitle": box.title,
         "box": box,
         "message": message,
-        "framed": _POLICY + message.html if message.html else "",
         "newer": ids.filter(pk__gt=message_id).order_by("pk").first(),
         "older": ids.filter(pk__lt=message_id).order_by("-pk").first(),
     }
-    return render(request, "frontend/message.html", context)
+    return framed(request, "frontend/message.html", context)
+
+
+@needs(Ability.READ)
+def outbox_body(request: HttpRequest, message_id: int) -> HttpResponse:
+    """The HTML of a message, for the frame in its page."""
+    found = OutboxMessage.objects.filter(pk=message_id).first()
+    if found is None:
+        raise Http404(f"There is no message {message_id}; an erased person's messages are gone.")
+    return policies.foreign(found.html)
 
 
 def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Shown]:

@@ -5,15 +5,14 @@ from datetime import datetime
 
 from django.db.models import Count, Max, Min, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from delivery import books, punctuality
 from delivery.books import Books
 from delivery.models import OUTCOME_UNKNOWN, Circuit, Delivery, FailedAttempt, State
 from frontend import notices
 from frontend.access import needs
-from frontend.admin_site import site
 from frontend.pages.decisions import Again, is_reopenable
+from frontend.pages.frame import framed
 from frontend.wording import STATES, reason
 from schedules import clock
 from schedules.models import Occurrence
@@ -81,7 +80,6 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     targeted = read.targeted if read else found.targeted
     causes = _causes(found) if reads_rows else []
     context = {
-        **site.each_context(request),
         "title": f"Run {found.pk}",
         "subtitle": found.schedule.name,
         "occurrence": found,
@@ -104,7 +102,7 @@ def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
         "now": clock.now(),
         "is_refused": Circuit.objects.filter(channel=found.schedule.channel).exists(),
     }
-    return render(request, "frontend/occurrence.html", context)
+    return framed(request, "frontend/occurrence.html", context)
 
 
 def _difference(targeted: int, counted: dict[str, int]) -> list[str]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from delivery import explain
 from delivery.explain import DeviceFact, Reach
@@ -12,9 +11,9 @@ from delivery.models import OUTCOME_UNKNOWN, Delivery, State
 from delivery.retry import MAX_RETRIES
 from frontend import wording
 from frontend.access import needs
-from frontend.admin_site import site
 from frontend.pages.decisions import Again, is_reopenable
 from frontend.pages.ledger import with_company
+from frontend.pages.frame import framed
 from frontend.wording import STATES, reason
 from schedules import clock
 from schedules.models import Channel, Occurrence, Recipient
@@ -74,7 +73,6 @@ def story(request: HttpRequest, occurrence_id: int, recipient_id: int) -> HttpRe
     told = explain.of_delivery(delivery, occurrence=occurrence, person=row.person, now=clock.now())
     attempts = [_attempt(each) for each in told.attempts]
     context = {
-        **site.each_context(request),
         "title": f"{occurrence.schedule.name} to {row.person or f'erased person #{recipient_id}'}",
         "row": row,
         "occurrence": occurrence,
@@ -91,7 +89,7 @@ def story(request: HttpRequest, occurrence_id: int, recipient_id: int) -> HttpRe
         "devices": _devices(delivery, row.person) if occurrence.schedule.channel == Channel.PUSH else [],
         "again": _again(delivery, occurrence),
     }
-    return render(request, "frontend/story.html", context)
+    return framed(request, "frontend/story.html", context)
 
 
 def _delivery(occurrence: Occurrence, recipient_id: int) -> Delivery | None:

@@ -1,10 +1,16 @@
 """Filters of our pages."""
 
 from datetime import datetime
+from typing import Any
 
+from babel.dates import format_timedelta
 from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language
 
 from frontend import instants, wording
+from schedules import clock
 
 register = template.Library()
 
@@ -13,6 +19,33 @@ register = template.Library()
 def instant(value: datetime | None, zone_name: str = "UTC") -> str:
     """{{ at|instant }} or {{ at|instant:zone_name }}"""
     return instants.show(value, zone_name)
+
+
+@register.simple_tag(takes_context=True)
+def moment(context: Any, value: datetime | None, own: str = "") -> SafeString | str:
+    """{% moment at %} or {% moment at zone_name %}: an instant on the clock that the viewer has chosen, with its offset.
+
+    ``own`` is the zone of what the instant belongs to; the others' clocks stand in its title.
+    """
+    if value is None:
+        return "—"
+    zones = context["zones"]
+    chosen = zones.of(own)
+    others = [name for name in dict.fromkeys([own or "UTC", zones.mine, "UTC"]) if name != chosen]
+    return format_html(
+        '<time class="ns-instant" datetime="{}" title="{}">{}</time>',
+        instants.instant(value),
+        " · ".join(instants.show(value, name) for name in others),
+        instants.show(value, chosen),
+    )
+
+
+@register.filter
+def relative(value: datetime | None) -> str:
+    """{{ at|relative }}: “in 3 hours”, “5 minutes ago”, in the viewer's language, by the business clock."""
+    if value is None:
+        return "—"
+    return format_timedelta(value - clock.now(), add_direction=True, locale=(get_language() or "en").replace("-", "_"))
 
 
 @register.filter

@@ -1,0 +1,35 @@
+"""The frame around each of our pages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from frontend import notices
+from frontend.admin_site import site
+from frontend.navigation import sidebar
+from frontend.zones import zones_of
+from schedules.permissions import Ability, can, roles_of
+
+
+def framed(request: HttpRequest, template: str, context: Mapping[str, Any], *, status: int = 200) -> HttpResponse:
+    """``template`` extends ``frontend/base.html`` and says at least ``title``."""
+    return render(request, template, {**frame(request), **context}, status=status)
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """What every page of ours knows, fragments for htmx included."""
+    return {
+        "site_header": site.site_header,
+        "navigation": sidebar(request),
+        "banners": notices.banners(),
+        "zones": zones_of(request),
+        "roles": ", ".join(sorted(roles_of(request.user))),
+        "may_decide": can(request.user, Ability.EDIT_SCHEDULES),
+    }
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    """Whether a part of a page is asked for, rather than the page."""
+    return request.headers.get("HX-Request") == "true"

@@ -1,0 +1,33 @@
+"""Content security policies. The strict one is ``settings.CONTENT_SECURITY_POLICY``; whoever needs another says why."""
+
+from collections.abc import Callable
+from typing import Any
+
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.decorators import csp, csp_replace, csp_update
+from django.http import HttpResponse
+
+# Unfold's pages: Alpine evaluates expressions, the colours stand in a style element.
+unfold: Callable[..., Any] = csp_update({"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]})
+# The consent to an app is answered by a redirect to it, which browsers hold against form-action.
+redirects: Callable[..., Any] = csp_replace({"form-action": None, "frame-ancestors": [NONE]})
+# Swagger UI and ReDoc style what they draw by themselves, and have their search in a worker.
+reference: Callable[..., Any] = csp_update(
+    {"script-src": [UNSAFE_INLINE], "style-src": [UNSAFE_INLINE], "worker-src": ["blob:"]}
+)
+# What others wrote, shown in a frame: no script, no form, no origin, nothing from elsewhere; its own styles alone.
+_foreign: Callable[..., Any] = csp(
+    {
+        "default-src": [NONE],
+        "style-src": [UNSAFE_INLINE],
+        "img-src": ["data:"],
+        "frame-ancestors": [SELF],
+        "sandbox": [True],
+    }
+)
+
+
+@_foreign
+def foreign(html: str) -> HttpResponse:
+    """A message as a whole document, to be the source of a frame."""
+    return HttpResponse(html, headers={"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})

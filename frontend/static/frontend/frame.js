@@ -1,0 +1,91 @@
+// What every page of ours does beside links and forms. Nothing here is needed to read or to decide: without scripts the
+// pages say the same and their forms work.
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+
+  // "Mine" in the switch of times is the browser's zone, unless the person has chosen another.
+  const zone = encodeURIComponent(Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
+  if (!document.cookie.split("; ").includes(`browser_zone=${zone}`)) {
+    document.cookie = `browser_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+  }
+
+  // The menu on narrow screens.
+  const side = $("#menu");
+  const opener = $("[data-menu]");
+  function showMenu(open) {
+    side.classList.toggle("ns-open", open);
+    opener.setAttribute("aria-expanded", String(open));
+    (open ? $("a", side) : opener).focus();
+  }
+  if (opener) opener.addEventListener("click", () => showMenu(!side.classList.contains("ns-open")));
+  document.addEventListener("keydown", event => {
+    if (event.key === "Escape" && side && side.classList.contains("ns-open")) showMenu(false);
+  });
+
+  // Light, dark, as the system.
+  const markTheme = () => document.querySelectorAll("[data-theme]").forEach(button => {
+    button.setAttribute("aria-pressed", String(button.dataset.theme === window.nsTheme.chosen()));
+  });
+  document.addEventListener("click", event => {
+    const button = event.target.closest("[data-theme]");
+    if (!button) return;
+    window.nsTheme.choose(button.dataset.theme);
+    markTheme();
+    document.dispatchEvent(new CustomEvent("ns:theme"));
+  });
+  markTheme();
+
+  // A menu of the header closes when something else is clicked, or by Escape.
+  document.addEventListener("click", event => {
+    document.querySelectorAll("details.ns-menu[open]").forEach(menu => {
+      if (!menu.contains(event.target)) menu.open = false;
+    });
+  });
+  document.addEventListener("keydown", event => {
+    if (event.key !== "Escape") return;
+    const menu = event.target.closest("details[open].ns-menu, details[open].ns-confirm");
+    if (menu) { menu.open = false; $("summary", menu).focus(); }
+  });
+
+  // A select that acts at once. Its form has a button for those without scripts.
+  document.addEventListener("change", event => {
+    if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
+  });
+
+  // One modal for the whole page: what htmx puts into it opens it, an answer that leaves it empty closes it.
+  const modal = $("#modal");
+  if (modal) {
+    document.body.addEventListener("htmx:afterSwap", event => {
+      if (event.detail.target.id !== "modal-content") return;
+      if (!event.detail.target.innerHTML.trim()) { modal.close(); return; }
+      if (!modal.open) modal.showModal();
+      const first = $("[autofocus], h1, h2", event.detail.target);
+      if (first) { if (!first.matches("[autofocus]")) first.tabIndex = -1; first.focus(); }
+    });
+    modal.addEventListener("click", event => {
+      if (event.target.closest("[data-close]")) modal.close();
+    });
+    modal.addEventListener("close", () => { $("#modal-content").innerHTML = ""; });
+  }
+
+  // Whatever goes wrong on the way is said in words, with the id under which the logs know the request.
+  const trouble = $("#trouble");
+  function tell(words, xhr) {
+    const id = xhr && xhr.getResponseHeader("X-Request-ID");
+    $("p", trouble).textContent = id ? `${words} (${trouble.dataset.request} ${id})` : words;
+    trouble.hidden = false;
+  }
+  document.body.addEventListener("htmx:responseError", event => {
+    const status = event.detail.xhr.status;
+    tell(status === 403 ? trouble.dataset.forbidden : trouble.dataset.failed, event.detail.xhr);
+  });
+  document.body.addEventListener("htmx:sendError", () => tell(trouble.dataset.away));
+  document.body.addEventListener("htmx:afterRequest", event => {
+    if (event.detail.successful) trouble.hidden = true;
+  });
+
+  // Forms that were answered with their errors (422) are shown like any other answer.
+  document.body.addEventListener("htmx:beforeSwap", event => {
+    if (event.detail.xhr.status === 422) { event.detail.shouldSwap = true; event.detail.isError = false; }
+  });
+})();

@@ -1,0 +1,71 @@
+"""In which zone the pages show a time: the viewer's, the schedule's, or UTC, as he has chosen in the header.
+
+Kept in cookies, not in the account: who looks from another desk looks at another clock. ``browser_zone`` is written by
+the page's script.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from schedules.recurrence import ZONE_NAMES
+
+TIMES_COOKIE = "times"
+ZONE_COOKIE = "zone"
+_BROWSER_COOKIE = "browser_zone"
+
+
+class Display(StrEnum):
+    SCHEDULE = "schedule"
+    MINE = "mine"
+    UTC = "utc"
+
+
+@dataclass(frozen=True)
+class Zones:
+    """What one viewer has chosen. ``chosen`` is empty where his browser's zone is his."""
+
+    display: Display
+    browser: str
+    chosen: str = ""
+
+    @property
+    def mine(self) -> str:
+        return self.chosen or self.browser
+
+    def of(self, own: str = "") -> str:
+        """The zone to show an instant in whose own zone (its schedule's, its recipient's) is ``own``."""
+        if self.display == Display.MINE:
+            return self.mine
+        return own if own and self.display == Display.SCHEDULE else "UTC"
+
+    @property
+    def choices(self) -> Sequence[tuple[str, str]]:
+        return (
+            (Display.SCHEDULE, _("Schedule's zone")),
+            (Display.MINE, _("Mine: %(zone)s") % {"zone": self.mine}),
+            (Display.UTC, "UTC"),
+        )
+
+    @property
+    def all(self) -> Sequence[str]:
+        return sorted(ZONE_NAMES)
+
+
+def zones_of(request: HttpRequest) -> Zones:
+    """What the request's cookies say; whatever in them is unknown is as if it were not there."""
+    cookies = request.COOKIES
+    display = cookies.get(TIMES_COOKIE, "")
+    return Zones(
+        Display(display) if display in list(Display) else Display.SCHEDULE,
+        _known(unquote(cookies.get(_BROWSER_COOKIE, ""))) or "UTC",
+        _known(cookies.get(ZONE_COOKIE, "")),
+    )
+
+
+def _known(name: str) -> str:
+    return name if name in ZONE_NAMES else ""
