@@ -157,7 +157,8 @@ CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
         **dict.fromkeys(
-            ("script-src", "style-src", "font-src", "connect-src", "frame-src", "form-action", "frame-ancestors"), [SELF]
+            ("script-src", "style-src", "font-src", "connect-src", "frame-src", "form-action", "frame-ancestors"),
+            [SELF],
         ),
         "img-src": [SELF, "data:"],
         "base-uri": [NONE],

@@ -16,7 +16,9 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def missing(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     said = exception.args[0] if exception and exception.args and isinstance(exception.args[0], str) else ""
-    return _error(request, 404, _("Not found"), said or _("There is nothing at this address. It may have been deleted."))
+    return _error(
+        request, 404, _("Not found"), said or _("There is nothing at this address. It may have been deleted.")
+    )
 
 
 def unreadable(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

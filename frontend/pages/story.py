@@ -12,8 +12,8 @@ from delivery.retry import MAX_RETRIES
 from frontend import wording
 from frontend.access import needs
 from frontend.pages.decisions import Again, is_reopenable
-from frontend.pages.ledger import with_company
 from frontend.pages.frame import framed
+from frontend.pages.ledger import with_company
 from frontend.wording import STATES, reason
 from schedules import clock
 from schedules.models import Channel, Occurrence, Recipient
