@@ -156,10 +156,13 @@ X_FRAME_OPTIONS = "SAMEORIGIN"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
-        **dict.fromkeys(
-            ("script-src", "style-src", "font-src", "connect-src", "frame-src", "form-action", "frame-ancestors"),
-            [SELF],
-        ),
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "frame-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [SELF],
         "img-src": [SELF, "data:"],
         "base-uri": [NONE],
     }

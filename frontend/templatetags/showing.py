@@ -23,7 +23,7 @@ def instant(value: datetime | None, zone_name: str = "UTC") -> str:
 
 @register.simple_tag(takes_context=True)
 def moment(context: Any, value: datetime | None, own: str = "") -> SafeString | str:
-    """{% moment at %} or {% moment at zone_name %}: an instant on the clock that the viewer has chosen, with its offset.
+    """{% moment at %} or {% moment at zone_name %}: an instant on the viewer's chosen clock, with its offset.
 
     ``own`` is the zone of what the instant belongs to; the others' clocks stand in its title.
     """
