@@ -21,20 +21,28 @@ ENOUGH_CONTRAST = 4.5
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 800}
 
 
-@pytest.fixture
-def browser(monkeypatch) -> Iterator[Browser]:
-    """The system's Chromium; without one the journeys are skipped, and in CI they fail."""
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, one for all tests of a file; without one the journeys are skipped, and in CI they fail."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail(REMEDY)
         pytest.skip(REMEDY)
-    # Playwright keeps an event loop in this thread; the ORM is used by the test beside it, never inside it.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    with sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright keeps an event loop in this thread; the ORM is used by the test beside it, never inside it.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
-        connections.close_all()  # beside the event loop Django opens connections of their own
+
+
+@pytest.fixture
+def browser(chromium) -> Iterator[Browser]:
+    """Chromium without anything open in it."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
+    connections.close_all()  # beside the event loop Django opens connections of their own
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def open_page(browser, live_server, errors):
         page.get_by_label("Username").fill(role.lower())
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(f"{live_server.url}/admin/")
+        page.wait_for_url(lambda address: "/login/" not in address)
         return page
 
     return sign_in
