@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -51,22 +52,27 @@ class Prepared:
     limits: caps.Limits
     is_held_up: bool = False
 
-    def calls(self, *, size: int, permit: Permit) -> Iterator[Call]:
-        """Calls of at most ``size`` messages, which may start until the permit runs out; one at least."""
-        for start in range(0, max(len(self.messages), 1), size):
-            settled = self.settled if start == 0 else []
-            yield Call(self.claim, self.messages[start : start + size], settled, self.limits, permit)
+    def call(self, permit: Permit) -> Call:
+        """Its people's call, which may start until the permit runs out."""
+        return Call(self.claim, self.messages, self.settled, self.limits, permit)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One provider call for people of a claim. With it those are recorded who are ``settled`` without being called."""
+    """The people of a claim whom one provider call reaches, alone or together with other claims' people.
+
+    With it those are recorded who are ``settled`` without being called.
+    """
 
     claim: Claim
     messages: list[Message]
     settled: list[Outcome]
     limits: caps.Limits
     permit: Permit
+
+    def halves(self, size: int) -> tuple[Call, Call]:
+        """The first ``size`` messages and the rest."""
+        return replace(self, messages=self.messages[:size]), replace(self, messages=self.messages[size:], settled=[])
 
 
 class Answered(NamedTuple):
@@ -138,15 +144,41 @@ def _reserve(prepared: Prepared) -> dict[int, Capped]:
     return {**repeated, **(reserve(fresh, limits=limits) if fresh else {})}
 
 
-def ask(provider: Provider, call: Call) -> Answered:
-    """Make the call; whatever a network provider does is an answer."""
+def together(provider: Provider, made: Iterable[Call]) -> Iterator[list[Call]]:
+    """Which calls go out as one: small ones of several batches, since a call for ten costs what one for fifty does.
+
+    Larger ones are cut. All come from one claim statement, so one permit holds for them.
+    """
+    bundle: list[Call] = []
+    room = provider.max_per_call
+    for call in sorted(made, key=lambda call: provider.kind(call.messages[0])):
+        rest = call
+        if bundle and provider.kind(bundle[0].messages[0]) != provider.kind(rest.messages[0]):
+            yield bundle
+            bundle, room = [], provider.max_per_call
+        while len(rest.messages) >= room:
+            first, rest = rest.halves(room)
+            yield [*bundle, first]
+            bundle, room = [], provider.max_per_call
+        if rest.messages:
+            bundle.append(rest)
+            room -= len(rest.messages)
+    if bundle:
+        yield bundle
+
+
+def ask(provider: Provider, bundle: Sequence[Call]) -> list[Answered]:
+    """Make the provider call of these people, and tell each claim its answers; whatever happens is an answer."""
     started = time.monotonic()
+    messages = [message for call in bundle for message in call.messages]
     try:
-        return Answered(started, provider.send(call.messages, permit=call.permit))
+        answers = provider.send(messages, permit=bundle[0].permit)
     except Exception as error:  # a bug of the provider's, whose call may have been accepted all the same
         log.exception("provider_raised", provider=provider.name)
         unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail=type(error).__name__)
-        return Answered(started, [unknown._replace(key=message.key) for message in call.messages])
+        answers = [unknown._replace(key=message.key) for message in messages]
+    told = iter(answers)
+    return [Answered(started, list(islice(told, len(call.messages)))) for call in bundle]
 
 
 def finish(provider: Provider, call: Call, answered: Answered, *, now: datetime) -> Finished:

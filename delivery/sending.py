@@ -21,7 +21,7 @@ from django.db import Error, InterfaceError, OperationalError, connection, trans
 from delivery import calls, counters, ledger, pace
 from delivery.calls import Answered, Call, Finished, Prepared
 from delivery.counters import CountersAway
-from delivery.ledger import Claim, Outcome, Tally, Work
+from delivery.ledger import Claim, Outcome, Settlement, Tally, Work
 from delivery.providers import registry
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from schedules import clock
@@ -36,6 +36,8 @@ PERMIT_S = 3.0
 TASK_S = 8.0
 # Calls of a network provider that start from one claim: the database is asked half as often.
 CALLS_PER_CLAIM = 2
+# Small batches that are claimed at once, each with locks of its own.
+TOGETHER = 25
 # Real seconds for which answers are kept while the database is away. Less than a lease.
 PATIENCE_S = 20.0
 
@@ -74,7 +76,7 @@ class _Run:
         self._provider = provider
         self._deadline = deadline
         self._is_held_up = False
-        self._in_flight: dict[Future[Answered], Call] = {}
+        self._in_flight: dict[Future[list[Answered]], list[Call]] = {}
         self._to_record: list[Call] = []
         self._begun: set[int] = set()
         self._calls_per_claim = 1 if provider.transactional else min(CALLS_PER_CLAIM, settings.CALLS_IN_FLIGHT)
@@ -110,7 +112,7 @@ class _Run:
             (work.day, work.next_due_at) == (first.day, first.next_due_at)
             and work.occurrence_id not in {each.occurrence_id for each in group}
             and people + work.pending <= self._limit
-            and len(group) < 2 * settings.CALLS_IN_FLIGHT
+            and len(group) < TOGETHER
         )
 
     def step(self, group: Sequence[Work], *, left: int) -> int:
@@ -131,8 +133,7 @@ class _Run:
         claims = self._record(write)
         found = [claim for claim in claims if claim and claim.found]
         self._begun.update(claim.work.occurrence_id for claim in found)
-        for prepared in calls.prepare([claim for claim in found if claim.people], now=clock.now()):
-            self._start(prepared, permit)
+        self._start(calls.prepare([claim for claim in found if claim.people], now=clock.now()), permit)
         return self._left(claims, left)
 
     def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally) -> list[Claim | None]:
@@ -166,8 +167,8 @@ class _Run:
         """Wait until no more are in flight with these ``people`` than full calls may hold."""
         most = settings.CALLS_IN_FLIGHT * self._provider.max_per_call - people
         while True:
-            under_way = {future: call for future, call in self._in_flight.items() if not future.done()}
-            if sum(len(call.messages) for call in under_way.values()) <= most:
+            under_way = {future: bundle for future, bundle in self._in_flight.items() if not future.done()}
+            if sum(len(call.messages) for bundle in under_way.values() for call in bundle) <= most:
                 return
             wait(under_way, return_when=FIRST_COMPLETED)
 
@@ -193,19 +194,22 @@ class _Run:
             else:
                 self._idle(min(seconds, 0.2))
 
-    def _start(self, prepared: Prepared, permit: Permit) -> None:
-        self._is_held_up = self._is_held_up or prepared.is_held_up
-        for call in prepared.calls(size=self._provider.max_per_call, permit=permit):
-            if self._provider.transactional or not call.messages:
-                self._to_record.append(call)
+    def _start(self, prepared: Sequence[Prepared], permit: Permit) -> None:
+        self._is_held_up = self._is_held_up or any(each.is_held_up for each in prepared)
+        to_ask = []
+        for each in prepared:
+            if self._provider.transactional or not each.messages:
+                self._to_record.append(each.call(permit))
             else:
-                self._in_flight[_executor().submit(calls.ask, self._provider, call)] = call
+                to_ask.append(each.call(permit))
+        for bundle in calls.together(self._provider, to_ask):
+            self._in_flight[_executor().submit(calls.ask, self._provider, bundle)] = bundle
 
     def _record(self, more: Callable[[Tally], T]) -> T:
         """Record what is finished, and do ``more`` in the same transaction."""
         ready, self._to_record = self._to_record, []
         done = [future for future in self._in_flight if future.done()]
-        answered = [(self._in_flight.pop(future), future.result()) for future in done]
+        answered = [pair for future in done for pair in zip(self._in_flight.pop(future), future.result(), strict=True)]
         now = _now()
         finished = [calls.finish(self._provider, call, answer, now=now) for call, answer in answered]
         try:
@@ -226,7 +230,7 @@ class _Run:
     ) -> T:
         def write() -> tuple[T, list[Finished]]:
             tally = Tally()
-            for group in _by_claim(finished):
+            for group in _by_token(finished):
                 _settle(group, now=now, tally=tally)
             through = [self._write_through(call, now=now, tally=tally) for call in ready]
             result = more(tally)
@@ -254,19 +258,28 @@ def _nothing(_: Tally) -> None:
     """Nothing more than what is finished."""
 
 
-def _by_claim(finished: Iterable[Finished]) -> Iterable[list[Finished]]:
-    groups: dict[tuple[int, UUID], list[Finished]] = defaultdict(list)
+def _by_token(finished: Iterable[Finished]) -> Iterable[list[Finished]]:
+    groups: dict[UUID, list[Finished]] = defaultdict(list)
     for each in finished:
-        groups[each.call.claim.work.batch_id, each.call.claim.token].append(each)
+        groups[each.call.claim.token].append(each)
     return groups.values()
 
 
 def _settle(finished: Sequence[Finished], *, now: datetime, tally: Tally) -> None:
-    """Record calls of one claim that began together."""
-    outcomes = [outcome for each in finished for outcome in each.outcomes]
-    called_at = min(each.called_at for each in finished)
-    ledger.settle(finished[0].call.claim, outcomes, now=now, called_at=called_at, tally=tally)
-    if gone := [device_id for outcome in outcomes for device_id in outcome.gone]:
+    """Record calls of claims that were made together."""
+    by_batch: dict[int, list[Finished]] = defaultdict(list)
+    for each in finished:
+        by_batch[each.call.claim.work.batch_id].append(each)
+    settlements = [
+        Settlement(
+            group[0].call.claim,
+            [outcome for each in group for outcome in each.outcomes],
+            min(each.called_at for each in group),
+        )
+        for group in by_batch.values()
+    ]
+    ledger.settle(settlements, now=now, tally=tally)
+    if gone := [device_id for each in finished for outcome in each.outcomes for device_id in outcome.gone]:
         Device.objects.filter(pk__in=gone, active=True).update(active=False)
 
 

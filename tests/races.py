@@ -7,7 +7,7 @@ from django.db import transaction
 
 from delivery import dispatch, ledger, materialise, sending
 from delivery import sweep as sweeping
-from delivery.ledger import Outcome, Tally
+from delivery.ledger import Outcome, Settlement, Tally
 from delivery.models import Batch, Delivery
 from schedules import operations
 from tests.factories import BY, NOW
@@ -35,7 +35,7 @@ def settle(*claims, state, **fields):
     with transaction.atomic():
         for claim in claims:
             outcomes = [Outcome(person.recipient_id, state, **fields) for person in claim.people]
-            count += ledger.settle(claim, outcomes, now=NOW, called_at=NOW, tally=tally)
+            count += ledger.settle([Settlement(claim, outcomes, NOW)], now=NOW, tally=tally)
         tally.flush()
     return count
 

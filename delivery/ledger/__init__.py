@@ -11,7 +11,14 @@ nothing.
 """
 
 from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
-from delivery.ledger.outcomes import expire_late, reopen_batch, settle, settle_batch, started_waves
+from delivery.ledger.outcomes import (
+    Settlement,
+    expire_late,
+    reopen_batch,
+    settle,
+    settle_batch,
+    started_waves,
+)
 from delivery.ledger.rows import (
     GOES,
     HAS_MESSAGE,
@@ -36,6 +43,7 @@ __all__ = [
     "Claim",
     "Outcome",
     "Person",
+    "Settlement",
     "Tally",
     "Work",
     "claim",

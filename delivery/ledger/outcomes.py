@@ -1,9 +1,9 @@
 """Writing what became of rows: after a call, or without one."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from django.conf import settings
@@ -16,20 +16,30 @@ from delivery.ledger.tally import Tally
 from delivery.models import OUTCOME_UNKNOWN, State
 
 
-def settle(
-    claim: Claim, outcomes: Sequence[Outcome], *, now: datetime, called_at: datetime | None, tally: Tally
-) -> int:
-    """Record the outcomes of a claim; return how many rows were still the claim's.
+class Settlement(NamedTuple):
+    """What became of people of a claim, and when the provider began to be asked for them."""
+
+    claim: Claim
+    outcomes: Sequence[Outcome]
+    called_at: datetime | None
+
+
+def settle(settlements: Sequence[Settlement], *, now: datetime, tally: Tally) -> int:
+    """Record the outcomes of claims that were made by one statement; return how many rows were still the claims'.
 
     A row that meanwhile has been taken away (its lease expired, the person was erased) is left as it is, unless it is
     kept as unknown under this very claim: then the answer that came late is the truth.
     """
-    if not outcomes:
+    settlements = [each for each in settlements if each.outcomes]
+    if not settlements:
         return 0
-    settled = _write_outcomes(claim, outcomes, State.SENDING, now=now, called_at=called_at, tally=tally)
-    if settled < len(outcomes):
-        answers = [outcome for outcome in outcomes if outcome.state is not State.UNKNOWN]
-        settled += _write_outcomes(claim, answers, State.UNKNOWN, now=now, called_at=called_at, tally=tally)
+    settled = _write_outcomes(settlements, State.SENDING, now=now, tally=tally)
+    if settled < sum(len(each.outcomes) for each in settlements):
+        answers = [
+            each._replace(outcomes=[one for one in each.outcomes if one.state is not State.UNKNOWN])
+            for each in settlements
+        ]
+        settled += _write_outcomes(answers, State.UNKNOWN, now=now, tally=tally)
     return settled
 
 
@@ -47,76 +57,87 @@ UPDATE delivery_delivery d SET
                d.attempt - CASE WHEN v.is_attempt THEN 0 ELSE 1 END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN d.claim_token END,
                CASE WHEN v.state = {int(State.UNKNOWN)} THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-               CASE WHEN v.was_asked THEN %(called)s::timestamptz ELSE d.called_at END,
+               CASE WHEN v.was_asked THEN (%(called)s::jsonb ->> d.batch_id::text)::timestamptz ELSE d.called_at END,
                CASE WHEN v.state >= {int(State.SENT)} THEN %(now)s::timestamptz END
-        FROM jsonb_to_record(%(outcomes)s::jsonb -> d.recipient_id::text) AS v(state smallint, reason text,
-            detail text, provider_id text, reached text, due_at timestamptz, is_attempt boolean, was_asked boolean)
+        FROM jsonb_to_record(%(outcomes)s::jsonb -> (d.batch_id || '-' || d.recipient_id)) AS v(state smallint,
+            reason text, detail text, provider_id text, reached text, due_at timestamptz, is_attempt boolean,
+            was_asked boolean)
     ),
-    version = %(version)s
-WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.occurrence_id = %(occurrence)s
+    version = (%(versions)s::jsonb ->> d.batch_id::text)::integer
+WHERE d.day = %(day)s AND d.batch_id = ANY(%(batches)s::bigint[]) AND d.occurrence_id = ANY(%(occurrences)s::bigint[])
   AND d.recipient_id = ANY(%(ids)s::bigint[])
   AND d.state = %(source)s AND d.claim_token = %(token)s::uuid
-RETURNING d.recipient_id, d.state, d.attempt
+  AND d.batch_id || '-' || d.recipient_id = ANY(%(keys)s::text[])
+RETURNING d.batch_id, d.recipient_id, d.attempt
 """
 
 
-def _as_json(outcomes: Iterable[Outcome]) -> str:
-    """Outcomes by recipient, as ``_SETTLE`` looks them up."""
-    return orjson.dumps(
-        {
-            str(outcome.recipient_id): {
-                "state": outcome.state,
-                "reason": outcome.reason,
-                "detail": outcome.detail,
-                "provider_id": outcome.provider_id,
-                "reached": None if outcome.reached is None else ",".join(map(str, outcome.reached)),
-                "due_at": outcome.due_at,
-                "is_attempt": outcome.is_attempt,
-                "was_asked": outcome.was_asked,
-            }
-            for outcome in outcomes
+def _by_key(settlements: Iterable[Settlement]) -> dict[str, dict[str, Any]]:
+    """Outcomes by batch and recipient, as ``_SETTLE`` looks them up."""
+    return {
+        f"{each.claim.work.batch_id}-{outcome.recipient_id}": {
+            "state": outcome.state,
+            "reason": outcome.reason,
+            "detail": outcome.detail,
+            "provider_id": outcome.provider_id,
+            "reached": None if outcome.reached is None else ",".join(map(str, outcome.reached)),
+            "due_at": outcome.due_at,
+            "is_attempt": outcome.is_attempt,
+            "was_asked": outcome.was_asked,
         }
-    ).decode()
+        for each in settlements
+        for outcome in each.outcomes
+    }
 
 
-def _write_outcomes(
-    claim: Claim,
-    outcomes: Sequence[Outcome],
-    source: State,
-    *,
-    now: datetime,
-    called_at: datetime | None,
-    tally: Tally,
-) -> int:
-    work = claim.work
+def _dump(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _write_outcomes(settlements: Sequence[Settlement], source: State, *, now: datetime, tally: Tally) -> int:
+    claims = [each.claim for each in settlements]
+    outcomes = _by_key(settlements)
     with connection.cursor() as cursor:
         cursor.execute(
             _SETTLE,
             {
-                "ids": [outcome.recipient_id for outcome in outcomes],
-                "outcomes": _as_json(outcomes),
-                "day": work.day,
-                "batch": work.batch_id,
-                "occurrence": work.occurrence_id,
+                "ids": [outcome.recipient_id for each in settlements for outcome in each.outcomes],
+                "outcomes": _dump(outcomes),
+                "keys": list(outcomes),
+                "day": claims[0].work.day,
+                "batches": [claim.work.batch_id for claim in claims],
+                "occurrences": [claim.work.occurrence_id for claim in claims],
                 "source": int(source),
-                "token": claim.token,
-                "version": claim.version,
+                "token": claims[0].token,
+                "versions": _dump({claim.work.batch_id: claim.version for claim in claims}),
+                "called": _dump({each.claim.work.batch_id: each.called_at for each in settlements}),
                 "now": now,
-                "called": called_at,
                 "unknown": settings.UNKNOWN_S,
             },
         )
-        written = {row[0]: row for row in cursor.fetchall()}
-    kept = [outcome for outcome in outcomes if outcome.recipient_id in written]
+        written: dict[int, dict[int, int]] = defaultdict(dict)
+        for batch_id, recipient_id, attempt in cursor.fetchall():
+            written[batch_id][recipient_id] = attempt
+    for each in settlements:
+        _follow_up(each, written[each.claim.work.batch_id], source, now=now, tally=tally)
+    return sum(map(len, written.values()))
+
+
+def _follow_up(
+    settlement: Settlement, attempts: Mapping[int, int], source: State, *, now: datetime, tally: Tally
+) -> None:
+    """Count what has been written of a claim: its rows by recipient, with their ``attempts``."""
+    claim, outcomes, called_at = settlement
+    batch_id = claim.work.batch_id
+    kept = [outcome for outcome in outcomes if outcome.recipient_id in attempts]
     for (state, reason, verdict), count in Counter((each.state, each.reason, each.verdict) for each in kept).items():
         reason_class = counts.reason_class(state, reason, verdict)
-        tally.move(work.batch_id, source, state, count, reason_class=reason_class)
+        tally.move(batch_id, source, state, count, reason_class=reason_class)
     for outcome in kept:
         if outcome.state is State.PENDING and outcome.due_at is not None:
-            tally.due(work.batch_id, outcome.due_at)
+            tally.due(batch_id, outcome.due_at)
     _count_calls(claim, kept, called_at=called_at, tally=tally)
-    _keep_failures(work, kept, {key: row[2] for key, row in written.items()}, now=now)
-    return len(kept)
+    _keep_failures(claim.work, kept, attempts, now=now)
 
 
 def _count_calls(claim: Claim, outcomes: Sequence[Outcome], *, called_at: datetime | None, tally: Tally) -> None:
@@ -134,7 +155,7 @@ def _count_calls(claim: Claim, outcomes: Sequence[Outcome], *, called_at: dateti
     tally.count(counts.THROTTLED, channel, amount=sum(outcome.verdict == "throttled" for outcome in outcomes))
 
 
-def _keep_failures(work: Work, outcomes: Iterable[Outcome], attempts: dict[int, int], *, now: datetime) -> None:
+def _keep_failures(work: Work, outcomes: Iterable[Outcome], attempts: Mapping[int, int], *, now: datetime) -> None:
     failures = [outcome for outcome in outcomes if outcome.is_attempt and outcome.verdict not in ("", "sent")]
     if not failures:
         return

@@ -189,6 +189,10 @@ class Provider(abc.ABC):
         """An answer for a message that must not take part in the call, e.g. one without an address."""
         return None
 
+    def kind(self, message: Message) -> str:
+        """Messages of different kinds can't share a call; which they are is the provider's business."""
+        return ""
+
     @abc.abstractmethod
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
         """One provider call. Checks the permit right before the first byte is written.

@@ -175,6 +175,9 @@ class SesProvider(Provider):
                     self._client = client
         return self._client
 
+    def kind(self, message: Message) -> str:
+        return " ".join(_parts(message))
+
     def _refuse(self, message: Message) -> Answer | None:
         reason = _flaw(message)
         return None if reason is None else Answer(message.key, _PERMANENT, reason)

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from redis import Redis
 
 from delivery import erasure, ledger, usage
-from delivery.ledger import Tally
+from delivery.ledger import Settlement, Tally
 from delivery.models import Delivery, State
 from delivery.usage import Standing
 from schedules.models import Recipient
@@ -141,7 +141,7 @@ def settle(claim, state, reason):
     tally = Tally()
     with transaction.atomic():
         outcomes = [ledger.Outcome(person.recipient_id, state, reason) for person in claim.people]
-        ledger.settle(claim, outcomes, now=NOW, called_at=NOW, tally=tally)
+        ledger.settle([Settlement(claim, outcomes, NOW)], now=NOW, tally=tally)
         tally.flush()
 
 

@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from delivery import circuits, ledger, sending
-from delivery.ledger import Outcome, Tally
+from delivery.ledger import Outcome, Settlement, Tally
 from delivery.models import Batch, Delivery, FailedAttempt, InboxMessage, State
 from delivery.providers.base import Verdict
 from schedules import operations, stops
@@ -44,7 +44,7 @@ def claimed(work, *, limit=50, now=NOW):
 
 def settled(claim, outcomes, *, now=NOW):
     tally = Tally()
-    count = ledger.settle(claim, outcomes, now=now, called_at=now, tally=tally)
+    count = ledger.settle([Settlement(claim, outcomes, now)], now=now, tally=tally)
     tally.flush()
     assert_books_close()
     return count
@@ -463,7 +463,7 @@ def test_a_call_reads_its_batch_alone_even_where_statistics_know_of_small_occurr
         if channel == "in_app":
             assert len(ledger.hold(found[0])) == 500
         sent = [Outcome(person.recipient_id, State.SENT) for person in found[0].people]
-        ledger.settle(found[0], sent, now=NOW, called_at=NOW, tally=tally)
+        ledger.settle([Settlement(found[0], sent, NOW)], now=NOW, tally=tally)
         tally.flush()
 
     with transaction.atomic():

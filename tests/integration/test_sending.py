@@ -273,6 +273,29 @@ def test_several_calls_are_in_flight_and_never_more_than_the_setting(service, pr
     assert max(len(call.messages) for call in provider.calls) == 50
 
 
+def test_small_runs_that_are_due_together_share_a_call_and_nothing_else(service, provider):
+    """Each person's message is his schedule's, and a refusal is his alone."""
+    everyone = people(7)
+    schedules = [ScheduleFactory(name=f"Run {number}") for number in range(4)]
+    poor = everyone[2].pk
+    provider.answer = staticmethod(
+        lambda message: (
+            Answer(message.key, Verdict.PERMANENT, "refused") if message.recipient_id == poor else sent(message)
+        )
+    )
+    service.step()
+    assert [len(call.messages) for call in provider.calls] == [28]
+    runs = {only_occurrence(schedule).pk for schedule in schedules}
+    assert {message.occurrence_id for message in provider.messages()} == runs
+    for schedule in schedules:
+        assert states(schedule) == {"sent": 6, "failed": 1}
+        assert_books_close(only_occurrence(schedule))
+    rows = Delivery.objects.filter(state=State.SENT)
+    assert {row.provider_id for row in rows} == {
+        f"id-{message.key}" for message in provider.messages() if message.recipient_id != poor
+    }
+
+
 def test_the_same_message_again_sends_nothing_again(service, provider):
     people(120)
     schedule = ScheduleFactory()

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from delivery import calls, erasure, ledger, pace, retry, sending
-from delivery.ledger import Claim, Tally
+from delivery.ledger import Claim, Settlement, Tally
 from delivery.models import Batch, Delivery, State
 from delivery.providers.base import Answer, Message, Verdict
 from schedules import operations, stops
@@ -227,7 +227,7 @@ class Life(RuleBasedStateMachine):
             retry.decide(answer, person=person, repeats_unknown=False, now=now, rng=calls._rng)
             for person, answer in zip(claim.people, answers, strict=True)
         ]
-        ledger.settle(claim, outcomes, now=now, called_at=now, tally=tally)
+        ledger.settle([Settlement(claim, outcomes, now)], now=now, tally=tally)
         tally.flush()
 
     @rule(states=st.sampled_from([[State.SENDING], [State.UNKNOWN], [State.SENDING, State.UNKNOWN]]))

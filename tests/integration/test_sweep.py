@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from delivery import counts, ledger
-from delivery.ledger import Outcome, Tally
+from delivery.ledger import Outcome, Settlement, Tally
 from delivery.models import Batch, Delivery, InboxMessage, State
 from delivery.providers.base import Verdict
 from schedules import operations
@@ -34,7 +34,7 @@ def claim_of(service):
 def settle(claim, state, *, now, **fields):
     tally = Tally()
     outcomes = [Outcome(person.recipient_id, state, verdict="sent", **fields) for person in claim.people]
-    count = ledger.settle(claim, outcomes, now=now, called_at=now, tally=tally)
+    count = ledger.settle([Settlement(claim, outcomes, now)], now=now, tally=tally)
     tally.flush()
     assert_books_close()
     return count
