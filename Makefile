@@ -17,19 +17,26 @@ schedules/imports/rows.py,schedules/imports/values.py,delivery/rendering.py,deli
 delivery/formats.py,delivery/retry.py,delivery/providers/*,scheduler_project/local/supervisor.py,\
 scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_project/demo/environment.py
 space := $(subst ,, )
+TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup programs demo test lint bench chaos openapi fmt lock clean help
+.PHONY: setup messages programs demo test lint bench chaos openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-setup: .venv/.installed ## a virtual environment with the pinned dependencies
+setup: .venv/.installed $(TRANSLATIONS) ## a virtual environment with the pinned dependencies, and the translations
 
 .venv/.installed: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
 	@touch $@
+
+%.mo: %.po | .venv/.installed
+	@$(BIN)/python -m scheduler_project.catalogue compile
+
+messages: setup ## find the strings of pages and templates, for their translations
+	$(BIN)/python -m scheduler_project.catalogue find
 
 programs: ## what tests use of the system's packages, where they may be installed: Chromium, and promtool
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \

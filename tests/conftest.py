@@ -5,6 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_configure() -> None:
+    """What pages say in German is compiled by ``make setup``; whoever runs pytest alone has it too."""
+    from scheduler_project import catalogue
+
+    catalogue.compile_all()
+
+
 @pytest.fixture(scope="session")
 def ledger_days(django_db_setup, django_db_blocker) -> None:
     """Partitions around the instant at which the tests take place."""
