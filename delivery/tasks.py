@@ -17,6 +17,7 @@ from delivery import advance, dispatch, heartbeats, materialise, partitions, sen
 from delivery import sweep as sweeping
 from delivery.providers import registry
 from schedules import clock
+from schedules.imports import uploads
 from schedules.models import Channel
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,8 @@ def tick(**_: Any) -> None:
     publish()
     for test_send_id, channel in test_sends.take_waiting():
         send_test.apply_async(kwargs={"test_send_id": test_send_id}, queue=channel)
+    if (import_id := uploads.take_waiting()) is not None:
+        import_people.apply_async(kwargs={"import_id": import_id}, queue="materialise")
     heartbeats.beat(heartbeats.TICK)
     heartbeats.ask(_send_canary)
 
@@ -103,6 +106,13 @@ def send(*, batch_ids: list[int], queue: str = "", **_: Any) -> None:
 def send_test(*, test_send_id: int, **_: Any) -> None:
     """Send a message to be looked at. A second copy of the message finds it taken."""
     test_sends.send(test_send_id=test_send_id, now=clock.now())
+
+
+@shared_task(name="delivery.import_people")
+def import_people(*, import_id: int, **_: Any) -> None:
+    """Look through an uploaded file of people, or import it. A second copy of the message finds the lease taken."""
+    heartbeats.consumed("materialise")
+    uploads.run(import_id=import_id, now=clock.now())
 
 
 @shared_task(name="delivery.sweep")

@@ -62,6 +62,7 @@ class Recipient(models.Model):
             models.Index(fields=["locale"], name="recipient_locale_idx"),
             models.Index(fields=["time_zone"], name="recipient_time_zone_idx"),
             models.Index(fields=["created_at"], name="recipient_created_at_idx"),
+            models.Index(fields=["id"], name="recipient_no_email_idx", condition=Q(email="")),
         ]
         ordering = ["id"]
 
@@ -403,3 +404,62 @@ class TestClock(models.Model):
 
     def __str__(self) -> str:
         return str(self.shift)
+
+
+class RecipientImport(models.Model):
+    """An uploaded file of people: looked through first, imported when somebody says so. See ``schedules.imports.uploads``.
+
+    ``token`` and ``leased_until`` (real time) name the worker that is at it; ``people`` and ``position`` (bytes) how far
+    it has come. ``report`` is ``uploads.Found`` as JSON, and ``bad`` holds the first bad lines: ``[[line, field, reason]]``.
+    """
+
+    class State(models.TextChoices):
+        CHECK = "check"
+        CHECKED = "checked"
+        IMPORT = "import"
+        DONE = "done"
+        FAILED = "failed"
+        DISCARDED = "discarded"
+
+    name = models.CharField(max_length=200)
+    size = models.PositiveBigIntegerField()
+    format = models.CharField(max_length=10)
+    encoding = models.CharField(max_length=40)
+    delimiter = models.CharField(max_length=1, blank=True)
+    infer_types = models.BooleanField(default=False)
+    state = models.CharField(max_length=10, choices=State, default=State.CHECK)
+    stage = models.CharField(max_length=10, blank=True)
+    people = models.PositiveBigIntegerField(default=0)
+    position = models.PositiveBigIntegerField(default=0)
+    token = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    report = models.JSONField(default=dict)
+    bad = models.JSONField(default=list)
+    failure = models.CharField(max_length=20, blank=True)
+    detail = models.CharField(max_length=1000, blank=True)
+    created_by = models.CharField(max_length=100)
+    created_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], name="recipient_import_open_idx", condition=Q(state__in=["check", "import"]))
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RecipientImportChunk(models.Model):
+    """A piece of an uploaded file, so that any worker on any machine can read it; gone when the file is done with."""
+
+    upload = models.ForeignKey(RecipientImport, on_delete=models.CASCADE, related_name="chunks")
+    number = models.PositiveIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["upload", "number"], name="recipient_import_chunk_once")]
+
+    def __str__(self) -> str:
+        return f"{self.upload_id}/{self.number}"

@@ -10,8 +10,8 @@ from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "scheduler_project.celery")
-# Processes of each queue's worker, fit for two cores.
-CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 1, "email": 3, "push": 2, "in_app": 1}
+# Processes of each queue's worker, fit for two cores. Materialising has two, since one may be importing people.
+CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 2, "email": 3, "push": 2, "in_app": 1}
 
 
 def beat(*, name: str = "beat", env: Mapping[str, str] | None = None, restarts: int = 5) -> Process:

@@ -2,6 +2,7 @@
 
 The operations are `recipients` and `templates`. A file of people goes up through these rooms:
 
+    uploads                     files from a page: kept in pieces, done by a worker
     recipients                  the whole file, in one transaction
     staging                     what happens inside PostgreSQL: copy, compare, merge
     csv_rows, ndjson_rows       records to rows ready for COPY, or bad lines

@@ -12,6 +12,7 @@ from typing import Final
 
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.imports.lines import Unreadable
+from schedules.imports.rows import Column
 from schedules.imports.values import CHANNELS, TYPES, AttributeReader, as_inferred, as_text
 
 # A field's own name first: where it stands, the synonyms beside it are attributes.
@@ -44,6 +45,7 @@ class Layout:
     attributes: tuple[Attribute, ...]
     nameless: tuple[int, ...]
     renamed: Mapping[str, str]
+    columns: tuple[Column, ...]
 
 
 @lru_cache(maxsize=1_000)  # NDJSON asks for each key of each line
@@ -71,7 +73,15 @@ def read_header(cells: Sequence[str], *, infer_types: bool) -> Layout:
         attributes=attributes,
         nameless=tuple(index for index, name in enumerate(names) if not name),
         renamed={names[each.index]: each.name for each in attributes if each.name not in _bare(names[each.index])},
+        columns=_columns(names, fields, attributes),
     )
+
+
+def _columns(names: Sequence[str], fields: Mapping[str, int], attributes: Sequence[Attribute]) -> tuple[Column, ...]:
+    kinds = {read: kind for kind, read in TYPES.items()}
+    found = {index: (field, "") for field, index in fields.items()}
+    found |= {each.index: (f"{_PREFIX}{each.name}", kinds.get(each.read, "inferred")) for each in attributes}
+    return tuple(Column(name, *found.get(index, ("", ""))) for index, name in enumerate(names))
 
 
 def _fields(names: Sequence[str]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from schedules.imports import values
 from schedules.imports.columns import Layout, field_of, read_header
 from schedules.imports.delimited import choose_delimiter, read_records, separator_of
 from schedules.imports.lines import Unreadable, read_lines
-from schedules.imports.rows import BadLine, Row, attributes_of
+from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, quote
 
 _SAMPLED = 1_000  # rows in which columns of numbers are looked for
@@ -67,6 +67,10 @@ class CsvRows:
         self._texts = {each.index: each.name for each in layout.attributes if each.read is values.as_text}
         self._numbers: set[int] = set()
         self._sampled = 0
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self._layout.columns
 
     @property
     def renamed(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 from schedules.imports import values
 from schedules.imports.columns import field_of
 from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
-from schedules.imports.rows import BadLine, Row, attributes_of
+from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, quote
 
 BadPerson = Callable[[int, Mapping[str, Any], list[Refused]], None]
@@ -20,6 +20,7 @@ class NdjsonRows:
     be read of it.
     """
 
+    columns: tuple[Column, ...] = ()
     renamed: dict[str, str] = {}
     number_like: tuple[str, ...] = ()
 

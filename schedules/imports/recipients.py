@@ -15,7 +15,7 @@ from schedules.content import locale_chain
 from schedules.imports import staging
 from schedules.imports.csv_rows import CsvRows
 from schedules.imports.ndjson_rows import NdjsonRows
-from schedules.imports.rows import BadLine, Rows
+from schedules.imports.rows import BadLine, Column, Rows
 from schedules.imports.staging import Written
 from schedules.recurrence.zones import ZONE_NAMES
 
@@ -42,7 +42,8 @@ class Report:
     ``lines``: people in the file, bad ones included. ``is_kept``: false after a dry run, and when bad lines prevented
     the import; ``written`` then holds what would have been written, or nothing. ``bad`` holds the first ``MAX_KEPT``
     of ``bad_lines``. ``unknown_zones`` and ``unknown_locales`` count people by a value that is kept as it came and
-    falls back when it is used. ``renamed`` tells which column gave which attribute where the names differ.
+    falls back when it is used. ``columns`` says how a CSV file's columns were understood; ``renamed`` tells which
+    column gave which attribute where the names differ.
     """
 
     lines: int
@@ -54,6 +55,7 @@ class Report:
     unknown_locales: Mapping[str, int]
     renamed: Mapping[str, str]
     number_like: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
 
 
 def import_recipients(
@@ -113,6 +115,7 @@ def import_recipients(
         unknown_locales={locale: count for locale, count in locales.items() if not _is_known_locale(locale)},
         renamed=rows.renamed,
         number_like=rows.number_like,
+        columns=rows.columns,
     )
 
 

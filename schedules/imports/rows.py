@@ -32,12 +32,27 @@ class BadLine(NamedTuple):
     reason: str
 
 
+class Column(NamedTuple):
+    """A column of a CSV file as it was understood.
+
+    ``field`` is one of ours or ``attributes.NAME``, empty where the column has no name; ``kind`` is an attribute's:
+    one of ``values.TYPES``, or ``inferred`` where each cell says it by itself.
+    """
+
+    name: str
+    field: str
+    kind: str = ""
+
+
 class Rows(Protocol):
     """The rows of a file, in its order. To be read once; raises ``lines.Unreadable``.
 
     ``renamed`` tells under which name a column is kept where its own could not be queried, ``number_like`` the columns
-    kept as texts though their first cells are all numbers.
+    kept as texts though their first cells are all numbers. ``columns`` is empty where each line names its own fields.
     """
+
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
 
     @property
     def renamed(self) -> dict[str, str]: ...

@@ -1,4 +1,4 @@
-"""``manage.py tidy``: throw away expired tokens and sign-ins, and answers whose keys are past their day."""
+"""``manage.py tidy``: throw away expired tokens and sign-ins, answers whose keys are past their day, and uploaded files."""
 
 from typing import Any
 
@@ -6,13 +6,16 @@ from django.core.management.base import BaseCommand
 from oauth2_provider.models import clear_expired
 
 from frontend.api import idempotency
+from schedules import clock
+from schedules.imports import uploads
 
 
 class Command(BaseCommand):
-    help = "Throw away expired tokens and spent idempotency keys. The clock does it once an hour."
+    help = "Throw away expired tokens, spent idempotency keys and files of a day ago. The clock does it once an hour."
 
     def handle(self, *, verbosity: int, **_: Any) -> None:
         clear_expired()
         spent = idempotency.purge()
+        files = uploads.purge(now=clock.now())
         if verbosity:
-            self.stdout.write(f"Expired tokens are gone, and {spent:,} idempotency keys.")
+            self.stdout.write(f"Expired tokens are gone, {spent:,} idempotency keys, and {files:,} uploaded files.")
