@@ -1,29 +1,24 @@
-"""Pages by keyset: a cursor says after which row to go on, so that rows which come and go move no others.
+"""Pages of the API's lists, by keyset.
 
 ``{"items": [...], "nextCursor": "..." or null}``. A cursor is opaque, belongs to one order, and never runs out.
 """
 
-import base64
-import binascii
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import QuerySet
 from rest_framework import serializers
 
+from frontend import keysets
 from frontend.api.fields import QUERY, QuerySerializer, StrictCharField
 from frontend.api.problems import invalid
-from frontend.instants import instant
+from frontend.keysets import BrokenCursor, Order, Row, by_instant, encode
 from schedules.problems import Problem
+
+__all__ = ("Order", "PageQuery", "by_instant", "decode", "encode", "page_of")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 _BROKEN = Problem(f"{QUERY}cursor", "invalid", "Use a nextCursor as it came, with the same order, or leave it out.")
-
-Row = TypeVar("Row", bound=Model)
 
 
 class PageQuery(QuerySerializer):
@@ -35,96 +30,20 @@ class PageQuery(QuerySerializer):
     )
 
 
-@dataclass(frozen=True)
-class Order:
-    """An order of rows: by ``field``, then by id the same way. ``nullable`` fields have their empty rows at the end."""
-
-    field: str = "id"
-    descending: bool = True
-    nullable: bool = False
-    parse: Callable[[Any], Any] = int
-
-
-def by_instant(field: str, *, descending: bool, nullable: bool = False) -> Order:
-    return Order(field, descending, nullable, datetime.fromisoformat)
-
-
 def page_of(rows: QuerySet[Row], order: Order, query: dict[str, Any]) -> tuple[list[Row], str | None]:
     """The rows of the page that ``query`` (``PageQuery``) asks for, and the cursor of the next; None at the end.
 
     At most two statements, whatever the page. Raises ``Refused`` (400) for a cursor of another list.
     """
-    limit = query["limit"]
-    found = _after(rows, order, query.get("cursor"), limit + 1)
-    more = found[limit:]
-    page = found[:limit]
-    return page, cursor_at(order, page[-1]) if more and page else None
-
-
-def _after(rows: QuerySet[Row], order: Order, cursor: str | None, count: int) -> list[Row]:
-    value, last_id = _decoded(cursor, order) if cursor else (None, None)
-    if order.field == "id":
-        return list(_past(rows, "id", last_id, order).order_by(_sign(order) + "id")[:count])
-    found: list[Row] = []
-    valued = rows.filter(**{f"{order.field}__isnull": False}) if order.nullable else rows
-    if last_id is None or value is not None:
-        found = list(_tuple_past(valued, order, value, last_id).order_by(*_ordering(order))[:count])
-    if order.nullable and len(found) < count:
-        empty = rows.filter(**{f"{order.field}__isnull": True})
-        after_id = last_id if value is None else None
-        found += _past(empty, "id", after_id, order).order_by(_sign(order) + "id")[: count - len(found)]
-    return found
-
-
-def _ordering(order: Order) -> Sequence[Any]:
-    return (_sign(order) + order.field, _sign(order) + "id")
-
-
-def _sign(order: Order) -> str:
-    return "-" if order.descending else ""
-
-
-def _past(rows: QuerySet[Row], field: str, value: Any, order: Order) -> QuerySet[Row]:
-    if value is None:
-        return rows
-    return rows.filter(**{f"{field}__{'lt' if order.descending else 'gt'}": value})
-
-
-def _tuple_past(rows: QuerySet[Row], order: Order, value: Any, last_id: int | None) -> QuerySet[Row]:
-    """Written so that an index on (field, id) starts at the place: the bound on the field, then the tie."""
-    if last_id is None:
-        return rows
-    beyond = "lt" if order.descending else "gt"
-    bounded = rows.filter(**{f"{order.field}__{beyond}e": value})
-    return bounded.filter(Q(**{f"{order.field}__{beyond}": value}) | Q(**{f"id__{beyond}": last_id}))
-
-
-def cursor_at(order: Order, row: Model) -> str:
-    """The cursor of the page that follows ``row``."""
-    value = getattr(row, order.field)
-    shown = instant(value) if isinstance(value, datetime) else value
-    return encode([_sign(order) + order.field, shown, row.pk])
-
-
-def _decoded(cursor: str, order: Order) -> tuple[Any, int]:
-    match decode(cursor):
-        case [name, value, int(last_id)] if name == _sign(order) + order.field and not isinstance(last_id, bool):
-            try:
-                return (None if value is None else order.parse(value)), last_id
-            except (TypeError, ValueError, OverflowError):
-                pass
-    raise invalid([_BROKEN])
-
-
-def encode(place: Sequence[Any]) -> str:
-    """A place in a list as a cursor."""
-    text = json.dumps(list(place), separators=(",", ":"), ensure_ascii=False)
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    try:
+        return keysets.read(rows, order, cursor=query.get("cursor"), limit=query["limit"])
+    except BrokenCursor:
+        raise invalid([_BROKEN]) from None
 
 
 def decode(cursor: str) -> Any:
-    """The inverse of ``encode``. Raises ``Refused`` (400)."""
+    """A place in a list. Raises ``Refused`` (400)."""
     try:
-        return json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
+        return keysets.decode(cursor)
+    except BrokenCursor:
         raise invalid([_BROKEN]) from None
