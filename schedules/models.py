@@ -407,10 +407,10 @@ class TestClock(models.Model):
 
 
 class RecipientImport(models.Model):
-    """An uploaded file of people: looked through first, imported when somebody says so. See ``schedules.imports.uploads``.
+    """An uploaded file of people: looked through first, imported when somebody says so (``imports.uploads``).
 
-    ``token`` and ``leased_until`` (real time) name the worker that is at it; ``people`` and ``position`` (bytes) how far
-    it has come. ``report`` is ``uploads.Found`` as JSON, and ``bad`` holds the first bad lines: ``[[line, field, reason]]``.
+    ``token`` and ``leased_until`` (real time) name the worker that is at it; ``people`` and ``position`` (bytes) say
+    how far it has come. ``report`` is ``uploads.Found``, and ``bad`` holds the first bad lines: [[line, field, reason]].
     """
 
     class State(models.TextChoices):

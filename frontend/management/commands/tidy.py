@@ -1,4 +1,4 @@
-"""``manage.py tidy``: throw away expired tokens and sign-ins, answers whose keys are past their day, and uploaded files."""
+"""``manage.py tidy``: throw away expired tokens and sign-ins, answers past their day, and uploaded files."""
 
 from typing import Any
 
