@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from schedules.definition import Definition
 from schedules.models import Schedule, ScheduleType, TimeZoneMode
 from schedules.recurrence import InvalidTiming, describe, zone
+from schedules.recurrence.crons import sentence
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _WORKDAYS, _WEEKEND = [1, 2, 3, 4, 5], [6, 7]
@@ -94,6 +95,15 @@ def cron_in_words(cron: str) -> str | None:
     if weekday == "*" and day.isdigit():
         return _("On day %(day)s of every month at %(time)s") % {"day": int(day), "time": at}
     return None
+
+
+def any_cron_in_words(cron: str) -> str:
+    """Any cron that can be read, without zone; one that can't as it stands."""
+    try:
+        told = sentence(cron)
+    except InvalidTiming:
+        return cron
+    return cron_in_words(cron) or told
 
 
 def _often(minute: str, hour: str) -> str | None:

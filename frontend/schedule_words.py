@@ -1,0 +1,111 @@
+"""Schedules in plain words: their states, their fields and what stands in them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from frontend import timing_words
+from frontend.audience_words import query_in_words
+from frontend.instants import show
+from frontend.wording import number
+from schedules.models import Channel, OnPast, ScheduleStatus, ScheduleType, TimeZoneMode
+
+Words = str | Promise
+
+STATUSES: Mapping[str, Words] = {
+    ScheduleStatus.DRAFT: gettext_lazy("draft"),
+    ScheduleStatus.ACTIVE: gettext_lazy("active"),
+    ScheduleStatus.PAUSED: gettext_lazy("paused"),
+    ScheduleStatus.FINISHED: gettext_lazy("finished"),
+    ScheduleStatus.CANCELLED: gettext_lazy("cancelled"),
+    ScheduleStatus.DELETED: gettext_lazy("deleted"),
+    ScheduleStatus.BROKEN: gettext_lazy("broken"),
+}
+CHANNELS: Mapping[str, Words] = {
+    Channel.EMAIL: gettext_lazy("E-mail"),
+    Channel.PUSH: gettext_lazy("Push"),
+    Channel.IN_APP: gettext_lazy("In-app"),
+}
+TYPES: Mapping[str, Words] = {
+    ScheduleType.ONCE: gettext_lazy("Once"),
+    ScheduleType.CRON: gettext_lazy("Repeating"),
+}
+MODES: Mapping[str, Words] = {
+    TimeZoneMode.FIXED: gettext_lazy("Everybody at the same moment"),
+    TimeZoneMode.USER_LOCAL: gettext_lazy("Each person at their own local time"),
+}
+ON_PAST: Mapping[str, Words] = {
+    OnPast.SKIP: gettext_lazy("They are skipped"),
+    OnPast.SEND_NOW: gettext_lazy("They get it at once"),
+}
+
+# Keys as in a version's definition, in the order in which people ask.
+FIELDS: Mapping[str, Words] = {
+    "name": gettext_lazy("Name"),
+    "channel": gettext_lazy("Channel"),
+    "templateId": gettext_lazy("Template"),
+    "audienceQuery": gettext_lazy("Audience"),
+    "scheduleType": gettext_lazy("How often"),
+    "runAt": gettext_lazy("Runs at"),
+    "cron": gettext_lazy("Repeats"),
+    "timeZone": gettext_lazy("Time zone"),
+    "timeZoneMode": gettext_lazy("Whose clock"),
+    "startAt": gettext_lazy("First day"),
+    "endAt": gettext_lazy("Last day"),
+    "maxRuns": gettext_lazy("Number of runs"),
+    "maxPerUserPerDay": gettext_lazy("Most messages per person in 24 hours"),
+    "maxPerUserPerWeek": gettext_lazy("Most messages per person in 7 days"),
+    "countsTowardCaps": gettext_lazy("Counts toward other schedules' limits"),
+    "misfireGraceMinutes": gettext_lazy("May start late by"),
+    "onPast": gettext_lazy("People whose local time has passed"),
+    "recheckAudience": gettext_lazy("Asks again, when sending, whether a person still fits"),
+}
+
+
+def value_in_words(field: str, value: Any, *, definition: Mapping[str, Any], templates: Mapping[int, str]) -> str:
+    """What stands in a field of ``definition`` (keys as on the wire); ``templates``: names by id."""
+    if value is None or value == "":
+        return _nothing(field)
+    match field:
+        case "channel":
+            return str(CHANNELS.get(value, value))
+        case "templateId":
+            return templates.get(value) or _("template %(id)s") % {"id": value}
+        case "audienceQuery":
+            return query_in_words(value)
+        case "scheduleType":
+            return str(TYPES.get(value, value))
+        case "timeZoneMode":
+            return str(MODES.get(value, value))
+        case "onPast":
+            return str(ON_PAST.get(value, value))
+        case "runAt" | "startAt" | "endAt":
+            return _instant(value, definition)
+        case "cron":
+            return timing_words.any_cron_in_words(value)
+        case "misfireGraceMinutes":
+            return minutes(value)
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return number(value) if isinstance(value, int) else str(value)
+
+
+def minutes(value: int) -> str:
+    return ngettext("%(n)s minute", "%(n)s minutes", value) % {"n": number(value)}
+
+
+def _nothing(field: str) -> str:
+    if field in ("maxPerUserPerDay", "maxPerUserPerWeek", "maxRuns"):
+        return _("no limit")
+    return _("as the clock needs it") if field == "recheckAudience" else _("none")
+
+
+def _instant(value: str, definition: Mapping[str, Any]) -> str:
+    at = datetime.fromisoformat(value)
+    if definition.get("timeZoneMode") == TimeZoneMode.USER_LOCAL:
+        return f"{at:%Y-%m-%d %H:%M} {timing_words.own_clock()}"
+    return show(at, str(definition.get("timeZone", "UTC")))
