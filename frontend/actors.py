@@ -1,32 +1,43 @@
-"""Who did something, by name: the audit and the versions keep ``user:ID``, ``client:ID`` and ``system:NAME``."""
+"""Who did something, as people know him: the audit and every row name an actor by an id."""
 
 from collections.abc import Iterable, Mapping
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.utils.translation import gettext as _
 
 from frontend.models import Client
 
 
-def names(ids: Iterable[str]) -> Mapping[str, str]:
-    """The names of those ids, each as it is shown; at most two statements, however many there are."""
-    asked = set(ids)
-    people = {int(each[5:]) for each in asked if each.startswith("user:") and each[5:].isdecimal()}
-    programs = {int(each[7:]) for each in asked if each.startswith("client:") and each[7:].isdecimal()}
-    users = get_user_model().objects.in_bulk(people) if people else {}
-    clients = dict(Client.objects.filter(pk__in=programs).values_list("pk", "name")) if programs else {}
-    found = {f"user:{pk}": user.get_full_name() or user.get_username() for pk, user in users.items()}
-    found |= {f"client:{pk}": _("%(name)s (a program)") % {"name": name} for pk, name in clients.items()}
-    return {each: found.get(each) or _otherwise(each) for each in asked}
+def names(actors: Iterable[str]) -> Mapping[str, str]:
+    """By actor (``user:3``, ``client:5``, ``system:tick``; see ``audit.trail``) a name; at most two statements."""
+    wanted = {actor for actor in actors if actor}
+    people = _found(wanted, "user:")
+    programs = _found(wanted, "client:")
+    users = dict(User.objects.filter(pk__in=people).values_list("pk", "username")) if people else {}
+    clients = {each.pk: str(each) for each in Client.objects.filter(pk__in=programs)} if programs else {}
+    return {actor: _name(actor, users, clients) for actor in wanted}
 
 
-def _otherwise(actor: str) -> str:
-    """Somebody whose account is gone, or the service itself."""
-    kind, _colon, name = actor.partition(":")
-    if kind == "user":
-        return _("somebody whose account was removed (#%(id)s)") % {"id": name}
-    if kind == "client":
-        return _("a program that was removed (#%(id)s)") % {"id": name}
-    if name == "brake":
-        return _("the failure brake")
-    return _("the service") if name == "tick" else actor or _("nobody known")
+def name(actor: str) -> str:
+    """Of a single one."""
+    return names([actor]).get(actor, "—")
+
+
+def _found(actors: Iterable[str], kind: str) -> list[int]:
+    ids = (actor.removeprefix(kind) for actor in actors if actor.startswith(kind))
+    return [int(each) for each in ids if each.isascii() and each.isdigit() and len(each) < 19]
+
+
+def _name(actor: str, users: Mapping[int, str], clients: Mapping[int, str]) -> str:
+    kind, _colon, who = actor.partition(":")
+    known = {"user": users, "client": clients}.get(kind, {})
+    if who.isdigit() and int(who) in known:
+        return known[int(who)]
+    match kind:
+        case "user":
+            return _("a former user (%(id)s)") % {"id": who}
+        case "client":
+            return _("a former program (%(id)s)") % {"id": who}
+        case "system":
+            return _("the service (%(part)s)") % {"part": who.replace("_", " ")}
+    return actor
