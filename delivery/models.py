@@ -5,7 +5,7 @@ nothing has a foreign key to or from them. Only ``delivery.ledger`` and ``delive
 """
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
 from schedules.models import Channel, Occurrence, Recipient
@@ -115,7 +115,8 @@ class Batch(models.Model):
     The counters are the second record that the books compare; the database refuses one that does not add up.
     ``next_due_at`` is the least ``due_at`` of the pending rows, empty when none is pending. ``queued_at`` (real time)
     is set while a message or a worker holds the batch and refreshed by every claim; the sweep frees it when it grows
-    old. ``lease_until`` (real time) is the latest lease of its SENDING rows.
+    old. ``lease_until`` (real time) is the latest lease of its SENDING rows. ``figures`` is what of it is in
+    ``Figure``, as ``delivery.figures`` writes it; ``is_counted``: nobody has got or lost an outcome since.
     """
 
     occurrence = models.ForeignKey(Occurrence, on_delete=models.CASCADE, related_name="batches")
@@ -140,6 +141,9 @@ class Batch(models.Model):
     erased = models.PositiveIntegerField(default=0)
     expired = models.PositiveIntegerField(default=0)
 
+    is_counted = models.BooleanField(default=False, db_default=False)
+    figures = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+
     class Meta:
         verbose_name_plural = "batches"
         constraints = [
@@ -163,10 +167,34 @@ class Batch(models.Model):
                 name="batch_open_idx",
                 condition=Q(pending__gt=0) | Q(sending__gt=0) | Q(unknown__gt=0),
             ),
+            models.Index(fields=["day", "id"], name="batch_uncounted_idx", condition=Q(is_counted=False)),
         ]
 
     def __str__(self) -> str:
         return f"batch {self.pk} of occurrence {self.occurrence_id}"
+
+
+class Figure(models.Model):
+    """How many people got an outcome within five minutes: what the ledger's rows of that time come to.
+
+    Written by ``delivery.figures`` alone, and kept when the rows are gone. ``slot`` begins the five minutes in which
+    ``settled_at`` lies; ``lateness`` a step of ``delivery.figures``, ``NOT_TIMED`` where none is measured.
+    """
+
+    slot = models.DateTimeField()
+    channel = models.CharField(max_length=10, choices=Channel)
+    state = models.SmallIntegerField(choices=State)
+    reason = models.TextField(blank=True)
+    lateness = models.SmallIntegerField()
+    people = models.IntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["slot", "channel", "state", "reason", "lateness"], name="figure_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.people} {State(self.state).label} at {self.slot}"
 
 
 class InboxMessage(models.Model):

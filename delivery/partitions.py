@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 from django.db import connection, transaction
 
+from delivery import figures
 from delivery.models import Batch, State
 from schedules.models import Occurrence
 
@@ -58,13 +59,14 @@ def ensure_around(*, today: date) -> list[str]:
 def drop(*, before: date) -> list[str]:
     """Drop the partitions of the days before ``before`` in which every row has its outcome; return their names.
 
-    Their occurrences keep the final count of each outcome, so that the books go on closing. Raises ``PartitionInUse``,
-    after all else is dropped, where a day stays because of something open.
+    Their occurrences keep the final count of each outcome, so that the books go on closing, and the figures what
+    happened when. Raises ``PartitionInUse``, after all else is dropped, where a day stays because of something open.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         in_use = _open_days(before)
         old = sorted(name for name in _standing(cursor) if _day_of(name) < before and _day_of(name) not in in_use)
         days = sorted({_day_of(name) for name in old})
+        figures.count_days(days)
         for name in old:
             cursor.execute(f"DROP TABLE {name}")
         cursor.execute(_KEEP_OUTCOMES, {"days": days})

@@ -13,7 +13,7 @@ from celery.signals import celeryd_after_setup
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from delivery import advance, dispatch, heartbeats, materialise, partitions, sending, test_sends
+from delivery import advance, dispatch, figures, heartbeats, materialise, partitions, sending, test_sends
 from delivery import sweep as sweeping
 from delivery.providers import registry
 from schedules import clock
@@ -121,6 +121,12 @@ def sweep(**_: Any) -> None:
     sweeping.sweep(now=clock.now())
     test_sends.give_up()
     heartbeats.beat(heartbeats.SWEEP)
+
+
+@shared_task(name="delivery.figures")
+def count_figures(**_: Any) -> None:
+    """Bring the figures up to the ledger. Every few seconds."""
+    figures.count()
 
 
 @shared_task(name="delivery.daily")  # the name in beat's entry and in messages of a running service

@@ -12,6 +12,7 @@ from delivery.ledger import rows as terms
 from delivery.models import State
 
 _STATES = [state.label for state in State]
+_OUTCOMES = {state.label for state in State if state.is_outcome}
 
 
 class Tally:
@@ -80,6 +81,7 @@ class Tally:
                 "claimed": self._claimed.get(batch_id),
                 "holder": self._is_holder,
                 "let_go": batch_id in self._let_go,
+                "outcome": not _OUTCOMES.isdisjoint(self._moves[batch_id]),
             }
             for batch_id in self._moves
         ]
@@ -107,9 +109,10 @@ UPDATE delivery_batch b SET
     lease_until = CASE WHEN m.claimed IS NULL THEN b.lease_until
                        ELSE clock_timestamp() + make_interval(secs => %(lease)s) END,
     queued_at = CASE WHEN m.let_go THEN NULL
-                     WHEN m.holder AND b.queued_at IS NOT NULL THEN clock_timestamp() ELSE b.queued_at END
+                     WHEN m.holder AND b.queued_at IS NOT NULL THEN clock_timestamp() ELSE b.queued_at END,
+    is_counted = b.is_counted AND NOT m.outcome
 FROM locked l, jsonb_to_recordset(%(moves)s::jsonb) AS m(
-    batch bigint, due timestamptz, claimed timestamptz, holder boolean, let_go boolean,
+    batch bigint, due timestamptz, claimed timestamptz, holder boolean, let_go boolean, outcome boolean,
     {", ".join(f"{name} integer" for name in _STATES)})
 WHERE b.id = l.id AND m.batch = l.id AND b.id = ANY(%(ids)s::bigint[])
 RETURNING b.id, b.channel, b.pending

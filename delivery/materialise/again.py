@@ -49,6 +49,8 @@ def settle_withdrawn(cursor: Any, occurrence: Occurrence) -> Counter[Fate]:
 def recount(cursor: Any, occurrence: Occurrence) -> int:
     """Count every batch of the occurrence from its rows, and drop those that lost them all; return the rows in all.
 
+    One whose outcomes are in the figures is dropped by ``figures.count``, which takes them out first.
+
     The batches are locked before the rows are read: an outcome written meanwhile is either seen here, or added to what
     is counted here once these locks are gone. Rows come first, as in every transaction that locks both.
     """
@@ -58,7 +60,8 @@ def recount(cursor: Any, occurrence: Occurrence) -> int:
     cursor.execute(
         f"""
         UPDATE delivery_batch b SET {sets}, size = COALESCE(c.size, 0), next_due_at = c.next_due_at, queued_at = NULL,
-               started_at = COALESCE(b.started_at, c.called_at)
+               started_at = COALESCE(b.started_at, c.called_at), is_counted = false,
+               wave_at = CASE WHEN c.size IS NOT NULL THEN b.wave_at END
         FROM delivery_batch a LEFT JOIN (
             SELECT d.batch_id, count(*) AS size,
                    min(d.due_at) FILTER (WHERE d.state = {int(State.PENDING)}) AS next_due_at,
@@ -69,7 +72,9 @@ def recount(cursor: Any, occurrence: Occurrence) -> int:
         """,
         [occurrence.day, occurrence.pk, occurrence.pk],
     )
-    cursor.execute("DELETE FROM delivery_batch WHERE occurrence_id = %s AND size = 0", [occurrence.pk])
+    cursor.execute(
+        "DELETE FROM delivery_batch WHERE occurrence_id = %s AND size = 0 AND figures = '[]'", [occurrence.pk]
+    )
     cursor.execute("SELECT COALESCE(sum(size), 0) FROM delivery_batch WHERE occurrence_id = %s", [occurrence.pk])
     rows: int = cursor.fetchone()[0]
     return rows

@@ -166,9 +166,10 @@ WITH zones AS MATERIALIZED (
     SELECT number, nextval(pg_get_serial_sequence('delivery_batch', 'id')) AS id FROM sizes
 ), batches AS (
     INSERT INTO delivery_batch (id, occurrence_id, day, channel, wave_at, size, next_due_at, pending, expired,
-        sending, unknown, sent, failed, rate_limited, suppressed, unaddressable, cancelled, erased)
+        sending, unknown, sent, failed, rate_limited, suppressed, unaddressable, cancelled, erased, is_counted)
     OVERRIDING SYSTEM VALUE
-    SELECT i.id, %s, %s, %s, s.own_wave, s.size, s.next_due_at, s.size - s.lost, s.lost, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    SELECT i.id, %s, %s, %s, s.own_wave, s.size, s.next_due_at, s.size - s.lost, s.lost, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+           s.lost = 0
     FROM sizes s JOIN batch_ids i USING (number)
 ), rows AS (
     INSERT INTO delivery_delivery AS d (day, occurrence_id, recipient_id, batch_id, wave_at, due_at, version,
