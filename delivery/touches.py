@@ -4,11 +4,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from django.db import transaction
 from django.db.models import Count, Sum
 
 from delivery.models import Batch, Delivery, State
-from schedules.models import Occurrence
+from schedules import operations
+from schedules.models import Occurrence, Schedule
+from schedules.occurrences import ApplyTo, Effect
 
 _OPEN = tuple(state.label for state in State if not state.is_outcome)
 
@@ -26,6 +30,42 @@ class Touch:
     version: int
     left: int
     done: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What an edit did, or would do: the schedule as it is after it, and its open occurrences."""
+
+    schedule: Schedule
+    touched: list[Touch]
+
+
+def try_update(
+    *,
+    schedule_id: int,
+    changes: Mapping[str, Any],
+    by: str,
+    now: datetime,
+    expected_version: int | None = None,
+    apply_to: ApplyTo = ApplyTo.NEXT,
+) -> Tried:
+    """What ``operations.update`` would do: it is done and taken back, so that preview and edit can't disagree.
+
+    Raises what it raises. The schedule's row is locked for as long as this takes.
+    """
+    with transaction.atomic():
+        edit = operations.update(
+            schedule_id=schedule_id,
+            changes=changes,
+            by=by,
+            now=now,
+            expected_version=expected_version,
+            apply_to=apply_to,
+        )
+        effects = {each.occurrence_id: each.effect.value for each in edit.touched}
+        touched = of(schedule_id=schedule_id, effects=effects, otherwise=Effect.UNTOUCHED.value)
+        transaction.set_rollback(True)
+    return Tried(edit.schedule, touched)
 
 
 def of(*, schedule_id: int, effects: Mapping[int, str], otherwise: str) -> list[Touch]:

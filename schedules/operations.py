@@ -76,9 +76,13 @@ def create(*, definition: Definition, by: str, now: datetime, draft: bool = Fals
 
 
 @transaction.atomic
-def activate(*, schedule_id: int, by: str, now: datetime) -> Schedule:
-    """Let a draft run, or a broken schedule that has been mended. Raises ``InvalidDefinition``, ``NotAllowed``."""
+def activate(*, schedule_id: int, by: str, now: datetime, expected_version: int | None = None) -> Schedule:
+    """Let a draft run, or a broken schedule that has been mended.
+
+    Raises ``InvalidDefinition``, ``NotAllowed`` and ``VersionConflict``.
+    """
     schedule = _lock(schedule_id, {ScheduleStatus.DRAFT, ScheduleStatus.BROKEN})
+    _refuse_stale(schedule, expected_version)
     definition = Definition.of(schedule)
     _refuse(definitions.check(definition, now=now))
     return _change_status(schedule, ScheduleStatus.ACTIVE, Action.SCHEDULE_ACTIVATE, by=by, now=now, aim=definition)
