@@ -1,0 +1,55 @@
+"""A service in which every page has something to show: of each kind of thing one, in each state that it may be in."""
+
+from datetime import timedelta
+from typing import Any
+
+from delivery.models import InboxMessage, OutboxMessage
+from schedules import operations, stops, templates
+from schedules.models import Occurrence, OccurrenceState
+from tests.factories import BY, EVERY_CHANNEL, NOW, DeviceFactory, RecipientFactory, ScheduleFactory
+from tests.service import Service
+
+LONG = "somebody-with-quite-a-long-identifier-of-forty"
+HTML = "<h1>Rich words</h1><p>Dear {{ first_name }}, it is time.</p>"
+# Fails for who has the attribute ``fails``, as a template does that reckons with what a profile lacks.
+TEXT = "Dear {{ first_name }}, it is time.{% if fails %}{{ nobody.has.this }}{% endif %}"
+
+
+def furnish(service: Service) -> dict[str, Any]:
+    """Fill the database at ``NOW``; return what addresses are made of: the ids of what was made, by converter."""
+    person = RecipientFactory(external_id=LONG, time_zone="America/Argentina/Rio_Gallegos", tags=["vip", "team"])
+    DeviceFactory(recipient=person)
+    RecipientFactory(external_id="no-address", email="")
+    RecipientFactory(external_id="opted-out", consent={"email": False}, time_zone="Not/AZone")
+    failing = RecipientFactory(external_id="failing", attributes={"fails": True})
+    contents = [
+        {"channel": channel, "locale": locale, "subject": "Hello", "text": TEXT, "html": html}
+        for channel, html in ((each, HTML if each == "email" else "") for each in EVERY_CHANNEL)
+        for locale in ("en", "de")
+    ]
+    template = templates.save(name="Spring offer", contents=contents, by=BY, now=NOW)
+    templates.save(name="Spring offer", contents=[*contents[:1], *contents[2:]], by=BY, now=NOW)
+    templates.save_catalogue(locale="de", messages={"greeting": "Guten Tag"}, by=BY, now=NOW)
+    sent = ScheduleFactory(name="Spring offer to everyone", template_id=template.pk)
+    held = ScheduleFactory(name="A note inside", channel="in_app", template_id=template.pk)
+    service.step()
+    run = Occurrence.objects.get(schedule=sent)
+    Occurrence.objects.filter(schedule=held).update(
+        held_reason="failures", held_at=NOW, closed_at=None, state=OccurrenceState.RUNNING
+    )
+    own_clock = {"cron": "0 9 * * *", "time_zone_mode": "user_local"}
+    paused = ScheduleFactory(name="Each morning, everywhere", template_id=template.pk, **own_clock)
+    operations.pause(schedule_id=paused.pk, by=BY, now=NOW, reason="Until the roastery is back")
+    ScheduleFactory(name="Mondays", cron="0 10 * * MON", time_zone="Europe/Berlin", template_id=template.pk)
+    ScheduleFactory(name="No date yet", run_at=None, draft=True, template_id=template.pk)
+    gone = ScheduleFactory(name="Called off", run_at=NOW + timedelta(days=2), template_id=template.pk)
+    operations.cancel(schedule_id=gone.pk, by=BY, now=NOW)
+    stops.stop_sending(scope="channel:push", by=BY, now=NOW, reason="Because this is a test")
+    return {
+        "schedule_id": sent.pk,
+        "occurrence_id": run.pk,
+        "recipient_id": [person.pk, failing.pk],
+        "message_id": OutboxMessage.objects.earliest("pk").pk,
+        "inbox-message message_id": InboxMessage.objects.earliest("pk").pk,
+        "template_id": template.pk,
+    }

@@ -1,0 +1,97 @@
+"""Every address for people: what it is and what it needs. Tests, benchmarks and screenshots of pages go by this list.
+
+``test_page_access`` fails while an address of ``frontend.urls`` is in none of the tables, or in two.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, reverse
+from django.urls.resolvers import RoutePattern
+
+from frontend.urls import urlpatterns
+from schedules.permissions import Ability
+
+_READ, _PLAN = Ability.READ, Ability.EDIT_SCHEDULES
+
+# Whole pages, by the name of their address. Those that need more than READ have a form that writes.
+PAGES: Mapping[str, Ability] = {
+    "ledger": _READ,
+    "delivery": _READ,
+    "occurrence": _READ,
+    "outbox": _READ,
+    "outbox-message": _READ,
+    "inbox": _READ,
+    "inbox-message": _READ,
+}
+# What pages load beside themselves, or give away as a file.
+PARTS: Mapping[str, Ability] = {
+    "outbox-body": _READ,
+}
+# What is only posted to.
+ACTIONS: Mapping[str, Ability] = {
+    "occurrence-again": _PLAN,
+    "occurrence-release": _PLAN,
+}
+# Open to everybody, signed in or not, or for programs.
+OTHERS = frozenset(
+    {
+        *("home", "display", "set_language", "metrics"),
+        *("oauth2_provider:authorize", "oauth2_provider:token", "oauth2_provider:revoke-token"),
+        *("oauth2_provider:oauth-server-metadata", "api-problems", "openapi", "api-docs", "api-reference"),
+    }
+)
+# The admin's pages, by role: the rest of what its models have is checked by their own permissions.
+ADMIN: tuple[str, ...] = (
+    "/admin/",
+    "/admin/schedules/stopswitch/",
+    "/admin/schedules/stopswitch/add/",
+    "/admin/django_celery_beat/periodictask/",
+    "/admin/auth/user/",
+    "/admin/auth/user/add/",
+    "/admin/frontend/client/",
+    "/admin/frontend/client/add/",
+    "/admin/password_change/",
+)
+# The same page with something asked of it.
+ASKED: Mapping[str, tuple[str, ...]] = {"ledger": ("?state=11", "?recipient=nobody")}
+# Under these addresses lie the admin, whose pages are named above, and the API, which has tables of its own.
+_ELSEWHERE = ("admin/", "api/v1/")
+
+Values = Mapping[str, Any]
+"""What to put into an address, by the name of its converter; a list for each of them in turn.
+
+Where a name means several things, the one for an address stands under both: ``"inbox-message message_id"``.
+"""
+
+
+def named() -> Iterator[tuple[str, list[str]]]:
+    """Every address of ``frontend.urls``: its name, and the names of its converters."""
+    yield from _named(urlpatterns, "")
+
+
+def _named(patterns: list[URLPattern | URLResolver], space: str) -> Iterator[tuple[str, list[str]]]:
+    for each in patterns:
+        if isinstance(each, URLResolver):
+            if str(each.pattern) not in _ELSEWHERE:
+                yield from _named(each.url_patterns, f"{space}{each.namespace}:" if each.namespace else space)
+            continue
+        assert isinstance(each.pattern, RoutePattern)
+        yield f"{space}{each.name}", list(each.pattern.converters)
+
+
+def addresses(names: Mapping[str, Ability], values: Values) -> Iterator[tuple[str, str]]:
+    """Name and path of each, with ``values`` in the places of its converters."""
+    for name, converters in named():
+        if name not in names:
+            continue
+        choices = [_all(values.get(f"{name} {each}", values.get(each))) for each in converters]
+        for chosen in product(*choices):
+            path = reverse(name, kwargs=dict(zip(converters, chosen, strict=True)))
+            yield name, path
+            yield from ((name, path + query) for query in ASKED.get(name, ()))
+
+
+def _all(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
