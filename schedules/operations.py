@@ -40,6 +40,10 @@ class NotAllowed(Exception):
     """The schedule's status does not admit the operation."""
 
 
+class Deleted(NotAllowed):
+    """Whatever is asked of it: the schedule is deleted."""
+
+
 class VersionConflict(Exception):
     """Somebody else changed the schedule meanwhile; ``current`` is the version that stands, made by whom and when."""
 
@@ -278,6 +282,8 @@ def finish_spent(*, now: datetime) -> int:
 def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleStatus]) -> Schedule:
     schedule: Schedule = Schedule.objects.select_for_update(no_key=True).get(pk=schedule_id)
     if schedule.status not in allowed:
+        if schedule.status == ScheduleStatus.DELETED:
+            raise Deleted("The schedule is deleted.")
         raise NotAllowed(f"The schedule is {schedule.status}.")
     return schedule
 

@@ -1,7 +1,7 @@
 """What every view of the API shares: who calls, how often, which version is meant."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from frontend.api import limiter
-from frontend.api.access import MayCall, TokenAuthentication, actor_of
+from frontend.api.access import MayCall, Token, TokenAuthentication, actor_of
 from frontend.api.parsing import OnlyJSON, StrictJSONParser
 from frontend.api.problems import INVALID, PRECONDITION, STALE, TOO_MANY, Refused
 from schedules.permissions import Ability
@@ -60,7 +60,7 @@ class ApiView(APIView):
     @property
     def client(self) -> str:
         """Whose requests are counted and whose keys are remembered: the application, and the person it acts for."""
-        token: Any = self.request.auth
+        token = cast(Token, self.request.auth)
         return f"{token.application_id}:{token.user_id or ''}"
 
     def sent(self, request: Request) -> bytes:

@@ -1,6 +1,7 @@
 """``/schedules``: keep, read, change and end them; each method is one operation of ``schedules.operations``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -40,6 +41,7 @@ from schedules.models import (
     TimeZoneMode,
 )
 from schedules.occurrences import ApplyTo, Effect
+from schedules.operations import Deleted
 from schedules.permissions import Ability
 from schedules.problems import Problem
 
@@ -223,10 +225,17 @@ def all_problems(definition: Definition, unread: list[Problem], *, draft: bool =
 
 def find(schedule_id: int) -> Schedule:
     """A schedule that is not deleted. Raises ``Refused`` (404)."""
-    found = Schedule.objects.live().filter(pk=schedule_id).first()
-    if found is None:
-        raise Refused(NOT_FOUND, f"There is no schedule {schedule_id}.")
-    return found
+    with known(schedule_id):
+        return Schedule.objects.live().get(pk=schedule_id)
+
+
+@contextmanager
+def known(schedule_id: int) -> Iterator[None]:
+    """Turn a schedule that is not there into ``Refused`` (404)."""
+    try:
+        yield
+    except (Schedule.DoesNotExist, Deleted):
+        raise Refused(NOT_FOUND, f"There is no schedule {schedule_id}.") from None
 
 
 def _answer(schedule: Schedule, *, status: int = 200, touched: list[Touch] | None = None) -> Response:
@@ -306,7 +315,6 @@ class OneSchedule(ApiView):
         """Change the fields that the body has (RFC 7396: a merge patch, whose objects are replaced whole)."""
         apply_to = EditQuery.of(request)["apply_to"]
         changes = ScheduleDefinition.read(request.data, partial=True).checked()
-        find(schedule_id)
         version = expected_version(request)
         return self._update(schedule_id, changes, apply_to, version)
 
@@ -319,14 +327,15 @@ class OneSchedule(ApiView):
         return _answer(schedule, touched=touches.of(schedule_id=schedule_id, effects={}, otherwise=CANCELLED))
 
     def _update(self, schedule_id: int, changes: Mapping[str, Any], apply_to: str, version: int | None) -> Response:
-        edit = operations.update(
-            schedule_id=schedule_id,
-            changes=changes,
-            by=self.by,
-            now=clock.now(),
-            apply_to=ApplyTo(apply_to),
-            expected_version=version,
-        )
+        with known(schedule_id):
+            edit = operations.update(
+                schedule_id=schedule_id,
+                changes=changes,
+                by=self.by,
+                now=clock.now(),
+                apply_to=ApplyTo(apply_to),
+                expected_version=version,
+            )
         effects = {each.occurrence_id: each.effect.value for each in edit.touched}
         touched = touches.of(schedule_id=schedule_id, effects=effects, otherwise=Effect.UNTOUCHED.value)
         return _answer(edit.schedule, touched=touched)

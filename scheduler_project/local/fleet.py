@@ -10,6 +10,9 @@ from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "scheduler_project.celery")
+# Where all share one machine, whatever answers people and programs, and the clock, come before bulk work: a send takes
+# every processor there is. A third of the weight, as POSIX's nice has it.
+_BEHIND = ("nice", "-n", "5")
 # Processes of each queue's worker, fit for two cores. Materialising has two, since one may be importing people.
 CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 2, "email": 3, "push": 2, "in_app": 1}
 
@@ -28,9 +31,10 @@ def worker(
 ) -> Process:
     """A worker that serves ``queues``; its children are what is killed, raced and counted."""
     name = name or "-".join(queues)
+    first = () if "clock" in queues else _BEHIND
     options = ("-Q", ",".join(queues), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel=WARNING")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-    return Process(name, (*_CELERY, "worker", *options, *quiet), env=env or {}, restarts=restarts)
+    return Process(name, (*first, *_CELERY, "worker", *options, *quiet), env=env or {}, restarts=restarts)
 
 
 def web(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], bool] | None = None) -> Process:
