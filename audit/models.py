@@ -45,7 +45,19 @@ class AuditEvent(models.Model):
 
     class Meta:
         db_table = "notification_audit"
-        indexes = [models.Index(fields=["schedule_id", "-created_at"], name="audit_schedule_idx")]
+        # Each filter of the timeline has its own: the latest events that fit are read from its end.
+        indexes = [
+            models.Index(fields=["schedule_id", "-created_at"], name="audit_schedule_idx"),
+            models.Index(fields=["actor_id", "id"], name="audit_actor_idx"),
+            models.Index(fields=["action", "id"], name="audit_action_idx"),
+            models.Index(fields=["created_at"], name="audit_time_idx"),
+            models.Index(
+                fields=["request_id"],
+                name="audit_request_idx",
+                opclasses=["varchar_pattern_ops"],
+                condition=~models.Q(request_id=""),
+            ),
+        ]
         ordering = ["-id"]
 
     def __str__(self) -> str:
