@@ -51,7 +51,6 @@ ADMIN: tuple[str, ...] = (
     "/admin/auth/user/",
     "/admin/auth/user/add/",
     "/admin/frontend/client/",
-    "/admin/frontend/client/add/",
     "/admin/password_change/",
 )
 # The same page with something asked of it.

@@ -1,0 +1,112 @@
+"""Every page as people see it: light and dark, on a desk and on a phone, in English and in German, with each role.
+
+No page breaks a rule of axe that it calls serious (contrast is one), complains in the console, asks for what the
+content policy forbids, or is wider than its screen.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
+from playwright.sync_api import Page
+
+from schedules.permissions import Role, can
+from tests.furniture import furnish
+from tests.journeys.conftest import PHONE, TOO_WIDE, WIDE
+from tests.pages import ADMIN, PAGES, addresses
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SERIOUS = ("serious", "critical")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+ALL = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]}
+OF_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}, "resultTypes": ["violations"]}
+# What unfold's own templates break, which are not ours to mend: small buttons of its search and its columns.
+UNFOLDS = frozenset({"target-size"})
+
+
+class Visitor:
+    """Goes from page to page and notes what is wrong, each complaint with the pages that it is about."""
+
+    def __init__(self, page: Page, errors: list[str]) -> None:
+        self.page = page
+        self.complaints: dict[str, list[str]] = defaultdict(list)
+        self._errors = errors
+
+    def visit(self, path: str) -> Iterator[str]:
+        answer = self.page.goto(path)
+        if answer is None or not answer.ok:
+            yield f"answered {answer.status if answer else 'nothing'}"
+        self.page.wait_for_load_state("networkidle")
+        yield from self._errors
+        self._errors.clear()
+
+    def width(self) -> Iterator[str]:
+        beyond = self.page.evaluate(TOO_WIDE)
+        if beyond > 0:
+            yield f"{beyond} px wider than {self.page.viewport_size}"
+
+    def rules(self, options: object, *, but_not: frozenset[str] = frozenset()) -> Iterator[str]:
+        """What axe, which must have been put into the page, has to say."""
+        for each in self.page.evaluate("options => axe.run(options)", options)["violations"]:
+            if each["impact"] in SERIOUS and each["id"] not in but_not:
+                nodes = [(node["target"], node["html"][:160]) for node in each["nodes"][:2]]
+                yield f"{each['id']}: {each['help']}: {nodes}"
+
+    def note(self, path: str, complaints: Iterable[str]) -> None:
+        for each in complaints:
+            self.complaints[each].append(path)
+
+    def is_content(self) -> None:
+        told = [f"{each}\n  at {', '.join(paths)}" for each, paths in self.complaints.items()]
+        assert not told, "\n" + "\n".join(told)
+
+
+def pages_of(role: Role, values: dict[str, object]) -> Sequence[str]:
+    person = User.objects.get(username=role.lower())
+    return [path for name, path in addresses(PAGES, values) if can(person, PAGES[name])]
+
+
+def test_every_page_can_be_read_by_everybody_in_either_light(service, open_page, errors):
+    values = furnish(service)
+    page = open_page(Role.ADMIN)
+    page.evaluate("localStorage.setItem('_x_adminTheme', '\"auto\"')")
+    visitor = Visitor(page, errors)
+    for path in [*pages_of(Role.ADMIN, values), *ADMIN]:
+        forgiven = UNFOLDS if path.startswith("/admin/") else frozenset()
+        page.set_viewport_size(WIDE)
+        page.emulate_media(color_scheme="light")
+        visitor.note(path, visitor.visit(path))
+        page.evaluate(Axe().axe_script)
+        visitor.note(path, [*visitor.width(), *visitor.rules(ALL, but_not=forgiven)])
+        page.emulate_media(color_scheme="dark")
+        visitor.note(path, visitor.rules(OF_COLOURS, but_not=forgiven))
+        page.set_viewport_size(PHONE)
+        visitor.note(path, [*visitor.width(), *visitor.rules(ALL, but_not=forgiven)])
+    visitor.is_content()
+
+
+def test_every_page_fits_a_phone_in_german(service, open_page, live_server, errors):
+    values = furnish(service)
+    page = open_page(Role.MARKETER, viewport=PHONE)
+    page.context.add_cookies([{"name": "django_language", "value": "de", "url": live_server.url}])
+    visitor = Visitor(page, errors)
+    for path in pages_of(Role.MARKETER, values):
+        visitor.note(path, [*visitor.visit(path), *visitor.width()])
+        if page.locator("html").get_attribute("lang") != "de":
+            visitor.note(path, ["not in German"])
+    visitor.is_content()
+
+
+def test_an_analyst_finds_nothing_to_write_with_on_any_page(service, open_page, errors):
+    """The switches of the header aside."""
+    values = furnish(service)
+    page = open_page(Role.ANALYST)
+    visitor = Visitor(page, errors)
+    for path in pages_of(Role.ANALYST, values):
+        visitor.note(path, [*visitor.visit(path), *visitor.width()])
+        posting = page.locator("main form[method=post], main [hx-post], main [hx-put], main [hx-delete]")
+        visitor.note(path, [f"has {form[:200]}" for form in posting.evaluate_all("all => all.map(e => e.outerHTML)")])
+    visitor.is_content()
