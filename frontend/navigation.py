@@ -15,17 +15,17 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
             ("Schedules", "admin:schedules_schedule_changelist", "schedule_send", _READ),
             ("Templates", "admin:schedules_messagetemplate_changelist", "draft", _READ),
             ("Catalogues", "admin:schedules_catalogue_changelist", "translate", _READ),
-            ("Recipients", "admin:schedules_recipient_changelist", "group", _READ),
+            ("Recipients", "recipients", "group", _READ),
         ),
     ),
     (
         "Watch",
         (
-            ("Runs", "admin:schedules_occurrence_changelist", "play_circle", _READ),
+            ("Runs", "occurrences", "play_circle", _READ),
             ("Ledger", "ledger", "receipt_long", _READ),
             ("Outbox", "outbox", "outbox", _READ),
             ("Inbox", "inbox", "inbox", _READ),
-            ("Audit", "admin:audit_auditevent_changelist", "history", _READ),
+            ("Audit", "audit", "history", _READ),
         ),
     ),
     (

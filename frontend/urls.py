@@ -10,14 +10,18 @@ from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
 from frontend.pages.api_docs import ApiDocs, ApiReference
+from frontend.pages.audit import audit, audit_csv
 from frontend.pages.consent import Consent
-from frontend.pages.decisions import again, release
+from frontend.pages.decisions import again, decide, release
 from frontend.pages.display import display
+from frontend.pages.explain import explain
 from frontend.pages.home import home
 from frontend.pages.ledger import ledger
 from frontend.pages.messages import inbox, inbox_message, outbox, outbox_body, outbox_message
 from frontend.pages.metrics import metrics
-from frontend.pages.occurrence import occurrence
+from frontend.pages.occurrence import occurrence, occurrence_person, occurrence_progress
+from frontend.pages.occurrences import occurrences
+from frontend.pages.people_csv import people_csv
 from frontend.pages.story import story
 from frontend.sign_in import Revoke, Token
 
@@ -43,14 +47,24 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),
     path("metrics", metrics, name="metrics"),
+    path("audit/", audit, name="audit"),
+    path("audit/file", audit_csv, name="audit-csv"),
     path("ledger/", ledger, name="ledger"),
     path("ledger/<int:occurrence_id>/<int:recipient_id>/", story, name="delivery"),
+    path("explain/", explain, name="explain"),
+    path("occurrences/", occurrences, name="occurrences"),
     path("occurrences/<int:occurrence_id>/", occurrence, name="occurrence"),
+    path("occurrences/<int:occurrence_id>/progress", occurrence_progress, name="occurrence-progress"),
+    path("occurrences/<int:occurrence_id>/person", occurrence_person, name="occurrence-person"),
+    path("occurrences/<int:occurrence_id>/people.csv", people_csv, name="occurrence-people"),
+    path("occurrences/<int:occurrence_id>/schedule/<slug:verb>/", decide, name="occurrence-decide"),
     path("occurrences/<int:occurrence_id>/again/", again, name="occurrence-again"),
     path("occurrences/<int:occurrence_id>/release/", release, name="occurrence-release"),
     path("outbox/", outbox, name="outbox"),
     path("outbox/<int:message_id>/", outbox_message, name="outbox-message"),
     path("outbox/<int:message_id>/body", outbox_body, name="outbox-body"),
+    path("recipients/", include("frontend.pages.recipients.urls")),
+    path("schedules/", include("frontend.wizard.urls")),
     path("inbox/", inbox, name="inbox"),
     path("inbox/<int:message_id>/", inbox_message, name="inbox-message"),
 ]

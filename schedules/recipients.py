@@ -8,9 +8,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q, QuerySet
 
 from audit import trail
@@ -25,6 +25,7 @@ FIELDS: Final = ("external_id", "email", "locale", "time_zone", "attributes", "t
 _EMPTY: Final[Mapping[str, Any]] = {
     "email": "", "locale": "", "time_zone": "", "attributes": {}, "tags": [], "consent": {},
 }  # fmt: skip
+_COUNTED: Final = 10_000
 _LONGEST_ID: Final = int(Recipient._meta.get_field("external_id").max_length or 0)
 
 
@@ -97,12 +98,49 @@ def find(*, external_id: str) -> Recipient:
 
 
 def matching(
-    *, prefix: str | None = None, locale: str | None = None, time_zone: str | None = None, tag: str | None = None
+    *,
+    prefix: str | None = None,
+    locale: str | None = None,
+    time_zone: str | None = None,
+    tag: str | None = None,
+    has_email: bool | None = None,
 ) -> QuerySet[Recipient]:
     """People whose external id begins with ``prefix`` and so on, with their devices: two statements to read."""
     wanted = {"external_id__startswith": prefix, "locale": locale, "time_zone": time_zone}
     rows = Recipient.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
+    if has_email is not None:
+        rows = rows.exclude(email="") if has_email else rows.filter(email="")
     return (rows if tag is None else rows.filter(tags__contains=[tag])).prefetch_related("devices")
+
+
+def about_how_many() -> int:
+    """People in all: counted while they are few, and past that as the planner reckons."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'schedules_recipient'::regclass")
+        estimate = int(cursor.fetchone()[0])
+    return estimate if estimate > _COUNTED else Recipient.objects.order_by()[:_COUNTED].count()
+
+
+def values_in_use(column: Literal["locale", "time_zone"], *, most: int = 200) -> list[str]:
+    """The values that stand in an indexed column, by one index probe each: a loose index scan.
+
+    ``DISTINCT`` would read the whole index.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH RECURSIVE found AS (
+                (SELECT {column} AS value, 1 AS number FROM schedules_recipient ORDER BY {column} LIMIT 1)
+                UNION ALL
+                SELECT (SELECT {column} FROM schedules_recipient r
+                        WHERE r.{column} > found.value ORDER BY {column} LIMIT 1), found.number + 1
+                FROM found WHERE found.value IS NOT NULL AND found.number < %s
+            )
+            SELECT value FROM found WHERE value <> ''
+            """,
+            [most],
+        )
+        return [value for (value,) in cursor.fetchall()]
 
 
 def check(*, external_id: str, profile: Mapping[str, Any]) -> list[Problem]:

@@ -1,0 +1,129 @@
+"""One person: the profile, how much of which limit is used, what he got and why not, and his inbox."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from delivery import inbox, usage
+from delivery.listing import Filters, Key
+from delivery.listing import page as ledger_page
+from frontend import actors
+from frontend.access import needs
+from frontend.instants import show
+from frontend.pages.frame import framed
+from frontend.pages.ledger import Row, with_company
+from frontend.pages.recipients.forms import DeviceForm, attributes_of
+from schedules import clock
+from schedules.models import Channel, Recipient
+from schedules.permissions import Ability, can, masked, shown_address
+from schedules.recurrence import ZONE_NAMES
+
+PAGE = 20
+_INBOX = 5
+_DAY, _WEEK = timedelta(hours=24), timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Consent:
+    channel: str
+    words: str
+    css: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of a schedule that writes to the person. ``is_used_up``: none of its messages goes out at present."""
+
+    schedule: str
+    schedule_id: int
+    most: int
+    is_used_up: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """Messages of the last 24 hours or 7 days that count. ``frees_at``: when the oldest of them counts no more."""
+
+    words: str
+    used: int
+    frees_at: datetime | None
+    limits: Sequence[Limit]
+
+
+def found_or_404(recipient_id: int) -> Recipient:
+    found = Recipient.objects.prefetch_related("devices").filter(pk=recipient_id).first()
+    if found is None:
+        raise Http404(_("There is nobody of this number. An erased person leaves no profile behind."))
+    return found
+
+
+@needs(Ability.READ)
+def person(request: HttpRequest, recipient_id: int) -> HttpResponse:
+    return page(request, found_or_404(recipient_id))
+
+
+def page(
+    request: HttpRequest, person: Recipient, *, device_form: DeviceForm | None = None, status: int = 200
+) -> HttpResponse:
+    now = clock.now()
+    history = ledger_page(
+        Filters(recipient_id=person.pk), now=now, limit=PAGE, after=Key.read(request.GET.get("after", ""))
+    )
+    rows = with_company(history.rows)
+    here = reverse("recipient", args=[person.pk])
+    messages = inbox.messages(recipient_id=person.pk).order_by("-pk")
+    context: dict[str, Any] = {
+        "title": person.external_id,
+        "crumbs": [(_("Recipients"), reverse("recipients"))],
+        "person": person,
+        "address": shown_address(person.email, in_clear=can(request.user, Ability.SEE_ADDRESSES)),
+        "is_zone_known": person.time_zone in ZONE_NAMES,
+        "local_time": show(now, person.time_zone) if person.time_zone in ZONE_NAMES else "",
+        "changed_by": actors.name(person.updated_by) if person.updated_by else "",
+        "attributes": attributes_of(person),
+        "devices": [(device, masked(device.token)) for device in sorted(person.devices.all(), key=lambda d: d.pk)],
+        "device_form": device_form or DeviceForm(),
+        "consents": [_consent(channel, person.consent.get(channel.value)) for channel in Channel],
+        "windows": _windows(person.pk, rows, now=now),
+        "rows": rows,
+        "is_first": "after" not in request.GET,
+        "first": f"{here}#history",
+        "following": f"{here}?after={history.following}#history" if history.following else "",
+        "inbox_messages": messages[:_INBOX],
+        "unread": inbox.unread_count(recipient_id=person.pk),
+        "inbox_link": f"{reverse('inbox')}?recipient=%23{person.pk}",
+        "may_edit": can(request.user, Ability.EDIT_RECIPIENTS),
+    }
+    return framed(request, "frontend/recipients/person.html", context, status=status)
+
+
+def _consent(channel: Channel, agreed: object) -> Consent:
+    label = channel.label
+    if agreed is False:
+        return Consent(label, _("Opted out: gets nothing here"), "suppressed")
+    if agreed is True:
+        return Consent(label, _("Agreed"), "sent")
+    return Consent(label, _("Has not said: no objection"), "none")
+
+
+def _windows(recipient_id: int, rows: Iterable[Row], *, now: datetime) -> list[Window]:
+    used = [each.claimed_at for each in usage.uses([recipient_id], now=now)]
+    schedules = {row.occurrence.schedule_id: row.occurrence.schedule for row in rows if row.occurrence}
+    found = []
+    for words, length, field in (
+        (_("Last 24 hours"), _DAY, "max_per_user_per_day"),
+        (_("Last 7 days"), _WEEK, "max_per_user_per_week"),
+    ):
+        counting = sorted(at for at in used if now - length < at <= now)
+        limits = [
+            Limit(each.name, each.pk, getattr(each, field), len(counting) >= getattr(each, field))
+            for each in schedules.values()
+            if getattr(each, field) is not None
+        ]
+        found.append(Window(words, len(counting), counting[0] + length if counting else None, limits))
+    return found
