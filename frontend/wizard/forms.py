@@ -1,0 +1,193 @@
+"""The steps' forms: each reads some fields of a definition and says at its own fields what is wrong with them.
+
+A form decides nothing: what may be kept is the operations' business, and their problems are put where they belong.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, ClassVar
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from frontend.wizard.words import problem_in_words
+from frontend.zones import Zones
+from schedules.audience import vocabulary
+from schedules.audience.vocabulary import Vocabulary
+from schedules.definition import WIRE, Definition
+from schedules.models import Channel
+from schedules.problems import Problem
+
+
+@dataclass
+class Around:
+    """What forms know of the viewer and of the people kept here. ``now``: business time."""
+
+    now: datetime
+    zones: Zones
+    locked: frozenset[str] = field(default_factory=frozenset)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return vocabulary.seen()
+
+
+class Cards(forms.RadioSelect):
+    """Radio buttons as cards, each with a line that explains it."""
+
+    template_name = "frontend/wizard/cards.html"
+
+    def __init__(self, helps: Mapping[str, Any] | None = None, attrs: Any = None) -> None:
+        super().__init__(attrs)
+        self.helps = helps or {}
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option = super().create_option(name, value, *args, **kwargs)
+        option["help"] = self.helps.get(str(value), "")
+        return option
+
+
+class StepForm(forms.Form):
+    """``covers``: which field of the form shows the problems of which field of a definition."""
+
+    covers: ClassVar[Mapping[str, str]]
+    use_required_attribute = False
+
+    def __init__(self, data: Any = None, *, definition: Definition, around: Around) -> None:
+        self.definition, self.around = definition, around
+        super().__init__(data, initial=self.read(definition))
+        self.label_suffix = ""
+
+    def read(self, definition: Definition) -> dict[str, Any]:
+        """The form's initial values."""
+        return {name: getattr(definition, name) for name in self.covers}
+
+    def changes(self) -> dict[str, Any]:
+        """What of the definition the form says, as far as it can be read; asked after ``is_valid``."""
+        return {name: self.cleaned_data[name] for name in self.covers if name in self.cleaned_data}
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Those of this step's fields, each at its field; one thing for each field."""
+        names = {WIRE[name]: place for name, place in self.covers.items()}
+        for problem in problems:
+            wire, _slash, pointer = problem.field.partition("/")
+            if wire in names:
+                self.add_problem(names[wire], problem, f"/{pointer}" if pointer else "")
+
+    def add_problem(self, name: str, problem: Problem, pointer: str) -> None:
+        if name not in self.errors:
+            self.add_error(name, forms.ValidationError(problem_in_words(problem), code=problem.code))
+
+
+class BasicsForm(StepForm):
+    covers = {"name": "name", "channel": "channel"}
+
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=200,
+        help_text=_("For you and your colleagues; the people who get the message never see it."),
+        error_messages={"required": _("Give the schedule a name.")},
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": _("Winter sale")}),
+    )
+    channel = forms.ChoiceField(
+        label=_("Channel"),
+        choices=[(Channel.EMAIL, _("E-mail")), (Channel.PUSH, _("Push")), (Channel.IN_APP, _("In-app"))],
+        error_messages={"required": _("Choose how the message goes out.")},
+        widget=Cards(
+            {
+                Channel.EMAIL: _("To the address in each person's profile."),
+                Channel.PUSH: _("To the phones, tablets and browsers that people have registered."),
+                Channel.IN_APP: _("Into each person's inbox in your app."),
+            }
+        ),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "channel" in self.around.locked:
+            self.fields["channel"].disabled = True
+            self.fields["channel"].help_text = _("The channel can't change once a schedule runs: duplicate it instead.")
+
+
+class MessageForm(StepForm):
+    covers = {"template_id": "template_id"}
+
+    template_id = forms.IntegerField(label=_("Template"), required=False, min_value=1, max_value=2**63 - 1)
+    search = forms.CharField(
+        label=_("Search templates"),
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": _("Part of a name"), "autocomplete": "off"}),
+    )
+
+
+class LimitsForm(StepForm):
+    covers = {
+        "max_per_user_per_day": "max_per_user_per_day",
+        "max_per_user_per_week": "max_per_user_per_week",
+        "counts_toward_caps": "counts_toward_caps",
+        "recheck_audience": "recheck_audience",
+        "misfire_grace_minutes": "grace",
+    }
+    _UNITS: ClassVar = {"minutes": 1, "hours": 60, "days": 24 * 60}
+
+    max_per_user_per_day = forms.IntegerField(
+        label=_("In any 24 hours, at most"),
+        required=False,
+        min_value=1,
+        error_messages={"min_value": _("Use 1 or more, or leave it empty for no limit.")},
+    )
+    max_per_user_per_week = forms.IntegerField(
+        label=_("In any 7 days, at most"),
+        required=False,
+        min_value=1,
+        error_messages={"min_value": _("Use 1 or more, or leave it empty for no limit.")},
+    )
+    counts_toward_caps = forms.BooleanField(
+        label=_("These messages count"),
+        required=False,
+        help_text=_(
+            "They use up the limits of other schedules too. Switch it off for what is none of their business,"
+            " such as receipts."
+        ),
+    )
+    recheck_audience = forms.ChoiceField(
+        label=_("Ask again at the moment of sending whether a person still belongs to the audience"),
+        choices=[("", _("Only where it goes out at each person's own hour")), ("yes", _("Always")), ("no", _("Never"))],
+        required=False,
+        widget=Cards(
+            {
+                "": _("Usual: such a run lasts for 26 hours, in which profiles change."),
+                "yes": _("Whoever has left the audience since the run began is left out."),
+                "no": _("Everybody who was found when the run began gets it."),
+            }
+        ),
+    )
+    grace = forms.IntegerField(label=_("Give up when it is late by more than"), min_value=0)
+    grace_unit = forms.ChoiceField(
+        label=_("Unit"), choices=[("minutes", _("minutes")), ("hours", _("hours")), ("days", _("days"))]
+    )
+
+    def read(self, definition: Definition) -> dict[str, Any]:
+        minutes = definition.misfire_grace_minutes
+        whole = [name for name, length in self._UNITS.items() if minutes and minutes % length == 0]
+        unit = whole[-1] if whole else "minutes"
+        recheck = {None: "", True: "yes", False: "no"}[definition.recheck_audience]
+        return {
+            "max_per_user_per_day": definition.max_per_user_per_day,
+            "max_per_user_per_week": definition.max_per_user_per_week,
+            "counts_toward_caps": definition.counts_toward_caps,
+            "recheck_audience": recheck,
+            "grace": minutes // self._UNITS[unit],
+            "grace_unit": unit,
+        }
+
+    def changes(self) -> dict[str, Any]:
+        found = super().changes()
+        if "recheck_audience" in found:
+            found["recheck_audience"] = {"yes": True, "no": False}.get(found["recheck_audience"])
+        if {"grace", "grace_unit"} <= self.cleaned_data.keys():
+            found["misfire_grace_minutes"] = self.cleaned_data["grace"] * self._UNITS[self.cleaned_data["grace_unit"]]
+        return found

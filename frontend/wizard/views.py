@@ -1,0 +1,386 @@
+"""The wizard: a schedule step by step, each step a saved draft, as a page of its own or in the list's modal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from delivery import test_sends
+from delivery.test_sends import InvalidTestSend
+from frontend import timing_words
+from frontend.access import actor, needs
+from frontend.audience_words import query_in_words
+from frontend.pages.frame import frame, framed, is_htmx
+from frontend.schedule_words import CHANNELS
+from frontend.wizard import drafts, looks
+from frontend.wizard.drafts import FORMS, STEPS, Meanwhile
+from frontend.wizard.finding import find
+from frontend.wizard.forms import Around, BasicsForm, StepForm
+from frontend.wizard.panels import test_context
+from frontend.wizard.words import problem_in_words
+from frontend.wording import number as number_in_words
+from schedules import clock, operations
+from schedules.definition import Definition, InvalidDefinition
+from schedules.models import Channel, Schedule, ScheduleStatus
+from schedules.operations import NotAllowed, VersionConflict
+from schedules.permissions import Ability
+
+TITLES = {
+    "basics": gettext_lazy("Basics"),
+    "audience": gettext_lazy("Audience"),
+    "message": gettext_lazy("Message"),
+    "when": gettext_lazy("When"),
+    "limits": gettext_lazy("Limits"),
+    "review": gettext_lazy("Review"),
+}
+_REFUSED = 422
+
+
+@dataclass
+class Page:
+    """One answer of the wizard. ``schedule`` is None before the draft exists."""
+
+    request: HttpRequest
+    step: str
+    around: Around
+    form: StepForm | None
+    schedule: Schedule | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    meanwhile: Meanwhile | None = None
+
+    @property
+    def in_modal(self) -> bool:
+        asked = self.request.POST.get("modal") or self.request.GET.get("modal")
+        return bool(asked) or self.request.headers.get("HX-Target") == "modal-content"
+
+    def answer(self, status: int = 200) -> HttpResponse:
+        number = STEPS.index(self.step)
+        context = {
+            **frame(self.request),
+            "title": self.schedule.name if self.schedule else _("New schedule"),
+            "crumbs": [(_("Schedules"), reverse("schedules"))],
+            "step": self.step,
+            "step_title": TITLES[self.step],
+            "number": number + 1,
+            "steps": self._steps(),
+            "previous": STEPS[number - 1] if number else None,
+            "form": self.form,
+            "schedule": self.schedule,
+            "meanwhile": self.meanwhile,
+            "in_modal": self.in_modal,
+            "is_fragment": is_htmx(self.request),
+            "address": self._address(),
+            "step_template": f"frontend/wizard/step_{self.step}.html",
+            **self.more,
+        }
+        if is_htmx(self.request):
+            return render(self.request, "frontend/wizard/wizard.html", context, status=status)
+        return framed(self.request, "frontend/wizard/page.html", context, status=status)
+
+    def _address(self) -> str:
+        return reverse("wizard-step", args=[self.schedule.pk, self.step]) if self.schedule else reverse("wizard")
+
+    def _steps(self) -> list[dict[str, Any]]:
+        if self.schedule is None:
+            problems = dict.fromkeys(FORMS, True)
+        else:
+            wrong = drafts.problems_by_step(Definition.of(self.schedule), self.around)
+            kept = drafts.unsaved(self.request, self.schedule.pk)
+            problems = {step: step in wrong or step in kept for step in FORMS}
+        return [
+            {
+                "slug": step,
+                "title": TITLES[step],
+                "number": number,
+                "is_here": step == self.step,
+                "is_done": step in problems and not problems[step],
+            }
+            for number, step in enumerate(STEPS, start=1)
+        ]
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+@needs(Ability.EDIT_SCHEDULES)
+def new(request: HttpRequest) -> HttpResponse:
+    """The first step: a name and a channel make a draft."""
+    around = drafts.around(request)
+    blank = drafts.blank(around)
+    form = BasicsForm(request.POST or None, definition=blank, around=around)
+    page = Page(request, "basics", around, form)
+    if request.method != "POST":
+        return page.answer()
+    if not form.is_valid():
+        return page.answer(_REFUSED)
+    definition = drafts.merged(blank, form.changes())
+    try:
+        schedule = operations.create(definition=definition, by=actor(request.user), now=clock.now(), draft=True)
+    except InvalidDefinition as error:
+        form.add_problems(error.problems)
+        return page.answer(_REFUSED)
+    return _go(request, schedule, request.POST.get("go", "next"), "basics")
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+@needs(Ability.EDIT_SCHEDULES)
+def build(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
+    """One step of a draft."""
+    if step not in STEPS:
+        raise Http404(_("There is no such step."))
+    schedule = find(schedule_id)
+    if schedule.status != ScheduleStatus.DRAFT:
+        return _leave(request, reverse("schedule-edit", args=[schedule_id]))
+    around = drafts.around(request)
+    if request.method == "POST" and step == "review":
+        return _decide(request, schedule, around)
+    if request.method == "POST":
+        return _post(request, schedule, step, around)
+    return _show(request, schedule, step, around)
+
+
+def _show(request: HttpRequest, schedule: Schedule, step: str, around: Around) -> HttpResponse:
+    """A step as it is kept, or as it was left when it could not be."""
+    if step == "review":
+        return _review_page(request, schedule, around).answer()
+    kept = drafts.unsaved(request, schedule.pk).get(step)
+    form = FORMS[step](kept, definition=Definition.of(schedule), around=around)
+    if kept is not None:
+        form.is_valid()
+    return _page(request, schedule, step, form, around).answer()
+
+
+def _page(request: HttpRequest, schedule: Schedule, step: str, form: StepForm, around: Around, **more: Any) -> Page:
+    extra: dict[str, Any] = {**more}
+    if step == "message":
+        asked = form.data if form.is_bound else {}
+        raw = str(asked.get("template_id", "")) if form.is_bound else str(schedule.template_id or "")
+        chosen = int(raw) if raw.isdecimal() and len(raw) < 19 else None
+        offered, has_more = looks.templates(
+            channel=schedule.channel, search=str(asked.get("search", ""))[:200], chosen=chosen
+        )
+        extra |= {"offered": offered, "has_more": has_more, "chosen": chosen, "channel": CHANNELS[schedule.channel]}
+    if step == "message" and "told" not in extra:
+        extra |= looks.message(request, schedule, form, around)
+    if step == "when" and not form.is_bound:
+        extra |= looks.when(request, schedule, form, around)
+    return Page(request, step, around, form, schedule, extra)
+
+
+def _post(request: HttpRequest, schedule: Schedule, step: str, around: Around) -> HttpResponse:
+    seen_version = _version(request)
+    seen = drafts.definition_at(schedule, seen_version)
+    form = FORMS[step](request.POST, definition=seen, around=around)
+    go, action = request.POST.get("go", ""), request.POST.get("do", "")
+    if action:
+        getattr(form, "act", lambda _action: None)(action)
+        return _page(request, schedule, step, form, around).answer()
+    form.is_valid()
+    try:
+        saved = _save(request, schedule, form, seen, seen_version)
+    except VersionConflict as conflict:
+        drafts.keep_unsaved(request, schedule.pk, step)
+        current = find(schedule.pk)
+        page = _page(request, current, step, form, around)
+        page.meanwhile = drafts.meanwhile(request, conflict, seen=seen, current=Definition.of(current))
+        return page.answer(_REFUSED)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+        return _leave(request, reverse("schedule", args=[schedule.pk]))
+    if saved is not None:
+        schedule = saved
+        form.add_problems(
+            [
+                problem
+                for problem in drafts.problems_by_step(Definition.of(schedule), around).get(step, [])
+                if problem.field.partition("/")[0]
+            ]
+        )
+    if form.errors:
+        drafts.keep_unsaved(request, schedule.pk, step)
+    else:
+        drafts.forget_unsaved(request, schedule.pk, step)
+    if go == "test":
+        return _test(request, schedule, step, form, around)
+    if form.errors and go in ("", "next"):
+        return _page(request, schedule, step, form, around).answer(_REFUSED)
+    if form.errors:
+        messages.warning(
+            request, _("“%(step)s” is not complete yet. What you typed there is kept.") % {"step": TITLES[step]}
+        )
+    return _go(request, schedule, go or "next", step)
+
+
+def _save(
+    request: HttpRequest, schedule: Schedule, form: StepForm, seen: Definition, version: int | None
+) -> Schedule | None:
+    """Keep what the form says otherwise than its reader saw; None where the draft can't hold it."""
+    try:
+        edit = operations.update(
+            schedule_id=schedule.pk,
+            changes=drafts.own_changes(form, seen),
+            by=actor(request.user),
+            now=clock.now(),
+            expected_version=version,
+        )
+    except InvalidDefinition as error:
+        form.add_problems(error.problems)
+        if not form.errors:
+            form.add_error(None, " ".join(problem_in_words(problem) for problem in error.problems))
+        return None
+    return edit.schedule
+
+
+# Review
+
+
+def _review_page(request: HttpRequest, schedule: Schedule, around: Around, **more: Any) -> Page:
+    definition = Definition.of(schedule)
+    problems = drafts.problems_by_step(definition, around)
+    told = [
+        {"step": step, "title": TITLES[step], "problems": list(dict.fromkeys(map(problem_in_words, problems[step])))}
+        for step in FORMS
+        if step in problems
+    ]
+    left = [{"step": step, "title": TITLES[step]} for step in drafts.unsaved(request, schedule.pk)]
+    size = looks.audience_size(definition, around)
+    template = schedule.template
+    facts = [
+        ("basics", _("What"), [schedule.name, CHANNELS.get(schedule.channel, schedule.channel)]),
+        ("audience", _("To whom"), [query_in_words(definition.audience_query)]),
+        ("message", _("Message"), [template.name if template else _("No template has been chosen yet")]),
+        ("when", _("When"), [timing_words.of_definition(definition)]),
+        ("limits", _("Limits"), limits_in_words(definition)),
+    ]
+    extra = {
+        "facts": facts,
+        "problems": told,
+        "left": left,
+        "size": size,
+        "confirms": must_confirm(size),
+        "can_activate": not told and not left,
+        **more,
+    }
+    return Page(request, "review", around, None, schedule, extra)
+
+
+def must_confirm(size: int | None) -> bool:
+    """Whether an audience is so large, or so slow to count, that the schedule's name is to be typed."""
+    return size is None or size > settings.CONFIRM_AUDIENCE
+
+
+def _decide(request: HttpRequest, schedule: Schedule, around: Around) -> HttpResponse:
+    go = request.POST.get("go", "")
+    if go != "activate":
+        return _go(request, schedule, go if go in (*STEPS, "back", "later") else "review", "review")
+    page = _review_page(request, schedule, around)
+    if not page.more["can_activate"]:
+        return page.answer(_REFUSED)
+    typed = request.POST.get("confirm", "")
+    if page.more["confirms"] and typed.strip() != schedule.name.strip():
+        words = _("Type the schedule's name as it stands above: it goes to many people.")
+        return _review_page(request, schedule, around, confirm_error=words, typed=typed).answer(_REFUSED)
+    try:
+        operations.activate(
+            schedule_id=schedule.pk, by=actor(request.user), now=clock.now(), expected_version=_version(request)
+        )
+    except VersionConflict as conflict:
+        seen = drafts.definition_at(schedule, _version(request))
+        page = _review_page(request, find(schedule.pk), around)
+        page.meanwhile = drafts.meanwhile(request, conflict, seen=seen, current=Definition.of(find(schedule.pk)))
+        return page.answer(_REFUSED)
+    except InvalidDefinition:  # somebody has changed what it needs, or time has passed
+        return _review_page(request, find(schedule.pk), around).answer(_REFUSED)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+        return _leave(request, reverse("schedule", args=[schedule.pk]))
+    drafts.forget_unsaved(request, schedule.pk)
+    messages.success(request, _("“%(name)s” is active.") % {"name": schedule.name})
+    return _leave(request, reverse("schedule", args=[schedule.pk]))
+
+
+def limits_in_words(definition: Definition) -> list[str]:
+    """The caps as sentences; that there are none, where there are none."""
+    day, week = definition.max_per_user_per_day, definition.max_per_user_per_week
+    told = []
+    if day:
+        words = ngettext(
+            "At most %(n)s message per person in 24 hours", "At most %(n)s messages per person in 24 hours", day
+        )
+        told.append(words % {"n": number_in_words(day)})
+    if week:
+        words = ngettext(
+            "At most %(n)s message per person in 7 days", "At most %(n)s messages per person in 7 days", week
+        )
+        told.append(words % {"n": number_in_words(week)})
+    if not definition.counts_toward_caps:
+        told.append(_("These messages use up nobody's limits"))
+    return told or [_("No limit per person")]
+
+
+# On the way
+
+
+def _version(request: HttpRequest) -> int | None:
+    raw = request.POST.get("version", "")
+    return int(raw) if raw.isdecimal() and len(raw) < 10 else None
+
+
+def _go(request: HttpRequest, schedule: Schedule, go: str, step: str) -> HttpResponse:
+    """On to where a button leads."""
+    if go == "later":
+        words = _("“%(name)s” is kept as a draft. You find it in the list, and go on where you stopped.")
+        messages.success(request, words % {"name": schedule.name})
+        return _leave(request, reverse("schedules"))
+    number = STEPS.index(step)
+    target = {"next": STEPS[min(number + 1, len(STEPS) - 1)], "back": STEPS[max(number - 1, 0)]}.get(go, go)
+    if target not in STEPS:
+        target = step
+    if is_htmx(request):
+        response = _show(request, find(schedule.pk), target, drafts.around(request))
+        if not request.POST.get("modal"):
+            response["HX-Push-Url"] = reverse("wizard-step", args=[schedule.pk, target])
+        return response
+    return HttpResponseRedirect(reverse("wizard-step", args=[schedule.pk, target]))
+
+
+def _leave(request: HttpRequest, address: str) -> HttpResponse:
+    """Out of the wizard, the modal included."""
+    if is_htmx(request):
+        return HttpResponse(headers={"HX-Redirect": address})
+    return HttpResponseRedirect(address)
+
+
+# A test
+
+
+def _test(request: HttpRequest, schedule: Schedule, step: str, form: StepForm, around: Around) -> HttpResponse:
+    """Send the message to one address to be looked at; the step has been saved."""
+    to = request.POST.get("to", "")[:320]
+    more: dict[str, Any] = {"to": to}
+    status = _REFUSED
+    try:
+        wish = test_sends.ask(
+            schedule_id=schedule.pk,
+            external_id=request.POST.get("test_reader", "")[:200],
+            to=to if schedule.channel == Channel.EMAIL else "",
+            locale=request.POST.get("locale", "")[:35],
+            by=actor(request.user),
+            now=clock.now(),
+        )
+        more |= test_context(wish)
+        status = 200
+    except InvalidTestSend as error:
+        more["test_error"] = " ".join(problem_in_words(problem) for problem in error.problems)
+    except NotAllowed as error:
+        more["test_error"] = str(error)
+    return _page(request, schedule, step, form, around, **more).answer(status)
