@@ -24,9 +24,9 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from benchmarks import past, people, processes
+from benchmarks import past, people, plans, processes
 from benchmarks.environment import PROJECT, ROOT
-from benchmarks.harness import emit, execute, note, prepare, query
+from benchmarks.harness import emit, note, prepare, query
 from benchmarks.processes import LOGS
 from benchmarks.runs import Wrong, awaited, ending
 from benchmarks.stubs import Stubs, running_stubs
@@ -45,16 +45,6 @@ SENT = 100_000
 PEER = "an idle machine"
 # So many requests of a kind, of which the median is told.
 ASKED = 15
-
-_SCHEDULES = """
-INSERT INTO schedules_schedule (name, channel, audience_query, template_id, schedule_type, run_at, cron, time_zone,
-    time_zone_mode, counts_toward_caps, misfire_grace_minutes, on_past, status, status_reason, next_run_at,
-    next_occurrence_at, runs, zone_data, version, created_by, created_at, updated_at)
-SELECT 'Schedule ' || md5(i::text), (ARRAY['email', 'push', 'in_app'])[1 + i %% 3], '{"all": []}', %(template)s,
-       'once', at, '', 'UTC', 'fixed', true, 60, 'skip', (ARRAY['active', 'active', 'active', 'paused'])[1 + i %% 4],
-       '', at, at, 0, '', 1, 'client:' || i %% 100, now() - i * interval '1 second', now() - i * interval '1 second'
-FROM (SELECT i, now() + interval '30 days' + i * interval '1 minute' AS at FROM generate_series(1, %(count)s) AS i) AS s
-"""
 
 
 @dataclass
@@ -84,11 +74,6 @@ class Api:
 
     def median(self, path: str, body: Any = None, *, times: int = ASKED) -> float:
         return statistics.median(self.ask(path, body)[1] for _ in range(times))
-
-
-def _insert_schedules(count: int, template_id: int) -> None:
-    execute(_SCHEDULES, {"template": template_id, "count": count})
-    execute("VACUUM ANALYZE schedules_schedule")
 
 
 def _client() -> Client:
@@ -208,7 +193,7 @@ def main() -> None:
     prepare()
     people.insert(options.people)
     template = people.save_template(now=clock.now())
-    _insert_schedules(options.schedules, template.pk)
+    plans.insert(options.schedules, template_id=template.pk)
     if options.rows:
         past.fill(occurrences=max(options.rows // options.people, 1), template=template, now=clock.now())
     load = {"rate": options.rate, "seconds": options.seconds}
