@@ -5,8 +5,9 @@ from datetime import datetime
 
 from django.db import connection
 
-from delivery.models import State
+from delivery.models import State, ZoneSource
 from schedules.models import Occurrence
+from schedules.recurrence import ZONE_NAMES
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,42 @@ def starts(occurrence: Occurrence) -> list[Start]:
     with connection.cursor() as cursor:
         cursor.execute(_STARTS, {"occurrence": occurrence.pk, "day": occurrence.day})
         return [Start(*row) for row in cursor.fetchall()]
+
+
+# People of a wave who are asked for their zones.
+ZONES_SAMPLE = 30
+_ZONES = f"""
+WITH one AS (
+    SELECT DISTINCT ON (b.wave_at) b.wave_at, b.id FROM delivery_batch b
+    WHERE b.occurrence_id = %(occurrence)s AND b.wave_at IS NOT NULL ORDER BY b.wave_at, b.id
+), people AS (
+    SELECT one.wave_at, d.recipient_id, d.zone_source FROM one CROSS JOIN LATERAL (
+        SELECT d.recipient_id, d.zone_source FROM delivery_delivery d
+        WHERE d.day = %(day)s AND d.batch_id = one.id LIMIT {ZONES_SAMPLE}
+    ) d
+    UNION ALL
+    SELECT d.wave_at, d.recipient_id, d.zone_source FROM delivery_batch b
+    JOIN delivery_delivery d ON d.batch_id = b.id AND d.day = %(day)s
+    WHERE b.occurrence_id = %(occurrence)s AND b.wave_at IS NULL
+)
+SELECT s.wave_at, CASE WHEN s.zone_source = {int(ZoneSource.PROFILE)} THEN r.time_zone ELSE %(zone)s END AS name
+FROM people s LEFT JOIN schedules_recipient r ON r.id = s.recipient_id
+GROUP BY 1, 2 ORDER BY 1, count(*) DESC, 2
+"""
+
+
+def zones(occurrence: Occurrence) -> dict[datetime, list[str]]:
+    """By wave, the zones of its people as their profiles have them today, the most frequent first.
+
+    Of a wave with batches of its own a few people are asked, whatever its size; of the small ones everybody.
+    """
+    found: dict[datetime, list[str]] = {}
+    parameters = {"occurrence": occurrence.pk, "day": occurrence.day, "zone": occurrence.schedule.time_zone}
+    with connection.cursor() as cursor:
+        cursor.execute(_ZONES, parameters)
+        for wave_at, name in cursor.fetchall():
+            found.setdefault(wave_at, []).extend([name] if name in ZONE_NAMES else [])
+    return found
 
 
 # Batches whose rows are read; of more, so many by chance stand for all.

@@ -1,21 +1,25 @@
 """What makes the service, or a run, behave otherwise than its schedule says: stops, open circuits, held runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Sum
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from delivery import brake
-from delivery.models import Batch, Circuit
+from delivery import books, brake
+from delivery.models import Circuit
 from frontend.instants import show, show_seconds
-from frontend.wording import HELD, count, reason
+from frontend.wording import HELD, number, reason
+from frontend.zones import Display, Zones
 from schedules import clock
 from schedules.models import Channel, Occurrence, OccurrenceState, StopSwitch
 
 # More stops than that are summed up, so that the banners stay banners.
 _STOPS_SHOWN = 3
 _HELD_SHOWN = 5
+# For who has chosen nothing: each instant in the zone of what it belongs to.
+_OWN = Zones(Display.SCHEDULE, "UTC")
 
 
 @dataclass(frozen=True)
@@ -28,74 +32,105 @@ class Held:
 
     @property
     def confirmation(self) -> str:
-        whom = count(self.waiting, "person", "people")
         if self.occurrence.held_reason == brake.GREW:
-            return f"It goes out to {whom}. Is this really the audience that is meant?"
-        return f"It goes on with the {whom} who wait. Is the cause gone? If most of them fail again, it is held again."
+            words = ngettext(
+                "It goes out to %(people)s person. Is this really the audience that is meant?",
+                "It goes out to %(people)s people. Is this really the audience that is meant?",
+                self.waiting,
+            )
+        else:
+            words = ngettext(
+                "It goes on with the %(people)s person who waits. Is the cause gone?"
+                " If most of them fail again, it is held again.",
+                "It goes on with the %(people)s people who wait. Is the cause gone?"
+                " If most of them fail again, it is held again.",
+                self.waiting,
+            )
+        return words % {"people": number(self.waiting)}
 
 
-def banners() -> list[str]:
+def banners(zones: Zones = _OWN) -> list[str]:
     """What concerns everybody, as sentences."""
     shift = clock.shift()
-    found = _stops() + [_circuit(each, shift=shift) for each in Circuit.objects.order_by("channel")]
+    found = _stops(zones) + [_circuit(each, zones, shift=shift) for each in Circuit.objects.order_by("channel")]
     if shift:
-        ahead = show_seconds(shift.total_seconds())
-        found.append(f"Test clock: it is taken to be {show(clock.now())}, {ahead} ahead of the real time.")
+        words = _("Test clock: it is taken to be %(now)s, %(ahead)s ahead of the real time.")
+        found.append(words % {"now": show(clock.now(), zones.of()), "ahead": show_seconds(shift.total_seconds())})
     return found
 
 
-def _stops() -> list[str]:
-    found = []
+def _stops(zones: Zones) -> list[str]:
     stops = list(StopSwitch.objects.order_by("created_at")[: _STOPS_SHOWN + 1])
-    for stop in stops[:_STOPS_SHOWN]:
-        what = "All sending is" if stop.scope == StopSwitch.ALL else f"Sending for {stop.scope.replace(':', ' ')} is"
-        why = f" Reason: {stop.reason}" if stop.reason else ""
-        found.append(f"{what} stopped since {show(stop.created_at)}.{why}")
+    found = [_stop(stop, zones) for stop in stops[:_STOPS_SHOWN]]
     if len(stops) > _STOPS_SHOWN:
-        found.append("More stop switches are on: see Stop switch.")
+        found.append(_("More stop switches are on: see Stop switch."))
     return found
 
 
-def _circuit(circuit: Circuit, *, shift: timedelta) -> str:
+def _stop(stop: StopSwitch, zones: Zones) -> str:
+    since = show(stop.created_at, zones.of())
+    if stop.scope == StopSwitch.ALL:
+        words = _("All sending is stopped since %(since)s.") % {"since": since}
+    else:
+        what = stop.scope.replace(":", " ")
+        words = _("Sending for %(what)s is stopped since %(since)s.") % {"what": what, "since": since}
+    return f"{words} {_('Reason:')} {stop.reason}" if stop.reason else words
+
+
+def _circuit(circuit: Circuit, zones: Zones, *, shift: timedelta) -> str:
     """``probe_at`` is real time; everything shown is business time."""
     next_try = circuit.probe_at + shift
-    when = f"at {show(next_try)}" if next_try > clock.now() else "at any moment"
-    return (
-        f"{Channel(circuit.channel).label} waits: the provider refuses the account since {show(circuit.opened_at)}."
-        f" {reason(circuit.reason)} The next try is made {when}. Nothing is lost meanwhile, and no attempt is used up."
-    )
+    if next_try > clock.now():
+        again = _("The next try is made at %(at)s.") % {"at": show(next_try, zones.of())}
+    else:
+        again = _("The next try is made at any moment.")
+    begin = _("%(channel)s waits: the provider refuses the account since %(since)s.") % {
+        "channel": Channel(circuit.channel).label,
+        "since": show(circuit.opened_at, zones.of()),
+    }
+    end = _("Nothing is lost meanwhile, and no attempt is used up.")
+    return f"{begin} {reason(circuit.reason)} {again} {end}"
 
 
-def held(*, schedule_id: int | None = None, occurrence: Occurrence | None = None) -> list[Held]:
+def held(*, schedule_id: int | None = None, occurrence: Occurrence | None = None, zones: Zones = _OWN) -> list[Held]:
     """The held runs, of a schedule or this one alone where named, the latest first."""
     if occurrence is not None:
-        return _told([occurrence]) if occurrence.held_reason else []
+        return _told([occurrence], zones) if occurrence.held_reason else []
     found = Occurrence.objects.open().exclude(held_reason="").select_related("schedule").order_by("-held_at")
     if schedule_id is not None:
         found = found.filter(schedule=schedule_id)
-    return _told(found[:_HELD_SHOWN])
+    return _told(found[:_HELD_SHOWN], zones)
 
 
-def _told(occurrences: Iterable[Occurrence]) -> list[Held]:
-    return [_tell(occurrence) for occurrence in occurrences]
+def _told(occurrences: Iterable[Occurrence], zones: Zones) -> list[Held]:
+    occurrences = list(occurrences)
+    counted = books.counted(occurrences)
+    return [_tell(occurrence, counted[occurrence.pk], zones) for occurrence in occurrences]
 
 
-def _tell(occurrence: Occurrence) -> Held:
-    sums = Batch.objects.filter(occurrence=occurrence).aggregate(
-        **{name: Sum(name, default=0) for name in ("pending", "sent", "failed", "unknown")}
-    )
-    since = f"Held since {show(occurrence.held_at)}."
-    words = f"{since} {HELD.get(occurrence.held_reason, occurrence.held_reason)} {_figures(occurrence, sums)}"
-    return Held(occurrence, words, sums["pending"])
+def _tell(occurrence: Occurrence, counted: Mapping[str, int], zones: Zones) -> Held:
+    since = _("Held since %(since)s.") % {"since": show(occurrence.held_at, zones.of(occurrence.schedule.time_zone))}
+    why = HELD.get(occurrence.held_reason, occurrence.held_reason)
+    return Held(occurrence, f"{since} {why} {_figures(occurrence, counted)}", counted["pending"])
 
 
-def _figures(occurrence: Occurrence, sums: dict[str, int]) -> str:
-    waiting = count(sums["pending"], "person waits", "people wait")
+def _figures(occurrence: Occurrence, counted: Mapping[str, int]) -> str:
+    waiting = ngettext("%(people)s person waits.", "%(people)s people wait.", counted["pending"]) % {
+        "people": number(counted["pending"])
+    }
     if occurrence.held_reason != brake.GREW:
-        failed = sums["failed"] + sums["unknown"]
-        return f"Of {count(failed + sums['sent'], 'person', 'people')} it was tried for, {failed:,} failed; {waiting}."
+        failed = counted["failed"] + counted["unknown"]
+        tried = failed + counted["sent"]
+        words = ngettext(
+            "Of %(people)s person it was tried for, %(failed)s failed;",
+            "Of %(people)s people it was tried for, %(failed)s failed;",
+            tried,
+        )
+        return f"{words % {'people': number(tried), 'failed': number(failed)}} {waiting}"
     before = Occurrence.objects.filter(
         schedule=occurrence.schedule_id, state=OccurrenceState.FINISHED, occurrence_at__lt=occurrence.occurrence_at
     ).first()
-    than = f", the run before {before.targeted:,}" if before else ""
-    return f"It has {count(occurrence.targeted, 'person', 'people')}{than}; {waiting}."
+    has = ngettext("It has %(people)s person", "It has %(people)s people", occurrence.targeted)
+    has %= {"people": number(occurrence.targeted)}
+    than = _(", the run before %(people)s") % {"people": number(before.targeted)} if before else ""
+    return f"{has}{than}; {waiting}"

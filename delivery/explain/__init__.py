@@ -13,6 +13,7 @@ from delivery.explain.facts import (
     Used,
     devices,
     is_asked_again,
+    obstacle,
     zone_name,
 )
 from delivery.explain.why import (
@@ -43,6 +44,7 @@ __all__ = [
     "devices",
     "explain",
     "is_asked_again",
+    "obstacle",
     "of_delivery",
     "zone_name",
 ]

@@ -20,11 +20,12 @@ def framed(request: HttpRequest, template: str, context: Mapping[str, Any], *, s
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """What every page of ours knows, fragments for htmx included."""
+    zones = zones_of(request)
     return {
         "site_header": site.site_header,
         "navigation": sidebar(request),
-        "banners": notices.banners(),
-        "zones": zones_of(request),
+        "banners": notices.banners(zones),
+        "zones": zones,
         "roles": ", ".join(sorted(roles_of(request.user))),
         "may_decide": can(request.user, Ability.EDIT_SCHEDULES),
     }

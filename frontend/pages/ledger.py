@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from django import forms
 from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from delivery.explain import zone_name
 from delivery.listing import Filters, Key, Page, page
@@ -26,20 +29,33 @@ PAGE = 50
 _TIMEOUT_MS = 5_000
 
 
-_REASON_CHOICES = [("", "Any"), *REASONS.items()]
+_ANY = gettext_lazy("Any")
+_REASON_CHOICES = [("", _ANY), *REASONS.items()]
+# Whose zone decided a promise's instant.
+_ZONE_SOURCES = {
+    ZoneSource.FIXED: gettext_lazy("the schedule's instant"),
+    ZoneSource.PROFILE: gettext_lazy("the profile's zone"),
+    ZoneSource.MISSING: gettext_lazy("no zone in the profile: the schedule's"),
+    ZoneSource.INVALID: gettext_lazy("unknown zone in the profile: the schedule's"),
+}
 
 
 class FilterForm(forms.Form):
-    occurrence = forms.IntegerField(required=False, min_value=1, label="Run")
-    schedule = forms.IntegerField(required=False, min_value=1)
     recipient = RecipientField()
+    occurrence = forms.IntegerField(
+        required=False, min_value=1, label=gettext_lazy("Run"), help_text=gettext_lazy("Its number")
+    )
+    schedule = forms.IntegerField(
+        required=False, min_value=1, label=gettext_lazy("Schedule"), help_text=gettext_lazy("Its number")
+    )
     state = forms.TypedChoiceField(
         required=False,
+        label=gettext_lazy("Outcome"),
         coerce=lambda value: State(int(value)),
         empty_value=None,
-        choices=[("", "Any"), *((int(item), words) for item, words in STATES.items())],
+        choices=[("", _ANY), *((int(item), words) for item, words in STATES.items())],
     )
-    reason = forms.ChoiceField(required=False, choices=_REASON_CHOICES)
+    reason = forms.ChoiceField(required=False, choices=_REASON_CHOICES, label=gettext_lazy("Reason"))
 
     def __init__(self, data: QueryDict | None) -> None:
         super().__init__(data)
@@ -80,8 +96,16 @@ class Row:
         return reverse("delivery", args=[self.occurrence.pk, self.delivery.recipient_id]) if self.occurrence else ""
 
     @property
+    def person_page(self) -> str:
+        return reverse("admin:schedules_recipient_change", args=[self.delivery.recipient_id])
+
+    @property
+    def schedule_page(self) -> str:
+        return reverse("admin:schedules_schedule_change", args=[self.occurrence.schedule_id]) if self.occurrence else ""
+
+    @property
     def zone_source(self) -> str:
-        return ZoneSource(self.delivery.zone_source).label
+        return str(_ZONE_SOURCES[ZoneSource(self.delivery.zone_source)])
 
     @property
     def lateness(self) -> float | None:
@@ -101,9 +125,12 @@ def ledger(request: HttpRequest) -> HttpResponse:
         try:
             found = _read(filters, after=Key.read(request.GET.get("after", "")))
         except OperationalError:
-            problem = "That took too long. Name a run or a recipient."
+            problem = _("That took too long. Name a run or a recipient.")
+    run = form.cleaned_data.get("occurrence") if form.is_bound else None
     context = {
-        "title": "Ledger",
+        "title": _("Ledger"),
+        "run": run,
+        "csv": _csv(form.cleaned_data) if run else "",
         "form": form,
         "rows": with_company(found.rows),
         "problem": problem,
@@ -112,6 +139,16 @@ def ledger(request: HttpRequest) -> HttpResponse:
         "first": link(request, "ledger", parameter="after", start=None),
     }
     return framed(request, "frontend/ledger.html", context)
+
+
+def _csv(asked: dict[str, Any]) -> str:
+    """The same people of one run as a file; of one person alone there is none."""
+    if asked.get("recipient") is not None:
+        return ""
+    query = {"state": int(asked["state"])} if asked.get("state") is not None else {}
+    query |= {"reason": asked["reason"]} if asked.get("reason") else {}
+    page = reverse("occurrence-people", args=[asked["occurrence"]])
+    return f"{page}?{urlencode(query)}" if query else page
 
 
 def _read(filters: Filters, *, after: Key | None) -> Page:

@@ -8,6 +8,9 @@ from typing import Any
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from delivery.models import InboxMessage, OutboxMessage
 from frontend import policies
@@ -19,16 +22,19 @@ from schedules.permissions import Ability, can, shown_address
 
 
 class FilterForm(forms.Form):
-    occurrence = forms.IntegerField(required=False, min_value=1, label="Run")
     recipient = RecipientField()
+    occurrence = forms.IntegerField(
+        required=False, min_value=1, label=gettext_lazy("Run"), help_text=gettext_lazy("Its number")
+    )
     before = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A message of either kind in the same words. ``to`` is masked already."""
+    """A message of either kind in the same words. ``to`` is masked already; ``read_at`` of the inbox alone."""
 
     pk: int
+    kind: str
     channel: str
     to: str
     subject: str
@@ -39,6 +45,15 @@ class Shown:
     occurrence_id: int
     schedule: Schedule | None
     link: str
+    read_at: datetime | None = None
+
+    @property
+    def zone(self) -> str:
+        return self.schedule.time_zone if self.schedule else ""
+
+    @property
+    def story(self) -> str:
+        return reverse("delivery", args=[self.occurrence_id, self.recipient.pk])
 
 
 @dataclass(frozen=True)
@@ -48,18 +63,27 @@ class Box:
     model: type[InboxMessage] | type[OutboxMessage]
     name: str
     page: str
-    title: str
-    about: str
+    title: str | Promise
+    about: str | Promise
+    empty: str | Promise
 
 
 OUTBOX = Box(
     OutboxMessage,
     "outbox",
     "outbox-message",
-    "Outbox",
-    "What the outbox provider was given to send. Nothing here has left this service.",
+    gettext_lazy("Outbox"),
+    gettext_lazy("What the outbox provider was given to send. Nothing here has left this service."),
+    gettext_lazy("No message here yet: it fills when a schedule runs whose channel leads to the outbox."),
 )
-INBOX = Box(InboxMessage, "inbox", "inbox-message", "Inbox", "What stands in people's in-app inboxes.")
+INBOX = Box(
+    InboxMessage,
+    "inbox",
+    "inbox-message",
+    gettext_lazy("Inbox"),
+    gettext_lazy("What stands in people's in-app inboxes."),
+    gettext_lazy("No message here yet: it fills when a schedule runs in-app."),
+)
 
 
 @needs(Ability.READ)
@@ -114,12 +138,12 @@ def _link(request: HttpRequest, box: Box, before: int | None) -> str:
 def _message(request: HttpRequest, box: Box, message_id: int) -> HttpResponse:
     found = box.model.objects.select_related("recipient").filter(pk=message_id).first()
     if found is None:
-        raise Http404(f"There is no message {message_id}; an erased person's messages are gone.")
+        raise Http404(_("There is no message %(id)s; an erased person's messages are gone.") % {"id": message_id})
     (message,) = _shown([found], box, request)
     ids = box.model.objects.values_list("pk", flat=True)
     context = {
-        "title": message.subject or f"{box.title} message {message.pk}",
-        "subtitle": box.title,
+        "title": message.subject or _("Message %(id)s") % {"id": message.pk},
+        "crumbs": [(box.title, reverse(box.name))],
         "box": box,
         "message": message,
         "newer": ids.filter(pk__gt=message_id).order_by("pk").first(),
@@ -133,7 +157,7 @@ def outbox_body(request: HttpRequest, message_id: int) -> HttpResponse:
     """The HTML of a message, for the frame in its page."""
     found = OutboxMessage.objects.filter(pk=message_id).first()
     if found is None:
-        raise Http404(f"There is no message {message_id}; an erased person's messages are gone.")
+        raise Http404(_("There is no message %(id)s; an erased person's messages are gone.") % {"id": message_id})
     return policies.foreign(found.html)
 
 
@@ -148,7 +172,8 @@ def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpReques
     channel = Channel.IN_APP if is_inbox else (schedule.channel if schedule else "")
     return Shown(
         pk=message.pk,
-        channel=Channel(channel).label if channel else "—",
+        kind=channel,
+        channel=str(Channel(channel).label) if channel else "—",
         to=message.recipient.external_id
         if is_inbox
         else shown_address(message.to, in_clear=can(request.user, Ability.SEE_ADDRESSES)),
@@ -160,4 +185,5 @@ def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpReques
         occurrence_id=message.occurrence_id,
         schedule=schedule,
         link=reverse(box.page, args=[message.pk]),
+        read_at=message.read_at if is_inbox else None,
     )

@@ -5,6 +5,8 @@ from typing import Any
 from django import forms
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from schedules.models import Recipient
 
@@ -15,7 +17,12 @@ class RecipientField(forms.CharField):
     """The surrogate id of the person meant: ledger and messages know people by nothing else. None where it is empty."""
 
     def __init__(self) -> None:
-        super().__init__(required=False, max_length=200, help_text="External id, or #12 for person 12")
+        super().__init__(
+            required=False,
+            max_length=200,
+            label=gettext_lazy("Recipient"),
+            help_text=gettext_lazy("External id, or #12 for person 12"),
+        )
 
     def clean(self, value: Any) -> int | None:
         text: str = super().clean(value)
@@ -25,7 +32,7 @@ class RecipientField(forms.CharField):
             return int(text[1:])
         found = Recipient.objects.filter(external_id=text).values_list("pk", flat=True).first()
         if found is None:
-            raise forms.ValidationError("Nobody has this external id. An erased person is found by #number only.")
+            raise forms.ValidationError(_("Nobody has this external id. An erased person is found by #number only."))
         return found
 
 
