@@ -174,6 +174,11 @@ def tell(events: Iterable[AuditEvent]) -> list[Told]:
     return [_tell(event, company) for event in events]
 
 
+def actor_name(actor: str) -> str:
+    """Of one who need not have an account any more."""
+    return str(PARTS.get(actor) or capfirst(actors.name(actor)))
+
+
 def schedule_page(schedule_id: int) -> str:
     return reverse("admin:schedules_schedule_change", args=[schedule_id])
 

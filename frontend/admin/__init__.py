@@ -1,7 +1,6 @@
 """The admin: one module per noun, each registering its models on ``frontend.admin_site.site``."""
 
 from frontend.admin import (
-    audit,
     clients,
     clock,
     control,
@@ -15,7 +14,6 @@ from frontend.admin import (
 )
 
 __all__ = (
-    "audit",
     "clients",
     "clock",
     "control",

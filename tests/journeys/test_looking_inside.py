@@ -120,7 +120,7 @@ PAGES = [
     "/admin/schedules/recipient/",
     "/admin/schedules/messagetemplate/add/",
     "/admin/schedules/occurrence/",
-    "/admin/audit/auditevent/",
+    "/audit/",
     "/ledger/",
     "/outbox/",
     "/ledger/{run}/{person}/",
