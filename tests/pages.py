@@ -17,9 +17,20 @@ _READ, _PLAN = Ability.READ, Ability.EDIT_SCHEDULES
 
 # Whole pages, by the name of their address. Those that need more than READ have a form that writes.
 PAGES: Mapping[str, Ability] = {
+    "schedules": _READ,
+    "schedule": _READ,
+    "schedule-history": _READ,
+    "schedule-do": _PLAN,
+    "schedule-test": _PLAN,
+    "schedule-test-result": _PLAN,
+    "calendar": _READ,
+    "audit": _READ,
+    "dashboard": _READ,
     "ledger": _READ,
     "delivery": _READ,
+    "explain": _READ,
     "occurrence": _READ,
+    "occurrences": _READ,
     "outbox": _READ,
     "outbox-message": _READ,
     "inbox": _READ,
@@ -27,11 +38,19 @@ PAGES: Mapping[str, Ability] = {
 }
 # What pages load beside themselves, or give away as a file.
 PARTS: Mapping[str, Ability] = {
+    "schedule-forecast": _READ,
+    "audit-csv": _READ,
+    "dashboard-csv": _READ,
+    "occurrence-people": _READ,
+    "occurrence-person": _READ,
+    "occurrence-progress": _READ,
     "outbox-body": _READ,
 }
 # What is only posted to.
 ACTIONS: Mapping[str, Ability] = {
+    "schedules-bulk": _PLAN,
     "occurrence-again": _PLAN,
+    "occurrence-decide": _PLAN,
     "occurrence-release": _PLAN,
 }
 # Open to everybody, signed in or not, or for programs.

@@ -18,7 +18,7 @@ from delivery.listing import Filters, Key, Page, page
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSource
 from frontend.access import needs
 from frontend.pages.frame import framed
-from frontend.pages.paging import RecipientField, link
+from frontend.pages.paging import RecipientField, link, schedule_page
 from frontend.wording import REASONS, STATES, reason, state
 from schedules import clock
 from schedules.models import Occurrence, Recipient
@@ -97,11 +97,11 @@ class Row:
 
     @property
     def person_page(self) -> str:
-        return reverse("admin:schedules_recipient_change", args=[self.delivery.recipient_id])
+        return reverse("recipient", args=[self.delivery.recipient_id])
 
     @property
     def schedule_page(self) -> str:
-        return reverse("admin:schedules_schedule_change", args=[self.occurrence.schedule_id]) if self.occurrence else ""
+        return schedule_page(self.occurrence.schedule_id) if self.occurrence else ""
 
     @property
     def zone_source(self) -> str:

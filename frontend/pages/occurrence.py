@@ -16,6 +16,7 @@ from frontend.pages import occurrence_parts as parts
 from frontend.pages.decisions import verbs
 from frontend.pages.explain import PersonForm, answer_about
 from frontend.pages.frame import framed, is_htmx
+from frontend.pages.paging import schedule_page
 from frontend.zones import zones_of
 from schedules import clock
 from schedules.models import Occurrence
@@ -68,10 +69,6 @@ def find(occurrence_id: int) -> Occurrence:
     if found is None:
         raise Http404(_("There is no run %(id)s.") % {"id": occurrence_id})
     return found
-
-
-def schedule_page(schedule_id: int) -> str:
-    return reverse("admin:schedules_schedule_change", args=[schedule_id])
 
 
 def _viewer(request: HttpRequest) -> dict[str, Any]:

@@ -43,3 +43,7 @@ def link(request: HttpRequest, name: str, *, parameter: str, start: object) -> s
     if start:
         query[parameter] = str(start)
     return f"{reverse(name)}?{query.urlencode()}"
+
+
+def schedule_page(schedule_id: int) -> str:
+    return reverse("admin:schedules_schedule_change", args=[schedule_id])

@@ -1,10 +1,9 @@
 """The people of a run as a file: streamed row by row, however many they are."""
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
@@ -14,6 +13,7 @@ from delivery.listing import Filters
 from delivery.models import Delivery, State
 from frontend.access import needs
 from frontend.instants import instant
+from frontend.pages.csv_file import streamed
 from frontend.wording import reason, remedy, state
 from schedules import clock
 from schedules.models import Channel, Occurrence, Recipient
@@ -21,8 +21,6 @@ from schedules.permissions import Ability, can, shown_address
 
 # Rows that are in memory at once.
 _AT_ONCE = 500
-# What a spreadsheet would take for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class PeopleForm(forms.Form):
@@ -33,13 +31,6 @@ class PeopleForm(forms.Form):
         choices=[("", ""), *((int(item), item.label) for item in State)],
     )
     reason = forms.RegexField(r"^[a-z_]{1,60}$", required=False)
-
-
-class _Line:
-    """Stands for a file: what csv writes is handed on."""
-
-    def write(self, text: str) -> str:
-        return text
 
 
 @needs(Ability.READ)
@@ -53,39 +44,34 @@ def people_csv(request: HttpRequest, occurrence_id: int) -> HttpResponseBase:
         return HttpResponse(_("There is no such state or reason."), status=400)
     asked = form.cleaned_data
     filters = Filters(occurrence_id=occurrence.pk, state=asked["state"], reason=asked["reason"])
-    lines = _lines(occurrence, filters, in_clear=can(request.user, Ability.SEE_ADDRESSES), language=get_language())
-    name = "-".join(filter(None, [f"run-{occurrence.pk}", asked["reason"] or (asked["state"] or State.SENT).label]))
-    if asked["state"] is None and not asked["reason"]:
-        name = f"run-{occurrence.pk}"
-    return StreamingHttpResponse(
-        lines,
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"},
-    )
+    told = asked["reason"] or (asked["state"].label if asked["state"] is not None else "")
+    rows = _told(occurrence, filters, in_clear=can(request.user, Ability.SEE_ADDRESSES), language=get_language())
+    return streamed(rows, name="-".join(filter(None, [f"run-{occurrence.pk}", told])))
 
 
-def _lines(occurrence: Occurrence, filters: Filters, *, in_clear: bool, language: str | None) -> Iterator[str]:
-    writer = csv.writer(_Line())
+def _told(
+    occurrence: Occurrence, filters: Filters, *, in_clear: bool, language: str | None
+) -> Iterator[Sequence[object]]:
+    """Headings, then a row for each person, read some at a time; in the language of who asked, long after he did."""
     with override(language):
-        heading = [
+        headings = [
             _("External id"), _("Address"), _("Time zone"), _("Promised for (UTC)"), _("Outcome"), _("Reason"),
             _("What one can do"), _("Attempts"), _("Settled at (UTC)"), _("The provider's own words"),
         ]  # fmt: skip
-    yield "\ufeff" + str(writer.writerow(heading))  # by which spreadsheets know that it is UTF-8
+    yield headings
     after = None
     while True:
         page = listing.page(filters, now=clock.now(), limit=_AT_ONCE, after=after)
         people = Recipient.objects.in_bulk([row.recipient_id for row in page.rows])
         with override(language):
-            told = [_row(row, people.get(row.recipient_id), occurrence, in_clear=in_clear) for row in page.rows]
-        for cells in told:
-            yield str(writer.writerow([_safe(cell) for cell in cells]))
+            rows = [_row(row, people.get(row.recipient_id), occurrence, in_clear=in_clear) for row in page.rows]
+        yield from rows
         if page.following is None:
             return
         after = page.following
 
 
-def _row(row: Delivery, person: Recipient | None, occurrence: Occurrence, *, in_clear: bool) -> list[str]:
+def _row(row: Delivery, person: Recipient | None, occurrence: Occurrence, *, in_clear: bool) -> list[object]:
     is_email = occurrence.schedule.channel == Channel.EMAIL
     return [
         person.external_id if person else _("erased person #%(id)s") % {"id": row.recipient_id},
@@ -95,12 +81,7 @@ def _row(row: Delivery, person: Recipient | None, occurrence: Occurrence, *, in_
         state(row.state),
         reason(row.reason, row.state) if row.reason else "",
         remedy(row.reason),
-        str(row.attempt),
+        row.attempt,
         instant(row.settled_at) or "",
         "" if row.detail.startswith("{") else row.detail,
     ]
-
-
-def _safe(cell: str) -> str:
-    """A cell that no spreadsheet computes: what begins as a formula is a text, by a leading apostrophe."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
