@@ -6,7 +6,7 @@ said by the function that fires (``schedules.recurrence.due_instant``).
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -57,7 +57,7 @@ class WhenForm(StepForm):
     covers: ClassVar = {
         "schedule_type": "kind",
         "time_zone_mode": "mode",
-        "run_at": "date",
+        "run_at": "run_date",
         "cron": "cron",
         "time_zone": "time_zone",
         "start_at": "start_date",
@@ -71,8 +71,8 @@ class WhenForm(StepForm):
         choices=[("once", gettext_lazy("Once")), ("cron", gettext_lazy("Again and again"))],
         widget=Cards(),
     )
-    date = DayField(label=gettext_lazy("Day"), required=False)
-    time = ClockField(label=gettext_lazy("Time"), required=False)
+    run_date = DayField(label=gettext_lazy("Day"), required=False)
+    run_time = ClockField(label=gettext_lazy("Time"), required=False)
     repeat = forms.ChoiceField(
         label=gettext_lazy("Repeat"),
         choices=[
@@ -163,8 +163,8 @@ class WhenForm(StepForm):
         return {
             "kind": definition.schedule_type,
             "mode": definition.time_zone_mode,
-            "date": run.date() if run else None,
-            "time": _clock(run),
+            "run_date": run.date() if run else None,
+            "run_time": _clock(run),
             "time_zone": definition.time_zone,
             "on_past": definition.on_past,
             "start_date": start.date() if start else None,
@@ -189,10 +189,10 @@ class WhenForm(StepForm):
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
         if values.get("kind") == ScheduleType.ONCE:
-            if values.get("date") and "time" not in self.errors and values.get("time") is None:
-                self.add_error("time", _("Choose the time of day."))
-            elif values.get("time") and "date" not in self.errors and values.get("date") is None:
-                self.add_error("date", _("Choose the day."))
+            if values.get("run_date") and "run_time" not in self.errors and values.get("run_time") is None:
+                self.add_error("run_time", _("Choose the time of day."))
+            elif values.get("run_time") and "run_date" not in self.errors and values.get("run_date") is None:
+                self.add_error("run_date", _("Choose the day."))
         elif values.get("kind") == ScheduleType.CRON:
             self._clean_repeat(values)
         return values
@@ -220,8 +220,8 @@ class WhenForm(StepForm):
             found["on_past"] = values["on_past"]
         if values["kind"] == ScheduleType.ONCE:
             found |= {"cron": "", "start_at": None, "end_at": None, "max_runs": None}
-            if {"date", "time"} <= values.keys():
-                found["run_at"] = self._instant("run_at", values["date"], values["time"])
+            if {"run_date", "run_time"} <= values.keys():
+                found["run_at"] = self._instant("run_at", values["run_date"], values["run_time"])
             return found
         found["run_at"] = None
         if (cron := self._cron(values)) is not None:
@@ -272,7 +272,7 @@ class WhenForm(StepForm):
 
     def add_problem(self, name: str, problem: Problem, pointer: str) -> None:
         """A problem of the time belongs to the part of it that is missing; of a preset to the preset's own field."""
-        if name == "date" and ({"date", "time"} & self.errors.keys()):
+        if name == "run_date" and ({"run_date", "run_time"} & self.errors.keys()):
             return
         if name == "cron":
             repeat = self.data.get("repeat", self.initial.get("repeat")) or "day"
@@ -285,7 +285,7 @@ class WhenForm(StepForm):
     def gap_note(self) -> str:
         """Of a one-off: that the clock skips the time that was typed, and when it goes out then."""
         values = self.cleaned_data if self.is_bound and hasattr(self, "cleaned_data") else {}
-        day, clock, name = values.get("date"), values.get("time"), values.get("time_zone")
+        day, clock, name = values.get("run_date"), values.get("run_time"), values.get("time_zone")
         is_fixed_once = values.get("kind") == ScheduleType.ONCE and values.get("mode") == TimeZoneMode.FIXED
         if not (is_fixed_once and day and clock and name):
             return ""
