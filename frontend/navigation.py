@@ -12,17 +12,20 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
     (
         "Plan",
         (
-            ("Schedules", "admin:schedules_schedule_changelist", "schedule_send", _READ),
-            ("Templates", "admin:schedules_messagetemplate_changelist", "draft", _READ),
-            ("Catalogues", "admin:schedules_catalogue_changelist", "translate", _READ),
+            ("Schedules", "schedules", "schedule_send", _READ),
+            ("Calendar", "calendar", "calendar_month", _READ),
+            ("Templates", "templates", "draft", _READ),
+            ("Catalogues", "catalogues", "translate", _READ),
             ("Recipients", "recipients", "group", _READ),
         ),
     ),
     (
         "Watch",
         (
+            ("Dashboard", "dashboard", "monitoring", _READ),
             ("Runs", "occurrences", "play_circle", _READ),
             ("Ledger", "ledger", "receipt_long", _READ),
+            ("Why?", "explain", "help", _READ),
             ("Outbox", "outbox", "outbox", _READ),
             ("Inbox", "inbox", "inbox", _READ),
             ("Audit", "audit", "history", _READ),

@@ -12,6 +12,7 @@ from frontend.api.problem_page import problem_types
 from frontend.pages.api_docs import ApiDocs, ApiReference
 from frontend.pages.audit import audit, audit_csv
 from frontend.pages.consent import Consent
+from frontend.pages.dashboard import dashboard, dashboard_csv, dashboard_health
 from frontend.pages.decisions import again, decide, release
 from frontend.pages.display import display
 from frontend.pages.explain import explain
@@ -49,6 +50,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", metrics, name="metrics"),
     path("audit/", audit, name="audit"),
     path("audit/file", audit_csv, name="audit-csv"),
+    path("", include("frontend.pages.schedules.urls")),
+    path("dashboard/", dashboard, name="dashboard"),
+    path("dashboard/health", dashboard_health, name="dashboard-health"),
+    path("dashboard/file/<slug:what>", dashboard_csv, name="dashboard-csv"),
     path("ledger/", ledger, name="ledger"),
     path("ledger/<int:occurrence_id>/<int:recipient_id>/", story, name="delivery"),
     path("explain/", explain, name="explain"),
@@ -64,6 +69,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("outbox/<int:message_id>/", outbox_message, name="outbox-message"),
     path("outbox/<int:message_id>/body", outbox_body, name="outbox-body"),
     path("recipients/", include("frontend.pages.recipients.urls")),
+    path("", include("frontend.pages.templates.urls")),
     path("schedules/", include("frontend.wizard.urls")),
     path("inbox/", inbox, name="inbox"),
     path("inbox/<int:message_id>/", inbox_message, name="inbox-message"),

@@ -3,16 +3,29 @@
 from datetime import timedelta
 from typing import Any
 
+from delivery import test_sends
 from delivery.models import InboxMessage, OutboxMessage
 from schedules import operations, stops, templates
 from schedules.models import Occurrence, OccurrenceState
-from tests.factories import BY, EVERY_CHANNEL, NOW, DeviceFactory, RecipientFactory, ScheduleFactory
-from tests.service import Service
+from schedules.recurrence import ZONE_NAMES
+from tests.factories import (
+    BY,
+    EVERY_CHANNEL,
+    NOW,
+    DeviceFactory,
+    RecipientFactory,
+    ScheduleFactory,
+    TemplateFactory,
+)
+from tests.service import MINUTE, Service
 
 LONG = "somebody-with-quite-a-long-identifier-of-forty"
 HTML = "<h1>Rich words</h1><p>Dear {{ first_name }}, it is time.</p>"
 # Fails for who has the attribute ``fails``, as a template does that reckons with what a profile lacks.
 TEXT = "Dear {{ first_name }}, it is time.{% if fails %}{{ nobody.has.this }}{% endif %}"
+
+
+ZONES = sorted(ZONE_NAMES)
 
 
 def furnish(service: Service) -> dict[str, Any]:
@@ -44,6 +57,7 @@ def furnish(service: Service) -> dict[str, Any]:
     ScheduleFactory(name="No date yet", run_at=None, draft=True, template_id=template.pk)
     gone = ScheduleFactory(name="Called off", run_at=NOW + timedelta(days=2), template_id=template.pk)
     operations.cancel(schedule_id=gone.pk, by=BY, now=NOW)
+    test = test_sends.ask(schedule_id=sent.pk, external_id=LONG, by=BY, now=NOW)
     stops.stop_sending(scope="channel:push", by=BY, now=NOW, reason="Because this is a test")
     return {
         "schedule_id": sent.pk,
@@ -52,4 +66,23 @@ def furnish(service: Service) -> dict[str, Any]:
         "message_id": OutboxMessage.objects.earliest("pk").pk,
         "inbox-message message_id": InboxMessage.objects.earliest("pk").pk,
         "template_id": template.pk,
+        "schedule-do verb": ["pause", "resume", "activate", "run-now", "duplicate", "cancel", "delete"],
+        "test_send_id": test.pk,
     }
+
+
+def add(service: Service, count: int) -> None:
+    """``count`` more people, each in a zone of his own, ``count`` templates, and as many runs to everyone by e-mail,
+    at their own hour, and in the app."""
+    for number in range(count):
+        zone = ZONES[number * 7 % len(ZONES)]
+        person = RecipientFactory(
+            time_zone=zone, locale=("en", "de", "fr")[number % 3], attributes={"fails": number % 2 == 0}
+        )
+        DeviceFactory(recipient=person)
+        template = TemplateFactory()
+        ScheduleFactory(template_id=template.pk, run_at=service.now + MINUTE, now=service.now)
+        ScheduleFactory(template_id=template.pk, run_at=service.now + MINUTE, now=service.now, channel="in_app")
+        ScheduleFactory(template_id=template.pk, cron=f"{number} 9 * * *", time_zone_mode="user_local", now=service.now)
+    service.after(MINUTE).step()
+    service.send(rounds=count)

@@ -41,6 +41,7 @@ PARTS: Mapping[str, Ability] = {
     "schedule-forecast": _READ,
     "audit-csv": _READ,
     "dashboard-csv": _READ,
+    "dashboard-health": _READ,
     "occurrence-people": _READ,
     "occurrence-person": _READ,
     "occurrence-progress": _READ,

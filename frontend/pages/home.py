@@ -8,5 +8,5 @@ from schedules.permissions import Ability, can
 
 def home(request: HttpRequest) -> HttpResponse:
     """To what there is to see, or to the login."""
-    name = "admin:index" if can(request.user, Ability.READ) else "admin:login"
+    name = "schedules" if can(request.user, Ability.READ) else "admin:login"
     return HttpResponseRedirect(reverse(name))

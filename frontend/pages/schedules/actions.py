@@ -1,0 +1,226 @@
+"""What is done with schedules from the list and from their own pages. Everything is asked once more, in words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_http_methods, require_POST
+
+from delivery import books
+from delivery.models import State
+from frontend import actors
+from frontend.access import actor, needs
+from frontend.pages.frame import framed, is_htmx
+from frontend.pages.paging import PAGE
+from frontend.pages.schedules.verbs import VERBS, Verb, is_offered, means
+from frontend.schedule_words import FIELDS, STATUSES
+from frontend.wording import number
+from schedules import clock
+from schedules.definition import InvalidDefinition
+from schedules.models import Occurrence, Schedule
+from schedules.operations import NotAllowed, VersionConflict
+from schedules.permissions import Ability
+from schedules.stops import InvalidReason
+
+_LARGEST_ID = 2**63 - 1
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        required=False,
+        max_length=500,
+        label=gettext_lazy("Reason"),
+        help_text=gettext_lazy("For your colleagues; it may be left empty."),
+    )
+
+
+class ChosenForm(forms.Form):
+    """The ticked rows and what is to be done with them."""
+
+    verb = forms.ChoiceField(choices=[(verb.name, verb.in_bulk) for verb in VERBS.values() if verb.in_bulk])
+    schedule = forms.TypedMultipleChoiceField(coerce=int)
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+        ids = [each for each in data.getlist("schedule") if each.isascii() and each.isdigit() and len(each) < 19]
+        self.fields["schedule"].choices = [(each, each) for each in ids]  # type: ignore[attr-defined]
+
+    def clean_schedule(self) -> list[int]:
+        return list(self.cleaned_data["schedule"])[:PAGE]
+
+
+class VersionForm(forms.Form):
+    """Which version was seen when it was asked."""
+
+    version = forms.IntegerField(required=False, min_value=1, max_value=2**31 - 1)
+
+
+def find(schedule_id: int) -> Schedule:
+    """A schedule that is not deleted, with its template. Raises ``Http404``."""
+    rows = Schedule.objects.live().select_related("template")
+    found = rows.filter(pk=schedule_id).first() if schedule_id <= _LARGEST_ID else None
+    if found is None:
+        raise Http404(_("There is no schedule %(id)s. It may have been deleted.") % {"id": schedule_id})
+    return found
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Ability.EDIT_SCHEDULES)
+def do(request: HttpRequest, schedule_id: int, verb: str) -> HttpResponse:
+    """GET tells what would happen, POST does it."""
+    asked = VERBS.get(verb)
+    if asked is None:
+        raise Http404
+    schedule = find(schedule_id)
+    form = ReasonForm(request.POST or None) if asked.takes_reason else None
+    if request.method == "POST" and (form is None or form.is_valid()):
+        return _done(request, schedule, asked, reason=form.cleaned_data["reason"] if form else "")
+    return _asked(request, schedule, asked, form)
+
+
+def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: ReasonForm | None) -> HttpResponse:
+    context = {
+        "title": verb.title % {"name": schedule.name},
+        "schedule": schedule,
+        "verb": verb,
+        "means": means(verb, schedule),
+        "going_on": _going_on(schedule),
+        "refused": "" if is_offered(verb, schedule) else refusal(schedule),
+        "form": form,
+        "next": _next(request, schedule),
+        "crumbs": [(_("Schedules"), reverse("schedules")), (schedule.name, reverse("schedule", args=[schedule.pk]))],
+        "is_modal": is_htmx(request),
+    }
+    if is_htmx(request):
+        return framed(request, "frontend/schedules/confirm_body.html", context)
+    return framed(request, "frontend/schedules/confirm.html", context)
+
+
+def _going_on(schedule: Schedule) -> str:
+    """How many people still wait in the runs going on."""
+    runs = list(Occurrence.objects.open().filter(schedule=schedule)[:PAGE])
+    if not runs:
+        return _("No run is going on at present.")
+    counted = books.counted(runs)
+    left = sum(counted[run.pk][state.label] for run in runs for state in State if not state.is_outcome)
+    words = ngettext(
+        "A run is going on at present; people who have not got it yet: %(left)s.",
+        "%(runs)s runs are going on at present; people who have not got it yet: %(left)s.",
+        len(runs),
+    )
+    return words % {"runs": number(len(runs)), "left": number(left)}
+
+
+def refusal(schedule: Schedule) -> str:
+    return _("It is %(status)s, so this can't be done.") % {"status": STATUSES[schedule.status]}
+
+
+def _done(request: HttpRequest, schedule: Schedule, verb: Verb, *, reason: str) -> HttpResponse:
+    seen = VersionForm(request.POST)
+    version = seen.cleaned_data["version"] if seen.is_valid() else None
+    try:
+        result = carry_out(verb, schedule_id=schedule.pk, by=actor(request.user), reason=reason, version=version)
+    except Refused as refused:
+        for words in refused.sentences:
+            messages.error(request, words)
+        return HttpResponseRedirect(_next(request, schedule))
+    messages.success(request, verb.done % {"name": schedule.name})
+    if verb.name == "duplicate":
+        return HttpResponseRedirect(reverse("schedule", args=[result.pk]))
+    if isinstance(result, Occurrence):
+        return HttpResponseRedirect(reverse("occurrence", args=[result.pk]))
+    return HttpResponseRedirect(reverse("schedules") if verb.name == "delete" else _next(request, schedule))
+
+
+class Refused(Exception):
+    """Why it could not be done, a sentence each."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences
+
+
+def carry_out(verb: Verb, *, schedule_id: int, by: str, reason: str = "", version: int | None = None) -> Any:
+    """One operation, with its refusals in words. ``version``: the one that was seen."""
+    options: dict[str, Any] = {"reason": reason} if verb.takes_reason else {}
+    if verb.takes_version:
+        options["expected_version"] = version
+    try:
+        return verb.operation(schedule_id=schedule_id, by=by, now=clock.now(), **options)
+    except InvalidDefinition as error:
+        raise Refused([problem_in_words(problem.field, problem.message) for problem in error.problems]) from error
+    except Schedule.DoesNotExist as error:
+        raise Refused([_("It is not there any more.")]) from error
+    except NotAllowed as error:
+        standing = Schedule.objects.get(pk=schedule_id)
+        raise Refused([str(error) if is_offered(verb, standing) else refusal(standing)]) from error
+    except VersionConflict as error:
+        words = _("Nothing was done: %(who)s has changed it meanwhile (version %(version)s). Look at it, then decide.")
+        raise Refused([words % {"who": actors.name(error.by), "version": error.current}]) from error
+    except InvalidReason as error:
+        raise Refused([str(error)]) from error
+
+
+def problem_in_words(field: str, message: str) -> str:
+    """A problem under the name that people know its field by."""
+    name = FIELDS.get(field.split("/")[0], "")
+    return f"{name}: {message}" if name else message
+
+
+def _next(request: HttpRequest, schedule: Schedule) -> str:
+    """Back to where it was asked from: a page of ours, else the schedule's own."""
+    asked = request.POST.get("next") or request.headers.get("HX-Current-URL") or request.GET.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure())
+    return asked if is_ours else reverse("schedule", args=[schedule.pk])
+
+
+@require_POST
+@needs(Ability.EDIT_SCHEDULES)
+def bulk(request: HttpRequest) -> HttpResponse:
+    """The same for several at once: asked first, then done one by one, and whatever can't be done is said."""
+    form = ChosenForm(request.POST)
+    back = _back(request)
+    if not form.is_valid():
+        messages.warning(request, _("Nothing was changed: tick the schedules first, then choose what to do."))
+        return HttpResponseRedirect(back)
+    verb = VERBS[form.cleaned_data["verb"]]
+    chosen = list(Schedule.objects.live().filter(pk__in=form.cleaned_data["schedule"]).order_by("name", "pk"))
+    if request.POST.get("sure"):
+        _carry_out_each(request, verb, chosen)
+        return HttpResponseRedirect(back)
+    words = ngettext("%(do)s: %(n)s schedule", "%(do)s: %(n)s schedules", len(chosen))
+    context = {
+        "title": words % {"do": verb.in_bulk, "n": number(len(chosen))},
+        "verb": verb,
+        "fitting": [schedule for schedule in chosen if is_offered(verb, schedule)],
+        "others": [(schedule, STATUSES[schedule.status]) for schedule in chosen if not is_offered(verb, schedule)],
+        "next": back,
+        "crumbs": [(_("Schedules"), reverse("schedules"))],
+    }
+    return framed(request, "frontend/schedules/bulk.html", context)
+
+
+def _carry_out_each(request: HttpRequest, verb: Verb, chosen: Sequence[Schedule]) -> None:
+    """One transaction per schedule: what can't be done keeps nobody else from it."""
+    done = []
+    for schedule in chosen:
+        try:
+            carry_out(verb, schedule_id=schedule.pk, by=actor(request.user))
+            done.append(schedule.name)
+        except Refused as refused:
+            messages.error(request, f"“{schedule.name}”: {refused}")
+    if done:
+        words = ngettext("%(do)s: done for %(n)s schedule.", "%(do)s: done for %(n)s schedules.", len(done))
+        messages.success(request, words % {"do": verb.in_bulk, "n": number(len(done))})
+
+
+def _back(request: HttpRequest) -> str:
+    asked = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure())
+    return asked if is_ours else reverse("schedules")

@@ -1,0 +1,38 @@
+"""What lists of schedules ask beside the schedules themselves, quick over half a million of them."""
+
+from collections.abc import Collection, Mapping
+
+from django.db import connection
+from django.db.models import OuterRef, Subquery
+
+from schedules.models import Occurrence, OccurrenceState, Schedule
+
+# More creators than that are no help in a list to choose from.
+MOST_CREATORS = 200
+
+# One probe of the index for each (a loose index scan); DISTINCT would read the whole of it.
+_CREATORS = """
+WITH RECURSIVE found AS (
+    (SELECT created_by, 1 AS number FROM schedules_schedule ORDER BY created_by LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.created_by FROM schedules_schedule s WHERE s.created_by > f.created_by
+            ORDER BY s.created_by LIMIT 1), f.number + 1
+    FROM found f WHERE f.created_by IS NOT NULL AND f.number < %s
+)
+SELECT created_by FROM found WHERE created_by IS NOT NULL
+"""
+
+
+def creators() -> list[str]:
+    """Who has made schedules, as the audit names them."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CREATORS, [MOST_CREATORS])
+        return [created_by for (created_by,) in cursor.fetchall()]
+
+
+def last_runs(schedule_ids: Collection[int]) -> Mapping[int, Occurrence]:
+    """The latest run of each schedule that has had one, in one statement."""
+    of_one = Occurrence.objects.filter(schedule=OuterRef("pk")).exclude(state=OccurrenceState.WAITING)
+    latest = Subquery(of_one.order_by("-occurrence_at").values("pk")[:1])
+    asked = Schedule.objects.filter(pk__in=schedule_ids).order_by().annotate(latest=latest).values("latest")
+    return {run.schedule_id: run for run in Occurrence.objects.filter(pk__in=asked).order_by()}
