@@ -13,7 +13,7 @@ days of every zone there is.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
@@ -234,11 +234,3 @@ def read(*, starts: Sequence[datetime], until: datetime) -> Figures:
         elif lateness != NOT_TIMED:
             kinds[kind].append(Late(channel, lateness, people))
     return Figures(*(sorted(kinds[kind]) for kind in (_SUMS, _REASONS, _LATENESSES)), behind)
-
-
-def slot_of(instant: datetime) -> datetime:
-    """The beginning of the five minutes that ``instant`` lies in."""
-    return _EPOCH + (instant - _EPOCH) // SLOT * SLOT
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

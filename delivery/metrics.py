@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from delivery import counts, heartbeats, ledger, partitions
+from delivery import counts, health, heartbeats, partitions
 from delivery.counts import Counter, Histogram, Key
 from schedules.models import Channel, OccurrenceState
 
@@ -103,45 +103,23 @@ def _histogram(histogram: Histogram, text: str, rows: dict[Key, float]) -> Metri
     return family
 
 
-# The batches in the queues, by their partial index: at most as many as fit the publishing window. Those due and not
-# queued, by theirs. Whatever waits for its instant is in neither. Summed before the occurrences are looked up, since
-# one has hundreds of batches.
-_BATCHES = f"""
-WITH waiting AS MATERIALIZED (
-    SELECT channel, occurrence_id, true AS is_queued, sum(pending) AS rows, min(next_due_at) AS next_due_at
-    FROM delivery_batch WHERE queued_at IS NOT NULL GROUP BY 1, 2
-    UNION ALL
-    SELECT channel, occurrence_id, false, sum(pending), min(next_due_at)
-    FROM delivery_batch
-    WHERE channel = ANY(%(channels)s) AND queued_at IS NULL AND pending > 0 AND next_due_at <= %(now)s GROUP BY 1, 2
-), judged AS (
-    SELECT w.channel, w.is_queued, w.rows, w.next_due_at,
-           {ledger.GOES} AND NOT {ledger.stopped("w.channel")} AS may_go
-    FROM waiting w
-    JOIN schedules_occurrence o ON o.id = w.occurrence_id
-    JOIN schedules_schedule s ON s.id = o.schedule_id
-)
-SELECT channel, is_queued, may_go, sum(rows)::float8, extract(epoch FROM %(now)s - min(next_due_at))::float8
-FROM judged GROUP BY 1, 2, 3
-"""
-
-
 def _batches(*, now: datetime) -> Iterator[Metric]:
-    queued, due, held = (dict.fromkeys(Channel.values, 0.0) for _ in range(3))
-    oldest = dict.fromkeys(Channel.values, 0.0)
-    with connection.cursor() as cursor:
-        cursor.execute(_BATCHES, {"now": now, "channels": Channel.values})
-        for channel, is_queued, may_go, rows, age in cursor.fetchall():
-            if not may_go:
-                held[channel] += rows
-                continue
-            (queued if is_queued else due)[channel] += rows
-            oldest[channel] = max(oldest[channel], age or 0.0)
-    yield _by_channel("notifications_queued", "Deliveries in the queue of their channel.", queued)
-    yield _by_channel("notifications_due", "Deliveries that may be due and are not in a queue yet.", due)
-    yield _by_channel("notifications_held_back", "Deliveries that may be due, but for a pause or stop.", held)
+    waits = health.waiting(now=now)
+
+    def each(of: Callable[[health.Waiting], float]) -> dict[str, float]:
+        return {channel: of(found) for channel, found in waits.items()}
+
+    yield _by_channel("notifications_queued", "Deliveries in the queue of their channel.", each(lambda w: w.queued))
     yield _by_channel(
-        "notifications_oldest_due_seconds", "Since the oldest delivery that may go became due; 0: none is due.", oldest
+        "notifications_due", "Deliveries that may be due and are not in a queue yet.", each(lambda w: w.due)
+    )
+    yield _by_channel(
+        "notifications_held_back", "Deliveries that may be due, but for a pause or stop.", each(lambda w: w.held_back)
+    )
+    yield _by_channel(
+        "notifications_oldest_due_seconds",
+        "Since the oldest delivery that may go became due; 0: none is due.",
+        each(lambda w: w.oldest_due_s),
     )
 
 

@@ -180,7 +180,7 @@ def actor_name(actor: str) -> str:
 
 
 def schedule_page(schedule_id: int) -> str:
-    return reverse("admin:schedules_schedule_change", args=[schedule_id])
+    return reverse("schedule", args=[schedule_id])
 
 
 @dataclass(frozen=True)

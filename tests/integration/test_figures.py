@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import log2
 from types import SimpleNamespace
 
@@ -213,8 +213,3 @@ def test_reading_asks_twice_and_reads_no_row_of_what_is_counted(service, provide
     with connection.cursor() as cursor:
         cursor.execute("UPDATE delivery_delivery SET reason = 'changed behind its back'")
     assert read(EVER, END)[1] == {("email", State.SENT, ""): 3}
-
-
-def test_five_minutes_begin_where_every_zones_hours_can():
-    assert figures.slot_of(NOW + timedelta(minutes=4, seconds=59.9)) == NOW
-    assert figures.slot_of(NOW + timedelta(minutes=5)) == NOW + timedelta(minutes=5)

@@ -1,0 +1,189 @@
+"""How the service is, in words: what is well, what is not, and what to do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from delivery import heartbeats
+from delivery.health import Health, Line
+from frontend.instants import show_seconds
+from frontend.schedule_words import CHANNELS
+from frontend.wording import number, reason, remedy
+from schedules.models import Channel
+
+# Real seconds without a sign of life after which something is taken to stand still.
+_TICK_S, _SWEEP_S = 15.0, 60.0
+# Seconds of business time for which somebody who may go may wait, before it is worth a look.
+_WAITS_S = 60.0
+
+WELL, LOOK, BAD = "well", "look", "bad"
+LEVELS = {WELL: gettext_lazy("well"), LOOK: gettext_lazy("look"), BAD: gettext_lazy("wrong")}
+
+
+@dataclass(frozen=True)
+class Sign:
+    """``what`` is how: ``words``; ``remedy`` says what to do, and ``link`` where, if anywhere."""
+
+    what: str
+    level: str
+    words: str
+    remedy: str = ""
+    link: str = ""
+
+    @property
+    def level_in_words(self) -> str:
+        return str(LEVELS[self.level])
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits in a channel, as a row of a table."""
+
+    channel: str
+    provider: str
+    queued: str
+    due: str
+    held_back: str
+    oldest: str
+    consumed: str
+
+
+def signs(health: Health) -> list[Sign]:
+    """The worst first; of what is well, each once."""
+    found = [
+        *_of_the_clock(health),
+        *_of_queues(health),
+        *(sign for line in health.lines for sign in _of_channel(line)),
+        *_of_the_rest(health),
+    ]
+    return sorted(found, key=lambda sign: [BAD, LOOK, WELL].index(sign.level))
+
+
+def queues(health: Health) -> list[Queue]:
+    return [
+        Queue(
+            str(CHANNELS[line.channel]),
+            line.provider,
+            number(line.waiting.queued),
+            number(line.waiting.due),
+            number(line.waiting.held_back),
+            show_seconds(line.waiting.oldest_due_s) if line.waiting.oldest_due_s else "—",
+            _ago(health.queues[line.channel].consumed_ago),
+        )
+        for line in health.lines
+    ]
+
+
+def _ago(seconds: float | None) -> str:
+    return _("%(time)s ago") % {"time": show_seconds(seconds)} if seconds is not None else _("never")
+
+
+def _of_the_clock(health: Health) -> Iterator[Sign]:
+    clock = _("Clock")
+    if health.tick_ago is None:
+        words = _("It has never ticked, so nothing is started.")
+    elif health.tick_ago > _TICK_S:
+        words = _("Its last tick was %(ago)s: nothing new is started.") % {"ago": _ago(health.tick_ago)}
+    elif health.sweep_ago is None or health.sweep_ago > _SWEEP_S:
+        words = _("It ticks, but was last swept up %(ago)s: lost messages are not found again.") % {
+            "ago": _ago(health.sweep_ago)
+        }
+    else:
+        yield Sign(clock, WELL, _("Last tick %(ago)s.") % {"ago": _ago(health.tick_ago)})
+        return
+    todo = _("Start beat and the worker of the queue “clock”, or read in their logs why they stand still.")
+    yield Sign(clock, BAD, words, todo, reverse("admin:django_celery_beat_periodictask_changelist"))
+
+
+def _of_queues(health: Health) -> Iterator[Sign]:
+    silent = [name for name, life in health.queues.items() if life.silent > heartbeats.patience(name)]
+    for name in silent:
+        yield Sign(
+            _("Worker of “%(queue)s”") % {"queue": name},
+            BAD,
+            _("Nobody has answered for %(time)s.") % {"time": show_seconds(health.queues[name].silent)},
+            _("Start a worker of this queue. What it has to do waits, and nothing is lost."),
+        )
+    never = [name for name, life in health.queues.items() if life.consumed_ago is None and name not in silent]
+    if never:
+        words = _("Nobody has taken anything up yet from: %(queues)s.") % {"queues": ", ".join(never)}
+        yield Sign(
+            _("Workers"), LOOK, words, _("Right after the start that is so for half a minute; later, start them.")
+        )
+    elif not silent:
+        yield Sign(_("Workers"), WELL, _("Every queue is being worked on."))
+
+
+def _of_channel(line: Line) -> Iterator[Sign]:
+    channel = str(CHANNELS[line.channel])
+    if line.is_stopped:
+        yield Sign(
+            channel,
+            LOOK,
+            _("Somebody has stopped it. Who is due waits."),
+            _("Let it go on once the cause is gone."),
+            reverse("admin:schedules_stopswitch_changelist"),
+        )
+    if line.circuit:
+        yield Sign(
+            channel,
+            BAD,
+            _("It waits: the provider refuses the account. %(why)s") % {"why": reason(line.circuit.reason)},
+            remedy(line.circuit.reason) or _("Put the account with the provider right; it is tried again by itself."),
+        )
+    if line.rate is not None:
+        yield Sign(
+            channel,
+            LOOK,
+            _("The provider has asked to slow down: %(rate)s people a second at present.")
+            % {"rate": number(round(line.rate)) if line.rate >= 10 else f"{line.rate:.1f}"},
+            _("Nothing: it grows again by itself. If it stays low, ask the provider for a higher limit."),
+        )
+    if line.waiting.oldest_due_s > _WAITS_S and not line.circuit:
+        people = line.waiting.queued + line.waiting.due
+        waits = ngettext("%(n)s person waits", "%(n)s people wait", people) % {"n": number(people)}
+        yield Sign(
+            channel,
+            LOOK,
+            _("%(waits)s, the first of them for %(time)s.")
+            % {"waits": waits, "time": show_seconds(line.waiting.oldest_due_s)},
+            _("If it grows, let more workers send; if nothing moves, look at the signs above."),
+        )
+    if not (line.is_stopped or line.circuit or line.rate is not None or line.waiting.oldest_due_s > _WAITS_S):
+        yield Sign(
+            channel, WELL, _inside(line) if line.channel == Channel.IN_APP else _("The provider takes messages.")
+        )
+
+
+def _inside(line: Line) -> str:
+    return _("Messages are laid into inboxes.")
+
+
+def _of_the_rest(health: Health) -> Iterator[Sign]:
+    if not health.counters_up:
+        yield Sign(
+            _("Limits"),
+            BAD,
+            _("Their counters are away: whoever is under a limit waits."),
+            _("Bring the Redis of COUNTERS_URL back. Nobody is lost, and no limit is passed meanwhile."),
+        )
+    if health.held_runs:
+        words = ngettext("%(n)s run waits for a decision.", "%(n)s runs wait for a decision.", health.held_runs)
+        yield Sign(
+            _("Runs"),
+            LOOK,
+            words % {"n": number(health.held_runs)},
+            _("Open it, and let it go on or cancel it."),
+            _runs(),
+        )
+    if health.strays:
+        yield Sign(
+            _("Ledger"),
+            BAD,
+            _("Rows have no day to belong to: the hourly task has not made it in time."),
+            _("See that the clock's entry “ledger days and zone data” runs."),
+            reverse("admin:django_celery_beat_periodictask_changelist"),
+        )
