@@ -16,6 +16,7 @@ from frontend.pages import occurrence_parts as parts
 from frontend.pages.decisions import verbs
 from frontend.pages.explain import PersonForm, answer_about
 from frontend.pages.frame import framed, is_htmx
+from frontend.pages.occurrences import is_ahead
 from frontend.pages.paging import schedule_page
 from frontend.zones import zones_of
 from schedules import clock
@@ -108,7 +109,7 @@ def _run(request: HttpRequest, found: Occurrence, *, reads_rows: bool) -> dict[s
     causes = parts.causes(found) if reads_rows else []
     return {
         **live,
-        "run_state": wording.RUN_STATES[found.state],
+        "run_state": _("ahead") if is_ahead(found, now=live["now"]) else wording.RUN_STATES[found.state],
         "why": wording.reason(found.reason) if found.reason else "",
         "reads_rows": reads_rows,
         "targeted_million": max(1, round(found.targeted / 1_000_000)),
@@ -116,7 +117,7 @@ def _run(request: HttpRequest, found: Occurrence, *, reads_rows: bool) -> dict[s
         "again": parts.all_again(found, live["figures"].failed, causes),
         "waiting": parts.waiting(found) if reads_rows else [],
         "in_vain": parts.in_vain(found) if reads_rows else [],
-        "punctual": punctuality.waves(found) if reads_rows else [],
+        "punctual": [wave for wave in punctuality.waves(found) if wave.p50 is not None] if reads_rows else [],
         "overall": punctuality.overall(found),
         "verbs": verbs(found),
         "held_runs": notices.held(occurrence=found, zones=live["zones"]),

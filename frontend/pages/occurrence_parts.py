@@ -147,7 +147,7 @@ def _wave(
     local = start.wave_at.astimezone(zone(names[0])) if names else start.wave_at
     alike = [name for name in names if start.wave_at.astimezone(zone(name)).utcoffset() == local.utcoffset()]
     if not start.open:
-        css, status = "finished", _("done")
+        css, status = ("finished", _("done")) if start.sent else ("expired", _("not sent"))
     elif start.wave_at > now:
         css, status = "pending", _("ahead")
     elif waits or found.state == OccurrenceState.CANCELLED:

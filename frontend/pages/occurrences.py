@@ -21,6 +21,7 @@ from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, link
 from frontend.wording import RUN_STATES
 from frontend.zones import zones_of
+from schedules import clock
 from schedules.models import Channel, Occurrence, OccurrenceState, TimeZoneMode
 from schedules.permissions import Ability
 from schedules.recurrence import due_instant
@@ -64,10 +65,11 @@ class FilterForm(forms.Form):
 
 @dataclass(frozen=True)
 class Line:
-    """A run in the list; ``counted``: its people by state."""
+    """A run in the list; ``counted``: its people by state. ``is_ahead``: nobody of it is due yet."""
 
     run: Occurrence
     counted: Mapping[str, int]
+    is_ahead: bool
 
     @property
     def is_held(self) -> bool:
@@ -75,7 +77,9 @@ class Line:
 
     @property
     def state(self) -> str:
-        return _("held") if self.is_held else str(RUN_STATES[self.run.state])
+        if self.is_held:
+            return _("held")
+        return _("ahead") if self.is_ahead else str(RUN_STATES[self.run.state])
 
     @property
     def css(self) -> str:
@@ -116,7 +120,7 @@ def occurrences(request: HttpRequest) -> HttpResponse:
         "first": link(request, "occurrences", parameter="after", start=None),
         "following": link(request, "occurrences", parameter="after", start=following) if following else "",
         "all_open": link(request, "occurrences", parameter="state", start=_OPEN),
-        "schedules": reverse("admin:schedules_schedule_changelist"),
+        "schedules": reverse("schedules"),
         "is_cut": len(under_way) == _UNDER_WAY,
     }
     return framed(request, "frontend/occurrences.html", context)
@@ -140,7 +144,13 @@ def _first(rows: QuerySet[Occurrence]) -> list[Occurrence]:
 def _lines(runs: Iterable[Occurrence]) -> list[Line]:
     runs = list(runs)
     counted = books.counted(runs)
-    return [Line(run, counted[run.pk]) for run in runs]
+    now = clock.now()
+    return [Line(run, counted[run.pk], is_ahead(run, now=now)) for run in runs]
+
+
+def is_ahead(run: Occurrence, *, now: datetime) -> bool:
+    """Its people are found, and nobody of them is due yet."""
+    return run.state == OccurrenceState.RUNNING and run.begun_at is None and run.opens_at > now
 
 
 def _asked(asked: Mapping[str, Any], request: HttpRequest) -> QuerySet[Occurrence]:

@@ -46,4 +46,4 @@ def link(request: HttpRequest, name: str, *, parameter: str, start: object) -> s
 
 
 def schedule_page(schedule_id: int) -> str:
-    return reverse("admin:schedules_schedule_change", args=[schedule_id])
+    return reverse("schedule", args=[schedule_id])

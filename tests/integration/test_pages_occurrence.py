@@ -290,7 +290,8 @@ def test_one_person_of_a_run_is_looked_up_with_the_whole_story(mail):
 def test_who_was_not_in_the_run_is_told_by_which_clause(service):
     query = {"all": [{"field": "attributes.plan", "op": "eq", "value": "pro"}]}
     people(1, attributes={"plan": "pro"})
-    RecipientFactory(external_id="anna", attributes={"plan": "anna@example.com"})
+    anna = RecipientFactory(external_id="anna", attributes={"plan": "anna@example.com"})
+    Recipient.objects.filter(pk=anna.pk).update(created_at=NOW - DAY)
     schedule = ScheduleFactory(audience_query=query)
     service.step()
     page = page_of(schedule, person="anna")
