@@ -177,7 +177,7 @@ def _of_the_rest(health: Health) -> Iterator[Sign]:
             LOOK,
             words % {"n": number(health.held_runs)},
             _("Open it, and let it go on or cancel it."),
-            _runs(),
+            reverse("occurrences"),
         )
     if health.strays:
         yield Sign(
