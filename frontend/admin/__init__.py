@@ -1,27 +1,27 @@
 """The admin: one module per noun, each registering its models on ``frontend.admin_site.site``."""
 
 from frontend.admin import (
+    batches,
     clients,
     clock,
     control,
     health,
-    messages,
-    occurrences,
     people,
     schedules,
     templates,
+    test_sends,
     users,
 )
 
 __all__ = (
+    "batches",
     "clients",
     "clock",
     "control",
     "health",
-    "messages",
-    "occurrences",
     "people",
     "schedules",
     "templates",
+    "test_sends",
     "users",
 )

@@ -1,0 +1,50 @@
+"""Batches, for who looks into how a run is sent: claims and sweep write them."""
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from delivery.models import Batch, State
+from frontend.admin.base import Admin
+from frontend.admin.columns import moment
+from frontend.admin_site import site
+from frontend.wording import STATES
+
+
+@admin.register(Batch, site=site)
+class BatchAdmin(Admin):
+    list_display = ("id", "occurrence_link", "channel", "wave", "size", "next_due", "queued", "outcomes")
+    list_filter = ("channel",)
+    search_fields = ("=id", "=occurrence__id")
+    search_help_text = "Batch id or run id"
+    ordering = ("-id",)
+    fields = (
+        "occurrence_link",
+        "day",
+        "channel",
+        "wave",
+        "size",
+        *(state.label for state in State),
+        "next_due",
+        "queued",
+        "lease",
+        "started",
+    )
+    readonly_fields = fields
+
+    wave = moment("wave_at")
+    next_due = moment("next_due_at")
+    queued = moment("queued_at", "queued (real time)")
+    lease = moment("lease_until", "lease until (real time)")
+    started = moment("started_at")
+
+    @admin.display(description="run", ordering="occurrence")
+    def occurrence_link(self, batch: Batch) -> SafeString:
+        link = reverse("occurrence", args=[batch.occurrence_id])
+        return format_html('<a class="ns-link" href="{}">{}</a>', link, batch.occurrence_id)
+
+    @admin.display(description="counters")
+    def outcomes(self, batch: Batch) -> str:
+        counts = ((STATES[state], getattr(batch, state.label)) for state in State)
+        return ", ".join(f"{count} {name}" for name, count in counts if count)
