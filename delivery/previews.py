@@ -61,6 +61,13 @@ def reader(*, external_id: str | None, locale: str | None) -> Recipient | None:
     return (people.filter(locale=locale).first() if locale else None) or people.first()
 
 
+def beside(*, recipient_id: int, backwards: bool = False) -> Recipient | None:
+    """The person after or before that one; past the end the first, before the beginning the last. None for nobody."""
+    people = Recipient.objects.order_by("-id" if backwards else "id")
+    past = {"id__lt": recipient_id} if backwards else {"id__gt": recipient_id}
+    return people.filter(**past).first() or people.first()
+
+
 def preview(
     *, said: Said, channel: str, person: Recipient | None, locale: str | None, address: str, now: datetime
 ) -> Preview:

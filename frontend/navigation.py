@@ -4,42 +4,45 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from schedules.permissions import Ability, can
 
 _READ = Ability.READ
-GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Ability], ...]], ...] = (
+_Item = tuple[Promise, str, str, Ability]
+GROUPS: tuple[tuple[Promise, tuple[_Item, ...]], ...] = (
     (
-        "Plan",
+        _("Plan"),
         (
-            ("Schedules", "schedules", "schedule_send", _READ),
-            ("Calendar", "calendar", "calendar_month", _READ),
-            ("Templates", "templates", "draft", _READ),
-            ("Catalogues", "catalogues", "translate", _READ),
-            ("Recipients", "recipients", "group", _READ),
+            (_("Schedules"), "schedules", "schedule_send", _READ),
+            (_("Calendar"), "calendar", "calendar_month", _READ),
+            (_("Templates"), "templates", "draft", _READ),
+            (_("Catalogues"), "catalogues", "translate", _READ),
+            (_("Recipients"), "recipients", "group", _READ),
         ),
     ),
     (
-        "Watch",
+        _("Watch"),
         (
-            ("Dashboard", "dashboard", "monitoring", _READ),
-            ("Runs", "occurrences", "play_circle", _READ),
-            ("Ledger", "ledger", "receipt_long", _READ),
-            ("Why?", "explain", "help", _READ),
-            ("Outbox", "outbox", "outbox", _READ),
-            ("Inbox", "inbox", "inbox", _READ),
-            ("Audit", "audit", "history", _READ),
+            (_("Dashboard"), "dashboard", "monitoring", _READ),
+            (_("Runs"), "occurrences", "play_circle", _READ),
+            (_("Ledger"), "ledger", "receipt_long", _READ),
+            (_("Why?"), "explain", "help", _READ),
+            (_("Outbox"), "outbox", "outbox", _READ),
+            (_("Inbox"), "inbox", "inbox", _READ),
+            (_("Audit"), "audit", "history", _READ),
         ),
     ),
     (
-        "Control",
+        _("Control"),
         (
-            ("Stop switch", "admin:schedules_stopswitch_changelist", "front_hand", _READ),
-            ("Clock", "admin:django_celery_beat_periodictask_changelist", "timer", _READ),
-            ("People and roles", "admin:auth_user_changelist", "manage_accounts", Ability.MANAGE_USERS),
-            ("Clients", "admin:frontend_client_changelist", "key", Ability.MANAGE_USERS),
-            ("API", "api-docs", "api", _READ),
-            ("Everything", "admin:index", "apps", _READ),
+            (_("Stop switch"), "admin:schedules_stopswitch_changelist", "front_hand", _READ),
+            (_("Clock"), "admin:django_celery_beat_periodictask_changelist", "timer", _READ),
+            (_("People and roles"), "admin:auth_user_changelist", "manage_accounts", Ability.MANAGE_USERS),
+            (_("Clients"), "admin:frontend_client_changelist", "key", Ability.MANAGE_USERS),
+            (_("API"), "api-docs", "api", _READ),
+            (_("Everything"), "admin:index", "apps", _READ),
         ),
     ),
 )
@@ -50,7 +53,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     return [{"title": title, "items": _items(request, items)} for title, items in GROUPS]
 
 
-def _items(request: HttpRequest, items: tuple[tuple[str, str, str, Ability], ...]) -> list[dict[str, Any]]:
+def _items(request: HttpRequest, items: tuple[_Item, ...]) -> list[dict[str, Any]]:
     shown = []
     for title, name, icon, ability in items:
         link = reverse(name)

@@ -16,7 +16,7 @@ from babel.numbers import format_decimal
 
 from schedules.problems import Problem
 from schedules.storable import text_fault
-from schedules.template_language import SourceError, check_source
+from schedules.template_language import SourceError, check_source, survey_source
 
 CHANNELS: Final = ("email", "push", "in_app")
 PARTS: Final = ("subject", "text", "html")
@@ -114,6 +114,30 @@ def pick_content(
         if candidate in by_locale:
             return by_locale[candidate]
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a content takes from elsewhere: dotted ``variables`` and ``keys`` of catalogues."""
+
+    variables: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+
+
+def asked_for(content: Content) -> Asked:
+    """Of the parts that can be read; see ``template_language.Survey``. Loop variables are not asked for."""
+    names: set[str] = set()
+    keys: set[str] = set()
+    own = {"loop"}
+    for part in PARTS:
+        try:
+            survey = survey_source(getattr(content, part))
+        except SourceError:
+            continue
+        names |= survey.names
+        keys |= survey.keys
+        own |= survey.assigned
+    return Asked(frozenset(name for name in names if name.partition(".")[0] not in own), frozenset(keys))
 
 
 # Catalogues

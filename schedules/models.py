@@ -267,6 +267,11 @@ class Schedule(models.Model):
         ]
         indexes = [
             models.Index(fields=["next_run_at"], name="schedule_due_idx", condition=Q(status="active")),
+            models.Index(
+                fields=["template"],
+                name="schedule_template_live_idx",
+                condition=Q(status__in=["draft", "active", "paused", "broken"]),
+            ),
             models.Index(fields=["zone_data"], name="schedule_zone_data_idx", condition=Q(next_run_at__isnull=False)),
             # The orders and filters of the list, so that any page of half a million is an index's next rows.
             models.Index(fields=["status", "id"], name="schedule_status_idx"),
@@ -410,7 +415,7 @@ class RecipientImport(models.Model):
     """An uploaded file of people: looked through first, imported when somebody says so (``imports.uploads``).
 
     ``token`` and ``leased_until`` (real time) name the worker that is at it; ``people`` and ``position`` (bytes) say
-    how far it has come. ``report`` is ``uploads.Found``, and ``bad`` holds the first bad lines: [[line, field, reason]].
+    how far it has come. ``report`` is ``uploads.Found``, ``bad`` holds the first bad lines: [[line, field, reason]].
     """
 
     class State(models.TextChoices):

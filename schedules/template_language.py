@@ -49,6 +49,7 @@ class Survey(NamedTuple):
     longest_loop_text: int  # characters of the longest literal text inside a loop
     names: frozenset[str]  # read somewhere, dotted as far as written: "recipient.locale"
     assigned: frozenset[str]  # variables of for and set
+    keys: frozenset[str] = frozenset()  # of catalogues, where t() names one in quotes
 
 
 class SourceError(Exception):
@@ -112,6 +113,7 @@ def survey_source(source: str) -> Survey:
     keywords: Counter[str] = Counter()
     names: set[str] = set()
     assigned: set[str] = set()
+    keys: set[str] = set()
     while match := _OPEN.search(source, position):
         longest = max(longest, match.start() - position if depth else 0)
         if match[0] == "{#":
@@ -122,12 +124,13 @@ def survey_source(source: str) -> Survey:
         tokens, position = _read_tag(source, match.end(), match[0], line)
         keyword, targets = _check_tag(tokens, is_block=match[0] == "{%", line=line)
         names.update(_names_read(tokens, targets))
+        keys.update(_keys_read(tokens))
         assigned.update(text for kind, text in tokens[1:targets] if kind == "name")
         keywords[keyword] += 1
         depth += (keyword == "for") - (keyword == "endfor")
         if keywords.total() > MAX_TAGS or keywords["elif"] > MAX_ELIFS:
             raise SourceError("too_large", line, f"has at most {MAX_TAGS} tags and {MAX_ELIFS} elif: split it")
-    return Survey(keywords.total(), keywords["for"], longest, frozenset(names), frozenset(assigned))
+    return Survey(keywords.total(), keywords["for"], longest, frozenset(names), frozenset(assigned), frozenset(keys))
 
 
 def _read_tag(source: str, position: int, opened: str, line: int) -> tuple[list[_Token], int]:
@@ -186,6 +189,12 @@ def _names_read(tokens: list[_Token], start: int) -> Iterator[str]:
         ):
             end += 2
         yield "".join(text for _, text in tokens[index:end])
+
+
+def _keys_read(tokens: list[_Token]) -> Iterator[str]:
+    for function, opened, key in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if function == _Token("name", "t") and opened.text == "(" and key.text[:1] in ("'", '"'):
+            yield key.text[1:-1]
 
 
 def _check_expression(tokens: list[_Token], *, targets: int, line: int) -> None:

@@ -1,10 +1,11 @@
 """Changes of templates and catalogues: checked, versioned, audited, in one transaction each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import count
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from audit import trail
 from audit.models import Action
@@ -22,9 +23,28 @@ from schedules.problems import Problem
 
 PARTS = ("channel", "locale", "subject", "text", "html")
 LONGEST_LOCALE = 35  # as its columns
+LONGEST_NAME = 200
 _OVER = (ScheduleStatus.FINISHED, ScheduleStatus.CANCELLED, ScheduleStatus.DELETED)
+# As the condition of schedule_template_live_idx.
+_LIVE = "'draft', 'active', 'paused', 'broken'"
 _NAMED = 5  # schedules that a refusal to delete names
 _TAKEN = Problem("name", "taken", "There is a template of that name already: change that one, or choose another name.")
+
+
+def users(template_ids: Collection[int], *, most: int = 1_000) -> dict[int, int]:
+    """By template how many schedules that are not over use it, counted to ``most + 1``; 0 for none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT t.id, (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM schedules_schedule s WHERE s.template_id = t.id AND s.status IN ({_LIVE}) LIMIT %s
+                ) using_it
+            ) FROM unnest(%s::bigint[]) AS t(id)
+            """,
+            [most + 1, list(template_ids)],
+        )
+        return dict(cursor.fetchall())
 
 
 class InvalidTemplate(ValueError):
@@ -110,6 +130,24 @@ def change(
     return _say(template, contents, default_locale, by=by, now=now)
 
 
+def duplicate(*, template_id: int, name: str, by: str, now: datetime) -> MessageTemplate:
+    """A new template that says the same under ``name``, or the first “name 2”, “name 3” that is free.
+
+    Raises ``MessageTemplate.DoesNotExist``.
+    """
+    original = MessageTemplate.objects.live().get(pk=template_id)
+    contents = list(original.contents.values(*PARTS))
+    name = name[: LONGEST_NAME - 6].rstrip()
+    taken = set(MessageTemplate.objects.live().filter(name__startswith=name).values_list("name", flat=True))
+    free = next(each for each in _numbered(name) if each not in taken)
+    return create(name=free, contents=contents, default_locale=original.default_locale, by=by, now=now)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name} {number}" for number in count(2))
+
+
 @transaction.atomic
 def delete(*, template_id: int, by: str, now: datetime, expected_version: int | None = None) -> None:
     """Take it out of every list. Its versions stay: they tell what past occurrences said, and those may be retried.
@@ -118,9 +156,9 @@ def delete(*, template_id: int, by: str, now: datetime, expected_version: int | 
     """
     template = _lock(template_id, expected_version)
     using = Schedule.objects.filter(template=template).exclude(status__in=_OVER)
-    if count := using.count():
+    if number := using.count():
         first = list(using.order_by("id").values_list("id", "name")[:_NAMED])
-        raise TemplateInUse(schedules=first, count=count)
+        raise TemplateInUse(schedules=first, count=number)
     template.deleted_at = template.updated_at = now
     template.save()
     changes = {"template": template_id, "name": [template.name, None], "version": [template.version, None]}
@@ -195,7 +233,7 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
 
 
 def _check_name(name: object) -> list[Problem]:
-    if isinstance(name, str) and name.strip() and len(name) <= 200 and name.isprintable():
+    if isinstance(name, str) and name.strip() and len(name) <= LONGEST_NAME and name.isprintable():
         return []
     return [Problem("name", "invalid", "Give the template a name of at most 200 printable characters.")]
 
