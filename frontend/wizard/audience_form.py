@@ -183,6 +183,7 @@ class AudienceForm(StepForm):
     def __init__(self, data: Any = None, *, definition: Definition, around: Around) -> None:
         self.row_errors: dict[int, list[str]] = {}
         self.why_json = ""
+        self.added: int | None = None
         super().__init__(data, definition=definition, around=around)
         if data is None:
             self.chosen, self.rows = self.initial["who"], self._kept_rows() or Rows((Row(),))
@@ -249,8 +250,10 @@ class AudienceForm(StepForm):
         number = int(text) if text.isdecimal() else -1
         if verb == "add-row" and 0 <= number < len(self.rows.matches):
             self.rows = self.rows.with_row(number)
+            self.added = len(self.rows.rows) - 1
         elif verb == "add-group":
             self.rows = self.rows.with_group()
+            self.added = len(self.rows.rows) - 1
         elif verb == "remove-row" and 0 <= number < len(self.rows.rows):
             self.rows = self.rows.without_row(number)
         elif verb == "remove-group" and 0 < number < len(self.rows.matches):
@@ -365,6 +368,8 @@ class AudienceForm(StepForm):
                 label_suffix="",
             )
             errors = self.row_errors.get(number, [])
+            if number == self.added:
+                form.fields["field"].widget.attrs["autofocus"] = True
             if errors:
                 form.fields["value"].widget.attrs.update({"aria-invalid": "true"})
             values = self.around.vocabulary.values.get(row.field, ())

@@ -112,7 +112,8 @@ class _Posted:
         action, go = self.request.POST.get("do", ""), self.request.POST.get("go", "preview")
         if action:
             for form in self.forms.values():
-                getattr(form, "act", lambda _action: None)(action)
+                form.act(action)
+                form.is_quiet = True
             return self._page()
         changes: dict[str, Any] = {}
         for form in self.forms.values():

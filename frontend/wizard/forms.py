@@ -54,6 +54,8 @@ class StepForm(forms.Form):
 
     covers: ClassVar[Mapping[str, str]]
     use_required_attribute = False
+    # Set while somebody is still building the step (adds a row, opens a tab): nothing is called wrong yet.
+    is_quiet = False
 
     def __init__(self, data: Any = None, *, definition: Definition, around: Around) -> None:
         self.definition, self.around = definition, around
@@ -64,9 +66,18 @@ class StepForm(forms.Form):
         """The form's initial values."""
         return {name: getattr(definition, name) for name in self.covers}
 
+    def act(self, action: str) -> None:
+        """Change the shape of the form as a button asks, before it is shown again."""
+
     def changes(self) -> dict[str, Any]:
         """What of the definition the form says, as far as it can be read; asked after ``is_valid``."""
         return {name: self.cleaned_data[name] for name in self.covers if name in self.cleaned_data}
+
+    def full_clean(self) -> None:
+        if self.is_quiet:
+            self._errors, self.cleaned_data = forms.utils.ErrorDict(), {}
+        else:
+            super().full_clean()
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Those of this step's fields, each at its field; one thing for each field."""

@@ -19,6 +19,7 @@ from delivery.forecast import Forecast
 from delivery.previews import Preview
 from frontend import timing_words
 from frontend.audience_words import query_in_words
+from frontend.schedule_words import CHANNELS
 from frontend.wizard import waves
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.drafts import merged
@@ -80,16 +81,12 @@ def audience(request: HttpRequest, schedule: Schedule, form: StepForm, around: A
 
 @dataclass(frozen=True)
 class Offered:
-    """A template, and in which channels it speaks which languages."""
+    """A template, and in which channels (in words) it speaks which languages."""
 
     pk: int
     name: str
     channels: Mapping[str, list[str]]
     speaks: bool
-
-    @property
-    def locales(self) -> list[str]:
-        return sorted({locale for locales in self.channels.values() for locale in locales})
 
 
 def templates(*, channel: str, search: str, chosen: int | None) -> tuple[list[Offered], bool]:
@@ -105,7 +102,15 @@ def templates(*, channel: str, search: str, chosen: int | None) -> tuple[list[Of
         "template_id", "channel", "locale"
     ):
         contents[pk].setdefault(where, []).append(locale)
-    offered = [Offered(each.pk, each.name, contents[each.pk], channel in contents[each.pk]) for each in found]
+    offered = [
+        Offered(
+            each.pk,
+            each.name,
+            {str(CHANNELS[where]): locales for where, locales in contents[each.pk].items()},
+            channel in contents[each.pk],
+        )
+        for each in found
+    ]
     return sorted(offered, key=lambda each: not each.speaks), more
 
 

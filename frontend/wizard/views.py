@@ -182,8 +182,10 @@ def _post(request: HttpRequest, schedule: Schedule, step: str, around: Around) -
     form = FORMS[step](request.POST, definition=seen, around=around)
     go, action = request.POST.get("go", ""), request.POST.get("do", "")
     if action:
-        getattr(form, "act", lambda _action: None)(action)
-        return _page(request, schedule, step, form, around).answer()
+        form.act(action)
+        form.is_quiet = action != "look"
+        more = looks.LOOKS[step](request, schedule, form, around) if action == "look" and step in looks.LOOKS else {}
+        return _page(request, schedule, step, form, around, acted=True, **more).answer()
     form.is_valid()
     try:
         saved = _save(request, schedule, form, seen, seen_version)

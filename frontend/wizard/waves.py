@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 
 from delivery.forecast import Forecast, Wave
@@ -37,7 +38,7 @@ def picture(told: Forecast) -> Picture | None:
         return None
     first, span = _span(waves)
     most = max(wave.people for wave in waves)
-    width = min(max(WIDTH / max(len(waves) * 2, 1), _LEAST_BAR), _WIDEST_BAR)
+    width = _bar_width(waves, span)
     room = WIDTH - width
     bars = []
     for wave in waves:
@@ -50,6 +51,14 @@ def picture(told: Forecast) -> Picture | None:
 def _span(waves: Sequence[Wave]) -> tuple[datetime, timedelta]:
     instants = [wave.at for wave in waves]
     return min(instants), max(instants) - min(instants)
+
+
+def _bar_width(waves: Sequence[Wave], span: timedelta) -> float:
+    """Narrow enough that no two bars touch, unless they would become too thin to be seen."""
+    if not span:
+        return _WIDEST_BAR
+    gaps = [(later.at - earlier.at) / span * WIDTH for earlier, later in pairwise(waves)]
+    return min(max(min(gaps) * 0.8, _LEAST_BAR), _WIDEST_BAR)
 
 
 def _ticks(first: datetime, span: timedelta, room: float, width: float) -> tuple[tuple[float, datetime, str], ...]:

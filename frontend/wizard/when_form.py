@@ -342,7 +342,8 @@ def _by_region(now: datetime) -> tuple[tuple[str, tuple[tuple[str, str], ...]], 
     for name in sorted(ZONE_NAMES):
         offset = now.astimezone(zone(name)).utcoffset() or timedelta(0)
         region = name.partition("/")[0] if "/" in name else "Etc"
-        found.setdefault(region, []).append((name, f"{name.replace('_', ' ')} ({_offset(offset)})"))
+        label = name.replace("_", " ")
+        found.setdefault(region, []).append((name, label if name == "UTC" else f"{label} ({_offset(offset)})"))
     return tuple((region, tuple(names)) for region, names in found.items())
 
 

@@ -84,6 +84,19 @@
     if (event.detail.successful) trouble.hidden = true;
   });
 
+  // What somebody types while an answer is on its way stays, though the answer was made without it.
+  const typed = new Map();
+  document.body.addEventListener("htmx:beforeRequest", () => typed.clear());
+  document.addEventListener("input", event => {
+    if (event.target.id && "value" in event.target && !event.target.matches("[type=checkbox], [type=radio]")) typed.set(event.target.id, event.target.value);
+  });
+  document.body.addEventListener("htmx:afterSwap", event => {
+    for (const [id, value] of typed) {
+      const field = document.getElementById(id);
+      if (field && field.value !== value && event.detail.target.contains(field)) field.value = value;
+    }
+  });
+
   // Forms that were answered with their errors (422) are shown like any other answer.
   document.body.addEventListener("htmx:beforeSwap", event => {
     if (event.detail.xhr.status === 422) { event.detail.shouldSwap = true; event.detail.isError = false; }
