@@ -68,6 +68,7 @@ def furnish(service: Service) -> dict[str, Any]:
         "template_id": template.pk,
         "schedule-do verb": ["pause", "resume", "activate", "run-now", "duplicate", "cancel", "delete"],
         "test_send_id": test.pk,
+        "dashboard-csv what": ["outcomes", "lateness", "reasons"],
     }
 
 
