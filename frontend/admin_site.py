@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext_lazy as _
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
@@ -26,13 +27,13 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
     def confirm_login_allowed(self, user: Any) -> None:
         going_to = self.request.POST.get(REDIRECT_FIELD_NAME) or self.request.GET.get(REDIRECT_FIELD_NAME) or ""
         if not can(user, Ability.READ) and not going_to.startswith(reverse("oauth2_provider:authorize") + "?"):
-            raise ValidationError("This account has no role yet: ask an admin to give it one.", code="no_role")
+            raise ValidationError(_("This account has no role yet: ask an admin to give it one."), code="no_role")
 
 
 class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
     login_form = LoginForm
     site_title = site_header = "Notification scheduler"
-    index_title = "Everything"
+    index_title = _("Everything")
 
     def has_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Ability.READ)

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.db.models import JSONField, Model
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import Promise
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 from unfold.admin import StackedInline as UnfoldStackedInline
 from unfold.admin import TabularInline as UnfoldTabularInline
@@ -59,7 +60,7 @@ class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     compressed_fields = False
     # What deleting does where an operation does it; shown before anybody says yes.
-    consequence = ""
+    consequence: ClassVar[str | Promise] = ""
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         if self.consequence:

@@ -6,13 +6,15 @@ from django.contrib import admin, messages
 from django.db.models import Count, Max, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from frontend import clients
 from frontend.admin.base import Admin, only
 from frontend.admin.columns import moment
 from frontend.admin_site import site
 from frontend.models import Client
-from frontend.wording import count
+from frontend.wording import number
 from schedules import clock
 from schedules.permissions import Ability, can
 
@@ -22,15 +24,15 @@ class ClientAdmin(Admin):
     """To look at, to sign out and to remove. Nothing of a secret is shown, not even its hash."""
 
     view_ability = delete_ability = Ability.MANAGE_USERS
-    consequence = "It is let in no more: its tokens end at once, and it can't ask for new ones."
+    consequence = _("It is let in no more: its tokens end at once, and it can't ask for new ones.")
     list_display = ("name", "kind", "scopes", "live_tokens", "last_token", "made")
     search_fields = ("name", "=client_id")
-    search_help_text = "Name or client id"
+    search_help_text = _("Name or client id")
     ordering = ("name",)
     fields = readonly_fields = ("name", "client_id", "kind", "scopes", "redirect_uris", "live_tokens", "made")
     actions = ("revoke",)
-    made = moment("created", "made")
-    last_token = moment("last_token_at", "last token")
+    made = moment("created", _("made"))
+    last_token = moment("last_token_at", _("last token"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         live = Q(accesstoken__expires__gt=timezone.now())
@@ -44,25 +46,24 @@ class ClientAdmin(Admin):
         return can(request.user, Ability.MANAGE_USERS)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        return only(*(f"The client “{client}” and its tokens" for client in objs))
+        return only(*(_("The client “%(name)s” and its tokens") % {"name": client} for client in objs))
 
-    @admin.display(description="kind")
-    def kind(self, client: Client) -> str:
+    @admin.display(description=_("kind"))
+    def kind(self, client: Client) -> Any:
         is_service = client.authorization_grant_type == Client.GRANT_CLIENT_CREDENTIALS
-        return "service" if is_service else "app that people sign in through"
+        return _("service") if is_service else _("app that people sign in through")
 
-    @admin.display(description="live tokens")
+    @admin.display(description=_("live tokens"))
     def live_tokens(self, client: Client) -> int:
         live: int = client.live_tokens_count
         return live
 
-    @admin.action(description="End all tokens of the chosen clients", permissions=["revoke"])
+    @admin.action(description=_("End all tokens of the chosen clients"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         chosen = list(queryset.values_list("pk", flat=True))
         ended = sum(clients.revoke_tokens(client_id=each, by=self.by(request), now=clock.now()) for each in chosen)
-        messages.success(
-            request, f"{count(ended, 'token has', 'tokens have')} ended. Each client may ask for new ones."
-        )
+        words = ngettext("%(n)s token has ended.", "%(n)s tokens have ended.", ended) % {"n": number(ended)}
+        messages.success(request, f"{words} {_('Each client may ask for new ones.')}")
 
     def delete_model(self, request: HttpRequest, obj: Client) -> None:
         clients.delete(client_id=obj.pk, by=self.by(request), now=clock.now())

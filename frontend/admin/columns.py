@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from django.contrib import admin
 from django.db.models import Model
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -21,7 +22,7 @@ def badge(*, description: str, ordering: str, colours: Mapping[str, str]) -> Cal
     return cast(Callable[[F], F], display(description=description, ordering=ordering, label=dict(colours)))
 
 
-def moment(field: str, label: str = "") -> Column:
+def moment(field: str, label: str | Promise = "") -> Column:
     """The instant ``field`` in UTC, with its zone said; the column sorts by it."""
 
     @admin.display(description=label or field.replace("_", " "), ordering=field)

@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from frontend.admin.base import Admin, only
@@ -24,17 +25,17 @@ class StopForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = StopSwitch
         fields = ("scope", "reason")
-        help_texts = {"scope": "all, channel:email, channel:push, channel:in_app, or schedule:ID"}
+        help_texts = {"scope": _("all, channel:email, channel:push, channel:in_app, or schedule:ID")}
         widgets = {"scope": UnfoldAdminTextInputWidget(attrs={"placeholder": "all"})}
 
     def clean_scope(self) -> str:
         scope = str(self.cleaned_data["scope"]).strip()
-        kind, _, name = scope.partition(":")
+        kind, _colon, name = scope.partition(":")
         if scope == StopSwitch.ALL or (kind == "channel" and name in Channel.values):
             return scope
         if kind == "schedule" and name.isascii() and name.isdigit():
             return f"schedule:{int(name)}"
-        raise forms.ValidationError("Write all, channel:email, channel:push, channel:in_app, or schedule:ID.")
+        raise forms.ValidationError(_("Write all, channel:email, channel:push, channel:in_app, or schedule:ID."))
 
     def _post_clean(self) -> None:
         """Once the model finds nothing wrong, the operation writes; what it refuses is said in the form."""
@@ -60,11 +61,11 @@ class StopForm(forms.ModelForm):  # type: ignore[type-arg]
 class StopSwitchAdmin(Admin):
     add_ability = delete_ability = Ability.STOP_SENDING
     form = StopForm
-    consequence = "Sending goes on at once. What has become too late meanwhile expires, unless its wave had begun."
+    consequence = _("Sending goes on at once. What has become too late meanwhile expires, unless its wave had begun.")
     list_display = ("scope", "reason", "created_by", "since")
     search_fields = ("scope", "reason")
     ordering = ("scope",)
-    since = moment("created_at", "since")
+    since = moment("created_at", _("since"))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["scope", "reason", "created_by", "since"] if obj else ["scope", "reason"]
@@ -78,7 +79,7 @@ class StopSwitchAdmin(Admin):
         return form
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        return only(*(f"The stop of “{stop.scope}”" for stop in objs))
+        return only(*(_("The stop of “%(scope)s”") % {"scope": stop.scope} for stop in objs))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """The form's operation has saved."""

@@ -6,6 +6,8 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from frontend.admin.base import Admin
@@ -28,13 +30,13 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("username", "password", "is_active")}),
-        ("Person", {"fields": ("first_name", "last_name", "email")}),
-        ("Roles", {"fields": ("groups",)}),
-        ("Seen", {"fields": ("last_seen", "joined")}),
+        (_("Person"), {"fields": ("first_name", "last_name", "email")}),
+        (_("Roles"), {"fields": ("groups",)}),
+        (_("Seen"), {"fields": ("last_seen", "joined")}),
     )
     add_fieldsets = ((None, {"fields": ("username", "usable_password", "password1", "password2")}),)
-    last_seen = moment("last_login", "last seen")
-    joined = moment("date_joined", "joined")
+    last_seen = moment("last_login", _("last seen"))
+    joined = moment("date_joined", _("joined"))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("groups")
@@ -43,10 +45,10 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
         # Whoever deletes himself may have been the last who could let anybody in.
         return super().has_delete_permission(request, obj) and obj != request.user
 
-    @admin.display(description="roles")
+    @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
-        names = [group.name for group in user.groups.all()] + (["superuser"] if user.is_superuser else [])
-        return ", ".join(names) or "none: can't sign in"
+        names = [group.name for group in user.groups.all()] + ([gettext("superuser")] if user.is_superuser else [])
+        return ", ".join(names) or gettext("none: can't sign in")
 
 
 @admin.register(Group, site=site)
@@ -61,6 +63,6 @@ class GroupAdmin(Admin):
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("user_set")
 
-    @admin.display(description="people")
+    @admin.display(description=_("people"))
     def people(self, group: Group) -> str:
         return ", ".join(user.get_username() for user in group.user_set.all()) or "—"
