@@ -1,13 +1,13 @@
 """Filters of our pages."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from babel.dates import format_timedelta
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext
 
 from frontend import instants, wording
 from schedules import clock
@@ -45,7 +45,10 @@ def relative(value: datetime | None) -> str:
     """{{ at|relative }}: “in 3 hours”, “5 minutes ago”, in the viewer's language, by the business clock."""
     if value is None:
         return "—"
-    return format_timedelta(value - clock.now(), add_direction=True, locale=(get_language() or "en").replace("-", "_"))
+    ahead = value - clock.now()
+    if abs(ahead) < timedelta(seconds=1):
+        return gettext("now")
+    return format_timedelta(ahead, add_direction=True, locale=(get_language() or "en").replace("-", "_"))
 
 
 @register.filter

@@ -64,7 +64,7 @@ def test_a_row_tells_in_words_how_a_schedule_stands(service, provider, marketer)
     page = text_of(marketer.get("/schedules/"))
     assert "Every Monday at 09:00, Europe/Berlin" in page
     assert "2026-11-23 09:00:00 Europe/Berlin (UTC+01:00)" in page
-    assert "known at the first run" in page
+    assert "not counted yet" in page
     assert "4 people at the last run" in page
     assert "3 sent, 1 left out" in page
     assert f"/occurrences/{only_occurrence(sent).pk}/" in marketer.get("/schedules/").content.decode()
@@ -218,10 +218,10 @@ def test_a_copy_and_a_run_at_once_lead_to_what_was_made(service, marketer):
 def test_a_draft_says_what_is_missing_under_names_that_people_know(service, marketer):
     draft = ScheduleFactory(draft=True, run_at=None, template_id=None, audience_query={})
     page = text_of(marketer.get(f"/schedules/{draft.pk}/"))
-    assert "Template: Choose a template." in page
+    assert "Choose the template that is sent." in page
     assert "Nobody has been chosen yet" in page
     marketer.post(f"/schedules/{draft.pk}/do/activate/", {"version": 1})
-    assert "Template: Choose a template." in text_of(marketer.get("/schedules/"))
+    assert "Choose the template that is sent." in text_of(marketer.get("/schedules/"))
     draft.refresh_from_db()
     assert draft.status == ScheduleStatus.DRAFT
 
@@ -354,7 +354,7 @@ def test_whom_it_would_reach_is_counted_when_asked(service, marketer):
 
 def test_a_draft_can_not_be_counted_yet_and_says_why(service, marketer):
     draft = ScheduleFactory(draft=True, run_at=None, template_id=None)
-    assert "Template: Choose a template." in text_of(marketer.get(f"/schedules/{draft.pk}/forecast/"))
+    assert "Choose the template that is sent." in text_of(marketer.get(f"/schedules/{draft.pk}/forecast/"))
 
 
 # Its versions
@@ -401,12 +401,14 @@ def test_a_test_goes_to_oneself_and_its_fate_is_shown(service, marketer):
 
 def test_what_is_wrong_with_a_test_stands_beside_its_field(service, marketer):
     schedule = ScheduleFactory()
-    answer = marketer.post(f"/schedules/{schedule.pk}/test/", {"external_id": "nobody"})
+    answer = marketer.post(f"/schedules/{schedule.pk}/test/", {"external_id": "nobody", "to": "me@example.com"})
     assert answer.status_code == 422
     assert list(answer.context["form"].errors) == ["external_id"]
+    answer = marketer.post(f"/schedules/{schedule.pk}/test/", {"external_id": "anna"})
+    assert list(answer.context["form"].errors) == ["to"]  # it would go to the customer
     bare = ScheduleFactory(draft=True, template_id=None, run_at=None)
     RecipientFactory(external_id="anna")
-    answer = marketer.post(f"/schedules/{bare.pk}/test/", {"external_id": "anna"})
+    answer = marketer.post(f"/schedules/{bare.pk}/test/", {"external_id": "anna", "to": "me@example.com"})
     assert "choose one first" in text_of(answer)
 
 

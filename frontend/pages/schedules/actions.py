@@ -19,7 +19,8 @@ from frontend.access import actor, needs
 from frontend.pages.frame import framed, is_htmx
 from frontend.pages.paging import PAGE
 from frontend.pages.schedules.verbs import VERBS, Verb, is_offered, means
-from frontend.schedule_words import FIELDS, STATUSES
+from frontend.problem_words import problem_in_words
+from frontend.schedule_words import STATUSES
 from frontend.wording import number
 from schedules import clock
 from schedules.definition import InvalidDefinition
@@ -154,7 +155,7 @@ def carry_out(verb: Verb, *, schedule_id: int, by: str, reason: str = "", versio
     try:
         return verb.operation(schedule_id=schedule_id, by=by, now=clock.now(), **options)
     except InvalidDefinition as error:
-        raise Refused([problem_in_words(problem.field, problem.message) for problem in error.problems]) from error
+        raise Refused([problem_in_words(problem) for problem in error.problems]) from error
     except Schedule.DoesNotExist as error:
         raise Refused([_("It is not there any more.")]) from error
     except NotAllowed as error:
@@ -165,12 +166,6 @@ def carry_out(verb: Verb, *, schedule_id: int, by: str, reason: str = "", versio
         raise Refused([words % {"who": actors.name(error.by), "version": error.current}]) from error
     except InvalidReason as error:
         raise Refused([str(error)]) from error
-
-
-def problem_in_words(field: str, message: str) -> str:
-    """A problem under the name that people know its field by."""
-    name = FIELDS.get(field.split("/")[0], "")
-    return f"{name}: {message}" if name else message
 
 
 def _next(request: HttpRequest, schedule: Schedule) -> str:

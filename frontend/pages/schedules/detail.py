@@ -19,10 +19,12 @@ from frontend.access import needs
 from frontend.audience_words import query_in_words
 from frontend.keysets import BrokenCursor, by_instant
 from frontend.pages.frame import framed, is_htmx
-from frontend.pages.schedules.actions import find, problem_in_words
+from frontend.pages.schedules.actions import find
 from frontend.pages.schedules.verbs import EDITABLE, offers
+from frontend.problem_words import problem_in_words
 from frontend.schedule_words import CHANNELS, ON_PAST, STATUSES, minutes
 from frontend.wording import RUN_STATES, number, reason
+from frontend.zones import Zones, zones_of
 from schedules import clock
 from schedules import definition as definitions
 from schedules.audience.sources import AudienceTooSlow
@@ -34,6 +36,8 @@ from schedules.recurrence import Firing, InvalidTiming, Note, notes
 
 NEXT_RUNS = 5
 RUNS = 10
+# What stands on the page itself; the rest is behind “More”.
+_FIRST = ("edit", "activate", "pause", "resume")
 _NEWEST = by_instant("occurrence_at", descending=True)
 
 
@@ -71,6 +75,8 @@ def detail(request: HttpRequest, schedule_id: int) -> HttpResponse:
     may_edit = can(request.user, Ability.EDIT_SCHEDULES)
     versions = schedule.versions.order_by("-version").values_list("created_by", "created_at")[:1]
     changed_by, changed_at = versions[0] if versions else (schedule.created_by, schedule.updated_at)
+    offered = offers(schedule) if may_edit else []
+    own_clock = schedule.time_zone_mode == TimeZoneMode.USER_LOCAL
     who = actors.names([schedule.created_by, changed_by])
     context = {
         "title": schedule.name,
@@ -84,10 +90,11 @@ def detail(request: HttpRequest, schedule_id: int) -> HttpResponse:
         "audience_json": json.dumps(schedule.audience_query, indent=2, ensure_ascii=False),
         "timing": timing_words.of(schedule),
         "planned": _planned(schedule),
-        "own_clock": schedule.time_zone_mode == TimeZoneMode.USER_LOCAL,
+        "clocks": _clocks(schedule, zones_of(request), own_clock=own_clock),
         "limits": _limits(schedule),
         "may_edit": may_edit,
-        "offers": offers(schedule) if may_edit else [],
+        "offers": [offer for offer in offered if offer.name in _FIRST],
+        "further": [offer for offer in offered if offer.name not in _FIRST],
         "runs": runs,
         "is_first": "before" not in request.GET,
         "following": f"?before={following}#runs" if following else "",
@@ -138,7 +145,7 @@ def _state(schedule: Schedule) -> str:
         case ScheduleStatus.DRAFT:
             return _("A draft sends nothing. It runs once somebody activates it.")
         case ScheduleStatus.ACTIVE if schedule.next_run_at:
-            return _("It runs at its time, by itself.")
+            return _("It runs by itself at the times below.")
         case ScheduleStatus.ACTIVE:
             return _("Its last run is going on; then it is finished.")
         case ScheduleStatus.PAUSED:
@@ -155,10 +162,17 @@ def _state(schedule: Schedule) -> str:
     return ""
 
 
+def _clocks(schedule: Schedule, zones: Zones, *, own_clock: bool) -> tuple[str, str]:
+    """What the two columns of the next runs show; the second is empty where it would repeat the first."""
+    if own_clock:
+        return _("On each person's own clock"), _("The first people get it, in your zone")
+    return _("In the schedule's zone"), "" if zones.mine == schedule.time_zone else _("In your zone")
+
+
 def _missing(schedule: Schedule) -> list[str]:
     """What stands in the way of activating it."""
     problems = definitions.check(Definition.of(schedule), now=clock.now())
-    return [problem_in_words(problem.field, problem.message) for problem in problems]
+    return [problem_in_words(problem) for problem in problems]
 
 
 def _limits(schedule: Schedule) -> list[str]:
@@ -218,11 +232,11 @@ def _foretold(schedule: Schedule) -> dict[str, Any]:
     definition, now = Definition.of(schedule), clock.now()
     problems = definitions.check(definition, now=now, timing_is_new=schedule.status == ScheduleStatus.DRAFT)
     if problems:
-        return {"trouble": [problem_in_words(problem.field, problem.message) for problem in problems]}
+        return {"trouble": [problem_in_words(problem) for problem in problems]}
     try:
         told: Forecast = foretell(definition=definition, now=now, editing=schedule.pk)
     except InvalidDefinition as error:
-        return {"trouble": [problem.message for problem in error.problems]}
+        return {"trouble": [problem_in_words(problem) for problem in error.problems]}
     except AudienceTooSlow:
         return {"trouble": [_("Counting the audience takes too long at this moment. Try again later.")]}
     skipped = 0 if told.on_past == "send_now" else sum(share.people for share in told.past)

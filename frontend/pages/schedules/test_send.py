@@ -40,10 +40,9 @@ class TestForm(forms.Form):
         help_text=gettext_lazy("External id of the person whose name and attributes are filled in."),
     )
     to = forms.EmailField(
-        required=False,
         max_length=320,
         label=gettext_lazy("To this e-mail address"),
-        help_text=gettext_lazy("Empty: to the person's own address."),
+        help_text=gettext_lazy("Your own, so that the person whose data is used gets nothing."),
     )
     locale = forms.CharField(
         required=False,
@@ -56,13 +55,15 @@ class TestForm(forms.Form):
         super().__init__(*args, **kwargs)
         if channel != Channel.EMAIL:
             del self.fields["to"]
+            self.fields["external_id"].label = _("To whom")
+            self.fields["external_id"].help_text = _("External id of a person, who gets it: yourself or a colleague.")
 
 
 @require_http_methods(["GET", "POST"])
 @needs(Ability.EDIT_SCHEDULES)
 def test_send(request: HttpRequest, schedule_id: int) -> HttpResponse:
     schedule = find(schedule_id)
-    form = TestForm(request.POST or None, channel=schedule.channel, initial=_initial(request))
+    form = TestForm(request.POST or None, channel=schedule.channel, initial=_initial(request, schedule.channel))
     if request.method == "POST" and form.is_valid():
         try:
             wish = test_sends.ask(schedule_id=schedule_id, **form.cleaned_data, by=actor(request.user), now=clock.now())
@@ -78,12 +79,16 @@ def test_send(request: HttpRequest, schedule_id: int) -> HttpResponse:
     return framed(request, f"frontend/schedules/{template}", context, status=422 if form.errors else 200)
 
 
-def _initial(request: HttpRequest) -> dict[str, str]:
-    """To oneself, with the data of somebody; a person who has a profile of the same name gets his own."""
+def _initial(request: HttpRequest, channel: str) -> dict[str, str]:
+    """An e-mail goes to oneself, with the data of somebody."""
     if request.method != "GET":
         return {}
     somebody = previews.reader(external_id=None, locale=None)
-    return {"to": getattr(request.user, "email", ""), "external_id": somebody.external_id if somebody else ""}
+    is_email = channel == Channel.EMAIL
+    return {
+        "to": getattr(request.user, "email", ""),
+        "external_id": somebody.external_id if is_email and somebody else "",
+    }
 
 
 def _context(schedule: Schedule) -> dict[str, Any]:
