@@ -6,9 +6,7 @@ from frontend.admin import (
     clock,
     control,
     health,
-    people,
     schedules,
-    templates,
     test_sends,
     users,
 )
@@ -19,9 +17,7 @@ __all__ = (
     "clock",
     "control",
     "health",
-    "people",
     "schedules",
-    "templates",
     "test_sends",
     "users",
 )

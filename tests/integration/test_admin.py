@@ -14,7 +14,7 @@ from django.urls import reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from audit.models import Action, AuditEvent
-from delivery.models import Batch, Delivery, FailedAttempt, Figure, InboxMessage, OutboxMessage, State
+from delivery.models import Batch, Delivery, FailedAttempt, Figure, InboxMessage, OutboxMessage
 from frontend.urls import site
 from schedules import models as schedule_models
 from schedules import operations, stops, templates
@@ -24,9 +24,13 @@ from schedules.models import (
     MessageTemplate,
     Occurrence,
     Recipient,
+    RecipientImport,
+    RecipientImportChunk,
     Schedule,
     ScheduleVersion,
     StopSwitch,
+    TemplateContent,
+    TemplateVersion,
 )
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account, signed_in
@@ -37,7 +41,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("service")]
 OURS = ("audit", "schedules", "delivery")
 FOR_ADMINS = ("admin:auth_", "admin:frontend_client_")
 PATHS_FOR_ADMINS = ("/admin/auth/", "/admin/frontend/client/")
-LEDGER = {Delivery, FailedAttempt, Figure, AuditEvent}  # pages of ours show them
+# Pages of ours show them.
+ELSEWHERE = {
+    *(Delivery, FailedAttempt, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
+    *(Recipient, Device, RecipientImport, RecipientImportChunk),
+    *(MessageTemplate, TemplateContent, TemplateVersion, Catalogue),
+}
 LISTS = sorted(
     (f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist" for model in site._registry), key=str
 )
@@ -103,9 +112,9 @@ def last_event() -> AuditEvent:
 # Looking
 
 
-def test_every_model_but_the_ledger_is_registered():
+def test_every_model_is_registered_or_has_pages_of_ours():
     ours = {model for model in apps.get_models() if model._meta.app_label in OURS}
-    assert ours - set(site._registry) == LEDGER
+    assert ours - set(site._registry) == ELSEWHERE
     assert {User, PeriodicTask, IntervalSchedule} <= set(site._registry)
 
 
@@ -155,7 +164,7 @@ def test_every_list_and_every_object_opens_for_each_role(service, role):
             response = client.get(url(model, "change", item.pk))
             assert response.status_code == (403 if refused else 200), item
             opened += 1
-    assert opened > 20
+    assert opened > 10
 
 
 def test_no_list_counts_the_ledger_or_reads_it_at_all(service):
@@ -169,7 +178,7 @@ def test_no_list_counts_the_ledger_or_reads_it_at_all(service):
     assert not [query["sql"] for query in queries if "delivery_delivery" in query["sql"]]
 
 
-@pytest.mark.parametrize("model", [Schedule, Recipient, Occurrence, Batch, OutboxMessage])
+@pytest.mark.parametrize("model", [Schedule, Batch])
 def test_a_list_needs_no_more_queries_for_more_rows(service, model, django_assert_max_num_queries):
     a_bit_of_everything(service)
     client = signed_in(Role.ADMIN)
@@ -183,30 +192,22 @@ def test_a_list_needs_no_more_queries_for_more_rows(service, model, django_asser
         client.get(url(model, "changelist"))
 
 
-def test_a_large_table_is_estimated_and_a_filtered_one_counted_to_a_limit():
+def test_a_large_table_is_estimated_and_a_filtered_one_counted_to_a_limit(service):
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE pg_class SET reltuples = 2000000 WHERE oid = 'schedules_recipient'::regclass")
+        cursor.execute("UPDATE pg_class SET reltuples = 2000000 WHERE oid = 'delivery_batch'::regclass")
     people(3)
+    ScheduleFactory()
+    service.open()
     client = signed_in(Role.ADMIN)
     with CaptureQueriesContext(connection) as queries:
-        response = client.get(url(Recipient, "changelist"))
+        response = client.get(url(Batch, "changelist"))
     assert response.context["cl"].result_count == 2_000_000
-    assert not [query for query in queries if "COUNT(*)" in query["sql"] and "schedules_recipient" in query["sql"]]
+    assert not [query for query in queries if "COUNT(*)" in query["sql"] and "delivery_batch" in query["sql"]]
     with CaptureQueriesContext(connection) as queries:
-        response = client.get(url(Recipient, "changelist"), {"q": "person-"})
-    assert response.context["cl"].result_count == 3
+        response = client.get(url(Batch, "changelist"), {"channel__exact": "email"})
+    assert response.context["cl"].result_count == 1
     (count,) = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]]
     assert "LIMIT 10000" in count
-
-
-def test_the_filters_of_a_large_table_name_the_values_that_occur():
-    for zone in ("Europe/Berlin", "Asia/Tokyo", "", "Asia/Tokyo"):
-        RecipientFactory(time_zone=zone, locale="de")
-    page = signed_in(Role.ADMIN).get(url(Recipient, "changelist"))
-    filters = {spec.title: [label for _, label in spec.lookup_choices] for spec in page.context["cl"].filter_specs}
-    assert filters == {"locale": ["de"], "time zone": ["Asia/Tokyo", "Europe/Berlin"]}
-    chosen = signed_in(Role.ADMIN, name="other").get(url(Recipient, "changelist"), {"time_zone": "Asia/Tokyo"})
-    assert chosen.context["cl"].result_count == 2
 
 
 def test_banners_tell_of_a_stop_and_of_a_shifted_clock_on_every_page(service, settings):
@@ -438,249 +439,6 @@ def test_a_schedule_says_when_it_runs_next_in_its_zone():
     assert "At 08:30 on Monday, Europe/Berlin" in page
 
 
-# Templates and catalogues
-
-
-def contents(*rows, initial=0):
-    """What a browser posts for the contents of a template."""
-    posted = {"contents-TOTAL_FORMS": len(rows), "contents-INITIAL_FORMS": initial}
-    for number, row in enumerate(rows):
-        posted |= {f"contents-{number}-{key}": value for key, value in row.items()}
-    return posted
-
-
-GREETING = {"channel": "email", "locale": "en", "subject": "Hello", "text": "Dear {{ first_name }}", "html": ""}
-
-
-def test_saving_a_template_publishes_it():
-    client = signed_in(Role.MARKETER)
-    response = client.post(
-        url(MessageTemplate, "add"), {"name": "Greeting", "default_locale": "en", **contents(GREETING)}
-    )
-    assert response.status_code == 302
-    template = MessageTemplate.objects.get()
-    assert template.version == 1
-    assert template.versions.get().contents[0]["subject"] == "Hello"
-    assert last_event().action == Action.TEMPLATE_PUBLISH
-    row = {**GREETING, "subject": "Good day", "id": template.contents.get().pk, "template": template.pk}
-    client.post(url(MessageTemplate, "change", template.pk), {"default_locale": "en", **contents(row, initial=1)})
-    template.refresh_from_db()
-    assert (template.version, template.contents.get().subject) == (2, "Good day")
-
-
-@pytest.mark.parametrize(
-    ("row", "field", "said"),
-    [
-        ({**GREETING, "text": "{% for %}"}, "text", ""),
-        ({**GREETING, "subject": "{{ name"}, "subject", ""),
-        ({**GREETING, "locale": "not a locale"}, "locale", "Use a locale such as"),
-    ],
-)
-def test_a_template_with_a_mistake_is_not_half_saved(row, field, said):
-    response = signed_in(Role.MARKETER).post(
-        url(MessageTemplate, "add"),
-        {"name": "Broken", "default_locale": "en", **contents(GREETING, {**row, "channel": "push"})},
-    )
-    (formset,) = response.context["inline_admin_formsets"]
-    assert said in formset.formset.errors[1][field][0]
-    assert not MessageTemplate.objects.exists()
-
-
-def test_a_template_without_its_default_locale_or_without_contents_is_refused():
-    client = signed_in(Role.MARKETER)
-    for rows, said in (
-        ([{**GREETING, "locale": "de"}], "Add email content in en"),
-        ([], "Add content for at least one"),
-    ):
-        page = client.post(url(MessageTemplate, "add"), {"name": "Short", "default_locale": "en", **contents(*rows)})
-        assert said in text_of(page)
-    assert not MessageTemplate.objects.exists()
-
-
-def test_the_same_channel_and_locale_twice_are_refused():
-    rows = [GREETING, {**GREETING, "subject": "Again"}]
-    page = signed_in(Role.MARKETER).post(
-        url(MessageTemplate, "add"), {"name": "Twice", "default_locale": "en", **contents(*rows)}
-    )
-    assert "stand twice" in text_of(page)
-    assert not MessageTemplate.objects.exists()
-
-
-def test_contents_can_be_taken_out():
-    template = TemplateFactory(channels=["email", "in_app"])
-    rows = [
-        {
-            **{part: getattr(content, part) for part in templates.PARTS},
-            "id": content.pk,
-            "template": template.pk,
-            **({"DELETE": "on"} if content.channel == "in_app" else {}),
-        }
-        for content in template.contents.all()
-    ]
-    signed_in(Role.MARKETER).post(
-        url(MessageTemplate, "change", template.pk), {"default_locale": "en", **contents(*rows, initial=2)}
-    )
-    assert [content.channel for content in template.contents.all()] == ["email"]
-    template.refresh_from_db()
-    assert template.version == 2
-
-
-def test_templates_are_read_by_analysts_and_deleted_by_nobody():
-    template = TemplateFactory()
-    assert signed_in(Role.ANALYST).get(url(MessageTemplate, "add")).status_code == 403
-    assert signed_in(Role.ADMIN).post(url(MessageTemplate, "delete", template.pk), {"post": "yes"}).status_code == 403
-
-
-def test_a_catalogue_is_saved_by_its_operation():
-    client = signed_in(Role.MARKETER)
-    client.post(url(Catalogue, "add"), {"locale": "de", "messages": '{"hello": "Hallo"}'})
-    catalogue = Catalogue.objects.get()
-    assert catalogue.messages == {"hello": "Hallo"}
-    assert last_event().action == Action.CATALOGUE_SAVE
-    client.post(url(Catalogue, "change", catalogue.pk), {"messages": '{"hello": "Servus"}'})
-    catalogue.refresh_from_db()
-    assert catalogue.messages == {"hello": "Servus"}
-
-
-@pytest.mark.parametrize(
-    ("values", "field"),
-    [
-        ({"locale": "de", "messages": '{"hello": 3}'}, "messages"),
-        ({"locale": "no locale!", "messages": '{"hello": "Hallo"}'}, "locale"),
-        ({"locale": "fr", "messages": '{"hello": "Salut"}'}, "locale"),
-    ],
-)
-def test_a_catalogue_with_a_mistake_is_not_kept(values, field):
-    templates.save_catalogue(locale="fr", messages={"hello": "Bonjour"}, by="user:1", now=NOW)
-    response = signed_in(Role.MARKETER).post(url(Catalogue, "add"), values)
-    assert list(response.context["adminform"].form.errors) == [field]
-    assert Catalogue.objects.get().messages == {"hello": "Bonjour"}
-
-
-# People
-
-
-def devices(*rows, initial=0):
-    posted = {"devices-TOTAL_FORMS": len(rows), "devices-INITIAL_FORMS": initial}
-    for number, row in enumerate(rows):
-        posted |= {f"devices-{number}-{key}": value for key, value in row.items()}
-    return posted
-
-
-PROFILE = {
-    "external_id": "anna",
-    "email": "anna@example.com",
-    "locale": "de",
-    "time_zone": "Europe/Berlin",
-    "attributes": '{"plan": "pro"}',
-    "tags": '["beta"]',
-    "consent": '{"push": false}',
-}
-
-
-def test_an_admin_adds_a_recipient_with_a_device():
-    client = signed_in(Role.ADMIN)
-    device = {"token": "token-1", "platform": "android", "active": "on"}
-    assert client.post(url(Recipient, "add"), {**PROFILE, **devices(device)}).status_code == 302
-    anna = Recipient.objects.get()
-    assert (anna.attributes, anna.tags, anna.consent) == ({"plan": "pro"}, ["beta"], {"push": False})
-    assert anna.devices.get().token == "token-1"
-    assert anna.updated_at == NOW
-
-
-def test_what_an_admin_changes_of_a_person_leaves_its_trace_and_no_value():
-    client = signed_in(Role.ADMIN)
-    anna = RecipientFactory(**{**PROFILE, "attributes": {}, "tags": [], "consent": {"push": False}})
-    first, second = DeviceFactory(recipient=anna, token="token-1"), DeviceFactory(recipient=anna, token="token-2")
-    rows = [
-        {"id": first.pk, "recipient": anna.pk, "token": "token-1", "platform": "android", "active": ""},
-        {"id": second.pk, "recipient": anna.pk, "token": "token-2", "platform": "android", "DELETE": "on"},
-        {"token": "token-2b", "platform": "ios", "active": "on"},
-    ]
-    form = {**PROFILE, "locale": "fr", "consent": "{}", "tags": "[]", "attributes": "{}", **devices(*rows, initial=2)}
-    assert client.post(url(Recipient, "change", anna.pk), form).status_code == 302
-    anna.refresh_from_db()
-    assert (anna.locale, anna.consent, anna.version) == ("fr", {}, 5)
-    kept = anna.devices.order_by("token").values_list("token", "platform", "active")
-    assert list(kept) == [("token-1", "android", False), ("token-2b", "ios", True)]
-    events = AuditEvent.objects.filter(action=Action.RECIPIENT_SAVE).order_by("id")
-    assert {event.actor_id for event in events} == {anna.updated_by}
-    assert [sorted(event.payload_diff) for event in events] == [
-        ["consent", "locale", "recipient"], *[["devices", "recipient"]] * 3
-    ]  # fmt: skip
-    assert client.post(url(Recipient, "change", anna.pk), {**form, **devices()}).status_code == 302
-    assert events.count() == 4
-    spaced = {**form, **devices({"token": "a b", "platform": "ios", "active": "on"})}
-    assert client.post(url(Recipient, "change", anna.pk), spaced).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("attributes", "[1]"),
-        ("tags", '{"a": 1}'),
-        ("tags", "[1]"),
-        ("consent", '{"email": "no"}'),
-        ("consent", '{"fax": false}'),
-        ("external_id", ""),
-    ],
-)
-def test_a_profile_of_the_wrong_shape_is_refused_at_its_field(field, value):
-    response = signed_in(Role.ADMIN).post(url(Recipient, "add"), {**PROFILE, field: value, **devices()})
-    assert list(response.context["adminform"].form.errors) == [field]
-    assert not Recipient.objects.exists()
-
-
-def test_deleting_a_recipient_erases_the_person(service):
-    anna = RecipientFactory(external_id="anna")
-    DeviceFactory(recipient=anna)
-    schedule = ScheduleFactory(run_at=NOW + timedelta(seconds=30), now=NOW)
-    service.open()
-    client = signed_in(Role.ADMIN)
-    assert "The person is erased" in text_of(client.get(url(Recipient, "delete", anna.pk)))
-    client.post(url(Recipient, "delete", anna.pk), {"post": "yes"})
-    assert not Recipient.objects.exists()
-    assert Delivery.objects.get(occurrence_id=schedule.occurrences.get().pk).state == State.ERASED
-    assert last_event().action == Action.RECIPIENT_ERASE
-
-
-def test_several_recipients_are_erased_one_by_one_and_leave_no_name_in_the_log():
-    chosen = people(3)
-    client = signed_in(Role.ADMIN)
-    form = {"action": "delete_selected", "_selected_action": [person.pk for person in chosen], "post": "yes"}
-    client.post(url(Recipient, "changelist"), form)
-    assert not Recipient.objects.exists()
-    assert AuditEvent.objects.filter(action=Action.RECIPIENT_ERASE).count() == 3
-    log = apps.get_model("admin", "LogEntry")
-    assert not log.objects.filter(object_repr__startswith="person-").exists()
-
-
-def test_only_an_admin_edits_recipients():
-    anna = RecipientFactory()
-    for role in (Role.MARKETER, Role.ANALYST):
-        client = signed_in(role)
-        assert client.get(url(Recipient, "add")).status_code == 403
-        assert client.post(url(Recipient, "change", anna.pk), PROFILE).status_code == 403
-        assert client.post(url(Recipient, "delete", anna.pk), {"post": "yes"}).status_code == 403
-    assert Recipient.objects.filter(pk=anna.pk).exists()
-
-
-def test_an_analyst_sees_addresses_and_tokens_masked_and_cant_search_by_them():
-    anna = RecipientFactory(external_id="anna", email="anna@example.com")
-    device = DeviceFactory(recipient=anna, token="token-secret-123456")
-    client = signed_in(Role.ANALYST)
-    pages = [url(Recipient, "changelist"), url(Recipient, "change", anna.pk), url(Device, "change", device.pk)]
-    for page in pages:
-        shown = text_of(client.get(page))
-        assert "anna@example.com" not in shown
-        assert "secret" not in shown
-    assert "a…@example.com" in text_of(client.get(pages[0]))
-    assert client.get(pages[0], {"q": "anna@"}).context["cl"].result_count == 0
-    marketer = signed_in(Role.MARKETER)
-    assert "anna@example.com" in text_of(marketer.get(pages[0]))
-    assert marketer.get(pages[0], {"q": "anna@"}).context["cl"].result_count == 1
-
-
 # Control
 
 
@@ -728,9 +486,7 @@ def test_only_an_admin_stops_sending_and_touches_the_clock():
     assert (task.enabled, task.expire_seconds) == (False, 9)
 
 
-@pytest.mark.parametrize(
-    "model", [Occurrence, Batch, ScheduleVersion, OutboxMessage, InboxMessage, schedule_models.TestClock]
-)
+@pytest.mark.parametrize("model", [Batch, ScheduleVersion, schedule_models.TestClock])
 def test_what_the_service_writes_nobody_writes_by_hand(model):
     client = signed_in(Role.ADMIN)
     assert client.get(url(model, "add")).status_code == 403
@@ -786,23 +542,6 @@ def refusal(response, field) -> str:
     errors = response.context["adminform"].form.errors
     assert list(errors) == [field]
     return errors[field][0]
-
-
-@pytest.mark.parametrize(("text", "remedy"), UNKEEPABLE)
-def test_a_catalogue_that_can_not_be_kept_is_refused_in_words(text, remedy):
-    response = signed_in(Role.ADMIN).post(url(Catalogue, "add"), {"locale": "de", "messages": text})
-    assert remedy in refusal(response, "messages")
-    assert not Catalogue.objects.exists()
-
-
-@pytest.mark.parametrize("field", ["attributes", "tags", "consent"])
-@pytest.mark.parametrize(("text", "remedy"), UNKEEPABLE)
-def test_a_profile_that_can_not_be_kept_is_refused_in_words(text, remedy, field):
-    form = {"external_id": "p", "email": "", "locale": "en", "time_zone": "UTC", "attributes": "{}", "tags": "[]"}
-    devices = {"devices-TOTAL_FORMS": 0, "devices-INITIAL_FORMS": 0}
-    response = signed_in(Role.ADMIN).post(url(Recipient, "add"), {**form, "consent": "{}", **devices, field: text})
-    assert remedy in refusal(response, field)
-    assert not Recipient.objects.exists()
 
 
 @pytest.mark.parametrize("draft", [{}, {"save_as_draft": "on"}], ids=["whole", "draft"])
