@@ -53,8 +53,7 @@ demo: setup ## the whole service with demo data; Ctrl-C ends it
 test: setup programs ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
 	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n 2 --cov --cov-report= -q
-	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance -n 2 --dist worksteal --cov --cov-report= -q
-	$(PYTEST) tests/surface -n 2 --dist worksteal -q
+	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance tests/surface -n 2 --dist worksteal --cov --cov-report= -q
 	$(PYTEST) tests/journeys tests/chaos -n 2 --dist loadfile -q
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }
