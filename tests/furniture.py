@@ -6,6 +6,8 @@ from typing import Any
 from delivery import test_sends
 from delivery.models import InboxMessage, OutboxMessage
 from schedules import operations, stops, templates
+from schedules.imports import uploads
+from schedules.imports.recipients import Format
 from schedules.models import Occurrence, OccurrenceState
 from schedules.recurrence import ZONE_NAMES
 from tests.factories import (
@@ -20,6 +22,9 @@ from tests.factories import (
 from tests.service import MINUTE, Service
 
 LONG = "somebody-with-quite-a-long-identifier-of-forty"
+UPLOAD = (
+    b"external_id,email,time_zone\nnew-1,new@example.com,Europe/Vienna\n,nobody@example.com,\nnew-2,not an address,\n"
+)
 HTML = "<h1>Rich words</h1><p>Dear {{ first_name }}, it is time.</p>"
 # Fails for who has the attribute ``fails``, as a template does that reckons with what a profile lacks.
 TEXT = "Dear {{ first_name }}, it is time.{% if fails %}{{ nobody.has.this }}{% endif %}"
@@ -31,7 +36,7 @@ ZONES = sorted(ZONE_NAMES)
 def furnish(service: Service) -> dict[str, Any]:
     """Fill the database at ``NOW``; return what addresses are made of: the ids of what was made, by converter."""
     person = RecipientFactory(external_id=LONG, time_zone="America/Argentina/Rio_Gallegos", tags=["vip", "team"])
-    DeviceFactory(recipient=person)
+    device = DeviceFactory(recipient=person)
     RecipientFactory(external_id="no-address", email="")
     RecipientFactory(external_id="opted-out", consent={"email": False}, time_zone="Not/AZone")
     failing = RecipientFactory(external_id="failing", attributes={"fails": True})
@@ -54,10 +59,13 @@ def furnish(service: Service) -> dict[str, Any]:
     paused = ScheduleFactory(name="Each morning, everywhere", template_id=template.pk, **own_clock)
     operations.pause(schedule_id=paused.pk, by=BY, now=NOW, reason="Until the roastery is back")
     ScheduleFactory(name="Mondays", cron="0 10 * * MON", time_zone="Europe/Berlin", template_id=template.pk)
-    ScheduleFactory(name="No date yet", run_at=None, draft=True, template_id=template.pk)
+    draft = ScheduleFactory(name="No date yet", run_at=None, draft=True, template_id=template.pk)
     gone = ScheduleFactory(name="Called off", run_at=NOW + timedelta(days=2), template_id=template.pk)
     operations.cancel(schedule_id=gone.pk, by=BY, now=NOW)
     test = test_sends.ask(schedule_id=sent.pk, external_id=LONG, by=BY, now=NOW)
+    upload = uploads.keep(name="people.csv", chunks=[UPLOAD], format=Format.CSV, by=BY, now=NOW)
+    uploads.run(import_id=upload.pk, now=NOW)
+    uploads.keep(name="more people.csv", chunks=[UPLOAD], format=Format.CSV, by=BY, now=NOW)
     stops.stop_sending(scope="channel:push", by=BY, now=NOW, reason="Because this is a test")
     return {
         "schedule_id": sent.pk,
@@ -68,6 +76,16 @@ def furnish(service: Service) -> dict[str, Any]:
         "template_id": template.pk,
         "schedule-do verb": ["pause", "resume", "activate", "run-now", "duplicate", "cancel", "delete"],
         "test_send_id": test.pk,
+        "device_id": device.pk,
+        "import_id": [upload.pk, upload.pk + 1],
+        "locale": "de",
+        "schedule-edit schedule_id": paused.pk,
+        **{
+            f"{name} schedule_id": draft.pk
+            for name in ("wizard-step", "wizard-look", "wizard-templates", "wizard-body")
+        },
+        "wizard-step step": ["basics", "audience", "message", "when", "limits", "review"],
+        "wizard-look step": ["audience", "message", "when", "review"],
         "dashboard-csv what": ["outcomes", "lateness", "reasons"],
     }
 

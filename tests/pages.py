@@ -13,7 +13,8 @@ from django.urls.resolvers import RoutePattern
 from frontend.urls import urlpatterns
 from schedules.permissions import Ability
 
-_READ, _PLAN = Ability.READ, Ability.EDIT_SCHEDULES
+_READ, _PLAN, _WRITE = Ability.READ, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES
+_KNOW = Ability.EDIT_RECIPIENTS
 
 # Whole pages, by the name of their address. Those that need more than READ have a form that writes.
 PAGES: Mapping[str, Ability] = {
@@ -22,8 +23,26 @@ PAGES: Mapping[str, Ability] = {
     "schedule-history": _READ,
     "schedule-do": _PLAN,
     "schedule-test": _PLAN,
+    "schedule-edit": _PLAN,
+    "wizard": _PLAN,
+    "wizard-step": _PLAN,
     "schedule-test-result": _PLAN,
     "calendar": _READ,
+    "templates": _READ,
+    "template": _READ,
+    "template-versions": _READ,
+    "template-new": _WRITE,
+    "catalogues": _READ,
+    "catalogue": _READ,
+    "catalogue-new": _WRITE,
+    "catalogue-message": _WRITE,
+    "recipients": _READ,
+    "recipient": _READ,
+    "recipient-new": _KNOW,
+    "recipient-edit": _KNOW,
+    "recipient-erase": _KNOW,
+    "recipient-imports": _KNOW,
+    "recipient-import": _KNOW,
     "audit": _READ,
     "dashboard": _READ,
     "ledger": _READ,
@@ -39,6 +58,12 @@ PAGES: Mapping[str, Ability] = {
 # What pages load beside themselves, or give away as a file.
 PARTS: Mapping[str, Ability] = {
     "schedule-forecast": _READ,
+    "wizard-body": _PLAN,
+    "wizard-look": _PLAN,
+    "wizard-templates": _PLAN,
+    "wizard-test": _PLAN,
+    "template-body": _READ,
+    "recipient-import-report": _KNOW,
     "audit-csv": _READ,
     "dashboard-csv": _READ,
     "dashboard-health": _READ,
@@ -50,6 +75,15 @@ PARTS: Mapping[str, Ability] = {
 # What is only posted to.
 ACTIONS: Mapping[str, Ability] = {
     "schedules-bulk": _PLAN,
+    "template-preview": _WRITE,
+    "template-preview-body": _WRITE,
+    "template-duplicate": _WRITE,
+    "template-delete": _WRITE,
+    "catalogue-remove": _WRITE,
+    "recipient-import-confirm": _KNOW,
+    "recipient-import-discard": _KNOW,
+    "recipient-device-add": _KNOW,
+    "recipient-device-remove": _KNOW,
     "occurrence-again": _PLAN,
     "occurrence-decide": _PLAN,
     "occurrence-release": _PLAN,
@@ -74,7 +108,10 @@ ADMIN: tuple[str, ...] = (
     "/admin/password_change/",
 )
 # The same page with something asked of it.
-ASKED: Mapping[str, tuple[str, ...]] = {"ledger": ("?state=11", "?recipient=nobody")}
+ASKED: Mapping[str, tuple[str, ...]] = {
+    "catalogue-message": ("?key=greeting",),
+    "ledger": ("?state=11", "?recipient=nobody"),
+}
 # Under these addresses lie the admin, whose pages are named above, and the API, which has tables of its own.
 _ELSEWHERE = ("admin/", "api/v1/")
 
