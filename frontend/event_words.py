@@ -22,7 +22,7 @@ from frontend.instants import show
 from frontend.schedule_words import CHANNELS, FIELDS, STATUSES, value_in_words
 from frontend.wording import HELD, number, reason
 from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule
-from schedules.permissions import Role
+from schedules.permissions import Role, Scope
 
 Words = str | Promise
 
@@ -138,6 +138,15 @@ _LABELS: Mapping[str, Words] = {
     "tags": gettext_lazy("Tags"),
     "consent": gettext_lazy("Consent"),
     "devices": gettext_lazy("Devices"),
+}
+_KINDS: Mapping[str, Words] = {
+    "client-credentials": gettext_lazy("a service with a secret of its own"),
+    "authorization-code": gettext_lazy("an app through which people sign in"),
+}
+_SCOPES: Mapping[str, Words] = {
+    Scope.READ: gettext_lazy("read"),
+    Scope.WRITE: gettext_lazy("read and change"),
+    Scope.INBOX: gettext_lazy("read a person's own inbox"),
 }
 _PARTS_OF_CONTENT: Mapping[str, Words] = {
     "subject": gettext_lazy("subject"),
@@ -395,6 +404,10 @@ def _plain(key: str, value: Any) -> str:
             return _("yes") if value else _("no")
         case "status", str():
             return str(STATUSES.get(value, value))
+        case "kind", str():
+            return str(_KINDS.get(value, value))
+        case "scopes", str():
+            return ", ".join(str(_SCOPES.get(scope, scope)) for scope in value.split())
         case "held_reason", str():
             return str(HELD.get(value, value))
         case "reason", str() if value.isidentifier():

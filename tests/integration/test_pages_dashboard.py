@@ -199,9 +199,9 @@ def test_signs_say_what_is_wrong_and_what_to_do_the_worst_first(service, provide
     Heartbeat.objects.filter(name="tick").update(seen_at=NOW - DAY)
     page = signed_in(Role.ANALYST).get("/dashboard/")
     found = [(sign.what, sign.level) for sign in page.context["signs"]]
-    assert found[:2] == [("Clock", "bad"), ("E-mail", "bad")]
-    assert ("Push", "look") in found
-    assert ("In-app", "look") in found
+    assert found[:2] == [("Clock", "trouble"), ("E-mail", "trouble")]
+    assert ("Push", "attention") in found
+    assert ("In-app", "attention") in found
     words = text_of(page)
     assert "It waits: the provider refuses the account. The provider has suspended the account." in words
     assert "3 people wait, the first of them for 5.0 min." in words
@@ -254,5 +254,6 @@ def test_few_people_among_many_are_still_seen_and_no_stack_is_too_high():
         parts = charts._parts(counted, top)
         assert len(parts) == len(counted)
         assert all(float(part.height) >= 0.7 for part in parts)
+        assert top >= sum(counted.values())
         assert sum(float(part.height) for part in parts) <= 100.01
         assert min(float(part.y) for part in parts) >= 0

@@ -124,7 +124,7 @@ def _chart(timeline: Timeline, window: Window, channel: str, zone_name: str) -> 
         number(sum(sums.values())),
         [Column(item.label, state(item), number(sums[item])) for item in there],
         bars,
-        [number(top), number(top / 2) if top % 2 == 0 else "", "0"],
+        [number(top), number(top // 2), "0"],
         _ticks([stretch for stretch, _counted in stacks], window, zone_name),
         lines,
     )
@@ -146,11 +146,13 @@ def _listed(counted: Mapping[int, int]) -> str:
 
 
 def _round_up(people: int) -> int:
-    """The next 1, 2, 4, 6, 8 or 10 times a power of ten."""
+    """An even number that is hardly more, of one digit or two before the noughts."""
+    if people <= 10:
+        return people + people % 2
     power = 1
-    while power * 10 < people:
+    while power * 100 < people:
         power *= 10
-    return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= people)
+    return next(step * power for step in (12, 14, 16, 20, 24, 30, 40, 50, 60, 80, 100) if step * power >= people)
 
 
 def _ticks(cut: Sequence[Stretch], window: Window, zone_name: str) -> list[str]:

@@ -19,8 +19,8 @@ _TICK_S, _SWEEP_S = 15.0, 60.0
 # Seconds of business time for which somebody who may go may wait, before it is worth a look.
 _WAITS_S = 60.0
 
-WELL, LOOK, BAD = "well", "look", "bad"
-LEVELS = {WELL: gettext_lazy("well"), LOOK: gettext_lazy("look"), BAD: gettext_lazy("wrong")}
+FINE, ATTENTION, TROUBLE = "fine", "attention", "trouble"
+LEVELS = {FINE: gettext_lazy("fine"), ATTENTION: gettext_lazy("attention"), TROUBLE: gettext_lazy("trouble")}
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Queue:
 
 
 def signs(health: Health) -> list[Sign]:
-    """The worst first; of what is well, each once."""
+    """The worst first; what is fine at the end."""
     found = [
         *_of_the_clock(health),
         *_of_queues(health),
         *(sign for line in health.lines for sign in _of_channel(line)),
         *_of_the_rest(health),
     ]
-    return sorted(found, key=lambda sign: [BAD, LOOK, WELL].index(sign.level))
+    return sorted(found, key=lambda sign: [TROUBLE, ATTENTION, FINE].index(sign.level))
 
 
 def queues(health: Health) -> list[Queue]:
@@ -92,10 +92,10 @@ def _of_the_clock(health: Health) -> Iterator[Sign]:
             "ago": _ago(health.sweep_ago)
         }
     else:
-        yield Sign(clock, WELL, _("Last tick %(ago)s.") % {"ago": _ago(health.tick_ago)})
+        yield Sign(clock, FINE, _("Last tick %(ago)s.") % {"ago": _ago(health.tick_ago)})
         return
     todo = _("Start beat and the worker of the queue “clock”, or read in their logs why they stand still.")
-    yield Sign(clock, BAD, words, todo, reverse("admin:django_celery_beat_periodictask_changelist"))
+    yield Sign(clock, TROUBLE, words, todo, reverse("admin:django_celery_beat_periodictask_changelist"))
 
 
 def _of_queues(health: Health) -> Iterator[Sign]:
@@ -103,7 +103,7 @@ def _of_queues(health: Health) -> Iterator[Sign]:
     for name in silent:
         yield Sign(
             _("Worker of “%(queue)s”") % {"queue": name},
-            BAD,
+            TROUBLE,
             _("Nobody has answered for %(time)s.") % {"time": show_seconds(health.queues[name].silent)},
             _("Start a worker of this queue. What it has to do waits, and nothing is lost."),
         )
@@ -111,10 +111,10 @@ def _of_queues(health: Health) -> Iterator[Sign]:
     if never:
         words = _("Nobody has taken anything up yet from: %(queues)s.") % {"queues": ", ".join(never)}
         yield Sign(
-            _("Workers"), LOOK, words, _("Right after the start that is so for half a minute; later, start them.")
+            _("Workers"), ATTENTION, words, _("Right after the start that is so for half a minute; later, start them.")
         )
     elif not silent:
-        yield Sign(_("Workers"), WELL, _("Every queue is being worked on."))
+        yield Sign(_("Workers"), FINE, _("Every queue is being worked on."))
 
 
 def _of_channel(line: Line) -> Iterator[Sign]:
@@ -122,7 +122,7 @@ def _of_channel(line: Line) -> Iterator[Sign]:
     if line.is_stopped:
         yield Sign(
             channel,
-            LOOK,
+            ATTENTION,
             _("Somebody has stopped it. Who is due waits."),
             _("Let it go on once the cause is gone."),
             reverse("admin:schedules_stopswitch_changelist"),
@@ -130,14 +130,14 @@ def _of_channel(line: Line) -> Iterator[Sign]:
     if line.circuit:
         yield Sign(
             channel,
-            BAD,
+            TROUBLE,
             _("It waits: the provider refuses the account. %(why)s") % {"why": reason(line.circuit.reason)},
             remedy(line.circuit.reason) or _("Put the account with the provider right; it is tried again by itself."),
         )
     if line.rate is not None:
         yield Sign(
             channel,
-            LOOK,
+            ATTENTION,
             _("The provider has asked to slow down: %(rate)s people a second at present.")
             % {"rate": number(round(line.rate)) if line.rate >= 10 else f"{line.rate:.1f}"},
             _("Nothing: it grows again by itself. If it stays low, ask the provider for a higher limit."),
@@ -147,14 +147,14 @@ def _of_channel(line: Line) -> Iterator[Sign]:
         waits = ngettext("%(n)s person waits", "%(n)s people wait", people) % {"n": number(people)}
         yield Sign(
             channel,
-            LOOK,
+            ATTENTION,
             _("%(waits)s, the first of them for %(time)s.")
             % {"waits": waits, "time": show_seconds(line.waiting.oldest_due_s)},
             _("If it grows, let more workers send; if nothing moves, look at the signs above."),
         )
     if not (line.is_stopped or line.circuit or line.rate is not None or line.waiting.oldest_due_s > _WAITS_S):
         yield Sign(
-            channel, WELL, _inside(line) if line.channel == Channel.IN_APP else _("The provider takes messages.")
+            channel, FINE, _inside(line) if line.channel == Channel.IN_APP else _("The provider takes messages.")
         )
 
 
@@ -166,7 +166,7 @@ def _of_the_rest(health: Health) -> Iterator[Sign]:
     if not health.counters_up:
         yield Sign(
             _("Limits"),
-            BAD,
+            TROUBLE,
             _("Their counters are away: whoever is under a limit waits."),
             _("Bring the Redis of COUNTERS_URL back. Nobody is lost, and no limit is passed meanwhile."),
         )
@@ -174,7 +174,7 @@ def _of_the_rest(health: Health) -> Iterator[Sign]:
         words = ngettext("%(n)s run waits for a decision.", "%(n)s runs wait for a decision.", health.held_runs)
         yield Sign(
             _("Runs"),
-            LOOK,
+            ATTENTION,
             words % {"n": number(health.held_runs)},
             _("Open it, and let it go on or cancel it."),
             reverse("occurrences"),
@@ -182,7 +182,7 @@ def _of_the_rest(health: Health) -> Iterator[Sign]:
     if health.strays:
         yield Sign(
             _("Ledger"),
-            BAD,
+            TROUBLE,
             _("Rows have no day to belong to: the hourly task has not made it in time."),
             _("See that the clock's entry “ledger days and zone data” runs."),
             reverse("admin:django_celery_beat_periodictask_changelist"),
