@@ -139,6 +139,17 @@ def definition_at(schedule: Schedule, version: int | None) -> Definition:
     return Definition.from_json(kept.definition) if kept else Definition.of(schedule)
 
 
+def rebased(form: StepForm, seen: Definition, current: Schedule, version: int | None) -> tuple[StepForm, int | None]:
+    """The form with its reader's own changes on top of what stands now, and the version that it then speaks of.
+
+    One that can't be read yet stays as it was typed, of the version that its reader saw.
+    """
+    if form.errors:
+        return form, version
+    own = merged(Definition.of(current), own_changes(form, seen))
+    return type(form)(None, definition=own, around=form.around), current.version
+
+
 def meanwhile(request: HttpRequest, conflict: VersionConflict, *, seen: Definition, current: Definition) -> Meanwhile:
     return Meanwhile(
         who=actors.name(conflict.by),

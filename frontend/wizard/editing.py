@@ -22,11 +22,10 @@ from delivery import touches
 from delivery.touches import Touch
 from frontend.access import actor, needs
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.schedule_words import CHANNELS
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS, Meanwhile
 from frontend.wizard.finding import find
-from frontend.wizard.forms import Around, StepForm
+from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.views import TITLES
 from frontend.wizard.words import problem_in_words
 from schedules import clock, operations
@@ -129,11 +128,11 @@ class _Posted:
             self._tell(error)
             return self._page(status=_REFUSED)
         except VersionConflict as conflict:
-            current = find(self.schedule.pk)
-            self.schedule, told = current, Definition.of(current)
-            return self._page(
-                status=_REFUSED, meanwhile=drafts.meanwhile(self.request, conflict, seen=self.seen, current=told)
-            )
+            self.schedule = find(self.schedule.pk)
+            told = drafts.meanwhile(self.request, conflict, seen=self.seen, current=Definition.of(self.schedule))
+            based = [drafts.rebased(form, self.seen, self.schedule, self.version) for form in self.forms.values()]
+            self.forms = dict(zip(self.forms, [form for form, _version in based], strict=True))
+            return self._page(status=_REFUSED, meanwhile=told, version=self.schedule.version)
         except NotAllowed as error:
             messages.error(self.request, str(error))
             return _leave(self.request, reverse("schedule", args=[self.schedule.pk]))
@@ -209,11 +208,8 @@ def _answer(
     preview: Preview | None = None,
     **more: Any,
 ) -> HttpResponse:
-    raw = str(request.POST.get("template_id", schedule.template_id or ""))
-    chosen = int(raw) if raw.isdecimal() and len(raw) < 19 else None
-    offered, has_more = looks.templates(
-        channel=schedule.channel, search=request.POST.get("search", "")[:200], chosen=chosen
-    )
+    message = forms["message"]
+    assert isinstance(message, MessageForm)
     context = {
         **frame(request),
         "title": _("Change “%(name)s”") % {"name": schedule.name},
@@ -221,12 +217,9 @@ def _answer(
         "schedule": schedule,
         "address": reverse("schedule-edit", args=[schedule.pk]),
         "sections": [(step, TITLES[step], form, f"frontend/wizard/{step}_fields.html") for step, form in forms.items()],
-        "version": meanwhile.version if meanwhile else request.POST.get("version", schedule.version),
+        "version": request.POST.get("version", schedule.version),
         "has_errors": any(form.errors for form in forms.values()),
-        "offered": offered,
-        "has_more": has_more,
-        "chosen": chosen,
-        "channel": CHANNELS[schedule.channel],
+        **looks.offered(schedule, message),
         "meanwhile": meanwhile,
         "preview": preview,
         "choices": _apply_choices(),

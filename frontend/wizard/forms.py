@@ -133,6 +133,14 @@ class MessageForm(StepForm):
         widget=forms.TextInput(attrs={"type": "search", "placeholder": _("Part of a name"), "autocomplete": "off"}),
     )
 
+    @property
+    def chosen(self) -> int | None:
+        """The template that is ticked, there or not."""
+        if not self.is_bound:
+            return self.definition.template_id
+        raw = str(self.data.get("template_id", ""))
+        return int(raw) if raw.isdecimal() and len(raw) < 19 else None
+
 
 class LimitsForm(StepForm):
     covers = {

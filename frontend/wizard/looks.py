@@ -23,7 +23,7 @@ from frontend.schedule_words import CHANNELS
 from frontend.wizard import waves
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.drafts import merged
-from frontend.wizard.forms import Around, StepForm
+from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
 from frontend.wizard.words import problem_in_words
 from schedules.audience.parser import InvalidAudience, parse
@@ -89,6 +89,13 @@ class Offered:
     speaks: bool
 
 
+def offered(schedule: Schedule, form: MessageForm) -> dict[str, Any]:
+    """The templates to choose from, as the step shows them."""
+    search = str(form.data.get("search", ""))[:200] if form.is_bound else ""
+    found, more = templates(channel=schedule.channel, search=search, chosen=form.chosen)
+    return {"offered": found, "has_more": more, "chosen": form.chosen, "channel": CHANNELS[schedule.channel]}
+
+
 def templates(*, channel: str, search: str, chosen: int | None) -> tuple[list[Offered], bool]:
     """The chosen one and those that match, what speaks in the channel first; whether there are more."""
     kept = MessageTemplate.objects.live().filter(version__gt=0)
@@ -115,9 +122,9 @@ def templates(*, channel: str, search: str, chosen: int | None) -> tuple[list[Of
 
 
 def message(request: HttpRequest, schedule: Schedule, form: StepForm, around: Around) -> dict[str, Any]:
+    assert isinstance(form, MessageForm)
     asked = request.POST or request.GET
-    raw = asked.get("template_id", "") if form.is_bound else str(schedule.template_id or "")
-    template_id = int(raw) if raw.isdecimal() and len(raw) < 19 else None
+    template_id = form.chosen
     if template_id is None:
         return {"missing": True}
     readers = _readers(schedule, around)

@@ -12,10 +12,10 @@ from delivery.models import TestSend
 from frontend import policies
 from frontend.access import needs
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.schedule_words import CHANNELS
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS
 from frontend.wizard.finding import find
+from frontend.wizard.forms import MessageForm
 from frontend.wizard.words import problem_in_words
 from frontend.wording import reason
 from schedules import clock
@@ -50,16 +50,8 @@ def look(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
 def offered(request: HttpRequest, schedule_id: int) -> HttpResponse:
     """The templates that match what is typed."""
     schedule = find(schedule_id)
-    raw = request.GET.get("template_id", "")
-    chosen = int(raw) if raw.isdecimal() and len(raw) < 19 else None
-    found, more = looks.templates(channel=schedule.channel, search=request.GET.get("search", "")[:200], chosen=chosen)
-    context = {
-        "offered": found,
-        "has_more": more,
-        "chosen": chosen,
-        "schedule": schedule,
-        "channel": CHANNELS[schedule.channel],
-    }
+    form = MessageForm(request.GET, definition=Definition.of(schedule), around=drafts.around(request))
+    context = {"schedule": schedule, **looks.offered(schedule, form)}
     return _part(request, "frontend/wizard/templates.html", context)
 
 
@@ -73,7 +65,7 @@ def body(request: HttpRequest, schedule_id: int) -> HttpResponse:
     try:
         told = looks.rendered(
             request,
-            template_id=int(raw) if raw.isdecimal() and len(raw) < 19 else 0,
+            template_id=int(raw) if raw.isdecimal() and len(raw) < 19 else schedule.template_id or 0,
             channel=schedule.channel,
             reader=request.GET.get("reader") or None,
             locale=request.GET.get("locale", "")[:35],
@@ -87,9 +79,9 @@ def body(request: HttpRequest, schedule_id: int) -> HttpResponse:
 @never_cache
 @require_GET
 @needs(Ability.EDIT_SCHEDULES)
-def test_state(request: HttpRequest, schedule_id: int, test_id: int) -> HttpResponse:
+def test_state(request: HttpRequest, schedule_id: int, test_send_id: int) -> HttpResponse:
     """What became of a test send; asks again by itself until it is settled."""
-    wish = TestSend.objects.filter(pk=test_id, schedule_id=schedule_id).first()
+    wish = TestSend.objects.filter(pk=test_send_id, schedule_id=schedule_id).first()
     if wish is None:
         raise Http404(_("There is no such test."))
     return _part(request, "frontend/wizard/test_state.html", test_context(wish))

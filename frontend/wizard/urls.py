@@ -13,5 +13,5 @@ urlpatterns = [
     path("<int:schedule_id>/look/<slug:step>/", look, name="wizard-look"),
     path("<int:schedule_id>/templates/", offered, name="wizard-templates"),
     path("<int:schedule_id>/message/", body, name="wizard-body"),
-    path("<int:schedule_id>/tests/<int:test_id>/", test_state, name="wizard-test"),
+    path("<int:schedule_id>/tests/<int:test_send_id>/", test_state, name="wizard-test"),
 ]

@@ -24,7 +24,7 @@ from frontend.schedule_words import CHANNELS
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS, STEPS, Meanwhile
 from frontend.wizard.finding import find
-from frontend.wizard.forms import Around, BasicsForm, StepForm
+from frontend.wizard.forms import Around, BasicsForm, MessageForm, StepForm
 from frontend.wizard.panels import test_context
 from frontend.wizard.words import problem_in_words
 from frontend.wording import number as number_in_words
@@ -75,6 +75,7 @@ class Page:
             "previous": STEPS[number - 1] if number else None,
             "form": self.form,
             "schedule": self.schedule,
+            "version": self.schedule.version if self.schedule else None,
             "meanwhile": self.meanwhile,
             "in_modal": self.in_modal,
             "is_fragment": is_htmx(self.request),
@@ -161,17 +162,11 @@ def _show(request: HttpRequest, schedule: Schedule, step: str, around: Around) -
 
 def _page(request: HttpRequest, schedule: Schedule, step: str, form: StepForm, around: Around, **more: Any) -> Page:
     extra: dict[str, Any] = {**more}
-    if step == "message":
-        asked = form.data if form.is_bound else {}
-        raw = str(asked.get("template_id", "")) if form.is_bound else str(schedule.template_id or "")
-        chosen = int(raw) if raw.isdecimal() and len(raw) < 19 else None
-        offered, has_more = looks.templates(
-            channel=schedule.channel, search=str(asked.get("search", ""))[:200], chosen=chosen
-        )
-        extra |= {"offered": offered, "has_more": has_more, "chosen": chosen, "channel": CHANNELS[schedule.channel]}
+    if isinstance(form, MessageForm):
+        extra |= looks.offered(schedule, form)
     if step == "message" and "told" not in extra:
         extra |= looks.message(request, schedule, form, around)
-    if step == "when" and not form.is_bound:
+    if step == "when" and not form.is_bound:  # of what is kept: the rest is looked at as it is typed
         extra |= looks.when(request, schedule, form, around)
     return Page(request, step, around, form, schedule, extra)
 
@@ -190,9 +185,9 @@ def _post(request: HttpRequest, schedule: Schedule, step: str, around: Around) -
     try:
         saved = _save(request, schedule, form, seen, seen_version)
     except VersionConflict as conflict:
-        drafts.keep_unsaved(request, schedule.pk, step)
         current = find(schedule.pk)
-        page = _page(request, current, step, form, around)
+        rebased, version = drafts.rebased(form, seen, current, seen_version)
+        page = _page(request, current, step, rebased, around, version=version)
         page.meanwhile = drafts.meanwhile(request, conflict, seen=seen, current=Definition.of(current))
         return page.answer(_REFUSED)
     except NotAllowed as error:
