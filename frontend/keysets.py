@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, Q, QuerySet
 
 from frontend.instants import instant
+from schedules import storable
 
 Row = TypeVar("Row", bound=Model)
 
@@ -63,9 +64,12 @@ def encode(place: Sequence[Any]) -> str:
 def decode(cursor: str) -> Any:
     """The inverse of ``encode``. Raises ``BrokenCursor``."""
     try:
-        return json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        place = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
     except (ValueError, binascii.Error, RecursionError):
         raise BrokenCursor from None
+    if storable.json_fault(place):  # what can't be kept stands in no row
+        raise BrokenCursor
+    return place
 
 
 def _after(rows: QuerySet[Row], order: Order, cursor: str | None, count: int) -> list[Row]:

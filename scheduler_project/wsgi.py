@@ -5,5 +5,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
+django = get_wsgi_application()
 
-application = get_wsgi_application()
+from frontend.api.bodies import Chunked  # noqa: E402 - it needs the settings
+
+application = Chunked(django)

@@ -43,8 +43,9 @@ class TokenAuthentication(OAuth2Authentication):  # type: ignore[misc]
                 return None, token
             if user := get_user_model().objects.filter(pk=token.user_id, is_active=True).first():
                 return user, token
+        # Whoever did not come with a bearer's token has made no mistake in it (RFC 6750, 3.1).
         error = {"error": "invalid_token", "error_description": "The access token is invalid."}
-        request.oauth2_error = error if given else {}  # type: ignore[attr-defined]
+        request.oauth2_error = error if given and scheme.lower() == "bearer" else {}  # type: ignore[attr-defined]
         return None
 
 
@@ -87,20 +88,26 @@ class MayCall(BasePermission):
             return self._may_read_inbox(request, token)
         if may(request, ability):
             return True
-        raise Refused(FORBIDDEN, _why_not(person(request), token, ability))
+        scope = scope_for(ability)
+        if scope and scope not in token.scopes:
+            raise _lacks(scope)
+        raise Refused(FORBIDDEN, _why_not(person(request), ability))
 
     def _may_read_inbox(self, request: Request, token: Token) -> bool:
         if person(request) is None:
             raise Refused(FORBIDDEN, "An inbox is read with a token of its person, not with a service's.")
         if Scope.INBOX not in token.scopes:
-            raise Refused(FORBIDDEN, f"The token lacks the scope {Scope.INBOX}.")
+            raise _lacks(Scope.INBOX)
         return True
 
 
-def _why_not(user: AbstractBaseUser | None, token: Token, ability: Ability) -> str:
-    scope = scope_for(ability)
-    if scope not in token.scopes:
-        return f"The token lacks the scope {scope}."
+def _lacks(scope: Scope) -> Refused:
+    """With the challenge that RFC 6750 (3.1) has for it."""
+    challenge = f'Bearer realm="api",error="insufficient_scope",scope="{scope}"'
+    return Refused(FORBIDDEN, f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})
+
+
+def _why_not(user: AbstractBaseUser | None, ability: Ability) -> str:
     if user is not None and not can(user, Ability.READ):
         return "The account has no role: ask an admin to give it one."
     return f"The account's role does not allow it ({ability.value})."

@@ -1,5 +1,6 @@
 """What every view of the API shares: who calls, how often, which version is meant."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, cast
 
@@ -72,6 +73,9 @@ class ApiView(APIView):
         return actor_of(self.request)
 
 
+_VERSION = re.compile("[1-9][0-9]{0,8}")
+
+
 def etag(version: int) -> str:
     """A strong entity tag (RFC 9110, 8.8.3)."""
     return f'"{version}"'
@@ -88,10 +92,10 @@ def expected_version(request: Request) -> int | None:
     if given.strip() == "*":
         return None
     tag = given.strip()
-    if len(tag) < 2 or not (tag.startswith('"') and tag.endswith('"')):
+    if len(tag) < 2 or not (tag.startswith('"') and tag.endswith('"')) or '"' in tag[1:-1]:
         problem = Problem("If-Match", "invalid", 'Send one strong entity tag as it came, such as "3".')
         raise Refused(INVALID, "If-Match can't be read.", pointed=[problem])
     version = tag[1:-1]
-    if not version.isascii() or not version.isdigit() or len(version) > 9:
+    if not _VERSION.fullmatch(version):
         raise Refused(STALE, "No version has that ETag: read it again.")
     return int(version)

@@ -13,7 +13,7 @@ from delivery.models import Delivery, State, ZoneSource
 from frontend import wording
 from frontend.api.base import ApiView
 from frontend.api.documents import problems
-from frontend.api.fields import QUERY, StrictCharField, StrictChoiceField
+from frontend.api.fields import QUERY, QueryNumberField, StrictCharField, StrictChoiceField
 from frontend.api.paging import PageQuery, decode, encode
 from frontend.api.problems import invalid
 from frontend.instants import instant
@@ -53,7 +53,7 @@ class DeliveryPage(serializers.Serializer[Any]):
     nextCursor = serializers.CharField(allow_null=True)
 
 
-class WholeNumber(serializers.IntegerField):
+class WholeNumber(QueryNumberField):
     """An id in a query: never larger than one there can be."""
 
     def __init__(self, **options: Any) -> None:

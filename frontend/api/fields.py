@@ -26,6 +26,7 @@ _ABSENT = {"required": "It is missing.", "null": "It can't be null."}
 # Where a problem's field begins with it, it is a parameter of the query and no pointer into the body.
 QUERY = "?"
 
+_DIGITS = re.compile("-?[0-9]{1,20}")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -144,6 +145,10 @@ def _under(at: str, name: object) -> str:
     return f"{at}/{step}"
 
 
+class NoBody(StrictSerializer):
+    """Nothing needs to be sent."""
+
+
 class QuerySerializer(StrictSerializer):
     """The query of an address: every value is a text, so that numbers are read from texts here alone."""
 
@@ -156,6 +161,17 @@ class QuerySerializer(StrictSerializer):
             Problem(_under(QUERY, name), "repeated", "Give it once.") for name in given if len(given.getlist(name)) > 1
         ]
         return found.checked()
+
+
+class QueryNumberField(serializers.IntegerField):
+    """A whole number in a query: digits and nothing else, where Python would take ``1_0`` for one, too."""
+
+    default_error_messages = {"invalid": "Use a whole number in digits.", **_ABSENT}
+
+    def to_internal_value(self, data: Any) -> int:
+        if not _DIGITS.fullmatch(data):
+            self.fail("invalid")
+        return int(data)
 
 
 class StrictCharField(serializers.CharField):

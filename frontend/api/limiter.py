@@ -9,12 +9,15 @@ be what takes it down.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from time import monotonic
 
 from django.conf import settings
 
 from delivery import counters
 from delivery.counters import CountersAway, Script
 
+# For so long after a failure nobody is counted: of a Redis that hangs, one request in a while waits and not each.
+REST_S = 15.0
 # Redis' own clock: the limit is about real time, and web servers' clocks differ.
 _TAKE = Script(
     """
@@ -49,12 +52,17 @@ class Taken:
         return {**headers, "Retry-After": str(self.retry_after)} if self.retry_after else headers
 
 
+class _Rest:
+    until = 0.0
+
+
 def take(client: str) -> Taken | None:
     """One request of ``client``; None while the counters are away, when nobody is limited."""
-    if counters.rest():
+    if counters.rest() or monotonic() < _Rest.until:
         return None
     try:
         left, wait_ms, used_ms = _TAKE.run([f"api:{{{client}}}"], [1000 / settings.API_RATE, settings.API_BURST])
     except CountersAway:
+        _Rest.until = monotonic() + REST_S
         return None
     return Taken(max(left, 0), ceil(wait_ms / 1000), ceil(used_ms / 1000))

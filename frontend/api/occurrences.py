@@ -15,7 +15,7 @@ from delivery.progress import Progress
 from delivery.punctuality import Overall, Start
 from frontend.api.base import ApiView
 from frontend.api.documents import problems
-from frontend.api.fields import QuerySerializer, StrictCharField, StrictChoiceField, StrictSerializer
+from frontend.api.fields import NoBody, QuerySerializer, StrictCharField, StrictChoiceField, StrictSerializer
 from frontend.api.idempotency import idempotent
 from frontend.api.paging import PageQuery, by_instant, page_of
 from frontend.api.problems import NOT_FOUND, Refused, invalid
@@ -146,10 +146,6 @@ class RetryRequest(StrictSerializer):
 class ReopenedAnswer(serializers.Serializer[Any]):
     occurrenceId = serializers.IntegerField()
     reopened = serializers.IntegerField(help_text="People who are tried again.")
-
-
-class NothingAsked(StrictSerializer):
-    """Nothing needs to be sent."""
 
 
 class ReleasedAnswer(serializers.Serializer[Any]):
@@ -296,7 +292,7 @@ class RetryFailed(ApiView):
 
         Of `outcome_unknown` nobody knows whether the first message arrived: trying these again may send it twice.
         """
-        asked = RetryRequest.read(request.data or {}).checked()
+        asked = RetryRequest.read(request.data).checked()
         find_occurrence(occurrence_id)
         done = reopening.retry_failed(
             occurrence_id=occurrence_id,
@@ -320,13 +316,13 @@ class Release(ApiView):
 
     @extend_schema(
         operation_id="releaseOccurrence",
-        request=NothingAsked,
+        request=NoBody,
         responses={200: ReleasedAnswer, **problems(400, 404, 409, 422)},
     )
     @idempotent
     def post(self, request: Request, occurrence_id: int) -> Response:
         """Let a held run go on where it stopped. Repeating it changes nothing more."""
-        NothingAsked.read(request.data or {}).checked()
+        NoBody.read(request.data).checked()
         find_occurrence(occurrence_id)
         released = operations.release_occurrence(occurrence_id=occurrence_id, by=self.by, now=clock.now())
         return Response({"occurrenceId": occurrence_id, "released": released})

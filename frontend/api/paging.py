@@ -6,10 +6,9 @@
 from typing import Any
 
 from django.db.models import QuerySet
-from rest_framework import serializers
 
 from frontend import keysets
-from frontend.api.fields import QUERY, QuerySerializer, StrictCharField
+from frontend.api.fields import QUERY, QueryNumberField, QuerySerializer, StrictCharField
 from frontend.api.problems import invalid
 from frontend.keysets import BrokenCursor, Order, Row, by_instant, encode
 from schedules.problems import Problem
@@ -22,7 +21,7 @@ _BROKEN = Problem(f"{QUERY}cursor", "invalid", "Use a nextCursor as it came, wit
 
 
 class PageQuery(QuerySerializer):
-    limit = serializers.IntegerField(
+    limit = QueryNumberField(
         min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT, help_text="At most so many items."
     )
     cursor = StrictCharField(

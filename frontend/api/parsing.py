@@ -8,6 +8,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 
+from frontend.api.bodies import check_whole
 from frontend.api.problems import TOO_LARGE, Refused
 from schedules import storable
 
@@ -25,16 +26,17 @@ class StrictJSONParser(BaseParser):
         data = stream.read(MAX_BODY + 1)
         if len(data) > MAX_BODY:
             raise Refused(TOO_LARGE, f"The body has more than {MAX_BODY:,} bytes: send less at once.")
+        check_whole((parser_context or {})["request"], len(data))
         try:
-            value = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+            value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_no_constant)
         except UnicodeDecodeError:
             raise ParseError("The body is no UTF-8.") from None
         except RecursionError:
             raise ParseError("The body is nested too deep.") from None
         except json.JSONDecodeError as error:
             raise ParseError(f"{error.msg}: line {error.lineno}, column {error.colno}.") from None
-        except ValueError as error:
-            raise ParseError(str(error)) from None
+        except ValueError:  # Python's bound of int()
+            raise ParseError("A number has too many digits: use a text instead.") from None
         if fault := storable.json_fault(value):
             raise ParseError(fault)
         return value
@@ -59,9 +61,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"The key {twice[:40]!r} stands twice in one object: keep one.")
+        raise ParseError(f"The key {twice[:40]!r} stands twice in one object: keep one.")
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON.")
+    raise ParseError(f"{name} is no number of JSON.")

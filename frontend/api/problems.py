@@ -8,6 +8,7 @@ import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFieldsSent
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -259,6 +260,8 @@ def _of_framework(error: Exception) -> Refused:
             return Refused(INVALID, "The query has too many parameters.")
         case RequestDataTooBig():
             return Refused(TOO_LARGE, "The body is too large: send less at once.")
+        case UnreadablePostError():
+            return Refused(UNREADABLE, "The body did not come to its end: send it again.")
         case exceptions.ParseError():
             return Refused(UNREADABLE, str(error.detail))
         case OperationalError():

@@ -21,6 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from frontend.api.base import ApiView
+from frontend.api.bodies import check_whole
 from frontend.api.documents import ProblemErrorAnswer, problems
 from frontend.api.idempotency import idempotent
 from frontend.api.problems import MEDIA, TOO_LARGE, UNREADABLE, Refused, as_error
@@ -65,6 +66,7 @@ class NdjsonParser(BaseParser):
                 raise Refused(TOO_LARGE, words)
             digest.update(chunk)
             file.write(chunk)
+        check_whole((parser_context or {})["request"], size)
         file.seek(0)
         return Body(file, digest.digest())
 

@@ -13,7 +13,7 @@ from delivery import test_sends, touches
 from delivery.models import TestSend
 from frontend.api.base import ApiView, etag
 from frontend.api.documents import problems
-from frontend.api.fields import QuerySerializer, StrictCharField, StrictSerializer
+from frontend.api.fields import NoBody, QueryNumberField, QuerySerializer, StrictCharField, StrictSerializer
 from frontend.api.idempotency import idempotent
 from frontend.api.paging import Order, PageQuery, page_of
 from frontend.api.problems import NOT_FOUND, Refused
@@ -41,10 +41,6 @@ _RUNS_AGAIN = (ScheduleStatus.DRAFT, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSE
 
 class PauseRequest(StrictSerializer):
     reason = StrictCharField(max_length=500, required=False, allow_blank=True, default="")
-
-
-class NoBody(StrictSerializer):
-    """Nothing needs to be sent."""
 
 
 class TestSendRequest(StrictSerializer):
@@ -82,7 +78,7 @@ class OccurrenceLink(serializers.Serializer[Any]):
 
 
 class NextRunsQuery(QuerySerializer):
-    count = serializers.IntegerField(min_value=1, max_value=100, default=5)
+    count = QueryNumberField(min_value=1, max_value=100, default=5)
 
 
 class NextRun(serializers.Serializer[Any]):
@@ -145,7 +141,7 @@ class Pause(_Action):
     @idempotent
     def post(self, request: Request, schedule_id: int) -> Response:
         """Stop sending: no provider call starts more than 5 s later. Who is left waits."""
-        reason = PauseRequest.read(request.data or {}).checked()["reason"]
+        reason = PauseRequest.read(request.data).checked()["reason"]
         find(schedule_id)
         schedule = operations.pause(schedule_id=schedule_id, by=self.by, now=clock.now(), reason=reason)
         return changed(schedule, otherwise=PAUSED)
@@ -158,7 +154,7 @@ class Resume(_Action):
     @idempotent
     def post(self, request: Request, schedule_id: int) -> Response:
         """Go on where it stopped. Runs that passed meanwhile are not made up for."""
-        NoBody.read(request.data or {}).checked()
+        NoBody.read(request.data).checked()
         find(schedule_id)
         return changed(operations.resume(schedule_id=schedule_id, by=self.by, now=clock.now()), otherwise=RESUMED)
 
@@ -172,7 +168,7 @@ class Activate(_Action):
     @idempotent
     def post(self, request: Request, schedule_id: int) -> Response:
         """Let a draft run, or a broken schedule that has been mended."""
-        NoBody.read(request.data or {}).checked()
+        NoBody.read(request.data).checked()
         find(schedule_id)
         schedule = operations.activate(schedule_id=schedule_id, by=self.by, now=clock.now())
         return changed(schedule, otherwise=Effect.UNTOUCHED.value)
@@ -185,7 +181,7 @@ class Cancel(_Action):
     @idempotent
     def post(self, request: Request, schedule_id: int) -> Response:
         """End the schedule and what of it is open. What was sent stays sent. There is no way back."""
-        NoBody.read(request.data or {}).checked()
+        NoBody.read(request.data).checked()
         find(schedule_id)
         return changed(operations.cancel(schedule_id=schedule_id, by=self.by, now=clock.now()), otherwise=CANCELLED)
 
@@ -199,7 +195,7 @@ class Duplicate(_Action):
     @idempotent
     def post(self, request: Request, schedule_id: int) -> Response:
         """A draft of the same definition, without its time where that has passed."""
-        NoBody.read(request.data or {}).checked()
+        NoBody.read(request.data).checked()
         find(schedule_id)
         copy = operations.duplicate(schedule_id=schedule_id, by=self.by, now=clock.now())
         headers = {"ETag": etag(copy.version), "Location": f"/api/v1/schedules/{copy.pk}"}
@@ -216,7 +212,7 @@ class RunNow(_Action):
 
         A cron gets an occurrence besides its own; a one-off that has not run yet runs now instead of later.
         """
-        NoBody.read(request.data or {}).checked()
+        NoBody.read(request.data).checked()
         find(schedule_id)
         occurrence = operations.run_now(schedule_id=schedule_id, by=self.by, now=clock.now())
         link = {"scheduleId": schedule_id, "occurrenceId": occurrence.pk if occurrence else None}

@@ -244,6 +244,9 @@ def test_what_is_refused_says_what_is_missing(addresses):
         assert refused.status_code == 403
         assert words in refused.json()["detail"]
         assert refused["Content-Type"] == "application/problem+json"
+        # RFC 6750, 3.1: which scope it takes is told to a program too.
+        challenge = 'Bearer realm="api",error="insufficient_scope",scope="notification:write"'
+        assert refused.get("WWW-Authenticate") == (challenge if "scope" in words else None)
     nobody = Api().post(path)
     assert nobody.status_code == 401
     assert nobody["WWW-Authenticate"].startswith("Bearer")
@@ -258,3 +261,4 @@ def test_a_token_counts_only_in_its_header():
     for header in (bearer, f"Basic {bearer}", f"bearer{bearer}", f"Bearer {bearer} x", "Bearer", "Bearer \xff"):
         answer = api.call("GET", "schedules", headers={"Authorization": header})
         assert answer.status_code == 401, header
+        assert ("invalid_token" in answer["WWW-Authenticate"]) == header.startswith("Bearer "), header
