@@ -19,13 +19,13 @@ from delivery.forecast import Forecast
 from delivery.previews import Preview
 from frontend import timing_words
 from frontend.audience_words import query_in_words
+from frontend.problem_words import problem_in_words
 from frontend.schedule_words import CHANNELS
 from frontend.wizard import waves
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.drafts import merged
 from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
-from frontend.wizard.words import problem_in_words
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import preview as preview_audience
 from schedules.audience.sources import AudienceTooSlow, LocalSource

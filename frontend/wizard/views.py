@@ -20,13 +20,13 @@ from frontend import timing_words
 from frontend.access import actor, needs
 from frontend.audience_words import query_in_words
 from frontend.pages.frame import frame, framed, is_htmx
+from frontend.problem_words import problem_in_words
 from frontend.schedule_words import CHANNELS
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS, STEPS, Meanwhile
 from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, BasicsForm, MessageForm, StepForm
 from frontend.wizard.panels import test_context
-from frontend.wizard.words import problem_in_words
 from frontend.wording import number as number_in_words
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
