@@ -42,7 +42,7 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Unfold's form forgets where to go next, unless the address says it."""
         if request.method == "GET" and REDIRECT_FIELD_NAME not in request.GET:
-            return redirect_to_login(reverse("admin:index"), login_url=request.path)
+            return redirect_to_login(reverse("home"), login_url=request.path)
         response: HttpResponse = super().login(request, extra_context)
         return response
 

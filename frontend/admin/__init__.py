@@ -6,7 +6,6 @@ from frontend.admin import (
     clock,
     control,
     health,
-    schedules,
     test_sends,
     users,
 )
@@ -17,7 +16,6 @@ __all__ = (
     "clock",
     "control",
     "health",
-    "schedules",
     "test_sends",
     "users",
 )

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from django.db.models import JSONField, Model
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
@@ -11,7 +11,6 @@ from unfold.admin import TabularInline as UnfoldTabularInline
 from unfold.views import ChangeList as UnfoldChangeList
 
 from frontend.access import actor
-from frontend.admin.json_field import IndentedJSON
 from frontend.admin.paginator import EstimatedPaginator
 from schedules.permissions import Ability, can
 
@@ -55,7 +54,6 @@ class ChangeList(UnfoldChangeList):  # type: ignore[misc]
 
 class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     paginator = EstimatedPaginator
-    formfield_overrides: ClassVar[dict[Any, Any]] = {JSONField: {"form_class": IndentedJSON}}
     show_full_result_count = False
     list_per_page = 50
     compressed_fields = False

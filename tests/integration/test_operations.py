@@ -294,11 +294,11 @@ def test_a_draft_that_never_became_whole_can_be_ended(service, end):
     assert events(draft)[-1].payload_diff == {"status": ["draft", draft.status]}
 
 
-def test_the_admin_deletes_an_incomplete_draft(service):
+def test_a_page_deletes_an_incomplete_draft(service):
     incomplete = Definition(name="d", channel="email", template_id=None, schedule_type="once")
     draft = operations.create(definition=incomplete, by=BY, now=NOW, draft=True)
-    address = f"/admin/schedules/schedule/{draft.pk}/delete/"
-    assert signed_in(Role.ADMIN).post(address, {"post": "yes"}).status_code == 302
+    address = f"/schedules/{draft.pk}/do/delete/"
+    assert signed_in(Role.ADMIN).post(address).status_code == 302
     draft.refresh_from_db()
     assert draft.status == ScheduleStatus.DELETED
 

@@ -61,7 +61,7 @@ def test_every_role_reads_every_page_and_an_empty_service_says_so(role):
 
 def test_the_front_door_leads_inside_or_to_the_login(client):
     assert client.get("/").headers["Location"] == "/admin/login/"
-    assert signed_in(Role.ANALYST).get("/").headers["Location"] == "/admin/"
+    assert signed_in(Role.ANALYST).get("/").headers["Location"] == "/schedules/"
 
 
 @pytest.mark.parametrize("page", [f"/{kind}/{n}/" for kind in ("occurrences", "outbox", "inbox") for n in (99, 10**30)])
@@ -402,6 +402,7 @@ def test_no_instant_and_no_length_are_a_dash():
         (0.0, "0 ms"),
         (0.1204, "120 ms"),
         (-0.5, "-500 ms"),
+        (-0.0001, "0 ms"),
         (3.42, "3.4 s"),
         (119, "119.0 s"),
         (600, "10.0 min"),

@@ -384,9 +384,9 @@ def held(service, provider):
 
 def places(schedule):
     return [
-        "/admin/",
+        "/schedules/",
         f"/occurrences/{only_occurrence(schedule).pk}/",
-        f"/admin/schedules/schedule/{schedule.pk}/change/",
+        f"/schedules/{schedule.pk}/",
     ]
 
 

@@ -101,7 +101,7 @@ def detail(request: HttpRequest, schedule_id: int) -> HttpResponse:
         "made_by": who[schedule.created_by],
         "changed_by": who[changed_by],
         "changed_at": changed_at,
-        "held_runs": notices.held(schedule_id=schedule.pk),
+        "held_runs": notices.held(schedule_id=schedule.pk, zones=zones_of(request)),
         "hides_held": True,
         "can_count": bool(schedule.audience_query) and schedule.status in EDITABLE,
     }

@@ -12,13 +12,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from delivery import books
-from frontend import actors, keysets, timing_words
+from frontend import actors, keysets, notices, timing_words
 from frontend.access import needs
 from frontend.keysets import BrokenCursor, Order, by_instant
 from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, link
 from frontend.pages.schedules.verbs import VERBS, Offer, offers
 from frontend.schedule_words import CHANNELS, STATUSES, TYPES
+from frontend.zones import zones_of
 from schedules.listing import creators, last_runs
 from schedules.models import Occurrence, Schedule, ScheduleStatus, TimeZoneMode
 from schedules.permissions import Ability, can
@@ -133,6 +134,7 @@ def listing(request: HttpRequest) -> HttpResponse:
     context = {
         "title": _("Schedules"),
         "form": form,
+        "held_runs": notices.held(zones=zones_of(request)),
         "rows": _rows(found, may_edit=may_edit),
         "may_edit": may_edit,
         "bulk": [verb for verb in VERBS.values() if verb.in_bulk] if may_edit else [],

@@ -59,8 +59,8 @@ VERBS: Mapping[str, Verb] = {
             _("Pause “%(name)s”?"),
             _(
                 "Nothing more is sent from now on; messages being handed over at this very moment still arrive. Whoever"
-                " has not got it waits. What falls due during the pause is not made up for once it is over by more"
-                " than the schedule may be late."
+                " has not got it waits. Runs that fall due during the pause are not made up for if it lasts longer than the"
+                " schedule may be late."
             ),
             _("Yes, pause it"),
             _("“%(name)s” is paused. Whoever is left waits until it is resumed."),
