@@ -23,7 +23,7 @@ def show_seconds(seconds: float | None) -> str:
     for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if abs(seconds) >= length * (2 if unit != "s" else 1):
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds * 1000:.0f} ms"
+    return f"{round(seconds * 1000)} ms"
 
 
 def instant(value: datetime | None) -> str | None:
