@@ -19,6 +19,7 @@ from schedules import clock
 from schedules.content import Content, asked_for, locale_chain, pick_content, read_catalogues, read_contents
 from schedules.models import Catalogue, Channel, Recipient
 from schedules.permissions import Ability, can, shown_address
+from schedules.problems import Problem
 from schedules.templates import InvalidTemplate
 
 
@@ -87,7 +88,7 @@ def show(said: Said, request: HttpRequest, *, asked: Mapping[str, str], needs_al
             said=said, channel=channel, person=person, locale=locale or None, address=address, now=clock.now()
         )
     except InvalidTemplate as error:
-        problems = [(_part(problem.field), problem.message) for problem in error.problems]
+        problems = [_told(problem) for problem in error.problems]
         return Shown(**shown, problems=problems, content_locale=content.locale if content else "")
     rendered = told.rendered
     if needs_all and content:
@@ -106,9 +107,11 @@ def _person(number: str, step: str) -> Recipient | None:
     return Recipient.objects.filter(pk=int(number)).first() or previews.reader(external_id=None, locale=None)
 
 
-def _part(pointer: str) -> str:
-    part = pointer.rpartition("/")[2]
-    return {"subject": _("Subject"), "text": _("Text"), "html": _("HTML")}.get(part, "")
+def _told(problem: Problem) -> tuple[str, str]:
+    """The part in words, empty for the content as a whole, and what is wrong with it."""
+    part = problem.field.rpartition("/")[2]
+    words = problem.message.removeprefix(f"{part}, ").removeprefix(f"{part}: ")
+    return {"subject": _("Subject"), "text": _("Text"), "html": _("HTML")}.get(part, ""), words
 
 
 def _variables(content: Content, missing: Iterable[str]) -> list[Variable]:
