@@ -101,7 +101,7 @@ def minutes(value: int) -> str:
 def _nothing(field: str) -> str:
     if field in ("maxPerUserPerDay", "maxPerUserPerWeek", "maxRuns"):
         return _("no limit")
-    return _("as the clock needs it") if field == "recheckAudience" else _("none")
+    return _("only at each person's own local time") if field == "recheckAudience" else _("none")
 
 
 def _instant(value: str, definition: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def _told(schedule: Schedule, found: Sequence[ScheduleVersion]) -> list[Version]
 
 def _template_names(definitions: Collection[Mapping[str, Any]]) -> Mapping[int, str]:
     """Of deleted templates too: a version tells what was."""
-    asked = {each.get("templateId") for each in definitions} - {None}
+    asked = {each["templateId"] for each in definitions if each.get("templateId")}
     return dict(MessageTemplate.objects.filter(pk__in=asked).values_list("pk", "name"))
 
 
