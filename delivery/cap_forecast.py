@@ -9,7 +9,7 @@ import heapq
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -27,7 +27,18 @@ from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.definition import Definition
-from schedules.models import Device, OnPast, Recipient, Schedule, ScheduleStatus, ScheduleType, TimeZoneMode
+from schedules.models import (
+    Device,
+    Occurrence,
+    OccurrenceState,
+    OnPast,
+    Recipient,
+    Schedule,
+    ScheduleStatus,
+    ScheduleType,
+    ScheduleVersion,
+    TimeZoneMode,
+)
 from schedules.recurrence import ZONE_NAMES, Firing, due_instant, firing_at, first_firing, next_firing
 
 # Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate. Of each
@@ -185,7 +196,27 @@ def _planned(
         other = Definition.of(schedule)
         ahead = partial(_ahead, schedule, other, until=until)
         _add(plans, other, ahead, audience=parse(other.audience_query), since=since, until=until)
+    for other, firing_found in _being_found(until=until, editing=editing):
+        plans.firings += 1
+        plans.sources.append(_Source(other, [firing_found], parse(other.audience_query), limits_of(other)))
     return plans
+
+
+def _being_found(*, until: datetime, editing: int | None) -> Iterator[tuple[Definition, Firing]]:
+    """Occurrences that have opened and have no rows yet: neither their schedules nor the ledger tell of them."""
+    states = (ScheduleStatus.ACTIVE, ScheduleStatus.BROKEN)  # as ``ledger.RUNS``
+    opened = Occurrence.objects.filter(
+        state=OccurrenceState.MATERIALISING, targeted=0, opens_at__lte=until, schedule__status__in=states
+    )
+    others = opened.exclude(schedule=editing) if editing is not None else opened
+    pinned = ScheduleVersion.objects.filter(schedule=OuterRef("schedule"), version=OuterRef("version"))
+    rows = others.annotate(said=pinned.values("definition")).order_by("opens_at")[:MAX_SCHEDULES]
+    for occurrence_at, at_once, said in rows.values_list("occurrence_at", "at_once", "said"):
+        definition = Definition.from_json(said)
+        if at_once:
+            definition = replace(definition, run_at=None, time_zone_mode=TimeZoneMode.FIXED)
+        if definition.counts_toward_caps:
+            yield definition, firing_at(definition.run_at or occurrence_at, definition.timing().mode)
 
 
 def _add(

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -190,6 +191,21 @@ def test_a_schedule_that_is_paused_or_does_not_count_turns_nobody_away(service: 
     assert forecast.forecast(definition=definition, now=NOW).capped.people == 0
     service.resume(paused)
     assert forecast.forecast(definition=definition, now=NOW).capped.people == 2
+
+
+def test_a_run_whose_people_are_just_being_found_counts_already(service: Service) -> None:
+    people(2)
+    ScheduleFactory.create(run_at=NOW + MINUTE)
+    cron = ScheduleFactory.create(cron="0 9 1 1 *", time_zone_mode="user_local")
+    operations.run_now(schedule_id=cron.pk, by=BY, now=NOW)
+    service.after(MINUTE / 2).tick()
+    at = NOW + MINUTE / 2
+    assert Occurrence.objects.filter(state="materialising").count() == 2
+    definition = replace(capped_daily(run_at=NOW + HOUR), max_per_user_per_day=2)
+    assert forecast.forecast(definition=definition, now=at).capped.people == 2
+    service.materialise()
+    assert Occurrence.objects.filter(state="running").count() == 2
+    assert forecast.forecast(definition=definition, now=at).capped.people == 2
 
 
 def test_a_large_audience_is_judged_by_a_sample(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
