@@ -26,12 +26,13 @@ NAME = "figures"
 KINDS = 16
 
 _EVERYTHING = """
-INSERT INTO delivery_figure (slot, channel, state, reason, lateness, people)
-SELECT date_bin('5 minutes', %(now)s, '2000-01-01+00') - n * interval '5 minutes', channel,
+INSERT INTO delivery_figure (minutes, slot, channel, state, reason, lateness, people)
+SELECT minutes, date_bin(make_interval(mins => minutes), %(now)s, '2000-01-01+00') - n * make_interval(mins => minutes),
+       channel,
        CASE WHEN kind < 10 THEN 10 ELSE kind + 1 END, CASE WHEN kind < 10 THEN '' ELSE 'reason_' || kind END,
        CASE WHEN kind < 10 THEN kind * 3 ELSE -1000 END, 20
-FROM generate_series(0, 30 * 288) AS n, unnest(ARRAY['email', 'push', 'in_app']) AS channel,
-     generate_series(0, %(kinds)s - 1) AS kind
+FROM unnest(ARRAY[5, 15]) AS minutes, generate_series(0, 30 * 1440 / minutes) AS n,
+     unnest(ARRAY['email', 'push', 'in_app']) AS channel, generate_series(0, %(kinds)s - 1) AS kind
 ON CONFLICT DO NOTHING
 """
 
@@ -65,7 +66,7 @@ def main() -> None:
     batches, seconds = count_all()
     note(f"{batches:,} batches in {seconds:.1f} s: {seconds / batches * 1000:.2f} ms each")
     emit(NAME, "counted_per_s", rows / seconds, "rows/s")
-    assert query("SELECT sum(people) FROM delivery_figure") == [(rows,)]
+    assert query("SELECT sum(people) FROM delivery_figure GROUP BY minutes") == [(rows,), (rows,)]
     execute(_EVERYTHING, {"now": clock.now(), "kinds": KINDS})
     execute("VACUUM (ANALYZE) delivery_figure, delivery_batch")
     ((kept,),) = query("SELECT count(*) FROM delivery_figure")

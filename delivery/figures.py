@@ -4,10 +4,10 @@ Nobody who sends writes a figure: the outcomes of a moment all belong into the s
 workers one. Whoever changes an outcome says so on its batch (``is_counted``), which he writes anyway. ``count`` then
 reads the rows of such batches, and adds to the figures by how much they differ from what it had read of them the last
 time. So it is no matter what happened, in which order and how long ago. ``read`` adds what is not counted yet.
-docs/adr/0014-figures.md says why.
+docs/adr/0013-figures-over-time.md says why.
 
-An outcome belongs to the five minutes in which it was settled, in business time. Five minutes fit into the hours and
-days of every zone there is.
+An outcome belongs to the five minutes in which it was settled, in business time, and to the quarter of an hour. Hours
+and days of every zone there is begin with one; with quarters a month is read in a third of the time.
 """
 
 import time
@@ -20,13 +20,15 @@ from django.db import connection, transaction
 
 from delivery.models import State
 
-SLOT = timedelta(minutes=5)
+SLOT, QUARTER = timedelta(minutes=5), timedelta(minutes=15)
 # Batches counted in one transaction. Whoever sends waits for it, where it wants to write one of these.
 CHUNK = 20
 # Real seconds for which ``count`` goes on: the tick waits for the same worker.
 TURN_S = 0.5
 # Batches that ``read`` counts at once. There are more only where nobody has counted for a while.
-READ_AT_ONCE = 150
+READ_AT_ONCE = 60
+
+_GRAINS = [int(grain / timedelta(minutes=1)) for grain in (SLOT, QUARTER)]
 
 # Lateness is kept in steps, four to each doubling: step n ends at 2 ** (n / 4) seconds, from 1 ms up to 12 days.
 _STEPS = 4
@@ -61,12 +63,12 @@ FROM delivery_batch b, jsonb_array_elements(b.figures) f WHERE b.id = ANY({ids})
 def _differences(ids: str) -> str:
     """SQL beside ``fresh``: by how much batches differ from what is counted of them; ``ids``: array of bigint."""
     return f"""
-    SELECT to_timestamp(p.slot * {SLOT.seconds}) AS slot, b.channel, p.state, p.reason, p.lateness,
-           sum(p.people) AS people
+    SELECT g.minutes, to_timestamp(p.slot * {SLOT.seconds} / (g.minutes * 60) * (g.minutes * 60)) AS slot, b.channel,
+           p.state, p.reason, p.lateness, sum(p.people) AS people
     FROM (SELECT * FROM fresh UNION ALL
           SELECT batch_id, slot, state, reason, lateness, -people FROM ({_AS_COUNTED.format(ids=ids)}) AS counted) AS p
-    JOIN delivery_batch b ON b.id = p.batch_id
-    GROUP BY 1, 2, 3, 4, 5 HAVING sum(p.people) <> 0"""
+    JOIN delivery_batch b ON b.id = p.batch_id, unnest(%(grains)s::int[]) AS g(minutes)
+    GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(p.people) <> 0"""
 
 
 _IDS = "%(ids)s::bigint[]"
@@ -74,9 +76,9 @@ _IDS = "%(ids)s::bigint[]"
 _COUNT = f"""
 WITH fresh AS MATERIALIZED ({_BY_ROWS.format(ids=_IDS)}
 ), added AS (
-    INSERT INTO delivery_figure AS f (slot, channel, state, reason, lateness, people)
-    SELECT * FROM ({_differences(_IDS)}) AS changed ORDER BY slot, channel, state, reason, lateness
-    ON CONFLICT (slot, channel, state, reason, lateness) DO UPDATE SET people = f.people + EXCLUDED.people
+    INSERT INTO delivery_figure AS f (minutes, slot, channel, state, reason, lateness, people)
+    SELECT * FROM ({_differences(_IDS)}) AS changed ORDER BY minutes, slot, channel, state, reason, lateness
+    ON CONFLICT (minutes, slot, channel, state, reason, lateness) DO UPDATE SET people = f.people + EXCLUDED.people
 )
 UPDATE delivery_batch b SET is_counted = true, figures = COALESCE((
     SELECT jsonb_agg(jsonb_build_array(slot, state, reason, lateness, people)) FROM fresh WHERE batch_id = b.id
@@ -137,7 +139,7 @@ def _lock(cursor: Any, *, after: _Key) -> list[_Key]:
 def _count(cursor: Any, batches: Sequence[_Key]) -> None:
     if not batches:
         return
-    parameters = {"days": sorted({day for day, _ in batches}), "ids": [pk for _, pk in batches]}
+    parameters = {"days": sorted({day for day, _ in batches}), "ids": [pk for _, pk in batches], "grains": _GRAINS}
     cursor.execute(_COUNT, parameters)
     # Whom an edit has moved elsewhere to the last: it was kept for what it had been counted for.
     cursor.execute(f"DELETE FROM delivery_batch WHERE id = ANY({_IDS}) AND size = 0", parameters)
@@ -183,14 +185,15 @@ class Figures:
 _UNCOUNTED = "SELECT day, id FROM delivery_batch WHERE NOT is_counted ORDER BY day, id LIMIT %s"
 # One snapshot: a batch that has been counted since it was found is in the figures, and no longer uncounted.
 _STILL = f"ARRAY(SELECT id FROM delivery_batch WHERE NOT is_counted AND id = ANY({_IDS}))"
+_CHANGED = _differences("(SELECT ids FROM still)::bigint[]")
 _READ = f"""
 WITH still AS MATERIALIZED (SELECT {_STILL} AS ids), fresh AS MATERIALIZED (
     {_BY_ROWS.format(ids="(SELECT ids FROM still)::bigint[]")}
 ), parts AS (
     SELECT slot, channel, state, reason, lateness, people FROM delivery_figure
-    WHERE slot >= %(first)s AND slot < %(last)s
+    WHERE minutes = %(minutes)s AND slot >= %(first)s AND slot < %(last)s
     UNION ALL
-    SELECT * FROM ({_differences("(SELECT ids FROM still)::bigint[]")}) AS changed
+    SELECT slot, channel, state, reason, lateness, people FROM ({_CHANGED}) AS changed
     WHERE slot >= %(first)s AND slot < %(last)s
 )
 SELECT width_bucket(slot, %(starts)s::timestamptz[]) - 1 AS stretch, channel, state, reason, lateness,
@@ -202,11 +205,13 @@ HAVING sum(people) <> 0
 _SUMS, _REASONS, _LATENESSES = 0b011, 0b001, 0b110
 
 
-def read(*, starts: Sequence[datetime], until: datetime) -> Figures:
+def read(*, starts: Sequence[datetime], until: datetime, grain: timedelta = QUARTER) -> Figures:
     """What was settled from the first of ``starts`` up to ``until``, in the stretches that begin there; ascending.
 
-    Instants are at whole five minutes. Equal to the ledger's rows while any of them are kept.
+    Instants are whole multiples of ``grain``, which is ``SLOT`` or ``QUARTER``. Equal to the ledger's rows while any
+    of them are kept.
     """
+    minutes = int(grain / timedelta(minutes=1))
     with connection.cursor() as cursor:
         cursor.execute(_UNCOUNTED, [READ_AT_ONCE])
         batches = cursor.fetchall()
@@ -215,6 +220,8 @@ def read(*, starts: Sequence[datetime], until: datetime) -> Figures:
             {
                 "days": sorted({day for day, _ in batches}),
                 "ids": [pk for _, pk in batches],
+                "grains": [minutes],
+                "minutes": minutes,
                 "first": starts[0],
                 "last": until,
                 "starts": list(starts),

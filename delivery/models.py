@@ -175,12 +175,13 @@ class Batch(models.Model):
 
 
 class Figure(models.Model):
-    """How many people got an outcome within five minutes: what the ledger's rows of that time come to.
+    """How many people got an outcome within some minutes: what the ledger's rows of that time come to.
 
-    Written by ``delivery.figures`` alone, and kept when the rows are gone. ``slot`` begins the five minutes in which
-    ``settled_at`` lies; ``lateness`` a step of ``delivery.figures``, ``NOT_TIMED`` where none is measured.
+    Written by ``delivery.figures`` alone, and kept when the rows are gone. ``slot`` begins the ``minutes`` in which
+    ``settled_at`` lies; ``lateness`` is a step of ``delivery.figures``, ``NOT_TIMED`` where none is measured.
     """
 
+    minutes = models.SmallIntegerField()
     slot = models.DateTimeField()
     channel = models.CharField(max_length=10, choices=Channel)
     state = models.SmallIntegerField(choices=State)
@@ -190,7 +191,9 @@ class Figure(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["slot", "channel", "state", "reason", "lateness"], name="figure_once")
+            models.UniqueConstraint(
+                fields=["minutes", "slot", "channel", "state", "reason", "lateness"], name="figure_once"
+            )
         ]
 
     def __str__(self) -> str:

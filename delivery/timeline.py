@@ -55,17 +55,17 @@ class Timeline:
 def read(window: Window, *, zone_name: str, now: datetime) -> Timeline:
     """What was settled from the beginning of ``window`` until now."""
     cut = stretches(window, zone_name=zone_name, now=now)
-    found: Figures = figures.read(starts=[each.begins for each in cut], until=cut[-1].ends)
+    found: Figures = figures.read(starts=[each.begins for each in cut], until=cut[-1].ends, grain=_CUTS[window][1])
     return Timeline(cut, found.sums, found.reasons, percentiles(found.lateness), found.behind)
 
 
-# How many stretches, in what steps they are sought (they begin at whole quarters of an hour everywhere), and what the
-# instants of one have in common on the zone's clock.
+# How many stretches, the grain at which they begin everywhere, and what the instants of one have in common on the
+# zone's clock.
 _CUTS: Mapping[Window, tuple[int, timedelta, Callable[[datetime], Any]]] = {
     Window.HOUR: (12, figures.SLOT, lambda local: local.timestamp()),
-    Window.DAY: (24, timedelta(minutes=15), lambda local: (local.date(), local.hour, local.utcoffset())),
-    Window.WEEK: (7, timedelta(minutes=15), lambda local: local.date()),
-    Window.MONTH: (30, timedelta(minutes=15), lambda local: local.date()),
+    Window.DAY: (24, figures.QUARTER, lambda local: (local.date(), local.hour, local.utcoffset())),
+    Window.WEEK: (7, figures.QUARTER, lambda local: local.date()),
+    Window.MONTH: (30, figures.QUARTER, lambda local: local.date()),
 }
 
 

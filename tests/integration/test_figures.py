@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import log2
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ from tests.service import DAY, HOUR, MINUTE, in_threads, only_occurrence
 
 pytestmark = pytest.mark.django_db
 
-EVER = [NOW - 30 * DAY, NOW - HOUR, NOW, NOW + 5 * MINUTE, NOW + HOUR, NOW + DAY, NOW + 20 * DAY]
+EVER = [NOW - 30 * DAY, NOW - HOUR, NOW, NOW + 15 * MINUTE, NOW + HOUR, NOW + DAY, NOW + 20 * DAY]
 END = NOW + 60 * DAY
 
 
@@ -41,8 +41,10 @@ def of_rows(starts: list[datetime], until: datetime) -> tuple[Counter, Counter, 
     return sums, reasons, lateness
 
 
-def read(starts: list[datetime] = EVER, until: datetime = END) -> tuple[Counter, Counter, Counter]:
-    found = figures.read(starts=starts, until=until)
+def read(
+    starts: list[datetime] = EVER, until: datetime = END, grain: timedelta = figures.QUARTER
+) -> tuple[Counter, Counter, Counter]:
+    found = figures.read(starts=starts, until=until, grain=grain)
     assert found.behind == 0
     return (
         Counter({(each.stretch, each.channel, each.state): each.people for each in found.sums}),
@@ -52,7 +54,9 @@ def read(starts: list[datetime] = EVER, until: datetime = END) -> tuple[Counter,
 
 
 def kept() -> int:
-    return sum(Figure.objects.values_list("people", flat=True))
+    fine, coarse = (sum(Figure.objects.filter(minutes=grain).values_list("people", flat=True)) for grain in (5, 15))
+    assert fine == coarse
+    return fine
 
 
 def outcomes() -> int:
@@ -82,6 +86,8 @@ class Watched(Life):
     @invariant()
     def figures_and_ledger_agree(self) -> None:
         assert read() == of_rows(EVER, END)
+        fine = [NOW + 5 * n * MINUTE for n in range(40)]
+        assert read(fine, fine[-1] + 5 * MINUTE, figures.SLOT) == of_rows(fine, fine[-1] + 5 * MINUTE)
 
     def teardown(self) -> None:
         try:

@@ -228,8 +228,16 @@ def test_the_page_reads_figures_and_never_the_ledger_however_much_there_is(past)
     with CaptureQueriesContext(connection) as few:
         client.get("/dashboard/?window=month")
     Figure.objects.bulk_create(
-        Figure(slot=NOW - n * figures.SLOT, channel="push", state=11, reason=f"r{n % 9}", lateness=n % 40, people=2)
-        for n in range(3_000)
+        Figure(
+            minutes=15,
+            slot=NOW - n * figures.QUARTER,
+            channel="push",
+            state=11,
+            reason=f"r{n % 9}",
+            lateness=n % 40,
+            people=2,
+        )
+        for n in range(2_800)
     )
     with CaptureQueriesContext(connection) as many:
         client.get("/dashboard/?window=month")
