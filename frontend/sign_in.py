@@ -4,6 +4,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import UnreadablePostError
@@ -42,7 +43,12 @@ class _SaysWhy:
             fault = "The form can't be read."
         if fault:
             return _refused("invalid_request", fault)
-        response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        try:
+            response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        except OperationalError as error:
+            _log.warning("sign_in_database_away", error=str(error))
+            response = _refused("temporarily_unavailable", "The database does not answer: try again.", status=503)
+            response.headers["Retry-After"] = "5"
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -273,7 +273,8 @@ def _without_row(known: Explanation, definition: Definition, *, now: datetime) -
     else:
         code = _of_absence(occurrence, known.person, audience)
     promise = None
-    if code in (Code.NOT_DUE_YET, Code.POSTPONED, Code.FINDING_RECIPIENTS) and known.person:
+    is_meant = audience is not None and audience.matches
+    if code in (Code.NOT_DUE_YET, Code.POSTPONED, Code.FINDING_RECIPIENTS) and known.person and is_meant:
         at = occurrence.occurrence_at if occurrence else known.schedule.next_occurrence_at
         promise = _promise(definition, known.person, definition.run_at or at)
     return Explanation(

@@ -47,6 +47,5 @@ def _copy(body: IO[bytes], file: Any) -> bool:
 
 def check_whole(request: Any, size: int) -> None:
     """Raises ``ParseError`` where ``size`` bytes are fewer than were announced: the connection broke."""
-    announced = int(request.META.get("CONTENT_LENGTH") or 0)
-    if size < announced:
-        raise ParseError(f"The body ended after {size:,} of {announced:,} bytes: send it again.")
+    if size < int(request.META.get("CONTENT_LENGTH") or 0):
+        raise ParseError(f"The body was cut off after {size:,} bytes: send it again.")

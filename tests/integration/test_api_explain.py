@@ -595,6 +595,19 @@ def test_an_address_is_seen_by_those_alone_who_may(world):
         )
 
 
+def test_who_is_not_meant_is_promised_no_instant(world, api):
+    anna = world.anna(attributes={"plan": "free"})
+    schedule = ScheduleFactory(
+        run_at=NOW + 3 * HOUR, audience_query={"field": "attributes.plan", "op": "eq", "value": "pro"}
+    )
+    told = ask(api, schedule).json()
+    assert (told["code"], told["promise"], told["audience"]["matches"]) == ("not_due_yet", None, False)
+    assert "is due" not in told["sentence"]
+    assert "is not in its audience" in told["sentence"]
+    Recipient.objects.filter(pk=anna.pk).update(attributes={"plan": "pro"})
+    assert ask(api, schedule).json()["promise"]["dueAt"] == instant(NOW + 3 * HOUR)
+
+
 def test_the_latest_run_that_has_opened_is_meant_unless_another_is_named(world, api):
     world.anna()
     schedule = ScheduleFactory(cron="0 * * * *")

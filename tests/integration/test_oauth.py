@@ -13,7 +13,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
@@ -416,6 +416,38 @@ def test_an_expired_token_is_refused():
     answer = Api(bearer).get("schedules")
     assert answer.status_code == 401
     assert 'error="invalid_token"' in answer["WWW-Authenticate"]
+
+
+def test_while_the_database_is_away_programs_are_told_so_in_json(monkeypatch):
+    def away(*_: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("oauth2_provider.views.base.TokenView.create_token_response", away)
+    monkeypatch.setattr("oauth2_provider.views.base.RevokeTokenView.create_revocation_response", away)
+    for path in ("token", "revoke"):
+        answer = ask({"grant_type": "client_credentials", "token": "x"}, path=path)
+        assert (answer.status_code, answer.json()["error"], answer["Retry-After"]) == (
+            503,
+            "temporarily_unavailable",
+            "5",
+        )
+
+
+@pytest.mark.parametrize(
+    ("resource", "status"),
+    [
+        ([], 200), (["http://testserver/api/v1"], 200), (["http://testserver/"], 200),
+        (["http://testserver/api/v1/templates"], 401), (["https://elsewhere.example/"], 401),
+        (["https://elsewhere.example/", "http://testserver/api/"], 200),
+    ],
+)  # fmt: skip
+def test_a_token_for_another_server_is_none_here(resource, status):
+    """RFC 8707: a token may say for which servers it is."""
+    bearer = token()
+    AccessToken.objects.update(resource=resource)
+    answer = Api(bearer).get("schedules?limit=1")
+    assert answer.status_code == status
+    assert ("invalid_token" in answer.get("WWW-Authenticate", "")) == (status == 401)
 
 
 def test_an_app_is_made_by_a_command_and_needs_a_safe_way_back():
