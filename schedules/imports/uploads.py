@@ -265,7 +265,7 @@ def _read(
         on_bad=lambda line: bad.append(line) if len(bad) < MAX_BAD else None,
         progress=beat.tell,
     )
-    return Found.of(report), [tuple(line) for line in sorted(bad)]
+    return Found.of(report), [(each.line, each.field, each.reason) for each in sorted(bad)]
 
 
 def _settle(upload: RecipientImport, **values: Any) -> None:

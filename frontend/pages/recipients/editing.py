@@ -45,7 +45,7 @@ class Conflict:
 @needs(Ability.EDIT_RECIPIENTS)
 def new(request: HttpRequest) -> HttpResponse:
     form = ProfileForm(request.POST or None)
-    attributes = AttributeForms(request.POST or None, prefix="attributes")
+    attributes: Any = AttributeForms(request.POST or None, prefix="attributes")
     if request.method == "POST" and form.is_valid() and attributes.is_valid():
         profile = {**form.profile(), "attributes": attributes.read()}
         try:
@@ -65,6 +65,7 @@ def new(request: HttpRequest) -> HttpResponse:
 @needs(Ability.EDIT_RECIPIENTS)
 def edit(request: HttpRequest, recipient_id: int) -> HttpResponse:
     person = found_or_404(recipient_id)
+    attributes: Any
     if request.method == "POST":
         form, attributes = ProfileForm(request.POST), AttributeForms(request.POST, prefix="attributes")
     else:

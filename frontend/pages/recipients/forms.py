@@ -179,8 +179,12 @@ def put(problems: Iterable[Problem], form: ProfileForm, attributes: Any) -> None
             form.add_error(None, f"{head}: {problem.message}")
 
 
+def _platforms() -> list[tuple[str, str]]:
+    return [(str(value), str(label)) for value, label in Device._meta.get_field("platform").flatchoices]
+
+
 class DeviceForm(forms.Form):
-    platform = forms.ChoiceField(label=gettext_lazy("Platform"), choices=Device._meta.get_field("platform").choices)
+    platform = forms.ChoiceField(label=gettext_lazy("Platform"), choices=_platforms())
     token = forms.CharField(
         max_length=500,
         label=gettext_lazy("Token"),

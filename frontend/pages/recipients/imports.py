@@ -120,8 +120,8 @@ class UploadForm(forms.Form):
         ),
     )
 
-    def clean_file(self) -> UploadedFile:
-        file: UploadedFile = self.cleaned_data["file"]
+    def clean_file(self) -> "UploadedFile[Any]":
+        file: UploadedFile[Any] = self.cleaned_data["file"]
         if PurePath(file.name or "").suffix.lower() not in ENDINGS:
             endings = ", ".join(ENDINGS)
             raise forms.ValidationError(

@@ -77,7 +77,8 @@ class Row:
 def listing(request: HttpRequest) -> HttpResponse:
     asked = {name for name, value in request.GET.items() if value and name != "after"}
     form = FilterForm(request.GET if asked else None)
-    rows, following, problem = [], None, ""
+    rows: list[Recipient] = []
+    following, problem = None, ""
     if not form.is_bound or form.is_valid():
         try:
             rows, following = _read(form.wanted(), request.GET.get("after"))

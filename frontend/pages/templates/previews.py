@@ -175,7 +175,7 @@ def preview(request: HttpRequest) -> HttpResponse:
 @needs(Ability.EDIT_TEMPLATES)
 def draft_body(request: HttpRequest) -> HttpResponse:
     """The HTML of what is being written, for the frame in the panel."""
-    return policies.foreign(_html(show(_drafted(request), request, asked=asked(request.POST), needs_all=False)))
+    return _foreign(_html(show(_drafted(request), request, asked=asked(request.POST), needs_all=False)))
 
 
 @needs(Ability.READ)
@@ -184,8 +184,13 @@ def body(request: HttpRequest, template_id: int) -> HttpResponse:
     try:
         said = previews.kept(template_id=template_id, version=None)
     except InvalidTemplate as error:
-        return policies.foreign(f"<p>{error.problems[0].message}</p>")
-    return policies.foreign(_html(show(said, request, asked=asked(request.GET), needs_all=False)))
+        return _foreign(f"<p>{error.problems[0].message}</p>")
+    return _foreign(_html(show(said, request, asked=asked(request.GET), needs_all=False)))
+
+
+def _foreign(html: str) -> HttpResponse:
+    response: HttpResponse = policies.foreign(html)
+    return response
 
 
 def _html(shown: Shown) -> str:
