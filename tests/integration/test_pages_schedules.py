@@ -215,15 +215,41 @@ def test_a_copy_and_a_run_at_once_lead_to_what_was_made(service, marketer):
     assert answer.headers["Location"] == f"/occurrences/{only_occurrence(schedule).pk}/"
 
 
-def test_a_draft_says_what_is_missing_under_names_that_people_know(service, marketer):
+def test_a_draft_says_what_is_missing_and_is_activated_where_all_of_it_is_reviewed(service, marketer):
     draft = ScheduleFactory(draft=True, run_at=None, template_id=None, audience_query={})
-    page = text_of(marketer.get(f"/schedules/{draft.pk}/"))
-    assert "Choose the template that is sent." in page
-    assert "Nobody has been chosen yet" in page
-    marketer.post(f"/schedules/{draft.pk}/do/activate/", {"version": 1})
-    assert "Choose the template that is sent." in text_of(marketer.get("/schedules/"))
+    page = marketer.get(f"/schedules/{draft.pk}/")
+    assert "Choose the template that is sent." in text_of(page)
+    assert "Nobody has been chosen yet" in text_of(page)
+    review = f"/schedules/{draft.pk}/build/review/"
+    assert f'href="{review}"' in page.content.decode()
+    assert marketer.post(f"/schedules/{draft.pk}/do/activate/").headers["Location"] == review
     draft.refresh_from_db()
     assert draft.status == ScheduleStatus.DRAFT
+
+
+def test_a_broken_schedule_that_was_mended_is_activated(service, marketer):
+    schedule = ScheduleFactory(**MONDAYS)
+    Schedule.objects.filter(pk=schedule.pk).update(status="broken", time_zone="Mars/Base")
+    marketer.post(f"/schedules/{schedule.pk}/do/activate/", {"version": 1})
+    assert "Choose a time zone from the list." in text_of(marketer.get("/schedules/"))
+    Schedule.objects.filter(pk=schedule.pk).update(time_zone="Europe/Berlin")
+    marketer.post(f"/schedules/{schedule.pk}/do/activate/", {"version": 1})
+    schedule.refresh_from_db()
+    assert schedule.status == ScheduleStatus.ACTIVE
+
+
+def test_before_many_people_get_it_at_once_the_name_is_typed(service, marketer, settings):
+    settings.CONFIRM_AUDIENCE = 2
+    people(3)
+    schedule = ScheduleFactory(name="Launch", **MONDAYS)
+    address = f"/schedules/{schedule.pk}/do/run-now/"
+    assert "Type the schedule's name" in text_of(marketer.get(address))
+    refused = marketer.post(address, {"name": "launch"})
+    assert refused.status_code == 422
+    assert "Type the name as it stands above: “Launch”." in text_of(refused)
+    assert not schedule.occurrences.exists()
+    marketer.post(address, {"name": "Launch "})
+    assert schedule.occurrences.exists()
 
 
 def test_several_at_once_are_asked_first_and_told_one_by_one(service, marketer):

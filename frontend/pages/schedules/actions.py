@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -23,8 +24,10 @@ from frontend.problem_words import problem_in_words
 from frontend.schedule_words import STATUSES
 from frontend.wording import number
 from schedules import clock
+from schedules.audience.parser import parse
+from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.definition import InvalidDefinition
-from schedules.models import Occurrence, Schedule
+from schedules.models import Occurrence, Schedule, ScheduleStatus
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.permissions import Ability
 from schedules.stops import InvalidReason
@@ -39,6 +42,22 @@ class ReasonForm(forms.Form):
         label=gettext_lazy("Reason"),
         help_text=gettext_lazy("For your colleagues; it may be left empty."),
     )
+
+
+class NameForm(forms.Form):
+    """Before many people get something at once, the schedule's name is typed."""
+
+    name = forms.CharField(label=gettext_lazy("Type the schedule's name to send it"), strip=True)
+
+    def __init__(self, data: Any, *, schedule: Schedule) -> None:
+        super().__init__(data)
+        self._name = schedule.name.strip()
+        self.fields["name"].widget.attrs["autocomplete"] = "off"
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"] != self._name:
+            raise forms.ValidationError(_("Type the name as it stands above: “%(name)s”.") % {"name": self._name})
+        return self._name
 
 
 class ChosenForm(forms.Form):
@@ -79,13 +98,33 @@ def do(request: HttpRequest, schedule_id: int, verb: str) -> HttpResponse:
     if asked is None:
         raise Http404
     schedule = find(schedule_id)
-    form = ReasonForm(request.POST or None) if asked.takes_reason else None
+    if verb == "activate" and schedule.status == ScheduleStatus.DRAFT:
+        return HttpResponseRedirect(reverse("wizard-step", args=[schedule.pk, "review"]))
+    form = _form(request, schedule, asked)
     if request.method == "POST" and (form is None or form.is_valid()):
-        return _done(request, schedule, asked, reason=form.cleaned_data["reason"] if form else "")
+        return _done(request, schedule, asked, reason=form.cleaned_data.get("reason", "") if form else "")
     return _asked(request, schedule, asked, form)
 
 
-def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: ReasonForm | None) -> HttpResponse:
+def _form(request: HttpRequest, schedule: Schedule, verb: Verb) -> forms.Form | None:
+    data = request.POST if request.method == "POST" else None
+    if verb.takes_reason:
+        return ReasonForm(data)
+    if verb.name == "run-now" and schedule.status in verb.states and _is_large(schedule):
+        return NameForm(data, schedule=schedule)
+    return None
+
+
+def _is_large(schedule: Schedule) -> bool:
+    """Whether so many fit, or finding it out takes so long, that one had better stop for a moment."""
+    try:
+        people = LocalSource().count(parse(schedule.audience_query), now=clock.now())
+    except AudienceTooSlow:
+        return True
+    return people > settings.CONFIRM_AUDIENCE
+
+
+def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: forms.Form | None) -> HttpResponse:
     context = {
         "title": verb.title % {"name": schedule.name},
         "schedule": schedule,
@@ -98,9 +137,9 @@ def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: ReasonFor
         "crumbs": [(_("Schedules"), reverse("schedules")), (schedule.name, reverse("schedule", args=[schedule.pk]))],
         "is_modal": is_htmx(request),
     }
-    if is_htmx(request):
-        return framed(request, "frontend/schedules/confirm_body.html", context)
-    return framed(request, "frontend/schedules/confirm.html", context)
+    template = "confirm_body.html" if is_htmx(request) else "confirm.html"
+    status = 422 if form is not None and form.errors else 200
+    return framed(request, f"frontend/schedules/{template}", context, status=status)
 
 
 def _going_on(schedule: Schedule) -> str:

@@ -50,7 +50,7 @@ VERBS: Mapping[str, Verb] = {
             _("Yes, activate it"),
             _("“%(name)s” is active and runs at its time."),
             operations.activate,
-            frozenset({_S.DRAFT, _S.BROKEN}),
+            frozenset({_S.BROKEN}),  # a draft is activated at the end of the wizard, which asks more
             takes_version=True,
         ),
         Verb(
@@ -59,8 +59,8 @@ VERBS: Mapping[str, Verb] = {
             _("Pause “%(name)s”?"),
             _(
                 "Nothing more is sent from now on; messages being handed over at this very moment still arrive. Whoever"
-                " has not got it waits. Runs that fall due during the pause are not made up for if it lasts longer than the"
-                " schedule may be late."
+                " has not got it waits. Runs that fall due during the pause are not made up for if it lasts longer than"
+                " the schedule may be late."
             ),
             _("Yes, pause it"),
             _("“%(name)s” is paused. Whoever is left waits until it is resumed."),
@@ -171,8 +171,11 @@ def offers(schedule: Schedule) -> Sequence[Offer]:
         for verb in VERBS.values()
         if is_offered(verb, schedule)
     ]
+    if schedule.status == ScheduleStatus.DRAFT:
+        review = reverse("wizard-step", args=[schedule.pk, "review"])
+        found.insert(0, Offer("activate", _("Review and activate"), review, in_modal=False))
     if schedule.status in EDITABLE:
-        found.insert(0, Offer("edit", _("Edit"), f"{reverse('schedule', args=[schedule.pk])}edit/", in_modal=False))
+        found.insert(0, Offer("edit", _("Edit"), reverse("schedule-edit", args=[schedule.pk]), in_modal=False))
     return found
 
 
