@@ -363,6 +363,12 @@ class Occurrence(models.Model):
             models.Index(fields=["schedule"], name="occurrence_open_idx", condition=Q(closed_at__isnull=True)),
             models.Index(fields=["opens_at"], name="occurrence_materialise_idx", condition=Q(state="materialising")),
             models.Index(fields=["-occurrence_at"], name="occurrence_at_idx"),
+            # So that the few of these are found among millions.
+            models.Index(
+                fields=["state", "-occurrence_at", "-id"],
+                name="occurrence_rare_idx",
+                condition=Q(state__in=["cancelled", "missed"]),
+            ),
         ]
         ordering = ["-occurrence_at", "-id"]
         verbose_name = "run"  # what people call it

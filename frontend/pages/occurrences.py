@@ -33,6 +33,7 @@ _TIMEOUT_MS = 5_000
 _NEWEST = by_instant("occurrence_at", descending=True)
 
 _OPEN, _HELD = "open", "held"
+_OVER = (OccurrenceState.FINISHED, OccurrenceState.CANCELLED, OccurrenceState.MISSED)
 _STATES = [
     ("", gettext_lazy("Any")),
     (_OPEN, gettext_lazy("under way or ahead")),
@@ -162,6 +163,7 @@ def _asked(asked: Mapping[str, Any], request: HttpRequest) -> QuerySet[Occurrenc
             rows = rows.open().exclude(held_reason="")
         else:
             rows = rows.filter(state=state)
+            rows = rows if state in _OVER else rows.open()  # which an index finds among all that were
     if named := asked.get("schedule"):
         meant = Q(schedule__name__icontains=named)
         if named.isascii() and named.isdigit() and len(named) < 19:
