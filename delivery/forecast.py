@@ -126,8 +126,7 @@ def forecast(
     """
     firing = _firing(definition, occurrence_at, now=now)
     node = parse(definition.audience_query)
-    # People are found when the occurrence is materialised: so long before anyone is due.
-    found_at = max(now, firing.opens_at - timedelta(seconds=settings.MATERIALISE_AHEAD_S))
+    found_at = _found_at(firing, now=now)
     groups = _groups(node, definition.channel, now=found_at)
     placed = _place(groups, definition=definition, firing=firing, now=now)
     targeted = sum(group.people for group in groups)
@@ -162,6 +161,22 @@ def forecast(
         notes=tuple(notes(timing, next_runs(timing, now=now, count=NOTED_RUNS))),
         is_scan=not is_indexable(node),
     )
+
+
+def past_zones(*, definition: Definition, now: datetime) -> tuple[ZoneShare, ...]:
+    """What ``forecast`` tells as ``past``, alone and so the sooner: those whose hour of the next firing has passed.
+
+    Raises ``InvalidAudience``, ``InvalidDefinition`` and ``AudienceTooSlow``.
+    """
+    firing = _firing(definition, None, now=now)
+    people = LocalSource().zones(parse(definition.audience_query), now=_found_at(firing, now=now))
+    groups = [_Group(zone, count, 0, 0) for zone, count in people.items()]
+    return _place(groups, definition=definition, firing=firing, now=now).past
+
+
+def _found_at(firing: Firing, *, now: datetime) -> datetime:
+    """When people are found: as the occurrence is materialised, so long before anyone is due."""
+    return max(now, firing.opens_at - timedelta(seconds=settings.MATERIALISE_AHEAD_S))
 
 
 def _firing(definition: Definition, occurrence_at: datetime | None, *, now: datetime) -> Firing:

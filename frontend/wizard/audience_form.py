@@ -105,8 +105,6 @@ class RowForm(forms.Form):
         self.row = Row(**{name: initial.get(name, default) for name, default in vars(Row()).items()})
         self.fields["op"].choices = list(_words(self.row).items())  # type: ignore[attr-defined]
         self.fields["value"].widget = self._widget(around)
-        for name in ("field", "op"):
-            self.fields[name].widget.attrs["data-row"] = name
 
     def _widget(self, around: Around | None) -> forms.Widget:
         match self.row.kind:
@@ -228,10 +226,10 @@ class AudienceForm(StepForm):
         before = data.get("shown", "")
         if before == self.chosen:
             return
-        self.data = data.copy()
-        self.data["shown"] = self.chosen
+        self.data = typed = data.copy()
+        typed["shown"] = self.chosen
         if self.chosen == "json" and before == "match":
-            self.data["json"] = _indented(self._of_rows(self._filled()).query)
+            typed["json"] = _indented(self._of_rows(self._filled()).query)
         elif self.chosen == "match" and before == "json":
             try:
                 query = json.loads(data.get("json", ""))
@@ -239,7 +237,7 @@ class AudienceForm(StepForm):
             except (ValueError, RecursionError):
                 rows = None
             if rows is None:
-                self.chosen = self.data["who"] = self.data["shown"] = "json"
+                self.chosen = typed["who"] = typed["shown"] = "json"
                 self.why_json = _("These conditions go beyond what rows can show, so they stay here as text.")
             else:
                 self.rows = rows if rows.rows else Rows((Row(),))

@@ -77,7 +77,7 @@ class Preview:
 def edit(request: HttpRequest, schedule_id: int) -> HttpResponse:
     schedule = find(schedule_id)
     if schedule.status == ScheduleStatus.DRAFT:
-        return HttpResponseRedirect(reverse("wizard-step", args=[schedule_id, "basics"]))
+        return HttpResponseRedirect(reverse("wizard-step", args=[schedule_id, _where_left(request, schedule)]))
     if schedule.status not in _EDITABLE:
         messages.warning(request, _("This schedule has ended and can't be changed: duplicate it to send again."))
         return HttpResponseRedirect(reverse("schedule", args=[schedule_id]))
@@ -90,6 +90,13 @@ def edit(request: HttpRequest, schedule_id: int) -> HttpResponse:
     seen = drafts.definition_at(schedule, version)
     forms = {step: form(request.POST, definition=seen, around=around) for step, form in FORMS.items()}
     return _Posted(request, schedule, forms, around, seen, version).answer()
+
+
+def _where_left(request: HttpRequest, schedule: Schedule) -> str:
+    """The first step of a draft that is not complete yet; of a whole one the review."""
+    wrong = drafts.problems_by_step(Definition.of(schedule), drafts.around(request))
+    left = drafts.unsaved(request, schedule.pk)
+    return next((step for step in FORMS if step in wrong or step in left), "review")
 
 
 def _locked(schedule: Schedule) -> set[str]:

@@ -4,7 +4,7 @@ Each answers for what has been typed, saved or not, and changes nothing; the num
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -218,22 +218,21 @@ def when(request: HttpRequest, schedule: Schedule, form: StepForm, around: Aroun
         "zone": definition.time_zone,
         "mine": around.zones.mine,
         "notes": [*filter(None, [form.gap_note]), *told],
-        "past": _past(definition, firings, schedule, around) if is_local else None,
+        "past": _past(definition, firings, around) if is_local else None,
     }
 
 
-def _past(definition: Definition, firings: list[Firing], schedule: Schedule, around: Around) -> dict[str, Any] | None:
+def _past(definition: Definition, firings: list[Firing], around: Around) -> dict[str, Any] | None:
     """People for whom the next run's hour has passed already; asked only where that can be."""
     if not firings or firings[0].opens_at >= around.now:
         return None
-    without_caps = replace(definition, max_per_user_per_day=None, max_per_user_per_week=None)
     try:
-        told = forecasts.forecast(definition=without_caps, now=around.now, editing=schedule.pk)
+        zones = forecasts.past_zones(definition=definition, now=around.now)
     except (InvalidAudience, InvalidDefinition):
         return {"unknown": _("Say who gets it, and the people concerned are counted here.")}
     except AudienceTooSlow:
         return {"unknown": _("Counting the people concerned takes too long.")}
-    return {"people": sum(share.people for share in told.past), "zones": told.past, "on_past": told.on_past}
+    return {"people": sum(share.people for share in zones), "zones": zones, "on_past": definition.on_past}
 
 
 # All of it

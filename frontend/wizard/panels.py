@@ -73,7 +73,8 @@ def body(request: HttpRequest, schedule_id: int) -> HttpResponse:
         )
     except InvalidTemplate as error:
         raise Http404(" ".join(problem_in_words(problem) for problem in error.problems)) from error
-    return policies.foreign(told.rendered.html)
+    document: HttpResponse = policies.foreign(told.rendered.html)
+    return document
 
 
 @never_cache

@@ -166,8 +166,6 @@ def _page(request: HttpRequest, schedule: Schedule, step: str, form: StepForm, a
         extra |= looks.offered(schedule, form)
     if step == "message" and "told" not in extra:
         extra |= looks.message(request, schedule, form, around)
-    if step == "when" and not form.is_bound:  # of what is kept: the rest is looked at as it is typed
-        extra |= looks.when(request, schedule, form, around)
     return Page(request, step, around, form, schedule, extra)
 
 

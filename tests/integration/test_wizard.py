@@ -155,6 +155,13 @@ def test_review_leads_to_the_step_of_each_problem_and_activates_nothing(browser,
     assert draft.status == ScheduleStatus.DRAFT
 
 
+def test_who_edits_a_draft_goes_on_where_it_was_left(browser, draft):
+    edit = reverse("schedule-edit", args=[draft.pk])
+    assert browser.get(edit)["Location"] == address(draft, "audience")
+    whole(browser, draft)
+    assert browser.get(edit)["Location"] == address(draft, "review")
+
+
 # Nothing is lost
 
 
