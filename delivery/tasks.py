@@ -119,7 +119,7 @@ def import_people(*, import_id: int, **_: Any) -> None:
 def sweep(**_: Any) -> None:
     """Settle what nobody holds any more. Every few seconds."""
     sweeping.sweep(now=clock.now())
-    test_sends.give_up()
+    test_sends.give_up(now=clock.now())
     heartbeats.beat(heartbeats.SWEEP)
 
 

@@ -19,8 +19,9 @@ from delivery.providers import registry
 from delivery.providers.base import Answer, Message, Permit, Target, Verdict
 from delivery.rendering import Rendered, Shared, render_many
 from delivery.rendering_limits import RenderError
+from schedules import stops
 from schedules.imports import values
-from schedules.models import Channel, Recipient, Schedule, StopSwitch
+from schedules.models import Channel, Recipient, Schedule
 from schedules.operations import NotAllowed
 from schedules.problems import Problem
 
@@ -57,8 +58,7 @@ def ask(*, schedule_id: int, external_id: str, to: str = "", locale: str = "", b
     person = Recipient.objects.filter(external_id=external_id).first()
     if schedule.template is None or not schedule.template.version:
         raise NotAllowed("The schedule has no template yet: choose one first.")
-    scopes = ["all", f"channel:{schedule.channel}", f"schedule:{schedule.pk}"]
-    if StopSwitch.objects.filter(scope__in=scopes).exists():
+    if stops.over(schedule):
         raise NotAllowed("Sending is stopped, tests included: let it go on first.")
     if problems := _problems(schedule.channel, person, external_id, to):
         raise InvalidTestSend(problems)
@@ -103,11 +103,12 @@ def take_waiting(*, limit: int = 100) -> list[tuple[int, str]]:
     return [(each.pk, each.channel) for each in found]
 
 
-def give_up() -> int:
+def give_up(*, now: datetime) -> int:
     """Fail the wishes that nobody answered in time; how many."""
     old = TestSend.objects.filter(created_real_at__lt=timezone.now() - PATIENCE)
-    lost = old.filter(state=TestSend.State.WAITING).update(state=TestSend.State.FAILED, reason="no_worker")
-    return lost + old.filter(state=TestSend.State.SENDING).update(state=TestSend.State.UNANSWERED, reason="worker_lost")
+    waiting, sending = old.filter(state=TestSend.State.WAITING), old.filter(state=TestSend.State.SENDING)
+    lost = waiting.update(state=TestSend.State.FAILED, reason="no_worker", settled_at=now)
+    return lost + sending.update(state=TestSend.State.UNANSWERED, reason="worker_lost", settled_at=now)
 
 
 def send(*, test_send_id: int, now: datetime) -> None:
@@ -134,6 +135,8 @@ def _sent(wish: TestSend, *, now: datetime) -> tuple[Answer, str]:
     key = f"{now:%Y%m%d}-{FIRST_ID + wish.pk}-{wish.recipient_id}"
     if person is None or schedule is None or schedule.template is None:
         return Answer(key, Verdict.PERMANENT, "gone"), ""
+    if stops.over(schedule):  # since it was wished for
+        return Answer(key, Verdict.PERMANENT, "stopped"), ""
     rendered = _rendered(wish, person, schedule, now=now)
     if isinstance(rendered, RenderError):
         return Answer(key, Verdict.PERMANENT, rendered.reason, "", rendered.detail), ""

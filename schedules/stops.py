@@ -63,6 +63,12 @@ def go_sending(*, scope: str, by: str, now: datetime) -> bool:
     return bool(deleted)
 
 
+def over(schedule: Schedule) -> StopSwitch | None:
+    """The stop that a schedule's messages fall under; of several the first."""
+    scopes = [StopSwitch.ALL, f"channel:{schedule.channel}", f"schedule:{schedule.pk}"]
+    return StopSwitch.objects.filter(scope__in=scopes).order_by("id").first()
+
+
 def refuse_reason(reason: str) -> None:
     """Raises ``InvalidReason`` for words that can't be kept, of a stop as of a pause."""
     if len(reason) > _LONGEST_REASON:

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from delivery import caps
 from delivery.models import Circuit, Delivery, FailedAttempt, State, ZoneSource
-from schedules.models import Device, Occurrence, Recipient, ScheduleStatus, StopSwitch
+from schedules import stops
+from schedules.models import Device, Occurrence, Recipient, ScheduleStatus
 from schedules.recurrence import ZONE_NAMES
 
 _WINDOWS = {caps.DAILY: caps.DAY, caps.WEEKLY: caps.WEEK}
@@ -156,18 +157,11 @@ def obstacle(occurrence: Occurrence, *, is_due: bool) -> Obstacle | None:
         return Obstacle.HELD
     if schedule.status == ScheduleStatus.PAUSED:
         return Obstacle.PAUSED
-    if stop(occurrence):
+    if stops.over(schedule):
         return Obstacle.STOPPED
     if is_due and Circuit.objects.filter(channel=schedule.channel).exists():
         return Obstacle.REFUSED
     return None
-
-
-def stop(occurrence: Occurrence) -> StopSwitch | None:
-    """The stop switch that the occurrence falls under."""
-    schedule = occurrence.schedule
-    scopes = [StopSwitch.ALL, f"channel:{schedule.channel}", f"schedule:{schedule.pk}"]
-    return StopSwitch.objects.filter(scope__in=scopes).order_by("id").first()
 
 
 def zone_name(delivery: Delivery, *, person: Recipient | None, occurrence: Occurrence | None) -> str:

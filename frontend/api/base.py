@@ -99,3 +99,12 @@ def expected_version(request: Request) -> int | None:
     if not _VERSION.fullmatch(version):
         raise Refused(STALE, "No version has that ETag: read it again.")
     return int(version)
+
+
+def wants_new(request: Request) -> bool:
+    """Whether ``If-None-Match: *`` asks that nothing be replaced. Raises ``Refused`` (400) for any other value."""
+    given = request.headers.get("If-None-Match")
+    if given is not None and given.strip() != "*":
+        problem = Problem("If-None-Match", "invalid", "Send *, or If-Match with the ETag of what you read.")
+        raise Refused(INVALID, "If-None-Match can't be read.", pointed=[problem])
+    return given is not None

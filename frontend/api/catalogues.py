@@ -8,17 +8,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from frontend.api.base import ApiView, etag, expected_version
+from frontend.api.base import ApiView, etag, expected_version, wants_new
 from frontend.api.documents import problems
 from frontend.api.fields import ObjectField, StrictSerializer
 from frontend.api.paging import Order, PageQuery, page_of
-from frontend.api.problems import INVALID, NOT_FOUND, Refused
+from frontend.api.problems import NOT_FOUND, Refused
 from frontend.instants import instant
 from schedules import clock, templates
 from schedules.content import normalise_locale, validate_catalogue
 from schedules.models import Catalogue
 from schedules.permissions import Ability
-from schedules.problems import Problem
 
 _IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
@@ -96,7 +95,7 @@ class OneCatalogue(ApiView):
     )
     def put(self, request: Request, locale: str) -> Response:
         """Replace a locale's translations, or with `If-None-Match: *` make new ones."""
-        is_new = _asks_for_a_new_one(request)
+        is_new = wants_new(request)
         version = None if is_new else expected_version(request)
         if wrong := validate_catalogue(locale=locale, messages={}):
             raise Refused(NOT_FOUND, f"There can be no such catalogue: {wrong[0].message}.")
@@ -118,14 +117,6 @@ class OneCatalogue(ApiView):
         except Catalogue.DoesNotExist:
             _no_catalogue(locale)
         return Response(status=204)
-
-
-def _asks_for_a_new_one(request: Request) -> bool:
-    given = request.headers.get("If-None-Match")
-    if given is None or given.strip() == "*":
-        return given is not None
-    problem = Problem("If-None-Match", "invalid", "Send *, or If-Match instead.")
-    raise Refused(INVALID, "If-None-Match can't be used so.", pointed=[problem])
 
 
 def _no_catalogue(locale: str) -> Any:

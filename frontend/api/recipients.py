@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from delivery import erasure
 from frontend.api.access import address_for
-from frontend.api.base import ApiView, etag, expected_version
+from frontend.api.base import ApiView, etag, expected_version, wants_new
 from frontend.api.documents import problems
 from frontend.api.fields import (
     ObjectField,
@@ -218,7 +218,7 @@ class OneRecipient(ApiView):
         """
         if "If-Match" in request.headers:
             return self._replace(external_id, expected_version(request))
-        only_new = _only_new(request)
+        only_new = wants_new(request)
         profile = _checked(external_id, request.data, partial=False)
         try:
             made = recipients.create(external_id=external_id, profile=profile, by=self.by, now=clock.now())
@@ -335,11 +335,3 @@ def _checked(external_id: str, data: Any, *, partial: bool) -> dict[str, Any]:
         # The external id is no part of the body, but of the address.
         raise invalid(replace(each, field="?external_id") if each.field == "externalId" else each for each in found)
     return profile.values
-
-
-def _only_new(request: Request) -> bool:
-    given = request.headers.get("If-None-Match")
-    if given is not None and given.strip() != "*":
-        problem = Problem("If-None-Match", "invalid", "Send *, or If-Match with the ETag of what you read.")
-        raise Refused(INVALID, "If-None-Match can't be read.", pointed=[problem])
-    return given is not None

@@ -117,6 +117,17 @@ def test_a_stop_holds_tests_too_and_a_draft_without_template_has_none(api):
     assert api.post(f"schedules/{draft.pk}/test-send", {"recipient": "anna"}).status_code == 409
 
 
+def test_a_stop_that_comes_after_the_wish_holds_it_too(api, provider):
+    RecipientFactory.create(external_id="anna")
+    path = f"schedules/{ScheduleFactory.create().pk}/test-send"
+    address = api.post(path, {"recipient": "anna"})["Location"].removeprefix("/api/v1/")
+    stops.stop_sending(scope="channel:email", by="user:1", now=NOW)
+    work_off()
+    told = api.get(address).json()
+    assert (told["state"], told["reason"], told["settledAt"]) == ("failed", "stopped", "2026-11-21T10:00:00Z")
+    assert not provider.messages()
+
+
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [(Verdict.PERMANENT, "failed"), (Verdict.TRANSIENT, "failed"), (Verdict.UNKNOWN, "unanswered")],
@@ -136,6 +147,7 @@ def test_a_wish_that_nobody_answers_is_given_up(api, provider):
     waiting, dead = (api.post(path, {"recipient": "anna"}).json()["id"] for _ in range(2))
     TestSend.objects.filter(pk=dead).update(state="sending")
     TestSend.objects.update(created_real_at=timezone.now() - timedelta(minutes=5))
-    assert test_sends.give_up() == 2
+    assert test_sends.give_up(now=NOW) == 2
     assert TestSend.objects.get(pk=waiting).state == "failed"
     assert TestSend.objects.get(pk=dead).state == "unanswered"
+    assert set(TestSend.objects.values_list("settled_at", flat=True)) == {NOW}
