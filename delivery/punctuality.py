@@ -113,9 +113,10 @@ def zones(occurrence: Occurrence) -> dict[datetime, list[str]]:
     Of a wave with batches of its own a few people are asked, whatever its size; of the small ones everybody.
     """
     found: dict[datetime, list[str]] = {}
-    parameters = {"occurrence": occurrence.pk, "day": occurrence.day, "zone": occurrence.schedule.time_zone}
     with connection.cursor() as cursor:
-        cursor.execute(_ZONES, parameters)
+        cursor.execute(
+            _ZONES, {"occurrence": occurrence.pk, "day": occurrence.day, "zone": occurrence.schedule.time_zone}
+        )
         for wave_at, name in cursor.fetchall():
             found.setdefault(wave_at, []).extend([name] if name in ZONE_NAMES else [])
     return found

@@ -69,11 +69,16 @@ def _stops(zones: Zones) -> list[str]:
 
 def _stop(stop: StopSwitch, zones: Zones) -> str:
     since = show(stop.created_at, zones.of())
-    if stop.scope == StopSwitch.ALL:
+    kind, _colon, name = stop.scope.partition(":")
+    if kind == StopSwitch.ALL:
         words = _("All sending is stopped since %(since)s.") % {"since": since}
+    elif kind == "channel":
+        words = _("Sending by %(channel)s is stopped since %(since)s.") % {
+            "channel": Channel(name).label,
+            "since": since,
+        }
     else:
-        what = stop.scope.replace(":", " ")
-        words = _("Sending for %(what)s is stopped since %(since)s.") % {"what": what, "since": since}
+        words = _("Sending of schedule %(id)s is stopped since %(since)s.") % {"id": name, "since": since}
     return f"{words} {_('Reason:')} {stop.reason}" if stop.reason else words
 
 

@@ -158,7 +158,8 @@ def outbox_body(request: HttpRequest, message_id: int) -> HttpResponse:
     found = OutboxMessage.objects.filter(pk=message_id).first()
     if found is None:
         raise Http404(_("There is no message %(id)s; an erased person's messages are gone.") % {"id": message_id})
-    return policies.foreign(found.html)
+    response: HttpResponse = policies.foreign(found.html)
+    return response
 
 
 def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Shown]:

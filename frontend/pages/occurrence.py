@@ -27,7 +27,10 @@ from schedules.permissions import Ability, can
 @needs(Ability.READ)
 def occurrence(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     """The page of a run. Its rows are read where they are few, or somebody asks for it."""
-    found = find(occurrence_id)
+    return _page(request, find(occurrence_id))
+
+
+def _page(request: HttpRequest, found: Occurrence) -> HttpResponse:
     context = _run(request, found, reads_rows=found.targeted <= books.AT_ONCE or "rows" in request.GET)
     schedule = found.schedule
     return framed(
@@ -58,10 +61,9 @@ def occurrence_progress(request: HttpRequest, occurrence_id: int) -> HttpRespons
 def occurrence_person(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     """What became of one person in this run."""
     found = find(occurrence_id)
-    context = {**_viewer(request), **_person(request, found)}
     if not is_htmx(request):
-        return occurrence(request, occurrence_id)
-    return render(request, "frontend/run_person.html", context)
+        return _page(request, found)
+    return render(request, "frontend/run_person.html", {**_viewer(request), **_person(request, found)})
 
 
 def find(occurrence_id: int) -> Occurrence:

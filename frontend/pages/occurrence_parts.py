@@ -162,7 +162,7 @@ def _bars(starts: Sequence[Start]) -> list[Sequence[Bar]]:
     span = (last - first).total_seconds() or 1.0
     most = max(start.people for start in starts)
     width = max(0.8, min(4.0, 0.6 * _WIDE / len(starts)))
-    found = []
+    found: list[Sequence[Bar]] = []
     for start in starts:
         x = (start.wave_at - first).total_seconds() / span * (_WIDE - width)
         y, stack = _HIGH, []

@@ -138,7 +138,7 @@ def _hurried() -> Iterator[None]:
 
 def _first(rows: QuerySet[Occurrence]) -> list[Occurrence]:
     """What is under way or ahead, those that run first."""
-    found = list(rows.open().order_by("-occurrence_at", "-id")[:_UNDER_WAY])
+    found = list(rows.filter(closed_at__isnull=True).order_by("-occurrence_at", "-id")[:_UNDER_WAY])
     return sorted(found, key=lambda run: run.state != OccurrenceState.RUNNING)
 
 
