@@ -19,7 +19,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages programs demo test lint bench chaos openapi fmt lock clean help
+.PHONY: setup messages screenshots programs demo test lint bench chaos openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ setup: .venv/.installed $(TRANSLATIONS) ## a virtual environment with the pinned
 
 messages: setup ## find the strings of pages and templates, for their translations
 	$(BIN)/python -m scheduler_project.catalogue find
+
+screenshots: setup programs ## pictures of every page below .local/screenshots, and those of the docs
+	$(BIN)/python -m tests.screenshots $(ARGS)
 
 programs: ## what tests use of the system's packages, where they may be installed: Chromium, and promtool
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \

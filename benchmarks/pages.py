@@ -26,7 +26,7 @@ from benchmarks.runs import Wrong, ending
 from delivery import figures, listing
 from delivery.listing import Filters
 from delivery.models import InboxMessage, OutboxMessage, State
-from schedules import clock
+from schedules import clock, operations, templates
 from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule
 from tests.pages import PAGES, Values, addresses
 
@@ -56,7 +56,9 @@ def fill(*, people: int, rows: int, schedules: int, events: int) -> Values:
     questions.fill(count=people, rows=rows)
     template = MessageTemplate.objects.get()
     plans.insert(schedules, template_id=template.pk)
+    templates.save_catalogue(locale="de", messages={"greeting": "Guten Tag"}, by="benchmark", now=clock.now())
     run = Occurrence.objects.earliest("-occurrence_at")
+    draft = operations.duplicate(schedule_id=run.schedule_id, by="benchmark", now=clock.now())
     middle = Schedule.objects.filter(pk__gte=run.schedule_id + schedules // 2).earliest("pk")
     note(f"Inserting {events:,} events")
     execute(_EVENTS, {"first": run.schedule_id, "schedules": schedules, "count": events})
@@ -74,6 +76,11 @@ def fill(*, people: int, rows: int, schedules: int, events: int) -> Values:
         "message_id": OutboxMessage.objects.latest("pk").pk,
         "inbox-message message_id": InboxMessage.objects.latest("pk").pk,
         "template_id": template.pk,
+        "locale": "de",
+        "schedule-do verb": ["pause", "cancel"],
+        "wizard-step schedule_id": draft.pk,
+        "wizard-step step": ["basics", "audience", "message", "when", "limits", "review"],
+        **{key: [] for key in ("import_id", "test_send_id")},  # a page of one row
     }
 
 

@@ -116,7 +116,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 _ELSEWHERE = ("admin/", "api/v1/")
 
 Values = Mapping[str, Any]
-"""What to put into an address, by the name of its converter; a list for each of them in turn.
+"""What to put into an address, by the name of its converter; a list for each of them in turn, if any.
 
 Where a name means several things, the one for an address stands under both: ``"inbox-message message_id"``.
 """
@@ -142,7 +142,7 @@ def addresses(names: Mapping[str, Ability], values: Values) -> Iterator[tuple[st
     for name, converters in named():
         if name not in names:
             continue
-        choices = [_all(values.get(f"{name} {each}", values.get(each))) for each in converters]
+        choices = [_all(values[f"{name} {each}" if f"{name} {each}" in values else each]) for each in converters]
         for chosen in product(*choices):
             path = reverse(name, kwargs=dict(zip(converters, chosen, strict=True)))
             yield name, path
