@@ -6,8 +6,8 @@ reads the rows of such batches, and adds to the figures by how much they differ 
 time. So it is no matter what happened, in which order and how long ago. ``read`` adds what is not counted yet.
 docs/adr/0013-figures-over-time.md says why.
 
-An outcome belongs to the five minutes in which it was settled, in business time, and to the quarter of an hour. Hours
-and days of every zone there is begin with one; with quarters a month is read in a third of the time.
+An outcome belongs to the five minutes in which it was settled, in business time, to the quarter of an hour and to the
+hour. Hours and days begin with a quarter in every zone there is, and in most with an hour: a month is read by these.
 """
 
 import time
@@ -20,7 +20,7 @@ from django.db import connection, transaction
 
 from delivery.models import State
 
-SLOT, QUARTER = timedelta(minutes=5), timedelta(minutes=15)
+SLOT, QUARTER, HOUR = timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1)
 # Batches counted in one transaction. Whoever sends waits for it, where it wants to write one of these.
 CHUNK = 20
 # Real seconds for which ``count`` goes on: the tick waits for the same worker.
@@ -28,7 +28,7 @@ TURN_S = 0.5
 # Batches that ``read`` counts at once. There are more only where nobody has counted for a while.
 READ_AT_ONCE = 60
 
-_GRAINS = [int(grain / timedelta(minutes=1)) for grain in (SLOT, QUARTER)]
+_GRAINS = [int(grain / timedelta(minutes=1)) for grain in (SLOT, QUARTER, HOUR)]
 
 # Lateness is kept in steps, four to each doubling: step n ends at 2 ** (n / 4) seconds, from 1 ms up to 12 days.
 _STEPS = 4
@@ -64,7 +64,7 @@ def _differences(ids: str) -> str:
     """SQL beside ``fresh``: by how much batches differ from what is counted of them; ``ids``: array of bigint."""
     return f"""
     SELECT g.minutes, to_timestamp(p.slot * {SLOT.seconds} / (g.minutes * 60) * (g.minutes * 60)) AS slot, b.channel,
-           p.state, p.reason, p.lateness, sum(p.people) AS people
+           p.state, p.reason, p.lateness, sum(p.people)::int AS people
     FROM (SELECT * FROM fresh UNION ALL
           SELECT batch_id, slot, state, reason, lateness, -people FROM ({_AS_COUNTED.format(ids=ids)}) AS counted) AS p
     JOIN delivery_batch b ON b.id = p.batch_id, unnest(%(grains)s::int[]) AS g(minutes)
@@ -205,13 +205,12 @@ HAVING sum(people) <> 0
 _SUMS, _REASONS, _LATENESSES = 0b011, 0b001, 0b110
 
 
-def read(*, starts: Sequence[datetime], until: datetime, grain: timedelta = QUARTER) -> Figures:
+def read(*, starts: Sequence[datetime], until: datetime) -> Figures:
     """What was settled from the first of ``starts`` up to ``until``, in the stretches that begin there; ascending.
 
-    Instants are whole multiples of ``grain``, which is ``SLOT`` or ``QUARTER``. Equal to the ledger's rows while any
-    of them are kept.
+    Instants are at whole five minutes. Equal to the ledger's rows while any of them are kept.
     """
-    minutes = int(grain / timedelta(minutes=1))
+    minutes = max(grain for grain in _GRAINS if all(at.timestamp() % (grain * 60) == 0 for at in (*starts, until)))
     with connection.cursor() as cursor:
         cursor.execute(_UNCOUNTED, [READ_AT_ONCE])
         batches = cursor.fetchall()

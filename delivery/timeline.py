@@ -55,7 +55,7 @@ class Timeline:
 def read(window: Window, *, zone_name: str, now: datetime) -> Timeline:
     """What was settled from the beginning of ``window`` until now."""
     cut = stretches(window, zone_name=zone_name, now=now)
-    found: Figures = figures.read(starts=[each.begins for each in cut], until=cut[-1].ends, grain=_CUTS[window][1])
+    found: Figures = figures.read(starts=[each.begins for each in cut], until=cut[-1].ends)
     return Timeline(cut, found.sums, found.reasons, percentiles(found.lateness), found.behind)
 
 

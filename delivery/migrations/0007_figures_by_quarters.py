@@ -1,4 +1,4 @@
-"""Figures by the quarter of an hour beside those by five minutes: all are counted anew."""
+"""Figures by the quarter of an hour and the hour, beside those by five minutes: all are counted anew."""
 
 from django.db import migrations, models
 
