@@ -199,7 +199,10 @@ class Shown:
             words = _("%(words)s, from the start, since the worker before was stopped") % {"words": words}
         if not upload.people:
             return words
-        people = ngettext("%(count)s person so far", "%(count)s people so far", upload.people)
+        if upload.stage == Stage.READ.name:
+            people = ngettext("%(count)s person so far", "%(count)s people so far", upload.people)
+        else:
+            people = ngettext("%(count)s person", "%(count)s people", upload.people)
         return f"{words}: {people % {'count': number(upload.people)}}"
 
     @property
