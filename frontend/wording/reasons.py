@@ -94,10 +94,12 @@ REASONS: Mapping[str, Words] = {
     "unreadable_answer": _("The provider's answer could not be read."),
 }
 
-# Reasons of a whole run, which no delivery has.
+# Reasons that no delivery has: of a whole run, and of a test send.
 OF_RUNS: Mapping[str, Words] = {
     "audience_too_slow": _("Finding its people takes too long: add a clause that an index serves. It is tried again."),
     "not_materialised": _("Its people could not be found within the run's seven days."),
+    "gone": _("The schedule, its template or the person is gone."),
+    "stopped": _("Somebody has stopped sending."),
 }
 
 # Where the same reason means something else in this state.

@@ -493,8 +493,8 @@ def _slugs_of_functions(tree: ast.AST, names: set[str], position: int) -> set[st
     return {each.value for each in given if isinstance(each, ast.Constant)}
 
 
-# Said of calls that never began, whose people are pending again with no reason, and of a test send to nobody.
-NEVER_IN_THE_LEDGER = {"permit_expired", "next_call", "", "gone"}
+# Said of calls that never began, whose people are pending again with no reason, and of a test send to nobody or under a stop.
+NEVER_IN_THE_LEDGER = {"permit_expired", "next_call", "", "gone", "stopped"}
 
 
 def test_every_reason_that_the_ledger_can_hold_has_a_sentence():
