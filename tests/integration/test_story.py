@@ -493,7 +493,7 @@ def _slugs_of_functions(tree: ast.AST, names: set[str], position: int) -> set[st
     return {each.value for each in given if isinstance(each, ast.Constant)}
 
 
-# Said of calls that never began, whose people are pending again with no reason, and of a test send to nobody or under a stop.
+# Said of calls that never began, whose people are pending again with no reason, and of a test send that was none.
 NEVER_IN_THE_LEDGER = {"permit_expired", "next_call", "", "gone", "stopped"}
 
 
