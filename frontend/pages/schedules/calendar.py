@@ -26,7 +26,7 @@ from schedules.recurrence import zone
 MONTH, AGENDA = "month", "agenda"
 # A day of the month has room for so many, one of the agenda for more; rows read of each day.
 _SHOWN = {MONTH: 4, AGENDA: 40}
-_READ = {MONTH: 60, AGENDA: 120}
+_READ = {MONTH: 40, AGENDA: 100}
 _AGENDA_DAYS = 7
 # Recurrence knows no others.
 _YEARS = range(1971, 8999)
