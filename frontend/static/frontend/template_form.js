@@ -23,6 +23,6 @@
     selects.channel.value = channel;
     if (![...selects.locale.options].some(option => option.value === locale)) selects.locale.add(new Option(locale, locale));
     selects.locale.value = locale;
-    selects.locale.dispatchEvent(new Event("change", { bubbles: true }));
+    selects.locale.dispatchEvent(new Event("input", { bubbles: true }));
   }, true);
 })();
