@@ -136,6 +136,8 @@ class _Posted:
             return self._page(status=_REFUSED)
         except VersionConflict as conflict:
             self.schedule = find(self.schedule.pk)
+            if go == "save" and drafts.merged(Definition.of(self.schedule), changes) == Definition.of(self.schedule):
+                return _leave(self.request, reverse("schedule", args=[self.schedule.pk]))  # pressed twice
             told = drafts.meanwhile(self.request, conflict, seen=self.seen, current=Definition.of(self.schedule))
             based = [drafts.rebased(form, self.seen, self.schedule, self.version) for form in self.forms.values()]
             self.forms = dict(zip(self.forms, [form for form, _version in based], strict=True))

@@ -140,7 +140,7 @@ def build(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
         raise Http404(_("There is no such step."))
     schedule = find(schedule_id)
     if schedule.status != ScheduleStatus.DRAFT:
-        return _leave(request, reverse("schedule-edit", args=[schedule_id]))
+        return _leave(request, reverse("schedule" if request.method == "POST" else "schedule-edit", args=[schedule_id]))
     around = drafts.around(request)
     if request.method == "POST" and step == "review":
         return _decide(request, schedule, around)
@@ -184,10 +184,12 @@ def _post(request: HttpRequest, schedule: Schedule, step: str, around: Around) -
         saved = _save(request, schedule, form, seen, seen_version)
     except VersionConflict as conflict:
         current = find(schedule.pk)
-        rebased, version = drafts.rebased(form, seen, current, seen_version)
-        page = _page(request, current, step, rebased, around, version=version)
-        page.meanwhile = drafts.meanwhile(request, conflict, seen=seen, current=Definition.of(current))
-        return page.answer(_REFUSED)
+        if form.errors or drafts.own_changes(form, Definition.of(current)):
+            rebased, version = drafts.rebased(form, seen, current, seen_version)
+            page = _page(request, current, step, rebased, around, version=version)
+            page.meanwhile = drafts.meanwhile(request, conflict, seen=seen, current=Definition.of(current))
+            return page.answer(_REFUSED)
+        saved = current  # the same was saved before: a button was pressed twice
     except NotAllowed as error:
         messages.error(request, str(error))
         return _leave(request, reverse("schedule", args=[schedule.pk]))

@@ -208,6 +208,16 @@ def test_who_comes_second_sees_what_the_first_has_changed_and_keeps_his_own(brow
     assert (draft.name, draft.channel, draft.max_runs) == ("Winter SALE", "push", 3)
 
 
+def test_a_button_pressed_twice_is_no_quarrel_with_oneself(browser, draft):
+    twice = {"version": draft.version, "go": "next", **when()}
+    answers = [browser.post(address(draft, "when"), twice)["Location"] for _ in range(2)]
+    assert set(answers) == {address(draft, "limits")}
+    whole(browser, draft)
+    last = {"version": draft.version, "go": "activate"}
+    answers = [browser.post(address(draft, "review"), last)["Location"] for _ in range(2)]
+    assert set(answers) == {reverse("schedule", args=[draft.pk])}
+
+
 # Audience
 
 
