@@ -5,13 +5,11 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import expect
 
-from delivery.models import FailedAttempt, OutboxMessage
 from delivery.providers.base import Answer, Verdict
-from schedules import stops, templates
-from schedules.models import MessageTemplate, Occurrence, Schedule
+from schedules import templates
+from schedules.models import MessageTemplate, Schedule
 from schedules.permissions import Role
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
-from tests.journeys.conftest import ENOUGH_CONTRAST, PHONE, TOO_WIDE, WIDE, contrast
 from tests.recording import sent
 from tests.service import only_occurrence
 
@@ -97,44 +95,3 @@ def test_a_marketer_finds_out_why_a_person_did_not_get_it_and_sends_again(servic
     expect(page.get_by_text("The books close: 2 targeted, 2 accounted for.")).to_be_visible()
     assert provider.reached() == {anna.pk: 1}
     assert errors == []
-
-
-PAGES = [
-    "/admin/",
-    "/schedules/",
-    "/calendar/",
-    "/admin/schedules/recipient/",
-    "/admin/schedules/messagetemplate/add/",
-    "/occurrences/",
-    "/explain/",
-    "/audit/",
-    "/ledger/",
-    "/outbox/",
-    "/ledger/{run}/{person}/",
-    "/occurrences/{run}/",
-    "/outbox/{message}/",
-]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
-def test_no_page_is_wider_than_the_screen_or_unreadable(service, open_page, errors, viewport, theme):
-    rich_template()
-    person = RecipientFactory(
-        external_id="somebody-with-quite-a-long-identifier-of-forty", time_zone="America/Argentina/Rio_Gallegos"
-    )
-    stops.stop_sending(scope="channel:push", by="user:1", now=NOW, reason="Because this is a test")
-    schedule = ScheduleFactory(template_id=MessageTemplate.objects.get().pk)
-    service.step()
-    run = only_occurrence(schedule)
-    spoilt = {"attempt": 1, "at": NOW, "verdict": "transient", "reason": "transient_failure", "detail": "503 " * 40}
-    FailedAttempt.objects.create(day=run.day, occurrence_id=run.pk, recipient_id=person.pk, **spoilt)
-    Occurrence.objects.update(held_reason="failures", held_at=NOW, closed_at=None, state="running")
-    page = open_page(Role.ADMIN, viewport=viewport, theme=theme)
-    addresses = {"run": run.pk, "person": person.pk, "message": OutboxMessage.objects.get().pk}
-    for address in PAGES:
-        page.goto(address.format(**addresses))
-        assert page.evaluate(TOO_WIDE) <= 0, address
-        expect(page.get_by_text("Because this is a test").first).to_be_visible()
-        assert contrast(page) >= ENOUGH_CONTRAST, address
-    assert [error for error in errors if "sandboxed" not in error] == []
