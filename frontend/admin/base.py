@@ -6,8 +6,6 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
-from unfold.admin import StackedInline as UnfoldStackedInline
-from unfold.admin import TabularInline as UnfoldTabularInline
 from unfold.views import ChangeList as UnfoldChangeList
 
 from frontend.access import actor
@@ -73,14 +71,6 @@ class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     @staticmethod
     def by(request: HttpRequest) -> str:
         return actor(request.user)
-
-
-class Tabular(ByAbility, UnfoldTabularInline):  # type: ignore[misc]
-    extra = 0
-
-
-class Stacked(ByAbility, UnfoldStackedInline):  # type: ignore[misc]
-    extra = 0
 
 
 def only(*objects: Any) -> tuple[list[str], dict[str, int], set[str], list[str]]:
