@@ -1,6 +1,6 @@
 """Pictures of every page, from a demo of their own: ``make screenshots``.
 
-    python -m tests.screenshots [--wait 90] [--only NAME]
+    python -m tests.screenshots [--wait 90] [--language de] [--only NAME]
 
 All pages in light and dark, on a desk and on a phone, go to ``.local/screenshots/pages``; the few that README and the
 guide show, in English and of a moderate size, to ``docs/screenshots``. A new demo below ``.local/screenshots``
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import django
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from scheduler_project.local import services
 
@@ -32,9 +32,8 @@ CHOSEN = PROJECT / "docs" / "screenshots"
 READY_S = 300
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DESK, PHONE = (1440, 900), (375, 800)
-IN_DOCS = (1200, 780)
+IN_DOCS = (1440, 820)
 LARGEST_BYTES = 150_000
-ARRIVED = "!document.querySelector('.htmx-request')"
 
 
 # This process and the demo that it starts share servers of their own.
@@ -144,13 +143,15 @@ def values() -> dict[str, Any]:
 class Camera:
     """A browser in which an admin of the demo is signed in."""
 
-    def __init__(self, browser: Browser, address: str) -> None:
+    def __init__(self, browser: Browser, address: str, *, language: str) -> None:
         self._page = browser.new_page(base_url=address)
+        self._page.context.add_cookies([{"name": "django_language", "value": "en", "url": address}])
         self._page.goto("/")
         self._page.get_by_label("Username").fill("admin")
         self._page.get_by_label("Password").fill(services.secret(root=ROOT, name="demo-password")[:12])
         self._page.get_by_role("button", name="Log in").click()
         self._page.wait_for_url(lambda there: "/login/" not in there)
+        self._page.context.add_cookies([{"name": "django_language", "value": language, "url": address}])
         self._page.evaluate("localStorage.setItem('_x_adminTheme', '\"auto\"')")
 
     def take(self, address: str, path: Path, *, theme: str, size: tuple[int, int], whole: bool) -> None:
@@ -158,7 +159,7 @@ class Camera:
         self._page.set_viewport_size({"width": size[0], "height": size[1]})
         self._page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         self._page.goto(address)
-        self._page.wait_for_function(ARRIVED)
+        expect(self._page.locator(".htmx-request")).to_have_count(0)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._page.screenshot(path=path, full_page=whole, animations="disabled")
 
@@ -185,6 +186,9 @@ def take_chosen(camera: Camera, found: list[tuple[str, str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description="Pictures of every page.")
     parser.add_argument("--wait", type=int, default=90, help="seconds for which the demo plays first")
+    parser.add_argument(
+        "--language", choices=["en", "de"], default="en", help="of the pictures that are not in the docs"
+    )
     parser.add_argument("--only", default="", help="pages whose address has a name with this in it")
     options = parser.parse_args()
     with running_demo() as address, sync_playwright() as playwright:
@@ -195,9 +199,8 @@ def main() -> None:
         found = list(tables.addresses(tables.PAGES, known))
         found += [("explain", f"/explain/{known['asked of explain']}")]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        camera = Camera(browser, address)
-        take_chosen(camera, found)
-        take_all(camera, found, only=options.only)
+        take_chosen(Camera(browser, address, language="en"), found)
+        take_all(Camera(browser, address, language=options.language), found, only=options.only)
         browser.close()
 
 

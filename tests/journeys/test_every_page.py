@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from schedules.permissions import Role, can
 from tests.furniture import furnish
@@ -31,7 +31,6 @@ OF_LOOKS = {
     "rules": {"target-size": {"enabled": True}},
     "resultTypes": ["violations"],
 }
-SETTLED = "!document.querySelector('.htmx-request')"
 # What unfold's own templates break, which are not ours to mend: small buttons of its search and its columns.
 UNFOLDS = frozenset({"target-size"})
 
@@ -48,7 +47,7 @@ class Visitor:
         answer = self.page.goto(path)
         if answer is None or not answer.ok:
             yield f"answered {answer.status if answer else 'nothing'}"
-        self.page.wait_for_function(SETTLED)
+        expect(self.page.locator(".htmx-request")).to_have_count(0)
         yield from self._errors
         self._errors.clear()
 
