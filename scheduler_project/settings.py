@@ -208,6 +208,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "frontend.api.documents.strict_requests",
+        "frontend.api.documents.answers_as_they_are",
     ],
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "frontend.Client"

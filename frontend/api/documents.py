@@ -133,6 +133,53 @@ def strict_requests(result: dict[str, Any], generator: Any, request: Any, public
     return result
 
 
+# What answers say in their headers, beside what all of them do: the request's id, and what is left to the client.
+_HEADERS = {
+    "ETag": "The version, to be named by `If-Match`.",
+    "Location": "Where it is, or where to ask for it.",
+    "Idempotency-Replayed": "`true`: the answer was given before.",
+    "Retry-After": "Seconds.",
+    "WWW-Authenticate": "What is wrong with the token (RFC 6750, 3). Not where the person's role is.",
+}
+_OF_STATUS = {
+    "401": ("WWW-Authenticate",),
+    "403": ("WWW-Authenticate",),
+    "409": ("Retry-After",),
+    "429": ("Retry-After",),
+    "503": ("Retry-After",),
+}
+# Of what has a version that may be named.
+_TAGGED = frozenset({"ScheduleAnswer", "ChangedSchedule", "TemplateAnswer", "RecipientAnswer", "CatalogueAnswer"})
+
+
+def answers_as_they_are(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Say the headers of answers, and of no body that it is wrong where none is read."""
+    result["components"]["headers"] = {
+        name: {"schema": {"type": "string"}, "description": words} for name, words in _HEADERS.items()
+    }
+    for operation in (each for methods in result["paths"].values() for each in methods.values()):
+        if "requestBody" not in operation:
+            for status in _WITH_BODY:
+                operation["responses"].pop(str(status), None)
+        for status, response in operation["responses"].items():
+            if said := _headers(operation, status, response):
+                response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in said}
+    return result
+
+
+def _headers(operation: dict[str, Any], status: str, response: dict[str, Any]) -> tuple[str, ...]:
+    if not status.startswith("2"):
+        return _OF_STATUS.get(status, ())
+    is_tagged = not _TAGGED.isdisjoint(_references(response))
+    is_keyed = any(each["name"] == _IDEMPOTENCY_KEY.name for each in operation.get("parameters", ()))
+    holds = {
+        "ETag": is_tagged,
+        "Location": status == "202" or (status == "201" and is_tagged),
+        "Idempotency-Replayed": is_keyed,
+    }
+    return tuple(name for name, is_said in holds.items() if is_said)
+
+
 def _sent(document: dict[str, Any]) -> set[str]:
     """Names of the components that request bodies refer to, directly or through others."""
     schemas = document.get("components", {}).get("schemas", {})

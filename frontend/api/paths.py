@@ -18,7 +18,7 @@ _INNER_SLASH = "\udc2f"
 class ExternalId:
     """Path converter."""
 
-    regex = ".+"
+    regex = r"[\s\S]+"  # a line feed too, of which the view says that it can't be
 
     def to_python(self, value: str) -> str:
         return value.replace(_INNER_SLASH, "/")

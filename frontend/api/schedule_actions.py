@@ -273,7 +273,7 @@ class NextRuns(ApiView):
     @extend_schema(
         operation_id="listNextRuns",
         parameters=[NextRunsQuery],
-        responses={200: NextRunsAnswer, **problems(400, 404, 409)},
+        responses={200: NextRunsAnswer, **problems(400, 404)},
     )
     def get(self, request: Request, schedule_id: int) -> Response:
         """When it runs next, told by the same code that fires it."""

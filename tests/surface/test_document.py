@@ -66,9 +66,12 @@ def world(service, settings) -> dict[str, Any]:
     }
 
 
+PATHS = yaml.safe_load(DOCUMENT.read_text())["paths"]
+# Which successes have these the document says.
+HEADERS = {"etag", "location"}
 OPERATIONS = [
     (method, path)
-    for path, methods in yaml.safe_load(DOCUMENT.read_text())["paths"].items()
+    for path, methods in PATHS.items()
     for method in methods
     if method in {"get", "post", "put", "patch", "delete"}
 ]
@@ -108,6 +111,11 @@ def test_every_answer_is_one_that_the_document_names(world, method, path, mode):
             is_refused = path == BULK or response.status_code in (412, 413)
             checks = [each for each in CHECKS if not (is_refused and each is negative_data_rejection)]
             case.validate_response(response, checks=checks)
+            said = PATHS[path][method]["responses"].get(str(response.status_code), {}).get("headers", ())
+            if response.status_code < 300:
+                assert HEADERS & {name.lower() for name in said} == HEADERS & {
+                    name.lower() for name in response.headers
+                }
             transaction.set_rollback(True)
 
     try:
