@@ -74,6 +74,7 @@ def furnish(service: Service) -> dict[str, Any]:
         "message_id": OutboxMessage.objects.earliest("pk").pk,
         "inbox-message message_id": InboxMessage.objects.earliest("pk").pk,
         "template_id": template.pk,
+        "occurrence-decide verb": ["pause", "resume", "cancel"],
         "schedule-do verb": ["pause", "resume", "activate", "run-now", "duplicate", "cancel", "delete"],
         "test_send_id": test.pk,
         "device_id": device.pk,
