@@ -71,9 +71,9 @@ class Preview:
     seal: str
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_http_methods(["GET", "POST"])
-@needs(Ability.EDIT_SCHEDULES)
 def edit(request: HttpRequest, schedule_id: int) -> HttpResponse:
     schedule = find(schedule_id)
     if schedule.status == ScheduleStatus.DRAFT:

@@ -25,9 +25,9 @@ from schedules.permissions import Ability
 from schedules.templates import InvalidTemplate
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_http_methods(["GET", "POST"])
-@needs(Ability.EDIT_SCHEDULES)
 def look(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
     """What a step's answers, saved or not, would come to."""
     schedule, around = find(schedule_id), drafts.around(request)
@@ -44,9 +44,9 @@ def look(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
     return _part(request, f"frontend/wizard/look_{step}.html", {"schedule": schedule, **context})
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_GET
-@needs(Ability.EDIT_SCHEDULES)
 def offered(request: HttpRequest, schedule_id: int) -> HttpResponse:
     """The templates that match what is typed."""
     schedule = find(schedule_id)
@@ -55,9 +55,9 @@ def offered(request: HttpRequest, schedule_id: int) -> HttpResponse:
     return _part(request, "frontend/wizard/templates.html", context)
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_GET
-@needs(Ability.EDIT_SCHEDULES)
 def body(request: HttpRequest, schedule_id: int) -> HttpResponse:
     """A message's HTML as one reader would get it, for a frame."""
     schedule = find(schedule_id)
@@ -77,9 +77,9 @@ def body(request: HttpRequest, schedule_id: int) -> HttpResponse:
     return document
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_GET
-@needs(Ability.EDIT_SCHEDULES)
 def test_state(request: HttpRequest, schedule_id: int, test_send_id: int) -> HttpResponse:
     """What became of a test send; asks again by itself until it is settled."""
     wish = TestSend.objects.filter(pk=test_send_id, schedule_id=schedule_id).first()

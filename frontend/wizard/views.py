@@ -109,9 +109,9 @@ class Page:
         ]
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_http_methods(["GET", "POST"])
-@needs(Ability.EDIT_SCHEDULES)
 def new(request: HttpRequest) -> HttpResponse:
     """The first step: a name and a channel make a draft."""
     around = drafts.around(request)
@@ -131,9 +131,9 @@ def new(request: HttpRequest) -> HttpResponse:
     return _go(request, schedule, request.POST.get("go", "next"), "basics")
 
 
+@needs(Ability.EDIT_SCHEDULES)
 @never_cache
 @require_http_methods(["GET", "POST"])
-@needs(Ability.EDIT_SCHEDULES)
 def build(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
     """One step of a draft."""
     if step not in STEPS:

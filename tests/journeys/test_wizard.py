@@ -75,7 +75,7 @@ def test_a_schedule_is_made_in_the_lists_modal_and_stands_in_the_list(world, ope
 
     expect(modal.get_by_text("would get it")).to_be_visible()
     go(page, "Activate")
-    expect(page.get_by_role("heading", name="Winter sale")).to_be_visible()
+    page.wait_for_url(f"**/schedules/{Schedule.objects.get().pk}/")
     page.goto("/schedules/")
     expect(page.get_by_role("link", name="Winter sale")).to_be_visible()
     assert Schedule.objects.get().status == ScheduleStatus.ACTIVE
