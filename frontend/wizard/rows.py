@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schedules.audience.parser import MAX_NODES, InvalidAudience, parse
-from schedules.audience.tree import RULES, Field, Kind, Operator, digest
+from schedules.audience.tree import RULES, AllOf, AnyOf, Field, Kind, Node, Operator, digest
 from schedules.audience.vocabulary import Vocabulary
 from schedules.recurrence import due_instant, zone
 
@@ -120,19 +120,14 @@ def to_rows(query: Mapping[str, Any], *, vocabulary: Vocabulary, time_zone: str)
     except (InvalidAudience, ValueError, TypeError, OverflowError):
         return None
     top = parse({"all": [query]}) if "all" not in query and "any" not in query else tree
-    return rows if _sorted(digest_parts(again)) == _sorted(digest_parts(top)) else None
+    return rows if _meaning(again) == _meaning(top) else None
 
 
-def digest_parts(tree: Any) -> Any:
-    """What a group holds, without the order, which means nothing."""
-    parts = getattr(tree, "parts", None)
-    if parts is None:
+def _meaning(tree: Node) -> str:
+    """The same for two trees that differ in the order within their groups alone."""
+    if not isinstance(tree, AllOf | AnyOf):
         return digest(tree)
-    return [type(tree).__name__, *sorted(json.dumps(digest_parts(part)) for part in parts)]
-
-
-def _sorted(value: Any) -> str:
-    return json.dumps(value)
+    return json.dumps([type(tree).__name__, *sorted(_meaning(part) for part in tree.parts)])
 
 
 def _rows(query: Mapping[str, Any], vocabulary: Vocabulary, time_zone: str) -> Rows | None:

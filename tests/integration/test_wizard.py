@@ -1,6 +1,7 @@
 """The wizard: each step is a saved draft, what is wrong is said in words, and nothing that was typed is lost."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -325,6 +326,17 @@ def test_the_audience_is_counted_as_it_is_typed_with_masked_addresses(browser, d
     )
     draft.refresh_from_db()
     assert draft.audience_query == {}
+
+
+def test_of_a_large_audience_some_are_found_without_sorting_it(browser, draft, profiles, monkeypatch):
+    monkeypatch.setattr("schedules.audience.preview._SORTED", 3)
+    people(20, locale="fr", tags=["many"])
+    look = reverse("wizard-look", args=[draft.pk, "audience"])
+    page = text_of(browser.post(look, rows(("tags", "contains", "many")), headers={"HX-Request": "true"}))
+    assert "<strong>20</strong> people" in page
+    shown = re.findall(r"<li><strong>([^<]+)</strong>", page)
+    assert 2 <= len(shown) <= 5
+    assert Recipient.objects.filter(external_id__in=shown, tags__contains=["many"]).count() == len(shown)
 
 
 def test_an_audience_that_is_too_slow_to_count_is_said_so(browser, draft, settings, monkeypatch):
