@@ -4,6 +4,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, cast
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils import translation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -36,6 +39,11 @@ class ApiView(APIView):
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         return self.http_method_not_allowed(request, *args, **kwargs)
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        """In English throughout: programs compare what they are told, and half of it is the libraries' own words."""
+        with translation.override("en"):
+            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, then count the request, then ask what the caller may."""

@@ -480,6 +480,13 @@ def test_an_edit_of_a_running_schedule_says_who_is_done_and_what_happens_to_the_
     assert kept["leftVersion"] == 2
 
 
+def test_programs_are_spoken_to_in_english_whatever_they_prefer(api):
+    wrong = {"name": "", "channel": "email", "runAt": "soon", "scheduleType": "once", "templateId": "x"}
+    told = [api.post("schedules", wrong, headers={"Accept-Language": language}).json() for language in ("en", "de")]
+    assert told[0]["errors"]
+    assert told[0]["errors"] == told[1]["errors"]
+
+
 def test_a_problems_type_leads_to_its_words(api, client):
     problem = api.get("schedules/999999").json()
     address, _, slug = problem["type"].partition("#")
