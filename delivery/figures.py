@@ -239,4 +239,4 @@ def read(*, starts: Sequence[datetime], until: datetime) -> Figures:
             kinds[kind].append(Why(channel, State(state), reason, people))
         elif lateness != NOT_TIMED:
             kinds[kind].append(Late(channel, lateness, people))
-    return Figures(*(sorted(kinds[kind]) for kind in (_SUMS, _REASONS, _LATENESSES)), behind)
+    return Figures(sorted(kinds[_SUMS]), sorted(kinds[_REASONS]), sorted(kinds[_LATENESSES]), behind)

@@ -213,7 +213,7 @@ def _company(events: list[AuditEvent]) -> _Company:
     return _Company(
         {**actors.names(who), **{actor: str(PARTS[actor]) for actor in who if actor in PARTS}},
         _roles(who),
-        {pk: (name, *rest) for pk, name, *rest in schedules.values_list("pk", "name", "time_zone", "time_zone_mode")},
+        {row[0]: row[1:] for row in schedules.values_list("pk", "name", "time_zone", "time_zone_mode")},
         _looked_up(MessageTemplate, "name", templates),
         _looked_up(Recipient, "external_id", people),
         _looked_up(Occurrence, "occurrence_at", runs),

@@ -93,7 +93,7 @@ def totals(timeline: Timeline) -> Mapping[State, int]:
 
 def _chart(timeline: Timeline, window: Window, channel: str, zone_name: str) -> Chart:
     stacks = list(by_stretch(timeline, channel))
-    sums = {item: sum(counted.get(item, 0) for _stretch, counted in stacks) for item in OUTCOMES}
+    sums: Mapping[int, int] = {item: sum(counted.get(item, 0) for _stretch, counted in stacks) for item in OUTCOMES}
     there = [item for item in OUTCOMES if sums[item]]
     top = _round_up(max(sum(counted.values()) for _stretch, counted in stacks))
     width = 100 / len(stacks)
