@@ -32,7 +32,7 @@ CHOSEN = PROJECT / "docs" / "screenshots"
 READY_S = 300
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DESK, PHONE = (1440, 900), (375, 800)
-IN_DOCS = (1440, 820)
+IN_DOCS = (1440, 720)
 LARGEST_BYTES = 150_000
 
 

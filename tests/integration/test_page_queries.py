@@ -1,0 +1,94 @@
+"""How many statements a page asks the database: as many for twenty rows as for two."""
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from schedules.permissions import Role
+from tests.accounts import signed_in
+from tests.furniture import add, furnish
+from tests.pages import PAGES, PARTS, Values, addresses
+
+pytestmark = pytest.mark.django_db
+
+# Of each page at most, at whichever of its addresses takes most: session, person, role and what stands on top of every
+# page are in it (5).
+QUERIES: dict[str, int] = {
+    "audit": 13,
+    "audit-csv": 5,
+    "calendar": 13,
+    "catalogue": 7,
+    "catalogue-message": 6,
+    "catalogue-new": 5,
+    "catalogues": 7,
+    "dashboard": 15,
+    "dashboard-csv": 6,
+    "dashboard-health": 10,
+    "delivery": 14,
+    "explain": 5,
+    "inbox": 7,
+    "inbox-message": 9,
+    "ledger": 15,
+    "occurrence": 15,
+    "occurrence-people": 4,
+    "occurrence-person": 15,
+    "occurrence-progress": 13,
+    "occurrences": 13,
+    "outbox": 7,
+    "outbox-body": 4,
+    "outbox-message": 9,
+    "recipient": 15,
+    "recipient-edit": 7,
+    "recipient-erase": 7,
+    "recipient-import": 7,
+    "recipient-import-report": 4,
+    "recipient-imports": 7,
+    "recipient-new": 5,
+    "recipients": 15,
+    "schedule": 11,
+    "schedule-do": 7,
+    "schedule-edit": 12,
+    "schedule-forecast": 12,
+    "schedule-history": 11,
+    "schedule-test": 7,
+    "schedule-test-result": 7,
+    "schedules": 11,
+    "template": 12,
+    "template-body": 7,
+    "template-new": 7,
+    "template-versions": 9,
+    "templates": 10,
+    "wizard": 7,
+    "wizard-body": 8,
+    "wizard-look": 17,
+    "wizard-step": 22,
+    "wizard-templates": 8,
+    "wizard-test": 6,
+}
+
+
+def asked(client: Client, values: Values) -> dict[str, int]:
+    """Statements by path; the first visit, which fills Django's own caches, is not counted."""
+    found = {}
+    for _, path in addresses({**PAGES, **PARTS}, values):
+        client.get(path)
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(path).status_code == 200, path
+        found[path] = len(queries)
+    return found
+
+
+def test_a_page_asks_as_much_for_twenty_rows_as_for_two(service):
+    values = furnish(service)
+    add(service, 2)
+    client = signed_in(Role.ADMIN)
+    few = asked(client, values)
+    add(service, 18)
+    many = asked(client, values)
+    # One more where something is there at all that was not before, such as a first batch that is not counted yet.
+    assert {path: (few[path], many[path]) for path in few if many[path] > few[path] + 1} == {}
+    names = {path: name for name, path in addresses({**PAGES, **PARTS}, values)}
+    most = {name: max(count for path, count in many.items() if names[path] == name) for name in set(names.values())}
+    assert most.keys() == QUERIES.keys()
+    assert {name: count for name, count in most.items() if count > QUERIES[name]} == {}
