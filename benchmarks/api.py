@@ -30,7 +30,7 @@ from benchmarks.harness import emit, note, prepare, query
 from benchmarks.processes import LOGS
 from benchmarks.runs import Wrong, awaited, ending
 from benchmarks.stubs import Stubs, running_stubs
-from frontend.api.paging import cursor_at
+from frontend.keysets import cursor_at
 from frontend.api.schedules import ORDERS
 from frontend.models import Client
 from scheduler_project.local import ports
