@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from html.parser import HTMLParser
 
 import pytest
 from django.contrib.auth.models import User
@@ -76,6 +77,41 @@ def test_strangers_are_led_to_the_login_everywhere(service):
             assert led == {"/admin/login/"}, path
             assert {each.status_code for each in answers} <= {302, 405}, path
     assert written(queries) == []
+
+
+class _Controls(HTMLParser):
+    """What in the main part of a page posts: forms with something to press or to fill in, elements of htmx."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._is_main = self._is_posting = False
+
+    def handle_starttag(self, tag, attributes):
+        said = dict(attributes)
+        self._is_main |= tag == "main"
+        if tag == "form":
+            self._is_posting = said.get("method") == "post"
+        is_control = tag in ("button", "select", "textarea") or (tag == "input" and said.get("type") != "hidden")
+        if self._is_main and ((is_control and self._is_posting) or "hx-post" in said):
+            self.found.append(self.get_starttag_text())
+
+    def handle_endtag(self, tag):
+        self._is_main &= tag != "main"
+        self._is_posting &= tag != "form"
+
+
+def test_an_analyst_finds_nothing_to_write_with_on_any_page(service, browsers):
+    values = furnish(service)
+    for person, client in browsers.items():
+        found = {}
+        for name, path in addresses(PAGES, values):
+            if can(person, PAGES[name]):
+                controls = _Controls()
+                controls.feed(client.get(path).content.decode())
+                found[path] = controls.found
+        is_analyst = person.groups.filter(name=Role.ANALYST).exists()
+        assert is_analyst is not any(found.values()), (person, {path: each for path, each in found.items() if each})
 
 
 def admin_addresses() -> Iterator[str]:

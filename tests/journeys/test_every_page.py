@@ -1,4 +1,4 @@
-"""Every page as people see it: light and dark, on a desk and on a phone, in English and in German, with each role.
+"""Every page as people see it: light and dark, on a desk and on a phone, in English and in German.
 
 No page breaks a rule of axe that it calls serious (contrast is one), complains in the console, asks for what the
 content policy forbids, or is wider than its screen.
@@ -73,8 +73,13 @@ class Visitor:
 
 
 def pages_of(role: Role, values: dict[str, object]) -> Sequence[str]:
+    """What ``role`` may open; of pages that are alike two, but each step of the wizard."""
     person = User.objects.get(username=role.lower())
-    return [path for name, path in addresses(PAGES, values) if can(person, PAGES[name])]
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, path in addresses(PAGES, values):
+        if can(person, PAGES[name]) and (len(found[name]) < 2 or name == "wizard-step"):
+            found[name].append(path)
+    return [path for paths in found.values() for path in paths]
 
 
 @pytest.mark.timeout(480)
@@ -105,17 +110,4 @@ def test_every_page_fits_a_phone_in_german(service, open_page, live_server, erro
         visitor.note(path, [*visitor.visit(path), *visitor.width()])
         if page.locator("html").get_attribute("lang") != "de":
             visitor.note(path, ["not in German"])
-    visitor.is_content()
-
-
-def test_an_analyst_finds_nothing_to_write_with_on_any_page(service, open_page, errors):
-    """The switches of the header aside."""
-    values = furnish(service)
-    page = open_page(Role.ANALYST)
-    visitor = Visitor(page, errors)
-    for path in pages_of(Role.ANALYST, values):
-        visitor.note(path, [*visitor.visit(path), *visitor.width()])
-        controls = "button, select, textarea, input:not([type=hidden])"
-        posting = page.locator(f"main form[method=post]:has({controls}), main [hx-post]")
-        visitor.note(path, [f"has {form[:200]}" for form in posting.evaluate_all("all => all.map(e => e.outerHTML)")])
     visitor.is_content()
