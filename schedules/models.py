@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now, Upper
 from django.db.models.lookups import Exact
+from django.utils.translation import gettext_lazy as _
 
 from schedules.querysets import KeptQuerySet, OccurrenceQuerySet, ScheduleQuerySet, TemplateQuerySet
 
@@ -20,9 +21,9 @@ def _json_type(field: str) -> models.Func:
 
 
 class Channel(models.TextChoices):
-    EMAIL = "email", "E-mail"
-    PUSH = "push", "Push"
-    IN_APP = "in_app", "In-app"
+    EMAIL = "email", _("E-mail")
+    PUSH = "push", _("Push")
+    IN_APP = "in_app", _("In-app")
 
 
 class Recipient(models.Model):
