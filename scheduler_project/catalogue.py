@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from gettext import GNUTranslations
 from pathlib import Path
+from typing import Any
 
 import django
 import unfold
@@ -94,8 +95,8 @@ def _found() -> Iterator[Found]:
 def _in_python(path: Path, name: Path) -> Iterator[Found]:
     with path.open("rb") as file:
         for _line, function, words, _comments in extract_python(file, _KEYWORDS, (), {}):
-            arguments = list(words) if isinstance(words, tuple) else [words]
-            yield from _told(name, function, arguments)
+            arguments: list[Any] = list(words) if isinstance(words, tuple) else [words]
+            yield from _told(name, str(function), arguments)
 
 
 def _in_template(path: Path, name: Path) -> Iterator[Found]:

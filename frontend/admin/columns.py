@@ -25,7 +25,7 @@ def badge(*, description: str, ordering: str, colours: Mapping[str, str]) -> Cal
 def moment(field: str, label: str | Promise = "") -> Column:
     """The instant ``field`` in UTC, with its zone said; the column sorts by it."""
 
-    @admin.display(description=label or field.replace("_", " "), ordering=field)
+    @admin.display(description=cast(str, label) or field.replace("_", " "), ordering=field)
     def column(_: Any, row: Model) -> str:
         return show(getattr(row, field))
 

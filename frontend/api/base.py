@@ -40,7 +40,7 @@ class ApiView(APIView):
     def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         return self.http_method_not_allowed(request, *args, **kwargs)
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """In English throughout: programs compare what they are told, and half of it is the libraries' own words."""
         with translation.override("en"):
             return super().dispatch(request, *args, **kwargs)

@@ -15,13 +15,13 @@ from django.utils.translation import gettext as _
 
 from audit.history import Filters, events
 from audit.models import Action
-from frontend import event_words, keysets
+from frontend import keysets
 from frontend.access import needs
-from frontend.event_words import ACTIONS, Told
 from frontend.instants import instant, show
 from frontend.models import Client
 from frontend.pages.csv_file import streamed
 from frontend.pages.frame import frame, framed, is_htmx
+from frontend.wording.events import ACTIONS, Change, Told, actor_name, tell
 from frontend.zones import Zones, zones_of
 from schedules.permissions import Ability
 from schedules.recurrence import due_instant
@@ -111,7 +111,7 @@ def _actors(asked: str) -> list[tuple[str, Any]]:
     choices: list[tuple[str, Any]] = [("", _("Anybody")), (_("People"), people), (_("Programs"), programs)]
     choices.append(("system", _("The service itself")))
     if asked and asked not in known and asked != "system":
-        choices.append((asked, event_words.actor_name(asked)))
+        choices.append((asked, actor_name(asked)))
     return [choice for choice in choices if choice[1]]
 
 
@@ -165,7 +165,7 @@ def audit(request: HttpRequest) -> HttpResponse:
 
 def _read(filters: Filters, *, cursor: str | None) -> Listed:
     found, following = keysets.read(events(filters), _ORDER, cursor=cursor, limit=PAGE)
-    return Listed(event_words.tell(found), following)
+    return Listed(tell(found), following)
 
 
 def _news(listed: Listed, mark: str) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _rows(filters: Filters, zone_name: str, language: str) -> Iterator[list[obje
     while True:
         found, cursor = keysets.read(events(filters), _ORDER, cursor=cursor, limit=_AT_ONCE)
         with override(language):
-            rows = [_row(told, zone_name) for told in event_words.tell(found)]
+            rows = [_row(told, zone_name) for told in tell(found)]
         yield from rows
         if cursor is None:
             return
@@ -253,7 +253,7 @@ def _row(told: Told, zone_name: str) -> list[object]:
     ]
 
 
-def _line(change: event_words.Change) -> str:
+def _line(change: Change) -> str:
     if change.before is None:
         return f"{change.label}: {change.after}"
     return f"{change.label}: {change.before} → {change.after}"

@@ -15,13 +15,14 @@ from delivery import explain as explaining
 from delivery import listing
 from delivery.explain import Audience, Explanation, NotKnown, Reachable
 from delivery.listing import Filters
-from frontend import audience_words, wording
+from frontend import wording
 from frontend.access import needs
 from frontend.instants import show
 from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
 from frontend.pages.paging import RecipientField, link
 from frontend.pages.story import told_of
+from frontend.wording import audiences
 from frontend.zones import Zones, zones_of
 from schedules import clock
 from schedules.audience.matching import Verdict
@@ -158,7 +159,7 @@ def _tests(audience: Audience | None, *, in_clear: bool, zones: Zones) -> list[T
 
 def _test(verdict: Verdict, clause: Clause, *, in_clear: bool, zones: Zones) -> Test:
     held = _held(verdict.held, in_clear=in_clear, zones=zones)
-    return Test(audience_words.clause_in_words(clause), verdict.holds, verdict.decides, held)
+    return Test(audiences.clause_in_words(clause), verdict.holds, verdict.decides, held)
 
 
 def _held(value: Any, *, in_clear: bool, zones: Zones) -> str:

@@ -10,9 +10,9 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from frontend.problem_words import problem_in_words
 from frontend.wizard.forms import Around, Cards, StepForm
 from frontend.wizard.rows import ATTRIBUTE, OTHER, UNITS, Read, Row, Rows, to_query, to_rows
+from frontend.wording.problems import problem_in_words
 from schedules.audience.parser import InvalidAudience, parse, parse_text
 from schedules.audience.tree import Field, Kind, Operator
 from schedules.definition import Definition

@@ -12,10 +12,10 @@ from django.http import HttpRequest, QueryDict
 
 from frontend import actors
 from frontend.access import actor
-from frontend.schedule_words import FIELDS, value_in_words
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.forms import Around, BasicsForm, LimitsForm, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
+from frontend.wording.schedules import FIELDS, value_in_words
 from frontend.zones import zones_of
 from schedules import clock
 from schedules import definition as definitions

@@ -22,12 +22,12 @@ from delivery import touches
 from delivery.touches import Touch
 from frontend.access import actor, needs
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.problem_words import problem_in_words
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS, Meanwhile
 from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.views import TITLES
+from frontend.wording.problems import problem_in_words
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Schedule, ScheduleStatus

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from frontend.problem_words import problem_in_words
+from frontend.wording.problems import problem_in_words
 from frontend.zones import Zones
 from schedules.audience import vocabulary
 from schedules.audience.vocabulary import Vocabulary

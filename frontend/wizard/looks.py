@@ -17,15 +17,15 @@ from delivery import forecast as forecasts
 from delivery import previews
 from delivery.forecast import Forecast
 from delivery.previews import Preview
-from frontend import timing_words
-from frontend.audience_words import query_in_words
-from frontend.problem_words import problem_in_words
-from frontend.schedule_words import CHANNELS
 from frontend.wizard import waves
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.drafts import merged
 from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
+from frontend.wording import timings
+from frontend.wording.audiences import query_in_words
+from frontend.wording.problems import problem_in_words
+from frontend.wording.schedules import CHANNELS
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import preview as preview_audience
 from schedules.audience.sources import AudienceTooSlow, LocalSource
@@ -211,7 +211,7 @@ def when(request: HttpRequest, schedule: Schedule, form: StepForm, around: Aroun
         return {"missing": True}
     is_local = definition.time_zone_mode == TimeZoneMode.USER_LOCAL
     return {
-        "sentence": timing_words.of_definition(definition),
+        "sentence": timings.of_definition(definition),
         "definition": definition,
         "is_local": is_local,
         "runs": [Run(each, f"{each.occurrence_at:%Y-%m-%d %H:%M}") for each in firings],

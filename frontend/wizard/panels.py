@@ -12,12 +12,12 @@ from delivery.models import TestSend
 from frontend import policies
 from frontend.access import needs
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.problem_words import problem_in_words
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS
 from frontend.wizard.finding import find
 from frontend.wizard.forms import MessageForm
 from frontend.wording import reason
+from frontend.wording.problems import problem_in_words
 from schedules import clock
 from schedules import definition as definitions
 from schedules.definition import Definition

@@ -16,18 +16,18 @@ from django.views.decorators.http import require_http_methods
 
 from delivery import test_sends
 from delivery.test_sends import InvalidTestSend
-from frontend import timing_words
 from frontend.access import actor, needs
-from frontend.audience_words import query_in_words
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.problem_words import problem_in_words
-from frontend.schedule_words import CHANNELS
 from frontend.wizard import drafts, looks
 from frontend.wizard.drafts import FORMS, STEPS, Meanwhile
 from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, BasicsForm, MessageForm, StepForm
 from frontend.wizard.panels import test_context
 from frontend.wording import number as number_in_words
+from frontend.wording import timings
+from frontend.wording.audiences import query_in_words
+from frontend.wording.problems import problem_in_words
+from frontend.wording.schedules import CHANNELS
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, Schedule, ScheduleStatus
@@ -255,7 +255,7 @@ def _review_page(request: HttpRequest, schedule: Schedule, around: Around, **mor
         ("basics", _("What"), [schedule.name, CHANNELS.get(schedule.channel, schedule.channel)]),
         ("audience", _("To whom"), [query_in_words(definition.audience_query)]),
         ("message", _("Message"), [template.name if template else _("No template has been chosen yet")]),
-        ("when", _("When"), [timing_words.of_definition(definition)]),
+        ("when", _("When"), [timings.of_definition(definition)]),
         ("limits", _("Limits"), limits_in_words(definition)),
     ]
     extra = {

@@ -18,8 +18,8 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from frontend import timing_words
 from frontend.wizard.forms import Cards, StepForm
+from frontend.wording import timings
 from schedules.definition import Definition
 from schedules.models import OnPast, ScheduleType, TimeZoneMode
 from schedules.problems import Problem
@@ -158,7 +158,7 @@ class WhenForm(StepForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = get_day_names("abbreviated", locale=timing_words.locale())
+        names = get_day_names("abbreviated", locale=timings.locale())
         self._offer("days", [(str(day), names[day - 1]) for day in _ISO_DAYS])
         last = ("L", _("the last"))
         self._offer("day_of_month", [*((str(day), str(day)) for day in range(1, 32)), last])

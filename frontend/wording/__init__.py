@@ -1,6 +1,6 @@
 """What the service knows in codes, told in words: states, reasons, remedies, and why somebody got a message or did not.
 
-Import from here; the rooms inside are: stories → reasons.
+States, reasons and stories are imported from here; audiences, timings, schedules, problems and events from their rooms.
 """
 
 from frontend.wording.reasons import HELD, REASONS, REMEDIES, RUN_STATES, STATES, count, number, reason, remedy, state

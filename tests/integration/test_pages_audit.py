@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from audit import trail
 from audit.models import Action, AuditEvent
 from delivery import erasure
-from frontend import clients, event_words
+from frontend import clients
+from frontend.wording import events
 from schedules import operations, recipients, stops, templates
 from schedules.models import MessageTemplate
 from schedules.permissions import Role
@@ -37,7 +38,7 @@ def sentences(response) -> list[str]:
 
 
 def changes_of(event: AuditEvent) -> dict[str, tuple[str | None, str]]:
-    return {label: (before, after) for label, before, after in event_words.tell([event])[0].changes}
+    return {label: (before, after) for label, before, after in events.tell([event])[0].changes}
 
 
 def record(**values) -> AuditEvent:
@@ -59,7 +60,7 @@ def test_an_event_is_a_sentence_with_its_actor_his_role_and_a_link_to_the_schedu
     page = client.get("/audit/")
     assert sentences(page)[0] == "mara (marketer) paused “Spring <offer>”"
     html = page.content.decode()
-    assert f'<a href="{event_words.schedule_page(schedule.pk)}">“Spring &lt;offer&gt;”</a>' in html
+    assert f'<a href="{events.schedule_page(schedule.pk)}">“Spring &lt;offer&gt;”</a>' in html
     words = text_of(page)
     assert "request order-17" in words
     assert "2026-11-21 10:00:00 UTC" in words
@@ -69,10 +70,10 @@ def test_an_event_is_a_sentence_with_its_actor_his_role_and_a_link_to_the_schedu
 @pytest.mark.parametrize("action", Action)
 def test_every_action_has_words_even_where_nothing_it_names_is_known(action):
     event = record(action=action, by="user:999", schedule_id=7 if action.startswith("schedule") else None)
-    told = event_words.tell([event])[0]
+    told = events.tell([event])[0]
     assert "{" not in told.plain
     assert told.plain.startswith("A former user (999)")
-    assert str(event_words.ACTIONS[action])
+    assert str(events.ACTIONS[action])
 
 
 def test_actors_are_known_by_name_and_who_is_gone_is_said_to_be():
@@ -81,7 +82,7 @@ def test_actors_are_known_by_name_and_who_is_gone_is_said_to_be():
     for by in (f"user:{people['user'].pk}", f"client:{program.pk}", "system:brake", f"user:{people['gone'].pk}"):
         record(by=by)
     people["gone"].delete()
-    told = [each.plain.partition(" stopped")[0] for each in event_words.tell(AuditEvent.objects.order_by("id"))]
+    told = [each.plain.partition(" stopped")[0] for each in events.tell(AuditEvent.objects.order_by("id"))]
     assert told[1:4] == ["ada (admin)", "shop", "The failure brake"]
     assert told[4].startswith("A former user")
     assert told[0] == "A command on the server let the program “shop” in"
@@ -115,7 +116,7 @@ def test_a_template_shows_what_it_says_by_channel_language_and_part():
     with_html = [{**contents[0], "subject": "Good day", "html": "<h1>" + "x" * 900}]
     templates.save(name="Spring", contents=with_html, by="user:1", now=NOW)
     event = AuditEvent.objects.latest("id")
-    assert event_words.tell([event])[0].plain.endswith("published version 2 of the template “Spring”")
+    assert events.tell([event])[0].plain.endswith("published version 2 of the template “Spring”")
     found = changes_of(event)
     assert found["E-mail, en: subject"] == ("Hello", "Good day")
     assert len(found["E-mail, en: HTML"][1]) == 401
@@ -126,15 +127,15 @@ def test_people_are_named_by_their_external_id_until_they_are_erased():
     person = RecipientFactory(external_id="mia")
     recipients.update(recipient_id=person.pk, changes={"locale": "de"}, by="user:1", now=NOW)
     event = AuditEvent.objects.latest("id")
-    assert event_words.tell([event])[0].plain.endswith("changed the profile of mia")
+    assert events.tell([event])[0].plain.endswith("changed the profile of mia")
     assert changes_of(event) == {"Language": (None, "changed")}
     erasure.forget(recipient_id=person.pk, by="user:1", now=NOW)
-    assert event_words.tell([event])[0].plain.endswith(f"a person since erased (#{person.pk})")
+    assert events.tell([event])[0].plain.endswith(f"a person since erased (#{person.pk})")
 
 
 def test_stops_say_what_they_stop_and_why():
     stops.stop_sending(scope="channel:email", by="system:shell", now=NOW, reason="Wrong prices")
-    told = event_words.tell([AuditEvent.objects.latest("id")])[0]
+    told = events.tell([AuditEvent.objects.latest("id")])[0]
     assert told.plain == "A command on the server stopped sending by E-mail"
     assert told.changes == [("Reason", None, "Wrong prices")]
 
@@ -169,9 +170,7 @@ def test_filters_find_by_who_what_which_schedule_when_and_request():
     assert "Nothing that fits has happened." in text_of(client.get("/audit/", {"request": "nowhere"}))
 
 
-@pytest.mark.parametrize(
-    "query", ["since=yesterday", "action=made.up", "schedule=-1", "schedule=" + "9" * 30]
-)
+@pytest.mark.parametrize("query", ["since=yesterday", "action=made.up", "schedule=-1", "schedule=" + "9" * 30])
 def test_what_cannot_be_read_is_said_at_its_field(query):
     page = signed_in(Role.ANALYST).get(f"/audit/?{query}")
     assert page.status_code == 200

@@ -10,7 +10,7 @@ from django.utils import translation
 
 from delivery import agenda
 from delivery.models import TestSend
-from frontend.timing_words import cron_in_words
+from frontend.wording.timings import cron_in_words
 from schedules import operations
 from schedules.audience.parser import parse
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
@@ -572,7 +572,7 @@ def test_the_usual_crons_have_sentences_of_their_own(cron, words):
 
 
 def test_every_clause_of_the_language_has_words():
-    from frontend.audience_words import in_words
+    from frontend.wording.audiences import in_words
     from schedules.audience.tree import RULES, Field, Kind
 
     values = {

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy
 
 from delivery.models import State
 from delivery.timeline import Stretch, Timeline, Window, by_stretch
-from frontend.schedule_words import CHANNELS
 from frontend.wording import number, state
+from frontend.wording.schedules import CHANNELS
 from schedules.recurrence import zone
 
 # Outcomes from the bottom of a stack to its top.

@@ -8,8 +8,8 @@ from django.utils.translation import gettext as _
 from delivery.timeline import Timeline, by_stretch
 from frontend.instants import instant
 from frontend.pages.dashboard.charts import OUTCOMES
-from frontend.schedule_words import CHANNELS
 from frontend.wording import reason, state
+from frontend.wording.schedules import CHANNELS
 from schedules.recurrence import zone
 
 

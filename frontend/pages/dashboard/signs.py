@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from delivery import heartbeats
 from delivery.health import Health, Line
 from frontend.instants import show_seconds
-from frontend.schedule_words import CHANNELS
 from frontend.wording import number, reason, remedy
+from frontend.wording.schedules import CHANNELS
 from schedules.models import Channel
 
 # Real seconds without a sign of life after which something is taken to stand still.

@@ -21,8 +21,8 @@ from frontend.pages.dashboard.charts import TITLES, charts, totals
 from frontend.pages.dashboard.files import What, rows
 from frontend.pages.dashboard.signs import queues, signs
 from frontend.pages.frame import framed
-from frontend.schedule_words import CHANNELS
 from frontend.wording import number, reason, remedy, state
+from frontend.wording.schedules import CHANNELS
 from frontend.zones import zones_of
 from schedules import clock
 from schedules.permissions import Ability

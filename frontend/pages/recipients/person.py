@@ -103,7 +103,7 @@ def page(
 
 
 def _consent(channel: Channel, agreed: object) -> Consent:
-    label = channel.label
+    label = str(channel.label)
     if agreed is False:
         return Consent(label, _("Opted out: gets nothing here"), "suppressed")
     if agreed is True:

@@ -20,9 +20,9 @@ from frontend.access import actor, needs
 from frontend.pages.frame import framed, is_htmx
 from frontend.pages.paging import PAGE
 from frontend.pages.schedules.verbs import VERBS, Verb, is_offered, means
-from frontend.problem_words import problem_in_words
-from frontend.schedule_words import STATUSES
 from frontend.wording import number
+from frontend.wording.problems import problem_in_words
+from frontend.wording.schedules import STATUSES
 from schedules import clock
 from schedules.audience.parser import parse
 from schedules.audience.sources import AudienceTooSlow, LocalSource

@@ -15,9 +15,9 @@ from delivery import agenda
 from delivery.agenda import Day, Entry, Hour, Load
 from frontend.access import needs
 from frontend.pages.frame import framed
-from frontend.schedule_words import CHANNELS
-from frontend.timing_words import locale, month_name
 from frontend.wording import RUN_STATES
+from frontend.wording.schedules import CHANNELS
+from frontend.wording.timings import locale, month_name
 from frontend.zones import Display, Zones, zones_of
 from schedules import clock
 from schedules.permissions import Ability

@@ -14,16 +14,16 @@ from django.utils.translation import ngettext
 from delivery import books
 from delivery.forecast import Forecast
 from delivery.forecast import forecast as foretell
-from frontend import actors, keysets, notices, timing_words
+from frontend import actors, keysets, notices
 from frontend.access import needs
-from frontend.audience_words import query_in_words
 from frontend.keysets import BrokenCursor, by_instant
 from frontend.pages.frame import framed, is_htmx
 from frontend.pages.schedules.actions import find
 from frontend.pages.schedules.verbs import EDITABLE, offers
-from frontend.problem_words import problem_in_words
-from frontend.schedule_words import CHANNELS, ON_PAST, STATUSES, minutes
-from frontend.wording import RUN_STATES, number, reason
+from frontend.wording import RUN_STATES, number, reason, timings
+from frontend.wording.audiences import query_in_words
+from frontend.wording.problems import problem_in_words
+from frontend.wording.schedules import CHANNELS, ON_PAST, STATUSES, minutes
 from frontend.zones import Zones, zones_of
 from schedules import clock
 from schedules import definition as definitions
@@ -88,7 +88,7 @@ def detail(request: HttpRequest, schedule_id: int) -> HttpResponse:
         "channel": CHANNELS[schedule.channel],
         "audience": query_in_words(schedule.audience_query),
         "audience_json": json.dumps(schedule.audience_query, indent=2, ensure_ascii=False),
-        "timing": timing_words.of(schedule),
+        "timing": timings.of(schedule),
         "planned": _planned(schedule),
         "clocks": _clocks(schedule, zones_of(request), own_clock=own_clock),
         "limits": _limits(schedule),
@@ -117,7 +117,7 @@ def _runs(schedule: Schedule, *, cursor: str | None) -> tuple[list[Run], str | N
 def _wall(occurrence_at: datetime, schedule: Schedule) -> str:
     if schedule.time_zone_mode == TimeZoneMode.FIXED:
         return ""
-    return f"{occurrence_at:%Y-%m-%d %H:%M} {timing_words.own_clock()}"
+    return f"{occurrence_at:%Y-%m-%d %H:%M} {timings.own_clock()}"
 
 
 def _planned(schedule: Schedule) -> list[Planned]:

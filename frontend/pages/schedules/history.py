@@ -15,7 +15,7 @@ from frontend.access import needs
 from frontend.keysets import BrokenCursor, Order
 from frontend.pages.frame import framed
 from frontend.pages.schedules.actions import find
-from frontend.schedule_words import FIELDS, value_in_words
+from frontend.wording.schedules import FIELDS, value_in_words
 from schedules.models import MessageTemplate, Occurrence, Schedule, ScheduleVersion
 from schedules.permissions import Ability
 

@@ -12,13 +12,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from delivery import books
-from frontend import actors, keysets, notices, timing_words
+from frontend import actors, keysets, notices
 from frontend.access import needs
 from frontend.keysets import BrokenCursor, Order, by_instant
 from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, link
 from frontend.pages.schedules.verbs import VERBS, Offer, offers
-from frontend.schedule_words import CHANNELS, STATUSES, TYPES
+from frontend.wording import timings
+from frontend.wording.schedules import CHANNELS, STATUSES, TYPES
 from frontend.zones import zones_of
 from schedules.listing import creators, last_runs
 from schedules.models import Occurrence, Schedule, ScheduleStatus, TimeZoneMode
@@ -154,5 +155,5 @@ def _rows(found: Sequence[Schedule], *, may_edit: bool) -> list[Row]:
     for schedule in found:
         run = runs.get(schedule.pk)
         told: dict[str, Any] = {"run": run, "counted": counted[run.pk] if run else None}
-        rows.append(Row(schedule, timing_words.of(schedule), **told, offers=offers(schedule) if may_edit else []))
+        rows.append(Row(schedule, timings.of(schedule), **told, offers=offers(schedule) if may_edit else []))
     return rows

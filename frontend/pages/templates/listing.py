@@ -81,7 +81,9 @@ def _speaks(template: MessageTemplate) -> list[tuple[str, str]]:
     places: dict[str, list[str]] = defaultdict(list)
     for content in template.contents.all():
         places[content.channel].append(content.locale)
-    return [(dict(Channel.choices).get(channel, channel), ", ".join(sorted(each))) for channel, each in places.items()]
+    return [
+        (str(dict(Channel.choices).get(channel, channel)), ", ".join(sorted(each))) for channel, each in places.items()
+    ]
 
 
 def in_words(schedules: int) -> str:

@@ -19,8 +19,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from audit.models import Action, AuditEvent
 from frontend import actors
 from frontend.instants import show
-from frontend.schedule_words import CHANNELS, FIELDS, STATUSES, value_in_words
-from frontend.wording import HELD, number, reason
+from frontend.wording.reasons import HELD, number, reason
+from frontend.wording.schedules import CHANNELS, FIELDS, STATUSES, value_in_words
 from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule
 from schedules.permissions import Role, Scope
 

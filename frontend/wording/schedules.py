@@ -8,10 +8,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from frontend import timing_words
-from frontend.audience_words import query_in_words
 from frontend.instants import show
-from frontend.wording import number
+from frontend.wording import timings
+from frontend.wording.audiences import query_in_words
+from frontend.wording.reasons import number
 from schedules.models import Channel, OnPast, ScheduleStatus, ScheduleType, TimeZoneMode
 
 Words = str | Promise
@@ -86,7 +86,7 @@ def value_in_words(field: str, value: Any, *, definition: Mapping[str, Any], tem
         case "runAt" | "startAt" | "endAt":
             return _instant(value, definition)
         case "cron":
-            return timing_words.any_cron_in_words(value)
+            return timings.any_cron_in_words(value)
         case "misfireGraceMinutes":
             return minutes(value)
     if isinstance(value, bool):
@@ -107,5 +107,5 @@ def _nothing(field: str) -> str:
 def _instant(value: str, definition: Mapping[str, Any]) -> str:
     at = datetime.fromisoformat(value)
     if definition.get("timeZoneMode") == TimeZoneMode.USER_LOCAL:
-        return f"{at:%Y-%m-%d %H:%M} {timing_words.own_clock()}"
+        return f"{at:%Y-%m-%d %H:%M} {timings.own_clock()}"
     return show(at, str(definition.get("timeZone", "UTC")))
