@@ -30,8 +30,8 @@ from benchmarks.harness import emit, note, prepare, query
 from benchmarks.processes import LOGS
 from benchmarks.runs import Wrong, awaited, ending
 from benchmarks.stubs import Stubs, running_stubs
-from frontend.keysets import cursor_at
 from frontend.api.schedules import ORDERS
+from frontend.keysets import cursor_at
 from frontend.models import Client
 from scheduler_project.local import ports
 from scheduler_project.local.fleet import web
