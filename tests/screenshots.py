@@ -42,13 +42,14 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright keeps an event lo
 
 
 class Picture(NamedTuple):
-    """One of those that are committed: of the first address of ``page`` that has ``part`` in it."""
+    """One of those that are committed: of the first address of ``page`` that has ``part`` in it, with ``query``."""
 
     name: str
     page: str
     part: str = ""
     theme: str = "light"
     size: tuple[int, int] = IN_DOCS
+    query: str = ""
 
 
 PICTURES = [
@@ -59,10 +60,10 @@ PICTURES = [
     Picture("wizard-when", "wizard-step", part="when"),
     Picture("wizard-review", "wizard-step", part="review"),
     Picture("schedule", "schedule"),
-    Picture("calendar", "calendar"),
+    Picture("calendar", "calendar", query="?view=agenda"),
     Picture("run", "occurrence"),
     Picture("explain", "explain", part="?"),
-    Picture("dashboard", "dashboard", theme="dark"),
+    Picture("dashboard", "dashboard", theme="dark", query="?window=hour"),
     Picture("audit", "audit"),
 ]
 
@@ -174,11 +175,13 @@ def take_all(camera: Camera, found: list[tuple[str, str]], *, only: str) -> None
                     camera.take(address, path, theme=theme, size=size, whole=True)
 
 
-def take_chosen(camera: Camera, found: list[tuple[str, str]]) -> None:
+def take_chosen(camera: Camera, found: list[tuple[str, str]], *, only: str) -> None:
     for picture in PICTURES:
+        if only not in picture.page:
+            continue
         address = next(path for name, path in found if name == picture.page and picture.part in path)
         path = CHOSEN / f"{picture.name}.png"
-        camera.take(address, path, theme=picture.theme, size=picture.size, whole=False)
+        camera.take(address + picture.query, path, theme=picture.theme, size=picture.size, whole=False)
         if path.stat().st_size > LARGEST_BYTES:
             sys.stderr.write(f"{path} is larger than {LARGEST_BYTES:,} bytes\n")
 
@@ -199,7 +202,7 @@ def main() -> None:
         found = list(tables.addresses(tables.PAGES, known))
         found += [("explain", f"/explain/{known['asked of explain']}")]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        take_chosen(Camera(browser, address, language="en"), found)
+        take_chosen(Camera(browser, address, language="en"), found, only=options.only)
         take_all(Camera(browser, address, language=options.language), found, only=options.only)
         browser.close()
 
