@@ -3,23 +3,22 @@
 On the wire and in ``ScheduleVersion.definition`` the keys are camelCase (``WIRE``); instants are ISO 8601 in UTC.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, Self
 
-from django.db.models import Exists, OuterRef, Value
+from django.db import connection
 
 from schedules import storable
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.models import (
     Channel,
-    MessageTemplate,
     OnPast,
     Schedule,
     ScheduleType,
-    TemplateVersion,
     TimeZoneMode,
 )
 from schedules.problems import Problem
@@ -276,9 +275,7 @@ def _check_audience(definition: Definition) -> list[Problem]:
 def _check_template(definition: Definition) -> list[Problem]:
     if definition.template_id is None:
         return [Problem("templateId", "required", "Choose a template.")]
-    published = TemplateVersion.objects.filter(template=OuterRef("pk"), version=OuterRef("version"))
-    speaks = Exists(published.filter(contents__contains=[{"channel": definition.channel}]))
-    name, speaks_there = _template(definition, speaks) or ("", None)
+    name, speaks_there = _template(definition) or ("", None)
     if speaks_there is None:
         return _no_template(definition.template_id)
     if not speaks_there:
@@ -290,17 +287,28 @@ def _check_template(definition: Definition) -> list[Problem]:
 
 
 def _check_template_exists(definition: Definition) -> list[Problem]:
-    if definition.template_id is None or _template(definition, Value(True)):
+    if definition.template_id is None or _template(definition):
         return []
     return _no_template(definition.template_id)
 
 
-def _template(definition: Definition, told: Exists | Value) -> tuple[str, bool] | None:
-    """The template's name and what is ``told`` of it; None where there is none."""
+def _template(definition: Definition) -> tuple[str, bool] | None:
+    """The template's name, and whether what is published of it speaks on the channel; None where there is none."""
     asked = definition.template_id
     if asked is None or not 0 < asked <= _LARGEST_ID:
         return None
-    found: tuple[str, bool] | None = MessageTemplate.objects.live().filter(pk=asked).values_list("name", told).first()
+    channel = definition.channel if definition.channel in Channel.values else ""  # what is no channel may be unstorable
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.name, EXISTS (
+                SELECT FROM schedules_templateversion v
+                WHERE v.template_id = t.id AND v.version = t.version AND v.contents @> %s::jsonb
+            ) FROM schedules_messagetemplate t WHERE t.id = %s AND t.deleted_at IS NULL
+            """,
+            [json.dumps([{"channel": channel}]), asked],
+        )
+        found: tuple[str, bool] | None = cursor.fetchone()
     return found
 
 
