@@ -13,15 +13,23 @@ UNMEASURED = frozenset(
         "test_caps_against_oracle",
         "test_caps_raced",
         "test_demo",
+        "test_every_provider",
+        "test_fcm_stub",
+        "test_figures",
+        "test_import_recipients",
         "test_local_services",
         "test_mixed_work",
+        "test_page_access",
+        "test_page_queries",
         "test_races_of_claims",
         "test_races_of_edits",
         "test_races_of_stops",
         "test_races_of_ticks",
         "test_races_of_writes",
         "test_redis_cluster",
+        "test_ses_stub",
         "test_state_machine",
+        "test_unkeepable_audiences",
     }
 )
 
