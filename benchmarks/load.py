@@ -9,13 +9,14 @@ Every answer's kind, status and time (ms) go to the file TIMES_TO, a JSON list a
 import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, events, task
 
 TIMES = Path(os.environ["TIMES_TO"]).open("w")  # noqa: SIM115 - as long as the process
 REQUESTS_PER_S = 2  # of each user
@@ -36,14 +37,18 @@ def _close(**_: Any) -> None:
 class Service(FastHttpUser):  # type: ignore[misc]
     """Another service: it makes a schedule, looks at it, changes its name, and takes it back; one request at a time.
 
-    Users begin at a moment of their own, so that requests come evenly and not fifty at once.
+    Users begin at a moment of their own and keep to its beat, so that requests come evenly and not fifty at once.
+    Locust's own ``constant_throughput`` counts from when a user was made, and it makes all of a second's at once.
     """
 
-    wait_time = constant_throughput(REQUESTS_PER_S)
-
     def on_start(self) -> None:
-        gevent.sleep(random.random() / REQUESTS_PER_S)
+        self._due = time.monotonic() + random.random() / REQUESTS_PER_S
+        gevent.sleep(self._due - time.monotonic())
         self._steps = self._rounds()
+
+    def wait_time(self) -> float:
+        self._due += 1 / REQUESTS_PER_S
+        return max(self._due - time.monotonic(), 0.0)
 
     @task
     def step(self) -> None:
