@@ -62,10 +62,15 @@ def try_update(
             expected_version=expected_version,
             apply_to=apply_to,
         )
-        effects = {each.occurrence_id: each.effect.value for each in edit.touched}
-        touched = of(schedule_id=schedule_id, effects=effects, otherwise=Effect.UNTOUCHED.value)
+        touched = of_edit(edit)
         transaction.set_rollback(True)
     return Tried(edit.schedule, touched)
+
+
+def of_edit(edit: operations.Edit) -> list[Touch]:
+    """``of`` the schedule after an edit that has just been made."""
+    effects = {each.occurrence_id: each.effect.value for each in edit.touched}
+    return of(schedule_id=edit.schedule.pk, effects=effects, otherwise=Effect.UNTOUCHED.value)
 
 
 def of(*, schedule_id: int, effects: Mapping[int, str], otherwise: str) -> list[Touch]:

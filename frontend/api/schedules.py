@@ -336,6 +336,4 @@ class OneSchedule(ApiView):
                 apply_to=ApplyTo(apply_to),
                 expected_version=version,
             )
-        effects = {each.occurrence_id: each.effect.value for each in edit.touched}
-        touched = touches.of(schedule_id=schedule_id, effects=effects, otherwise=Effect.UNTOUCHED.value)
-        return _answer(edit.schedule, touched=touched)
+        return _answer(edit.schedule, touched=touches.of_edit(edit))
