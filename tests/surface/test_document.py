@@ -37,7 +37,7 @@ def _ndjson(context: Any, value: Any) -> bytes:
 
 
 # Requests for each operation, once valid and once not; set it higher for a long look.
-EXAMPLES = int(os.environ.get("API_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "6"))
 BULK = "/api/v1/recipients:bulk"
 CHECKS = [
     not_a_server_error,
