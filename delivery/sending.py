@@ -36,7 +36,8 @@ PERMIT_S = 3.0
 TASK_S = 8.0
 # Calls of a network provider that start from one claim: the database is asked half as often.
 CALLS_PER_CLAIM = 2
-# Small batches that are claimed at once, each with locks of its own.
+# Small batches that are claimed at once, each with locks of its own. They hold as many people as may be in flight: for
+# few people a claim costs so much that it is worth waiting for the calls before it.
 TOGETHER = 25
 # Real seconds for which answers are kept while the database is away. Less than a lease.
 PATIENCE_S = 20.0
@@ -79,8 +80,9 @@ class _Run:
         self._in_flight: dict[Future[list[Answered]], list[Call]] = {}
         self._to_record: list[Call] = []
         self._begun: set[int] = set()
-        self._calls_per_claim = 1 if provider.transactional else min(CALLS_PER_CLAIM, settings.CALLS_IN_FLIGHT)
-        self._limit = provider.max_per_call * self._calls_per_claim
+        in_flight = 1 if provider.transactional else settings.CALLS_IN_FLIGHT
+        self._limit = provider.max_per_call * min(CALLS_PER_CLAIM, in_flight)
+        self._limit_together = provider.max_per_call * in_flight
 
     @property
     def is_over(self) -> bool:
@@ -111,14 +113,15 @@ class _Run:
         return (
             (work.day, work.next_due_at) == (first.day, first.next_due_at)
             and work.occurrence_id not in {each.occurrence_id for each in group}
-            and people + work.pending <= self._limit
+            and people + work.pending <= self._limit_together
             and len(group) < TOGETHER
         )
 
     def step(self, group: Sequence[Work], *, left: int) -> int:
         """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
-        self._make_room(min(left, self._limit))
-        self._await_leave(group[0].channel, min(left, self._limit))
+        people = min(left, self._limit if len(group) == 1 else self._limit_together)
+        self._make_room(people)
+        self._await_leave(group[0].channel, people)
         if self.is_over:
             return left
         token, permit = uuid4(), Permit.lasting(PERMIT_S)

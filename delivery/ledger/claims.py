@@ -119,35 +119,40 @@ g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_
 
 # A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
 # occurrence for each call. Batch and array of recipients bind it to the rows of the batch or of the call, whatever it
-# believes.
+# believes. And it believes that hardly any row is pending, which is so at nearly all times: a join of the rows with
+# what was found of them compares each with each (42 ms for 200 people, without it 5). So they look it up, and
+# "IS TRUE" keeps the last question from becoming a join.
 def _claim_sql(devices: str) -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
     SELECT d.*, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
     FROM picked d LEFT JOIN schedules_recipient r ON r.id = d.recipient_id
+), verdicts AS MATERIALIZED (
+    SELECT jsonb_object_agg(batch_id || '-' || recipient_id, state) AS states FROM judged
 ), claimed AS (
     UPDATE delivery_delivery d SET
-        state = j.state,
-        reason = CASE j.state {_REASONS} ELSE '' END,
-        attempt = CASE j.state WHEN {int(State.SENDING)} THEN d.attempt + 1 ELSE d.attempt END,
-        claim_token = CASE j.state WHEN {int(State.SENDING)} THEN %(token)s::uuid END,
-        leased_until = CASE j.state WHEN {int(State.SENDING)}
-                                    THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
-        claimed_at = CASE j.state WHEN {int(State.SENDING)} THEN %(now)s ELSE d.claimed_at END,
+        (state, reason, attempt, claim_token, leased_until, claimed_at, settled_at) = (
+            SELECT v.state, CASE v.state {_REASONS} ELSE '' END,
+                   CASE v.state WHEN {int(State.SENDING)} THEN d.attempt + 1 ELSE d.attempt END,
+                   CASE v.state WHEN {int(State.SENDING)} THEN %(token)s::uuid END,
+                   CASE v.state WHEN {int(State.SENDING)}
+                                THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
+                   CASE v.state WHEN {int(State.SENDING)} THEN %(now)s ELSE d.claimed_at END,
+                   CASE v.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END
+            FROM (SELECT ((SELECT states FROM verdicts) ->> (d.batch_id || '-' || d.recipient_id))::smallint) v(state)
+        ),
         detail = '',
-        settled_at = CASE j.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END,
-        version = j.version
-    FROM judged j
+        version = ((SELECT jsonb_object_agg(batch_id, version) FROM gate) ->> d.batch_id::text)::integer
     WHERE d.day = %(day)s AND d.batch_id = ANY(%(batches)s::bigint[])
       AND d.occurrence_id = ANY(%(occurrences)s::bigint[])
       AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM judged))
-      AND d.recipient_id = j.recipient_id AND d.occurrence_id = j.occurrence_id
+      AND (SELECT states FROM verdicts) ? (d.batch_id || '-' || d.recipient_id)
     RETURNING d.recipient_id, d.batch_id
 )
 SELECT {_COLUMNS}
-FROM gate g LEFT JOIN (
-    judged j JOIN claimed c ON c.recipient_id = j.recipient_id AND c.batch_id = j.batch_id
-) ON j.batch_id = g.batch_id
+FROM gate g LEFT JOIN judged j
+    ON j.batch_id = g.batch_id
+   AND ((j.batch_id, j.recipient_id) IN (SELECT batch_id, recipient_id FROM claimed)) IS TRUE
 """
 
 
