@@ -78,9 +78,10 @@ def of(*, schedule_id: int, effects: Mapping[int, str], otherwise: str) -> list[
 
     Three statements, however many occurrences are open.
     """
-    occurrences = list(Occurrence.objects.open().filter(schedule=schedule_id))
+    occurrences = Occurrence.objects.open_of(schedule_id)
     if not occurrences:
         return []
+    occurrences.sort(key=lambda each: (each.occurrence_at, each.pk), reverse=True)
     left = _left(occurrences)
     done = _done([each for each in occurrences if each.begun_at])
     return [

@@ -5,7 +5,7 @@ On the wire and in ``ScheduleVersion.definition`` the keys are camelCase (``WIRE
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, Self
@@ -133,7 +133,7 @@ class Definition:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
+        values = vars(self).copy()
         for name in _INSTANTS:
             instant = values[name]
             values[name] = instant.astimezone(UTC).isoformat().replace("+00:00", "Z") if instant else None

@@ -47,11 +47,6 @@ class Touched:
     effect: Effect
 
 
-def lock_open(schedule: Schedule) -> list[Occurrence]:
-    """The open occurrences of ``schedule``, locked; the caller holds the schedule's lock."""
-    return list(Occurrence.objects.open().filter(schedule=schedule).select_for_update(no_key=True).order_by("id"))
-
-
 def last_opened(schedule: Schedule) -> datetime | None:
     """The identity of the latest occurrence that has had its turn; the next firing is sought past it.
 
@@ -94,7 +89,7 @@ def open_at_once(schedule: Schedule, *, now: datetime) -> Occurrence:
 
 def cancel_open(schedule: Schedule, *, reason: str) -> list[Occurrence]:
     """Cancel what is open. From the commit on no claim succeeds; the sweep settles the rows."""
-    cancelled = lock_open(schedule)
+    cancelled = Occurrence.objects.open_of(schedule.pk, lock=True)
     for occurrence in cancelled:
         occurrence.state = OccurrenceState.CANCELLED
         occurrence.reason = reason
@@ -118,7 +113,7 @@ def repin(
     """
     changed = {name for name in before.__dataclass_fields__ if getattr(before, name) != getattr(after, name)}
     touched = []
-    for occurrence in lock_open(schedule):
+    for occurrence in Occurrence.objects.open_of(schedule.pk, lock=True):
         if occurrence.state == OccurrenceState.CANCELLED:
             continue
         effect = _effect(occurrence, after=after, changed=changed, apply_to=apply_to)

@@ -280,7 +280,7 @@ def finish_spent(*, now: datetime) -> int:
 
 
 def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleStatus]) -> Schedule:
-    schedule: Schedule = Schedule.objects.select_for_update(no_key=True).get(pk=schedule_id)
+    schedule: Schedule = Schedule.objects.read(schedule_id, lock=True)
     if schedule.status not in allowed:
         if schedule.status == ScheduleStatus.DELETED:
             raise Deleted("The schedule is deleted.")

@@ -226,7 +226,10 @@ def all_problems(definition: Definition, unread: list[Problem], *, draft: bool =
 def find(schedule_id: int) -> Schedule:
     """A schedule that is not deleted. Raises ``Refused`` (404)."""
     with known(schedule_id):
-        return Schedule.objects.live().get(pk=schedule_id)
+        schedule = Schedule.objects.read(schedule_id)
+        if schedule.status == ScheduleStatus.DELETED:
+            raise Schedule.DoesNotExist
+        return schedule
 
 
 @contextmanager

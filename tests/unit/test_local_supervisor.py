@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler_project.local import fleet
 from scheduler_project.local.errors import LocalServicesError
 from scheduler_project.local.supervisor import Process, Supervisor
 
@@ -181,3 +182,15 @@ def _run(code: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_bulk_work_steps_back_with_its_whole_session() -> None:
+    """Linux weighs sessions before it weighs processes, so a nice worker in a session of its own is not behind."""
+    session = Path("/proc/self/autogroup")
+    tell = f"import os, pathlib; print(os.nice(0), pathlib.Path('{session}').read_text() if {session.exists()} else '')"
+    command = (*fleet.BEHIND, sys.executable, "-c", tell)
+    told = subprocess.run(command, start_new_session=True, capture_output=True, text=True, check=True)
+    assert told.stderr == ""
+    assert told.stdout.split()[0] == "10"
+    if session.exists():
+        assert told.stdout.split()[-2:] == ["nice", "10"]
