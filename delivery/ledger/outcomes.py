@@ -211,25 +211,27 @@ def settle_batch(
         cursor.execute(
             f"""
             WITH meant AS MATERIALIZED (
-                SELECT d.recipient_id, CASE WHEN %(target)s <> {int(State.PENDING)} AND {terms.HAS_MESSAGE}
-                                            THEN {int(State.SENT)} ELSE %(target)s END AS target
-                FROM delivery_delivery d
+                SELECT d.recipient_id FROM delivery_delivery d
                 WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.state = %(source)s AND ({condition})
                 FOR UPDATE {"" if waits else "SKIP LOCKED"}
             )
             UPDATE delivery_delivery d SET
-                state = m.target, reason = CASE WHEN m.target = {int(State.SENT)} THEN '' ELSE %(reason)s END,
-                detail = CASE WHEN m.target IN ({int(State.UNKNOWN)}, {int(State.FAILED)}) THEN d.detail ELSE '' END,
-                claim_token = CASE WHEN m.target = {int(State.UNKNOWN)} THEN d.claim_token END,
-                leased_until = CASE WHEN m.target = {int(State.UNKNOWN)}
-                                    THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
-                settled_at = CASE WHEN m.target >= {int(State.SENT)} THEN %(now)s::timestamptz END,
-                due_at = CASE WHEN m.target = {int(State.PENDING)}
-                              THEN %(now)s + make_interval(secs => random() * d.attempt * {REPEAT_SPREAD_S})
-                              ELSE d.due_at END,
+                (state, reason, detail, claim_token, leased_until, settled_at, due_at) = (
+                    SELECT m.target, CASE WHEN m.target = {int(State.SENT)} THEN '' ELSE %(reason)s END,
+                           CASE WHEN m.target IN ({int(State.UNKNOWN)}, {int(State.FAILED)}) THEN d.detail ELSE '' END,
+                           CASE WHEN m.target = {int(State.UNKNOWN)} THEN d.claim_token END,
+                           CASE WHEN m.target = {int(State.UNKNOWN)}
+                                THEN clock_timestamp() + make_interval(secs => %(unknown)s) END,
+                           CASE WHEN m.target >= {int(State.SENT)} THEN %(now)s::timestamptz END,
+                           CASE WHEN m.target = {int(State.PENDING)}
+                                THEN %(now)s + make_interval(secs => random() * d.attempt * {REPEAT_SPREAD_S})
+                                ELSE d.due_at END
+                    FROM (SELECT CASE WHEN %(target)s <> {int(State.PENDING)} AND {terms.HAS_MESSAGE}
+                                      THEN {int(State.SENT)} ELSE %(target)s END) AS m(target)
+                ),
                 reached = CASE WHEN %(maybe)s THEN {_AND_SOME_DEVICE} ELSE d.reached END
-            FROM meant m
-            WHERE d.day = %(day)s AND d.batch_id = %(batch)s AND d.recipient_id = m.recipient_id
+            WHERE d.day = %(day)s AND d.batch_id = %(batch)s
+              AND d.recipient_id = ANY(ARRAY(SELECT recipient_id FROM meant))
             RETURNING d.state
             """,
             {

@@ -61,10 +61,31 @@ def test_no_row_of_a_claim_is_compared_with_each_other_one(service, provider):
             assert "recipient_id" not in node.get("Join Filter", ""), node
 
 
+def test_no_row_of_a_cancelled_batch_is_compared_with_each_other_one(service, provider):
+    people(500)
+    ScheduleFactory()
+    service.step()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    schedule = ScheduleFactory()
+    service.open()
+    service.cancel(schedule)
+    with CaptureQueriesContext(connection) as executed:
+        service.sweep()
+    plans = [plan_of(sql) for sql in touching_the_ledger(executed) if not sql.startswith("EXPLAIN")]
+    assert plans
+    for node in (node for plan in plans for node in nodes(plan)):
+        assert "recipient_id" not in node.get("Join Filter", ""), node
+
+
 def ledger_statements(batch_ids: list[int]) -> list[str]:
     """What sending these batches asks of the ledger."""
     with CaptureQueriesContext(connection) as executed:
         sending.send(batch_ids=batch_ids)
+    return touching_the_ledger(executed)
+
+
+def touching_the_ledger(executed: CaptureQueriesContext) -> list[str]:
     return [query["sql"] for query in executed if "delivery_delivery" in query["sql"]]
 
 
