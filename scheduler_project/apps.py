@@ -4,11 +4,16 @@ Without the import a task enqueued by a command or a page would go to a broker t
 """
 
 from django.apps import AppConfig
+from django.core import checks
 
 from scheduler_project.celery import app as celery_app
+from scheduler_project.checks import check_deployment
 
 __all__ = ["ProjectConfig", "celery_app"]
 
 
 class ProjectConfig(AppConfig):
     name = "scheduler_project"
+
+    def ready(self) -> None:
+        checks.register(check_deployment, checks.Tags.security, deploy=True)

@@ -6,6 +6,7 @@ Every value comes from the environment or has a default that works on a laptop w
 """
 
 import os
+import ssl
 from pathlib import Path
 from zoneinfo import reset_tzpath
 
@@ -246,6 +247,9 @@ OAUTH2_PROVIDER = {
 # A message is a hint, the row is the truth: late acknowledgement and one prefetched message keep a killed worker's
 # share small, and the sweep publishes again what nobody holds.
 CELERY_BROKER_URL = BROKER_URL
+# Without this kombu takes any certificate. Options in the address itself (ssl_ca_certs) come in its place, and then
+# redis-py asks for a valid one.
+CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if BROKER_URL.startswith("rediss:") else None
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": env.int("VISIBILITY_TIMEOUT_S", default=900),
