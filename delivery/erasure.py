@@ -1,43 +1,51 @@
 """Forgetting a person. Deleting the profile is the anonymisation: the ledger holds a surrogate id and nothing else."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 
 from audit import trail
-from audit.models import Action
+from audit.models import Action, AuditEvent
 from delivery import caps, ledger
-from delivery.ledger import Tally
-from delivery.models import Batch, InboxMessage, OutboxMessage, State
+from delivery.ledger import LEASE_S, Tally
+from delivery.models import Batch, InboxMessage, OutboxMessage, State, TestSend
+from delivery.receipts import Receipt, Remainder
+from schedules import mentions
+from schedules.imports.naming import discard_naming
 from schedules.models import Device, Recipient
 from schedules.recipients import NoSuchRecipient, RecipientChanged
 
 
-@dataclass(frozen=True)
-class Forgotten:
-    """``pending`` counts deliveries that were still to come and are ``erased`` now; the others what was deleted."""
-
-    pending: int
-    devices: int
-    inbox: int
-    outbox: int
-
-
 @transaction.atomic
-def forget(*, recipient_id: int, by: str, now: datetime, expected_version: int | None = None) -> Forgotten:
+def forget(
+    *,
+    recipient_id: int,
+    by: str,
+    now: datetime,
+    expected_version: int | None = None,
+    elsewhere: Mapping[str, int] | None = None,
+) -> Receipt:
     """Delete a profile with its devices, inbox and outbox, and every delivery still pending for it.
 
+    Audiences that name the person name nobody any more, and uploaded files in which the person stands are thrown away.
     A call already started ends and is recorded as what it was; no other starts: a claim that finds no profile
-    settles the row as ``erased``. Raises ``NoSuchRecipient``, and ``RecipientChanged`` where somebody has changed the
-    profile since ``expected_version``.
+    settles the row as ``erased``. ``elsewhere`` counts what the caller has deleted in this same transaction, for the
+    receipt. Raises ``NoSuchRecipient``, and ``RecipientChanged`` where somebody has changed the profile since
+    ``expected_version``.
     """
-    _refuse_changed(Recipient.objects.filter(pk=recipient_id).first(), expected_version)
+    known = _refuse_changed(Recipient.objects.filter(pk=recipient_id).first(), expected_version)
+    # Schedules before rows: the order of edits.
+    named = mentions.forget(external_id=known.external_id, recipient_id=recipient_id)
     tally = Tally(is_holder=False)
-    pending = 0
+    pending: Counter[int] = Counter()
     # Rows first, then the profile: the order in which a claim that writes in its own transaction locks them.
-    for batch in Batch.objects.filter(pk__in=_open_batches(recipient_id)).order_by("id"):
-        pending += ledger.settle_batch(
+    open_batches = Batch.objects.filter(pk__in=_open_batches(recipient_id)).select_related("occurrence")
+    for batch in open_batches.order_by("id"):
+        pending[batch.occurrence.schedule_id] += ledger.settle_batch(
             batch.pk,
             day=batch.day,
             source=State.PENDING,
@@ -50,14 +58,41 @@ def forget(*, recipient_id: int, by: str, now: datetime, expected_version: int |
         )
     tally.flush()
     # Devices, then the profile: the order of everybody who changes both.
-    list(Device.objects.filter(recipient_id=recipient_id).order_by("id").select_for_update())
+    devices = list(Device.objects.filter(recipient_id=recipient_id).order_by("id").select_for_update())
     # Whoever is laying a message into the inbox holds the profile: wait, so that this message is deleted too.
-    held = Recipient.objects.select_for_update().filter(pk=recipient_id).first()
-    _, deleted = _refuse_changed(held, expected_version).delete()
+    held = _refuse_changed(Recipient.objects.select_for_update().filter(pk=recipient_id).first(), expected_version)
+    words = {known.external_id, held.external_id, held.email, *(device.token for device in devices)} - {""}
+    tests = _forget_tests(recipient_id, held.email)
+    copies = OutboxMessage.objects.filter(to__iexact=held.email).delete()[0] if held.email else 0
+    _, deleted = held.delete()
+    # An import in progress locks profiles, then its own row.
+    files = discard_naming(words=words, now=now)
     transaction.on_commit(lambda: caps.forget(recipient_id))
-    trail.record(action=Action.RECIPIENT_ERASE, by=by, now=now, changes={"pending": pending})
-    devices, inbox, outbox = (deleted.get(model._meta.label, 0) for model in (Device, InboxMessage, OutboxMessage))
-    return Forgotten(pending, devices, inbox, outbox)
+    gone = {model: deleted.get(model._meta.label, 0) for model in (Device, InboxMessage, OutboxMessage)}
+    receipt = Receipt(
+        recipient_id,
+        now,
+        schedules={schedule_id: count for schedule_id, count in pending.items() if count},
+        gone={
+            "devices": gone[Device],
+            "inboxMessages": gone[InboxMessage],
+            "outboxMessages": gone[OutboxMessage] + copies,
+            "testSends": tests,
+            "definitions": named.definitions,
+            "uploadedFiles": files,
+            **(elsewhere or {}),
+        },
+        remains=tuple(_remains(recipient_id, held.external_id, named.schedule_ids, now=now)),
+    )
+    changes = {"recipient": recipient_id, "pending": receipt.pending, "receipt": receipt.to_json()}
+    trail.record(action=Action.RECIPIENT_ERASE, by=by, now=now, changes=changes)
+    return receipt
+
+
+def receipt_of(*, recipient_id: int) -> AuditEvent | None:
+    """The event that tells of the erasure of whoever had this number; its ``payload_diff`` has the ``receipt``."""
+    erasures = AuditEvent.objects.filter(action=Action.RECIPIENT_ERASE, payload_diff__recipient=recipient_id)
+    return erasures.first()
 
 
 def _refuse_changed(recipient: Recipient | None, expected_version: int | None) -> Recipient:
@@ -66,6 +101,54 @@ def _refuse_changed(recipient: Recipient | None, expected_version: int | None) -
     if expected_version is not None and expected_version != recipient.version:
         raise RecipientChanged(recipient)
     return recipient
+
+
+def _forget_tests(recipient_id: int, address: str) -> int:
+    """Tests that were sent to the person, or as somebody else's to the person's address."""
+    theirs = Q(recipient_id=recipient_id) | (Q(to__iexact=address) if address else Q())
+    return TestSend.objects.filter(theirs).delete()[0]
+
+
+def _remains(recipient_id: int, external_id: str, schedule_ids: tuple[int, ...], *, now: datetime) -> list[Remainder]:
+    counts = _rows_by_state(recipient_id)
+    remains = [
+        Remainder(
+            "ledger",
+            "The books of past runs have to close: the rows hold this number, which leads to no profile, and no name.",
+            counts.total(),
+            now + timedelta(days=settings.LEDGER_RETENTION_DAYS),
+        )
+    ]
+    if counts[State.SENDING]:
+        why = "A call that had begun can't be taken back: it ends, and is recorded as what it was."
+        remains.append(Remainder("callsInFlight", why, counts[State.SENDING], now + timedelta(seconds=LEASE_S)))
+    if schedule_ids and (events := _events_naming(external_id, schedule_ids)):
+        why = "The audit is never changed: audiences that named the person stand in it with the external id alone."
+        remains.append(Remainder("audit", why, events))
+    copies = "Backups and logs are kept by whoever runs the service. Logs hold this number and no name."
+    remains.append(Remainder("backups", copies))
+    return remains
+
+
+def _rows_by_state(recipient_id: int) -> Counter[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT state, count(*) FROM delivery_delivery WHERE recipient_id = %s GROUP BY state", [recipient_id]
+        )
+        return Counter(dict(cursor.fetchall()))
+
+
+def _events_naming(external_id: str, schedule_ids: tuple[int, ...]) -> int:
+    events = AuditEvent.objects.filter(schedule_id__in=schedule_ids)
+    return sum(_mentions(event.payload_diff, external_id) for event in events.iterator())
+
+
+def _mentions(data: object, external_id: str) -> bool:
+    if isinstance(data, dict):
+        return any(_mentions(each, external_id) for each in data.values())
+    if isinstance(data, list):
+        return any(_mentions(each, external_id) for each in data)
+    return data == external_id
 
 
 def _open_batches(recipient_id: int) -> list[int]:

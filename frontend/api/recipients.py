@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from delivery import erasure
+from frontend import erasing
 from frontend.api.access import address_for
 from frontend.api.base import ApiView, etag, expected_version, wants_new
 from frontend.api.documents import problems
@@ -131,13 +131,37 @@ class RecipientPage(serializers.Serializer[Any]):
     nextCursor = serializers.CharField(allow_null=True)
 
 
-class ErasedAnswer(serializers.Serializer[Any]):
-    """What of the person is gone. The ledger keeps a number and no name."""
+class ErasedSchedule(serializers.Serializer[Any]):
+    scheduleId = serializers.IntegerField()
+    pending = serializers.IntegerField(help_text="Notifications of it that were still to come and are not sent.")
 
+
+class Remaining(serializers.Serializer[Any]):
+    """Something that stays after an erasure."""
+
+    what = serializers.CharField(help_text="`ledger`, `callsInFlight`, `audit`, `backups` and so on.")
+    count = serializers.IntegerField(allow_null=True)
+    until = serializers.DateTimeField(allow_null=True, help_text="When it goes by itself, at the latest.")
+    why = serializers.CharField()
+
+
+class ErasedAnswer(serializers.Serializer[Any]):
+    """The receipt: what of the person is gone, and what stays and why. It names nobody."""
+
+    recipientId = serializers.IntegerField(help_text="The ledger's number, which leads to no profile any more.")
+    erasedAt = serializers.DateTimeField()
+    noCallStartsAfter = serializers.DateTimeField(help_text="No provider is called for the person later than this.")
     pending = serializers.IntegerField(help_text="Notifications that were still to come and are not sent.")
+    schedules = ErasedSchedule(many=True)
     devices = serializers.IntegerField()
     inboxMessages = serializers.IntegerField()
     outboxMessages = serializers.IntegerField()
+    testSends = serializers.IntegerField()
+    definitions = serializers.IntegerField(help_text="Audiences that named the person and name nobody instead.")
+    uploadedFiles = serializers.IntegerField(help_text="Waiting files with the person in them, thrown away.")
+    storedAnswers = serializers.IntegerField(help_text="Kept answers to an `Idempotency-Key`, freed of the person.")
+    sessions = serializers.IntegerField(help_text="Sessions with half-typed steps that named the person.")
+    remains = Remaining(many=True)
 
 
 class RecipientQuery(PageQuery):
@@ -252,18 +276,14 @@ class OneRecipient(ApiView):
         responses={200: ErasedAnswer, **problems(404, 412, 428)},
     )
     def delete(self, request: Request, external_id: str) -> Response:
-        """Erase the person: profile, devices, inbox, and every notification still to come. There is no way back."""
+        """Erase the person: profile, devices, inbox, and every notification still to come. There is no way back.
+
+        The answer is a receipt that names nobody: keep it where you have to show what was done.
+        """
         version = expected_version(request)
         recipient = recipients.find(external_id=external_id)
-        gone = erasure.forget(recipient_id=recipient.pk, by=self.by, now=clock.now(), expected_version=version)
-        return Response(
-            {
-                "pending": gone.pending,
-                "devices": gone.devices,
-                "inboxMessages": gone.inbox,
-                "outboxMessages": gone.outbox,
-            }
-        )
+        receipt = erasing.erase(recipient_id=recipient.pk, by=self.by, now=clock.now(), expected_version=version)
+        return Response(receipt.to_json())
 
     def _replace(self, external_id: str, version: int | None) -> Response:
         if "If-None-Match" in self.request.headers:

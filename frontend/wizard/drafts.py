@@ -12,6 +12,7 @@ from django.http import HttpRequest, QueryDict
 
 from frontend import actors
 from frontend.access import actor
+from frontend.erasing import UNSAVED_STEPS
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.forms import Around, BasicsForm, LimitsForm, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
@@ -32,7 +33,6 @@ FORMS: Mapping[str, type[StepForm]] = {
     "limits": LimitsForm,
 }
 STEPS = (*FORMS, "review")
-_SESSION = "unsaved_steps"
 _MOST_DRAFTS = 20
 
 
@@ -68,7 +68,7 @@ def merged(definition: Definition, changes: Mapping[str, Any]) -> Definition:
 
 
 def keep_unsaved(request: HttpRequest, schedule_id: int, step: str) -> None:
-    kept = request.session.setdefault(_SESSION, {})
+    kept = request.session.setdefault(UNSAVED_STEPS, {})
     drafts = kept.setdefault(str(schedule_id), {})
     drafts[step] = request.POST.urlencode()
     for oldest in list(kept)[: max(len(kept) - _MOST_DRAFTS, 0)]:
@@ -77,7 +77,7 @@ def keep_unsaved(request: HttpRequest, schedule_id: int, step: str) -> None:
 
 
 def forget_unsaved(request: HttpRequest, schedule_id: int, step: str | None = None) -> None:
-    kept = request.session.get(_SESSION, {})
+    kept = request.session.get(UNSAVED_STEPS, {})
     drafts = kept.get(str(schedule_id))
     if drafts is None:
         return
@@ -89,7 +89,7 @@ def forget_unsaved(request: HttpRequest, schedule_id: int, step: str | None = No
 
 
 def unsaved(request: HttpRequest, schedule_id: int) -> dict[str, QueryDict]:
-    kept = request.session.get(_SESSION, {}).get(str(schedule_id), {})
+    kept = request.session.get(UNSAVED_STEPS, {}).get(str(schedule_id), {})
     return {step: QueryDict(posted) for step, posted in kept.items() if step in FORMS}
 
 

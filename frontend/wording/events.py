@@ -104,6 +104,7 @@ _TOLD: Mapping[Action, frozenset[str]] = {
     Action.CLIENT_REVOKE: frozenset({"name"}),
     Action.CLIENT_DELETE: frozenset({"name"}),
     Action.RECIPIENT_SAVE: frozenset({"recipient"}),
+    Action.RECIPIENT_ERASE: frozenset({"recipient", "receipt"}),
     Action.SENDING_STOP: frozenset({"scope"}),
     Action.SENDING_GO: frozenset({"scope"}),
 }

@@ -133,7 +133,8 @@ def test_the_receipt_says_who_did_it_and_how_much_was_still_to_come(service):
     service.open()
     forget(service, gone)
     event = AuditEvent.objects.get(action="recipient.erase")
-    assert (event.actor_id, event.created_at, event.payload_diff) == (BY, NOW, {"pending": 1})
+    assert (event.actor_id, event.created_at) == (BY, NOW)
+    assert event.payload_diff["pending"] == 1
 
 
 def test_forgetting_nobody_is_said_to(service):

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
-from delivery import erasure
-from frontend import actors
+from delivery.receipts import Receipt
+from frontend import actors, erasing
 from frontend.access import actor, needs
 from frontend.pages.frame import framed
 from frontend.pages.recipients.forms import (
@@ -192,7 +192,7 @@ def erase(request: HttpRequest, recipient_id: int) -> HttpResponse:
     form = EraseForm(person, request.POST or None, initial={"version": person.version})
     if request.method == "POST" and form.is_valid():
         try:
-            gone = erasure.forget(
+            gone = erasing.erase(
                 recipient_id=recipient_id,
                 by=actor(request.user),
                 now=clock.now(),
@@ -206,7 +206,7 @@ def erase(request: HttpRequest, recipient_id: int) -> HttpResponse:
             return HttpResponseRedirect(reverse("recipient", args=[recipient_id]))
         else:
             messages.success(request, _erased(gone))
-            return HttpResponseRedirect(reverse("recipients"))
+            return HttpResponseRedirect(reverse("recipient", args=[recipient_id]))
     context = {
         "title": _("Erase %(id)s") % {"id": person.external_id},
         "person": person,
@@ -220,7 +220,7 @@ def erase(request: HttpRequest, recipient_id: int) -> HttpResponse:
     return framed(request, "frontend/recipients/erase.html", context, status=422 if form.is_bound else 200)
 
 
-def _erased(gone: erasure.Forgotten) -> str:
+def _erased(gone: Receipt) -> str:
     pending = ngettext(
         "The person is erased. %(count)s message that was still to come is not sent.",
         "The person is erased. %(count)s messages that were still to come are not sent.",

@@ -54,6 +54,9 @@ FAILURES: Mapping[str, Any] = {
         "The service failed while it worked on it. Nothing of it was kept: upload the file once more, and if it fails"
         " again, tell the people who run the service."
     ),
+    "person_erased": gettext_lazy(
+        "Somebody who stands in it has been erased, so the file was thrown away. Upload one without that person."
+    ),
     "too_old": gettext_lazy("Nobody decided for a day, so the file was thrown away. Upload it once more."),
 }
 _STAGES: Mapping[str, Any] = {

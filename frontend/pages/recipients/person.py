@@ -1,15 +1,19 @@
 """One person: the profile, how much of which limit is used, what he got and why not, and his inbox."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from audit.models import AuditEvent
 from delivery import inbox, usage
+from delivery.erasure import receipt_of
 from delivery.listing import Filters, Key
 from delivery.listing import page as ledger_page
 from frontend import actors
@@ -18,8 +22,9 @@ from frontend.instants import show
 from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
 from frontend.pages.recipients.forms import DeviceForm, attributes_of
+from frontend.wording import number
 from schedules import clock
-from schedules.models import Channel, Recipient
+from schedules.models import Channel, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import ZONE_NAMES
 
@@ -62,9 +67,70 @@ def found_or_404(recipient_id: int) -> Recipient:
     return found
 
 
+# What a receipt counts as gone, in words.
+_GONE: Mapping[str, Any] = {
+    "pending": gettext_lazy("Messages still to come, which are not sent"),
+    "devices": gettext_lazy("Devices"),
+    "inboxMessages": gettext_lazy("Messages in the inbox"),
+    "outboxMessages": gettext_lazy("Messages in the outbox"),
+    "testSends": gettext_lazy("Tests sent to the person"),
+    "definitions": gettext_lazy("Audiences that named the person and do so no more"),
+    "uploadedFiles": gettext_lazy("Uploaded files with the person in them, thrown away"),
+    "storedAnswers": gettext_lazy("Kept answers to programs, freed of the person"),
+    "sessions": gettext_lazy("Half-typed drafts that named the person"),
+}
+_REMAINS: Mapping[str, tuple[Any, Any]] = {
+    "ledger": (
+        gettext_lazy("Rows of the ledger"),
+        gettext_lazy("The books of past runs have to close. The rows hold a number that leads to no profile."),
+    ),
+    "callsInFlight": (
+        gettext_lazy("Calls that had begun"),
+        gettext_lazy("They can't be taken back: each ends, and is recorded as what it was."),
+    ),
+    "audit": (
+        gettext_lazy("Events of the audit"),
+        gettext_lazy("The audit is never changed. Audiences stand in it that named the person by the external id."),
+    ),
+    "backups": (
+        gettext_lazy("Backups and logs"),
+        gettext_lazy("They are kept by whoever runs the service. Logs hold numbers and no names."),
+    ),
+}
+
+
 @needs(Ability.READ)
 def person(request: HttpRequest, recipient_id: int) -> HttpResponse:
+    """The profile; of somebody erased, the receipt."""
+    if not Recipient.objects.filter(pk=recipient_id).exists() and (event := receipt_of(recipient_id=recipient_id)):
+        return _receipt(request, event)
     return page(request, found_or_404(recipient_id))
+
+
+def _receipt(request: HttpRequest, event: AuditEvent) -> HttpResponse:
+    receipt = event.payload_diff.get("receipt", {})
+    names = dict(Schedule.objects.filter(pk__in=_schedule_ids(receipt)).values_list("pk", "name"))
+    remains = [(each, *_REMAINS.get(each["what"], (each["what"], each["why"]))) for each in receipt.get("remains", [])]
+    context = {
+        "title": _("Erased person #%(id)s") % {"id": event.payload_diff["recipient"]},
+        "crumbs": [(_("Recipients"), reverse("recipients"))],
+        "at": event.created_at,
+        "by": actors.name(event.actor_id),
+        "gone": [(words, number(receipt[key])) for key, words in _GONE.items() if receipt.get(key)],
+        "schedules": [
+            (names.get(each["scheduleId"], f"#{each['scheduleId']}"), each["scheduleId"], number(each["pending"]))
+            for each in receipt.get("schedules", [])
+        ],
+        "remains": [
+            (what, why, None if each["count"] is None else number(each["count"]), parse_datetime(each["until"] or ""))
+            for each, what, why in remains
+        ],
+    }
+    return framed(request, "frontend/recipients/receipt.html", context)
+
+
+def _schedule_ids(receipt: Mapping[str, Any]) -> list[int]:
+    return [each["scheduleId"] for each in receipt.get("schedules", [])]
 
 
 def page(
