@@ -16,8 +16,12 @@ class Action(models.TextChoices):
     SCHEDULE_RUN_NOW = "schedule.run_now"
     SCHEDULE_TEST_SEND = "schedule.test_send"
     SCHEDULE_BREAK = "schedule.break"
+    SCHEDULE_FINISH = "schedule.finish"
+    SCHEDULE_BULK = "schedule.bulk"
     OCCURRENCE_HOLD = "occurrence.hold"
     OCCURRENCE_RELEASE = "occurrence.release"
+    OCCURRENCE_MISS = "occurrence.miss"
+    OCCURRENCE_FINISH = "occurrence.finish"
     DELIVERY_RETRY = "delivery.retry"
     TEMPLATE_PUBLISH = "template.publish"
     TEMPLATE_DELETE = "template.delete"
@@ -31,6 +35,15 @@ class Action(models.TextChoices):
     RECIPIENT_IMPORT = "recipient.import"
     SENDING_STOP = "sending.stop"
     SENDING_GO = "sending.go"
+    CIRCUIT_OPEN = "circuit.open"
+    CIRCUIT_CLOSE = "circuit.close"
+    ACCOUNT_CREATE = "account.create"
+    ACCOUNT_UPDATE = "account.update"
+    ACCOUNT_ROLES = "account.roles"
+    ACCOUNT_DELETE = "account.delete"
+    ACCOUNT_SIGN_IN = "account.sign_in"
+    ACCOUNT_REFUSE = "account.refuse"
+    EXPORT_FILE = "export.file"
 
 
 class AuditEvent(models.Model):
@@ -38,9 +51,13 @@ class AuditEvent(models.Model):
 
     action = models.CharField(max_length=40)
     actor_id = models.CharField(max_length=100, help_text="user:ID, client:ID or system:NAME")
+    actor_label = models.CharField(max_length=200, blank=True, db_default="", help_text="The actor's name at the time")
     schedule_id = models.BigIntegerField(null=True, blank=True)
     payload_diff = models.JSONField(default=dict, help_text="{field: [before, after]}")
     request_id = models.CharField(max_length=100, blank=True)
+    correlation_id = models.CharField(
+        max_length=100, blank=True, db_default="", help_text="What the request belongs to, over several services"
+    )
     created_at = models.DateTimeField()
 
     class Meta:

@@ -211,7 +211,7 @@ def conclude(finished: Finished, *, now: datetime) -> None:
         if refused:
             circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
         elif call.claim.is_probe and any(each.asked and each.verdict in _ACCOUNT_WORKS for each in finished.answers):
-            circuits.close_circuit(channel)
+            circuits.close_circuit(channel, now=now)
     except (OperationalError, InterfaceError) as error:  # the next call's answers say the same
         log.warning("database_away", error=str(error).strip())
 

@@ -7,8 +7,10 @@ its answer closes the circuit or keeps it open for longer. People who could not 
 from datetime import datetime
 
 import structlog
-from django.db import connection
+from django.db import connection, transaction
 
+from audit import trail
+from audit.models import Action
 from delivery.models import Circuit
 
 log = structlog.get_logger(__name__)
@@ -16,11 +18,12 @@ log = structlog.get_logger(__name__)
 # Real seconds until the first probe; each further opening doubles it.
 FIRST_S = 30
 LONGEST_S = 900
+BY = "system:circuit"
 
 
 def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> None:
     """The provider refuses the account: hold the channel."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             """
             INSERT INTO delivery_circuit AS c (channel, reason, detail, opened_at, probe_at, openings)
@@ -33,6 +36,7 @@ def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> No
                 -- the answers of calls under way together are one opening
                 WHERE c.probe_at < clock_timestamp() + make_interval(secs => %(first)s / 2.0)
                    OR c.reason <> EXCLUDED.reason
+            RETURNING c.openings
             """,
             {
                 "channel": channel,
@@ -43,12 +47,20 @@ def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> No
                 "longest": LONGEST_S,
             },
         )
-        is_news = cursor.rowcount > 0
-    if is_news:
+        news = cursor.fetchone()
+        if news:
+            # What the provider says besides may name a person: it stays in the log.
+            changes = {"channel": channel, "reason": reason, "openings": news[0]}
+            trail.record(action=Action.CIRCUIT_OPEN, by=BY, now=now, changes=changes)
+    if news:
         log.error("circuit_open", channel=channel, reason=reason, detail=detail)
 
 
-def close_circuit(channel: str) -> None:
+def close_circuit(channel: str, *, now: datetime) -> None:
     """The provider takes messages again."""
-    if Circuit.objects.filter(channel=channel).delete()[0]:
+    with transaction.atomic():
+        closed = Circuit.objects.filter(channel=channel).delete()[0]
+        if closed:
+            trail.record(action=Action.CIRCUIT_CLOSE, by=BY, now=now, changes={"channel": channel})
+    if closed:
         log.warning("circuit_closed", channel=channel)

@@ -19,7 +19,7 @@ from audit.models import Action
 from delivery import counts, ledger
 from schedules.definition import Definition
 from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
-from schedules.occurrences import LIFE, last_opened
+from schedules.occurrences import BY_CLOCK, LIFE, Ended, last_opened, record_ended
 from schedules.recurrence import TZDATA_VERSION, Firing, firing_at, next_firing
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,6 @@ OPEN_FIRINGS = 100
 # What one of them carries at the most: a second of work or so.
 HANDOUT_BATCHES = 50
 HANDOUT_ROWS = 2_000
-BY = "system:tick"
 
 
 @dataclass
@@ -102,8 +101,12 @@ def _open_chunk(opened: Opened, *, by: datetime, now: datetime) -> int:
         opened.occurrence_ids += [each.pk for each in inserted if each.state == OccurrenceState.MATERIALISING]
         opened.missed += sum(bool(due.missed) for due in firings)
         _move_on(turns)
-        missed = Counter(each.reason for each in inserted if each.state == OccurrenceState.MISSED)
-        counts.add({counts.Key(counts.MISSED, label=reason): number for reason, number in missed.items()})
+        missed = [
+            Ended(each.schedule_id, each.pk, each.reason) for each in inserted if each.state == OccurrenceState.MISSED
+        ]
+        record_ended(Action.OCCURRENCE_MISS, missed, now=now)
+        reasons = Counter(each.reason for each in missed)
+        counts.add({counts.Key(counts.MISSED, label=reason): number for reason, number in reasons.items()})
     return len(schedules)
 
 
@@ -130,6 +133,7 @@ def _judged(schedule: Schedule, occurrence_at: datetime, firing: Firing, *, now:
 
 
 class _Inserted(NamedTuple):
+    schedule_id: int
     pk: int
     state: str
     reason: str
@@ -161,7 +165,7 @@ def _insert_occurrences(firings: list[_Due], *, now: datetime) -> list[_Inserted
                 materialise_queued_at = NULL
                 WHERE o.state = 'waiting'
                    OR (o.state = 'cancelled' AND o.reason = 'edited' AND o.begun_at IS NULL)
-            RETURNING o.id, o.state, o.reason
+            RETURNING o.schedule_id, o.id, o.state, o.reason
             """,
             {
                 "now": now,
@@ -207,7 +211,7 @@ def _break(schedule: Schedule, error: Exception, *, now: datetime) -> None:
         updated_at=now,
     )
     changes = {"status": [schedule.status, ScheduleStatus.BROKEN.value]}
-    trail.record(action=Action.SCHEDULE_BREAK, by=BY, now=now, schedule_id=schedule.pk, changes=changes)
+    trail.record(action=Action.SCHEDULE_BREAK, by=BY_CLOCK, now=now, schedule_id=schedule.pk, changes=changes)
     log.error("schedule_broken", schedule_id=schedule.pk, error=str(error))
 
 

@@ -9,6 +9,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 
+from audit import trail
 from schedules.permissions import Ability, can
 
 View = Callable[..., HttpResponseBase]
@@ -32,5 +33,7 @@ def needs(ability: Ability) -> Callable[[View], View]:
 
 
 def actor(user: AbstractBaseUser | AnonymousUser) -> str:
-    """The person as the audit names him."""
-    return f"user:{user.pk}"
+    """The person as the audit names him, which from here on knows his name too."""
+    name = f"user:{user.pk}"
+    trail.introduce(name, user.get_username())
+    return name

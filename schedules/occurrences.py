@@ -9,11 +9,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from audit import trail
+from audit.models import Action
 from schedules.definition import TIMING_FIELDS, Definition
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleType
 from schedules.recurrence import Firing, next_firing, next_runs
 
 LIFE = timedelta(days=7)
+# The actor of what the service decides as time goes by.
+BY_CLOCK = "system:tick"
 # Where the cursor of an occurrence starts: with the audience, or with the people it already has.
 CURSOR_AUDIENCE = ""
 CURSOR_KEPT = "kept"
@@ -206,13 +210,42 @@ def give_up(*, now: datetime) -> GivenUp:
     unfound = Occurrence.objects.open().filter(
         state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING], ends_at__lte=now
     )
-    missed = unfound.filter(targeted=0).update(state=OccurrenceState.MISSED, reason="not_materialised", closed_at=now)
-    return GivenUp(missed, unfound.update(state=OccurrenceState.RUNNING))
+    lost = unfound.filter(targeted=0).select_for_update(no_key=True).order_by("pk")
+    missed = [Ended(*row, reason="not_materialised") for row in lost.values_list("schedule_id", "pk")]
+    Occurrence.objects.filter(pk__in=[each.occurrence_id for each in missed]).update(
+        state=OccurrenceState.MISSED, reason="not_materialised", closed_at=now
+    )
+    record_ended(Action.OCCURRENCE_MISS, missed, now=now)
+    return GivenUp(len(missed), unfound.update(state=OccurrenceState.RUNNING))
 
 
 def close(ids: Iterable[int], *, now: datetime) -> int:
     """Close those whose books hold no open row any more: running ones finish, cancelled ones stay so."""
     ids = list(ids)
     open_ones = Occurrence.objects.open().filter(pk__in=ids)
-    finished = open_ones.filter(state=OccurrenceState.RUNNING).update(state=OccurrenceState.FINISHED, closed_at=now)
-    return finished + open_ones.filter(state=OccurrenceState.CANCELLED).update(closed_at=now)
+    running = open_ones.filter(state=OccurrenceState.RUNNING).select_for_update(no_key=True).order_by("pk")
+    finished = [Ended(*row) for row in running.values_list("schedule_id", "pk")]
+    Occurrence.objects.filter(pk__in=[each.occurrence_id for each in finished]).update(
+        state=OccurrenceState.FINISHED, closed_at=now
+    )
+    record_ended(Action.OCCURRENCE_FINISH, finished, now=now)
+    return len(finished) + open_ones.filter(state=OccurrenceState.CANCELLED).update(closed_at=now)
+
+
+class Ended(NamedTuple):
+    """An occurrence that the service ended, and why if it was missed."""
+
+    schedule_id: int
+    occurrence_id: int
+    reason: str = ""
+
+
+def record_ended(action: Action, ended: Iterable[Ended], *, now: datetime) -> None:
+    """The events of occurrences that ended together, in one statement."""
+    entries = [
+        trail.Entry(
+            each.schedule_id, {"occurrence": each.occurrence_id} | ({"reason": each.reason} if each.reason else {})
+        )
+        for each in ended
+    ]
+    trail.record_many(action=action, by=BY_CLOCK, now=now, entries=entries)

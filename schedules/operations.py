@@ -276,7 +276,17 @@ def finish_spent(*, now: datetime) -> int:
     """Finish the active schedules that have nothing more to open and nothing open; return how many."""
     open_ones = Occurrence.objects.open().filter(schedule=OuterRef("pk"))
     spent = Schedule.objects.filter(status=ScheduleStatus.ACTIVE, next_run_at__isnull=True)
-    return spent.exclude(Exists(open_ones)).update(status=ScheduleStatus.FINISHED, updated_at=now)
+    ids = list(
+        spent.exclude(Exists(open_ones))
+        .select_for_update(no_key=True, of=("self",))
+        .order_by("pk")
+        .values_list("pk", flat=True)
+    )
+    Schedule.objects.filter(pk__in=ids).update(status=ScheduleStatus.FINISHED, updated_at=now)
+    changes = {"status": [ScheduleStatus.ACTIVE.value, ScheduleStatus.FINISHED.value]}
+    entries = [trail.Entry(pk, changes) for pk in ids]
+    trail.record_many(action=Action.SCHEDULE_FINISH, by=occurrences.BY_CLOCK, now=now, entries=entries)
+    return len(ids)
 
 
 def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleStatus]) -> Schedule:

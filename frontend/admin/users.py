@@ -5,14 +5,19 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.http import HttpRequest
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from audit import trail
+from audit.models import Action
+from frontend.access import actor
 from frontend.admin.base import Admin
 from frontend.admin.columns import moment
 from frontend.admin_site import site
+from schedules import clock
 from schedules.permissions import Ability
 
 
@@ -45,10 +50,52 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
         # Whoever deletes himself may have been the last who could let anybody in.
         return super().has_delete_permission(request, obj) and obj != request.user
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        # Names and addresses are people's own: that they changed is kept, not what they are.
+        changed = {
+            name: "changed" for name in form.changed_data if name in ("username", "first_name", "last_name", "email")
+        }
+        if change and "is_active" in form.changed_data:
+            changed["is_active"] = [form.initial.get("is_active"), obj.is_active]
+        if changed or not change:
+            self._record(request, Action.ACCOUNT_UPDATE if change else Action.ACCOUNT_CREATE, obj, changed)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        before = _roles_of(form.instance)
+        super().save_related(request, form, formsets, change)
+        after = _roles_of(form.instance)
+        if before != after:
+            self._record(request, Action.ACCOUNT_ROLES, form.instance, {"roles": [before, after]})
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self._record(request, Action.ACCOUNT_DELETE, obj, {})
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for user in queryset:
+            self._record(request, Action.ACCOUNT_DELETE, user, {})
+        super().delete_queryset(request, queryset)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        with transaction.atomic():
+            response: HttpResponse = super().user_change_password(request, id, form_url)
+            if request.method == "POST" and response.status_code == 302:
+                self._record(request, Action.ACCOUNT_UPDATE, User.objects.get(pk=id), {"password": "changed"})
+        return response
+
+    def _record(self, request: HttpRequest, action: Action, user: User, changes: dict[str, Any]) -> None:
+        trail.record(action=action, by=actor(request.user), now=clock.now(), changes={"account": user.pk, **changes})
+
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
         names = [group.name for group in user.groups.all()] + ([gettext("superuser")] if user.is_superuser else [])
         return ", ".join(names) or gettext("none: can't sign in")
+
+
+def _roles_of(user: User) -> list[str]:
+    # Past what has been prefetched: it shows the roles of before.
+    return sorted(Group.objects.filter(user=user).values_list("name", flat=True))
 
 
 @admin.register(Group, site=site)

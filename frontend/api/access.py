@@ -9,15 +9,17 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 from oauth2_provider.contrib.rest_framework import OAuth2Authentication
-from oauth2_provider.models import get_access_token_model
+from oauth2_provider.models import get_access_token_model, get_application_model
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from audit import trail
 from frontend.access import actor
 from frontend.api.problems import FORBIDDEN, Refused
 from schedules.permissions import Ability, Scope, can, scope_for, shown_address, token_can
 
 AccessToken = get_access_token_model()
+Application = get_application_model()
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Token:
     application_id: int
     user_id: int | None
     scopes: frozenset[str]
+    application_name: str = ""
 
 
 class TokenAuthentication(OAuth2Authentication):  # type: ignore[misc]
@@ -54,19 +57,20 @@ def _find(given: str, request: Request) -> Token | None:
     checksum = hashlib.sha256(given.encode(errors="replace")).hexdigest()
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT id, application_id, user_id, scope, resource FROM {AccessToken._meta.db_table}"
-            " WHERE token_checksum = %s AND expires > clock_timestamp()",
+            "SELECT t.id, t.application_id, t.user_id, t.scope, t.resource, c.name"
+            f" FROM {AccessToken._meta.db_table} t LEFT JOIN {Application._meta.db_table} c ON c.id = t.application_id"
+            " WHERE t.token_checksum = %s AND t.expires > clock_timestamp()",
             [checksum],
         )
         row = cursor.fetchone()
     if row is None:
         return None
-    pk, application_id, user_id, scope, resource = row
+    pk, application_id, user_id, scope, resource, name = row
     if resource not in ("", "[]"):
         whole = AccessToken.objects.filter(pk=pk).first()
         if whole is None or not whole.allows_audience(request.build_absolute_uri(request.path)):
             return None
-    return Token(application_id, user_id, frozenset(scope.split()))
+    return Token(application_id, user_id, frozenset(scope.split()), name or "")
 
 
 class MayCall(BasePermission):
@@ -116,7 +120,11 @@ def _why_not(user: AbstractBaseUser | None, ability: Ability) -> str:
 def actor_of(request: Request) -> str:
     """As the audit names who calls: ``user:ID`` or ``client:ID``."""
     caller, token = person(request), cast(Token, request.auth)
-    return actor(caller) if caller is not None else f"client:{token.application_id}"
+    if caller is not None:
+        return actor(caller)
+    name = f"client:{token.application_id}"
+    trail.introduce(name, token.application_name)
+    return name
 
 
 def person(request: Request) -> AbstractBaseUser | None:

@@ -41,6 +41,9 @@ _NOUNS = {
     "client": gettext_lazy("Programs"),
     "recipient": gettext_lazy("People"),
     "sending": gettext_lazy("Stop switch"),
+    "circuit": gettext_lazy("Providers"),
+    "account": gettext_lazy("Accounts"),
+    "export": gettext_lazy("Files"),
 }
 
 
@@ -220,14 +223,14 @@ def audit_csv(request: HttpRequest) -> HttpResponseBase:
             _("The filter can't be read: go back and correct it."), status=400, content_type="text/plain"
         )
     filters = form.filters() if form.is_bound else Filters()
-    return streamed(_rows(filters, zones_of(request).of(), get_language() or "en"), name="audit")
+    return streamed(request, _rows(filters, zones_of(request).of(), get_language() or "en"), name="audit")
 
 
 def _rows(filters: Filters, zone_name: str, language: str) -> Iterator[list[object]]:
     with override(language):
         yield [
             _("When"), _("When (UTC)"), _("What happened"), _("Action"), _("Actor"), _("Schedule number"),
-            _("What changed"), _("Request id"),
+            _("What changed"), _("Request id"), _("Name at the time"), _("Correlation id"),
         ]  # fmt: skip
     cursor: str | None = None
     while True:
@@ -250,6 +253,8 @@ def _row(told: Told, zone_name: str) -> list[object]:
         event.schedule_id or "",
         "; ".join(_line(change) for change in told.changes),
         event.request_id,
+        event.actor_label,
+        event.correlation_id,
     ]
 
 

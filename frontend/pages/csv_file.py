@@ -3,7 +3,12 @@
 import csv
 from collections.abc import Iterable, Iterator
 
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
+
+from audit import trail
+from audit.models import Action
+from frontend.access import actor
+from schedules import clock
 
 # What a spreadsheet takes for a formula, and what it strips before it looks.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -16,8 +21,9 @@ class _Line:
         return text
 
 
-def streamed(rows: Iterable[Iterable[object]], *, name: str) -> StreamingHttpResponse:
-    """``rows``, headings first, as the download ``name``.csv."""
+def streamed(request: HttpRequest, rows: Iterable[Iterable[object]], *, name: str) -> StreamingHttpResponse:
+    """``rows``, headings first, as the download ``name``.csv; the audit keeps who asked for it."""
+    trail.record(action=Action.EXPORT_FILE, by=actor(request.user), now=clock.now(), changes={"file": name})
     return StreamingHttpResponse(
         _lines(rows),
         content_type="text/csv; charset=utf-8",

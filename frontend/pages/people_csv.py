@@ -46,7 +46,7 @@ def people_csv(request: HttpRequest, occurrence_id: int) -> HttpResponseBase:
     filters = Filters(occurrence_id=occurrence.pk, state=asked["state"], reason=asked["reason"])
     told = asked["reason"] or (asked["state"].label if asked["state"] is not None else "")
     rows = _told(occurrence, filters, in_clear=can(request.user, Ability.SEE_ADDRESSES), language=get_language())
-    return streamed(rows, name="-".join(filter(None, [f"run-{occurrence.pk}", told])))
+    return streamed(request, rows, name="-".join(filter(None, [f"run-{occurrence.pk}", told])))
 
 
 def _told(

@@ -35,6 +35,8 @@ ROLES: Mapping[str, Words] = {
 PARTS: Mapping[str, Words] = {
     "system:tick": gettext_lazy("the service"),
     "system:brake": gettext_lazy("the failure brake"),
+    "system:circuit": gettext_lazy("the service"),
+    "system:sign_in": gettext_lazy("the sign-in"),
     "system:shell": gettext_lazy("a command on the server"),
     "system:import_recipients": gettext_lazy("an import on the server"),
     "system:import_templates": gettext_lazy("an import on the server"),
@@ -50,8 +52,12 @@ ACTIONS: Mapping[Action, Words] = {
     Action.SCHEDULE_RUN_NOW: gettext_lazy("Schedule run at once"),
     Action.SCHEDULE_TEST_SEND: gettext_lazy("Test sent"),
     Action.SCHEDULE_BREAK: gettext_lazy("Schedule broken"),
+    Action.SCHEDULE_FINISH: gettext_lazy("Schedule finished"),
+    Action.SCHEDULE_BULK: gettext_lazy("Several schedules at once"),
     Action.OCCURRENCE_HOLD: gettext_lazy("Run held"),
     Action.OCCURRENCE_RELEASE: gettext_lazy("Run let go on"),
+    Action.OCCURRENCE_MISS: gettext_lazy("Run missed"),
+    Action.OCCURRENCE_FINISH: gettext_lazy("Run finished"),
     Action.DELIVERY_RETRY: gettext_lazy("Failures tried again"),
     Action.TEMPLATE_PUBLISH: gettext_lazy("Template published"),
     Action.TEMPLATE_DELETE: gettext_lazy("Template deleted"),
@@ -65,6 +71,15 @@ ACTIONS: Mapping[Action, Words] = {
     Action.RECIPIENT_IMPORT: gettext_lazy("People imported"),
     Action.SENDING_STOP: gettext_lazy("Sending stopped"),
     Action.SENDING_GO: gettext_lazy("Sending let go on"),
+    Action.CIRCUIT_OPEN: gettext_lazy("Provider refuses"),
+    Action.CIRCUIT_CLOSE: gettext_lazy("Provider takes messages again"),
+    Action.ACCOUNT_CREATE: gettext_lazy("Account made"),
+    Action.ACCOUNT_UPDATE: gettext_lazy("Account changed"),
+    Action.ACCOUNT_ROLES: gettext_lazy("Roles changed"),
+    Action.ACCOUNT_DELETE: gettext_lazy("Account deleted"),
+    Action.ACCOUNT_SIGN_IN: gettext_lazy("Signed in"),
+    Action.ACCOUNT_REFUSE: gettext_lazy("Sign-in refused"),
+    Action.EXPORT_FILE: gettext_lazy("File taken"),
 }
 _SENTENCES: Mapping[Action, Words] = {
     Action.SCHEDULE_CREATE: gettext_lazy("{actor} made the schedule {what}"),
@@ -77,8 +92,12 @@ _SENTENCES: Mapping[Action, Words] = {
     Action.SCHEDULE_RUN_NOW: gettext_lazy("{actor} let {what} run at once"),
     Action.SCHEDULE_TEST_SEND: gettext_lazy("{actor} sent a test of {what} to {whom}"),
     Action.SCHEDULE_BREAK: gettext_lazy("{actor} could not tell the next run of {what}, and stopped planning it"),
+    Action.SCHEDULE_FINISH: gettext_lazy("{actor} finished {what}: it has no more runs"),
+    Action.SCHEDULE_BULK: gettext_lazy("{actor} did the same for several schedules"),
     Action.OCCURRENCE_HOLD: gettext_lazy("{actor} held {run} of {what}"),
     Action.OCCURRENCE_RELEASE: gettext_lazy("{actor} let {run} of {what} go on"),
+    Action.OCCURRENCE_MISS: gettext_lazy("{actor} found {run} of {what} too late for everyone"),
+    Action.OCCURRENCE_FINISH: gettext_lazy("{actor} finished {run} of {what}"),
     Action.DELIVERY_RETRY: gettext_lazy("{actor} tried again, in {run} of {what}, for {people} where it had failed"),
     Action.TEMPLATE_PUBLISH: gettext_lazy("{actor} published {version} of the template {what}"),
     Action.TEMPLATE_DELETE: gettext_lazy("{actor} deleted the template {what}"),
@@ -92,6 +111,15 @@ _SENTENCES: Mapping[Action, Words] = {
     Action.RECIPIENT_IMPORT: gettext_lazy("{actor} imported profiles"),
     Action.SENDING_STOP: gettext_lazy("{actor} stopped {what}"),
     Action.SENDING_GO: gettext_lazy("{actor} let {what} go on"),
+    Action.CIRCUIT_OPEN: gettext_lazy("{actor} holds {what}, as its provider refuses all of it"),
+    Action.CIRCUIT_CLOSE: gettext_lazy("{actor} lets {what} go on, as its provider takes messages again"),
+    Action.ACCOUNT_CREATE: gettext_lazy("{actor} made an account for {what}"),
+    Action.ACCOUNT_UPDATE: gettext_lazy("{actor} changed the account of {what}"),
+    Action.ACCOUNT_ROLES: gettext_lazy("{actor} changed the roles of {what}"),
+    Action.ACCOUNT_DELETE: gettext_lazy("{actor} deleted the account of {what}"),
+    Action.ACCOUNT_SIGN_IN: gettext_lazy("{actor} signed in"),
+    Action.ACCOUNT_REFUSE: gettext_lazy("{actor} refused to sign {what} in"),
+    Action.EXPORT_FILE: gettext_lazy("{actor} took the file {what}"),
 }
 # What the sentence has said already.
 _TOLD: Mapping[Action, frozenset[str]] = {
@@ -107,8 +135,11 @@ _TOLD: Mapping[Action, frozenset[str]] = {
     Action.RECIPIENT_ERASE: frozenset({"recipient", "receipt"}),
     Action.SENDING_STOP: frozenset({"scope"}),
     Action.SENDING_GO: frozenset({"scope"}),
+    Action.CIRCUIT_OPEN: frozenset({"channel"}),
+    Action.CIRCUIT_CLOSE: frozenset({"channel"}),
+    Action.EXPORT_FILE: frozenset({"file"}),
 }
-_ALWAYS_TOLD = frozenset({"template", "occurrence", "client", "locale"})
+_ALWAYS_TOLD = frozenset({"template", "occurrence", "client", "locale", "account"})
 _LABELS: Mapping[str, Words] = {
     **FIELDS,
     "status": gettext_lazy("State"),
@@ -139,6 +170,13 @@ _LABELS: Mapping[str, Words] = {
     "tags": gettext_lazy("Tags"),
     "consent": gettext_lazy("Consent"),
     "devices": gettext_lazy("Devices"),
+    "openings": gettext_lazy("Refusals in a row"),
+    "roles": gettext_lazy("Roles"),
+    "password": gettext_lazy("Password"),
+    "is_active": gettext_lazy("May sign in"),
+    "verb": gettext_lazy("What was done"),
+    "schedules": gettext_lazy("Schedules"),
+    "done": gettext_lazy("Done for"),
 }
 _KINDS: Mapping[str, Words] = {
     "client-credentials": gettext_lazy("a service with a secret of its own"),
@@ -312,6 +350,13 @@ def _what(event: AuditEvent, company: _Company) -> _Part:
         case "client":
             name = changed.get("name")
             return _Part(_quoted(str((_after(name) or _before(name)) if isinstance(name, list) else name)))
+        case "circuit":
+            return _Part(_scope(f"channel:{changed.get('channel')}"))
+        case "account":
+            pk = changed.get("account")
+            return _Part(actors.name(f"user:{pk}") if pk else _("an unknown account"))
+        case "export":
+            return _Part(_quoted(f"{changed.get('file')}.csv"))
         case "sending":
             return _Part(_scope(str(_after(changed.get("scope")) or _before(changed.get("scope")))))
     return _Part(_("something"))

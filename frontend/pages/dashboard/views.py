@@ -110,7 +110,7 @@ def dashboard_csv(request: HttpRequest, what: str) -> HttpResponseBase:
     found: Timeline = timeline.read(window, zone_name=zone_name, now=clock.now())
     # Few lines, and read already: written in the viewer's language, which is active no more while a file is sent.
     lines = list(rows(What(what), found, channel=channel, zone_name=zone_name))
-    return streamed(lines, name="-".join(filter(None, [what, channel, window])))
+    return streamed(request, lines, name="-".join(filter(None, [what, channel, window])))
 
 
 def _window(request: HttpRequest) -> Window:

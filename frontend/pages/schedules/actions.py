@@ -13,6 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
+from audit import trail
+from audit.models import Action
 from delivery import books
 from delivery.models import State
 from frontend import actors
@@ -249,6 +251,8 @@ def _carry_out_each(request: HttpRequest, verb: Verb, chosen: Sequence[Schedule]
             done.append(schedule.name)
         except Refused as refused:
             messages.error(request, f"“{schedule.name}”: {refused}")
+    changes = {"verb": verb.name, "schedules": [schedule.pk for schedule in chosen], "done": len(done)}
+    trail.record(action=Action.SCHEDULE_BULK, by=actor(request.user), now=clock.now(), changes=changes)
     if done:
         words = ngettext("%(do)s: done for %(n)s schedule.", "%(do)s: done for %(n)s schedules.", len(done))
         messages.success(request, words % {"do": verb.in_bulk, "n": number(len(done))})
