@@ -22,7 +22,7 @@ from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, OnPast, ScheduleType, TimeZoneMode
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.recurrence import ZONE_NAMES, Firing, Note, describe, first_firing, next_firing, next_runs, notes
 from schedules.recurrence.timing import YEARS
 
@@ -185,15 +185,15 @@ def _firing(definition: Definition, occurrence_at: datetime | None, *, now: date
     following = first_firing(timing, now=now, grace=grace)
     if occurrence_at is None:
         if following is None:
-            raise InvalidDefinition([Problem("endAt", "no_firing", "Nothing fires any more.")])
+            raise InvalidDefinition([Problem("endAt", "no_firing", say("Nothing fires any more."))])
         return following
     if definition.schedule_type == ScheduleType.ONCE:
-        message = "A one-off has one occurrence: leave it out."
+        message = say("A one-off has one occurrence: leave it out.")
         raise InvalidDefinition([Problem("occurrenceAt", "not_applicable", message)])
     asked = next_firing(timing, after=occurrence_at - _TICK) if occurrence_at.year in YEARS else None
     is_one = asked is not None and asked.occurrence_at == occurrence_at and asked.closes_at > now
     if asked is None or not is_one or not _within_runs(definition, asked, now=now):
-        message = "The cron does not fire at that instant, or did so already: see its next runs."
+        message = say("The cron does not fire at that instant, or did so already: see its next runs.")
         raise InvalidDefinition([Problem("occurrenceAt", "no_firing", message)])
     return asked
 

@@ -19,6 +19,7 @@ from minijinja import Environment
 
 from delivery.rendering_limits import MAX_RANGE, MAX_VALUE, RenderError, spend
 from schedules.content import Catalogues, babel_locale, translate
+from schedules.problems import say
 
 
 class _Reader(threading.local):
@@ -93,7 +94,7 @@ def _t(key: Any = None, /, **params: Any) -> str:
 def _range(*bounds: Any) -> list[int]:
     steps = range(*(0 if bound is None else bound for bound in bounds))
     if len(steps) > MAX_RANGE:
-        raise RenderError("fuel_exhausted", f"range() has at most {MAX_RANGE} steps")
+        raise RenderError("fuel_exhausted", say("range() has at most %(most)s steps", most=MAX_RANGE))
     return list(steps)
 
 
@@ -133,7 +134,9 @@ def _formatted(kind: str, value: Any, argument: str | None) -> str:
         return _format(kind, value, _reader.spoken, argument)
     except (numbers.UnknownCurrencyError, ValueError, KeyError, AttributeError, TypeError) as error:
         # Neither value nor argument is named: both may come from the recipient.
-        raise RenderError("template_error", f"|{kind} cannot use its argument: {type(error).__name__}") from None
+        raise RenderError(
+            "template_error", say("|%(kind)s cannot use its argument: %(error)s", kind=kind, error=type(error).__name__)
+        ) from None
 
 
 # Babel takes 10 to 40 us a value, and the recipients of a call share locales, zones and most dates.
@@ -232,7 +235,7 @@ def _urlencode(value: Any) -> str:
 
 def _bounded(separator: str, pieces: list[str]) -> str:
     if sum(map(len, pieces)) + len(separator) * len(pieces) > MAX_VALUE:
-        raise RenderError("too_large", f"a filter's result is longer than {MAX_VALUE} characters")
+        raise RenderError("too_large", say("a filter's result is longer than %(most)s characters", most=MAX_VALUE))
     return separator.join(pieces)
 
 

@@ -9,7 +9,7 @@ from delivery.rendering import preview as render
 from delivery.rendering_limits import RenderError
 from schedules.content import PARTS, Content, pick_content, read_catalogues, read_contents
 from schedules.models import Catalogue, MessageTemplate, Recipient, TemplateVersion
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.templates import InvalidTemplate
 
 _LARGEST_ID = 2**63 - 1
@@ -38,11 +38,11 @@ def kept(*, template_id: int, version: int | None) -> Said:
     """A version that a template has published, the last one by itself. Raises ``InvalidTemplate``."""
     found = 0 < template_id <= _LARGEST_ID and MessageTemplate.objects.live().filter(pk=template_id).first()
     if not found:
-        raise InvalidTemplate([Problem("templateId", "not_found", "There is no such template: choose another.")])
+        raise InvalidTemplate([Problem("templateId", "not_found", say("There is no such template: choose another."))])
     number = found.version if version is None else version
     said = TemplateVersion.objects.filter(template=found, version=number).first() if number <= found.version else None
     if said is None:
-        message = f"The template's versions are 1 to {found.version}."
+        message = say("The template's versions are 1 to %(version)s.", version=str(found.version))
         raise InvalidTemplate([Problem("version", "not_found", message)])
     return Said(found.name, read_contents(said.contents), said.default_locale)
 
@@ -55,7 +55,7 @@ def reader(*, external_id: str | None, locale: str | None) -> Recipient | None:
     if external_id is not None:
         found = Recipient.objects.filter(external_id=external_id).first()
         if found is None:
-            raise InvalidTemplate([Problem("recipient", "not_found", "Nobody has this external id.")])
+            raise InvalidTemplate([Problem("recipient", "not_found", say("Nobody has this external id."))])
         return found
     people = Recipient.objects.order_by("id")
     return (people.filter(locale=locale).first() if locale else None) or people.first()
@@ -111,7 +111,9 @@ def _faults(said: Said, channel: str, recipient: dict[str, object], shared: Shar
             render(contents=alone, channel=channel, recipient=recipient, shared=shared)
         except RenderError as error:
             place = f"{said.place}/{said.contents.index(picked)}/{part}" if said.place else "templateId"
-            words = error.detail if said.place else f"{channel} in {picked.locale}: {error.detail}"
+            words = error.detail
+            if not said.place:
+                words = say("%(channel)s in %(locale)s: %(words)s", channel=channel, locale=picked.locale, words=words)
             problems.append(Problem(place, error.reason, words))
     return problems
 

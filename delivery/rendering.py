@@ -39,6 +39,7 @@ from delivery.rendering_limits import (
     spend,
 )
 from schedules.content import PARTS, Catalogues, Content, pick_content
+from schedules.problems import say
 from schedules.recurrence import UnknownZone, zone
 from schedules.template_language import FUNCTIONS, SourceError, Survey, check_source, environment
 
@@ -126,7 +127,12 @@ def _compiled_for(
 ) -> "CompiledContent | RenderError":
     content = pick_content(contents=contents, channel=channel, locale=locale, default_locale=default_locale)
     if content is None:
-        detail = f"the template has no {channel} content for {locale!r} nor for its default {default_locale!r}"
+        detail = say(
+            "the template has no %(channel)s content for %(locale)s nor for its default %(default_locale)s",
+            channel=channel,
+            locale=f"{locale!r}",
+            default_locale=f"{default_locale!r}",
+        )
         return RenderError("no_content", detail)
     try:
         return compile_content(content=content)
@@ -211,13 +217,13 @@ class CompiledContent:
         except TemplateError as error:
             raise _translated(part, error) from None
         except TypeError as error:  # a filter was called with the wrong arguments
-            raise RenderError("template_error", f"{part}: {error}") from None
+            raise RenderError("template_error", _of_part(part, str(error))) from None
         except (ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
-            raise RenderError("template_error", f"{part}: {type(error).__name__}") from None
+            raise RenderError("template_error", _of_part(part, type(error).__name__)) from None
         except BaseException as error:  # a panic in the native code; it must not end the other recipients
             if type(error).__name__ != "PanicException":
                 raise
-            raise RenderError("template_error", f"{part}: the engine failed") from None
+            raise RenderError("template_error", _of_part(part, say("the engine failed"))) from None
         check_part(part=part, rendered=rendered)
         return rendered
 
@@ -229,7 +235,7 @@ def _survey(part: str, source: str) -> Survey:
     try:
         return check_source(part=part, source=source)
     except SourceError as error:
-        raise RenderError("template_error", f"{part}, {error}") from error
+        raise RenderError("template_error", _in_part(part, str(error))) from error
 
 
 def _needs_counting(survey: Survey) -> bool:
@@ -256,9 +262,21 @@ def _count_output(value: Any) -> Any:
 
 def _translated(part: str, error: TemplateError) -> RenderError:
     if error.kind == "OutOfFuel":
-        return RenderError("fuel_exhausted", f"{part}, line {error.line}: the template does not come to an end")
+        return RenderError("fuel_exhausted", _on_line(part, error, say("the template does not come to an end")))
     cause = re.sub("[0-9]+", "#", error.detail or error.kind)  # arithmetic quotes its operands
-    return RenderError("template_error", f"{part}, line {error.line}: {cause}")
+    return RenderError("template_error", _on_line(part, error, cause))
+
+
+def _on_line(part: str, error: TemplateError, words: str) -> str:
+    return _in_part(part, say("line %(line)s: %(message)s", line=str(error.line), message=words))
+
+
+def _of_part(part: str, words: str) -> str:
+    return say("%(part)s: %(words)s", part=say(part), words=words)
+
+
+def _in_part(part: str, words: str) -> str:
+    return say("%(part)s, %(words)s", part=say(part), words=words)
 
 
 # Values
@@ -285,7 +303,7 @@ _Fields, _Items = _shown_bare(dict), _shown_bare(list)
 def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, str):
         if len(value) > MAX_VALUE:
-            raise RenderError("too_large", f"an attribute is longer than {MAX_VALUE} characters")
+            raise RenderError("too_large", say("an attribute is longer than %(most)s characters", most=MAX_VALUE))
         return value
     if isinstance(value, dict):
         inner = {key: _readable(item, depth - 1) for key, item in value.items() if item is not None} if depth else {}

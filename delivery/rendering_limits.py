@@ -4,6 +4,7 @@ import threading
 from typing import Final
 
 from schedules.content import CONTROL
+from schedules.problems import say
 
 FUEL: Final = 20_000  # instructions a part; an item with ten tokens in a loop takes about 35
 MAX_PART: Final = 512 * 1024  # bytes of a rendered part
@@ -16,6 +17,10 @@ MAX_WORK: Final = 4 * MAX_PART  # characters that a part's values and filters ma
 MAX_LOOP_TEXT: Final = 32 * 1024 * 1024  # characters that all iterations of a part's loops may write, at worst
 
 
+# As the sayings of errors name them.
+_PARTS: Final = (say("subject"), say("text"), say("html"))
+
+
 class RenderError(Exception):
     """A content cannot be rendered for a recipient.
 
@@ -26,7 +31,7 @@ class RenderError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail[:200]}")
         self.reason = reason
-        self.detail = detail[:200]
+        self.detail = detail if len(detail) <= 200 else detail[:200]
 
 
 class _Budget(threading.local):
@@ -45,7 +50,9 @@ def spend(size: int) -> None:
     """Charge ``size`` characters to the part being rendered. Raises RenderError (too_large) when they are used up."""
     _budget.left -= size
     if _budget.left < 0:
-        raise RenderError("too_large", f"the values of a part have more than {MAX_WORK} characters together")
+        raise RenderError(
+            "too_large", say("the values of a part have more than %(most)s characters together", most=MAX_WORK)
+        )
 
 
 def check_part(*, part: str, rendered: str) -> None:
@@ -53,8 +60,10 @@ def check_part(*, part: str, rendered: str) -> None:
     size = len(rendered)
     if part == "subject":
         if size > MAX_SUBJECT:
-            raise RenderError("too_large", f"the subject has {size} characters, more than {MAX_SUBJECT}")
+            raise RenderError(
+                "too_large", say("the subject has %(size)s characters, more than %(most)s", size=size, most=MAX_SUBJECT)
+            )
         if CONTROL.search(rendered):
-            raise RenderError("header_injection", "the subject contains a line break or another control character")
+            raise RenderError("header_injection", say("the subject contains a line break or another control character"))
     elif size * 4 > MAX_PART and len(rendered.encode(errors="replace")) > MAX_PART:
-        raise RenderError("too_large", f"{part} is longer than {MAX_PART} bytes")
+        raise RenderError("too_large", say("%(part)s is longer than %(most)s bytes", part=say(part), most=MAX_PART))

@@ -12,8 +12,13 @@ from delivery import ledger
 from delivery.ledger import Tally
 from delivery.models import Batch
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
+from schedules.problems import say
 
 _LIVE = (ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN, ScheduleStatus.FINISHED)
+
+
+# As its sentences name them; a schedule's statuses are sayings of others.
+_STATES = (say("waiting"), say("materialising"), say("cancelled"), say("missed"))
 
 
 class NotReopened(Exception):
@@ -62,11 +67,17 @@ def retry_failed(
 
 def _check(schedule: Schedule, occurrence: Occurrence, *, now: datetime) -> None:
     if schedule.status not in _LIVE:
-        raise NotReopened(f"The schedule is {schedule.status}: duplicate it to send again.")
+        raise NotReopened(
+            say("The schedule is %(status)s: duplicate it to send again.", status=say(str(schedule.status)))
+        )
     if occurrence.state not in (OccurrenceState.RUNNING, OccurrenceState.FINISHED):
-        raise NotReopened(f"The occurrence is {occurrence.state}, so nothing of it can be tried again.")
+        raise NotReopened(
+            say("The occurrence is %(state)s, so nothing of it can be tried again.", state=say(str(occurrence.state)))
+        )
     if occurrence.ends_at <= now or occurrence.outcomes is not None:
-        raise NotReopened("The occurrence has reached the end of its seven days: duplicate the schedule to send again.")
+        raise NotReopened(
+            say("The occurrence has reached the end of its seven days: duplicate the schedule to send again.")
+        )
 
 
 def _run_again(schedule: Schedule, occurrence: Occurrence) -> None:

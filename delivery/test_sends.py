@@ -23,7 +23,7 @@ from schedules import stops
 from schedules.imports import values
 from schedules.models import Channel, Recipient, Schedule
 from schedules.operations import NotAllowed
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +57,9 @@ def ask(*, schedule_id: int, external_id: str, to: str = "", locale: str = "", b
     schedule = Schedule.objects.live().select_related("template").get(pk=schedule_id)
     person = Recipient.objects.filter(external_id=external_id).first()
     if schedule.template is None or not schedule.template.version:
-        raise NotAllowed("The schedule has no template yet: choose one first.")
+        raise NotAllowed(say("The schedule has no template yet: choose one first."))
     if stops.over(schedule):
-        raise NotAllowed("Sending is stopped, tests included: let it go on first.")
+        raise NotAllowed(say("Sending is stopped, tests included: let it go on first."))
     if problems := _problems(schedule.channel, person, external_id, to):
         raise InvalidTestSend(problems)
     assert person is not None
@@ -79,18 +79,24 @@ def ask(*, schedule_id: int, external_id: str, to: str = "", locale: str = "", b
 
 def _problems(channel: str, person: Recipient | None, external_id: str, to: str) -> list[Problem]:
     if person is None:
-        return [Problem("recipient", "not_found", f"There is no recipient {external_id[:80]!r}: save one first.")]
+        return [
+            Problem(
+                "recipient",
+                "not_found",
+                say("There is no recipient %(id)s: save one first.", id=f"{external_id[:80]!r}"),
+            )
+        ]
     if to and channel != Channel.EMAIL:
-        return [Problem("to", "not_applicable", "Only e-mail goes to another address: leave it out.")]
+        return [Problem("to", "not_applicable", say("Only e-mail goes to another address: leave it out."))]
     if to:
         try:
             values.read_email(to)
         except values.Refused as refused:
-            return [Problem("to", "invalid", f"It {refused.reason}.")]
+            return [Problem("to", "invalid", say("It %(reason)s.", reason=refused.reason))]
     if channel == Channel.EMAIL and not (to or person.email):
-        return [Problem("recipient", "no_address", "This recipient has no e-mail address: give one as “to”.")]
+        return [Problem("recipient", "no_address", say("This recipient has no e-mail address: give one as “to”."))]
     if channel == Channel.PUSH and not person.devices.filter(active=True).exists():
-        return [Problem("recipient", "no_address", "This recipient has no device: register one first.")]
+        return [Problem("recipient", "no_address", say("This recipient has no device: register one first."))]
     return []
 
 

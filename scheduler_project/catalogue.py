@@ -32,7 +32,7 @@ _UNFOLD = Path(unfold.__file__).parent
 # What of unfold the admin shows; the rest of it is for programs that aren't installed.
 _SHOWN_OF_UNFOLD = ("templates/admin", "templates/registration", "templates/unfold")
 _KEYWORDS = {
-    **dict.fromkeys(("_", "gettext", "gettext_lazy", "gettext_noop"), None),
+    **dict.fromkeys(("_", "gettext", "gettext_lazy", "gettext_noop", "say"), None),
     **dict.fromkeys(("ngettext", "ngettext_lazy"), (1, 2)),
     **dict.fromkeys(("pgettext", "pgettext_lazy"), ((1, "c"), 2)),
     **dict.fromkeys(("npgettext", "npgettext_lazy"), ((1, "c"), 2, 3)),

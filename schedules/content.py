@@ -14,7 +14,7 @@ from typing import Final
 from babel import Locale, UnknownLocaleError
 from babel.numbers import format_decimal
 
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.storable import text_fault
 from schedules.template_language import SourceError, check_source, survey_source
 
@@ -192,7 +192,7 @@ def _fill(text: str, params: Mapping[str, object], locale: Locale) -> str:
     written = {name: _write(value, locale) for name, value in params.items()}
     names = _PLACEHOLDER.findall(text)
     if len(text) + sum(len(written.get(name, "")) for name in names) > MAX_TRANSLATION:
-        raise ValueError(f"a message grows past {MAX_TRANSLATION} characters: shorten its parameters")
+        raise ValueError(say("a message grows past %(most)s characters: shorten its parameters", most=MAX_TRANSLATION))
     return _PLACEHOLDER.sub(lambda match: written.get(match[1], ""), text)
 
 
@@ -213,13 +213,23 @@ def _write(value: object, locale: Locale) -> str:
 def validate_content(*, channel: str, subject: str = "", text: str = "", html: str = "") -> list[Problem]:
     """What is wrong with one content; empty when it can be saved."""
     if channel not in CHANNELS:
-        return [Problem("channel", "unknown_channel", f"{channel!r} is no channel; there are {', '.join(CHANNELS)}")]
+        return [
+            Problem(
+                "channel",
+                "unknown_channel",
+                say(
+                    "%(channel)s is no channel; there are %(known)s", channel=f"{channel!r}", known=", ".join(CHANNELS)
+                ),
+            )
+        ]
     problems = _missing_parts(channel, subject, text, html)
     if CONTROL.search(subject):
-        problems.append(Problem("subject", "header_injection", "a subject is one line without control characters"))
+        problems.append(Problem("subject", "header_injection", say("a subject is one line without control characters")))
     for field, source in zip(PARTS, (subject, text, html), strict=True):
         if len(source) > MAX_SOURCE[field]:
-            problems.append(Problem(field, "too_large", f"has at most {MAX_SOURCE[field]:,} characters: shorten it"))
+            problems.append(
+                Problem(field, "too_large", say("has at most %(most)s characters: shorten it", most=MAX_SOURCE[field]))
+            )
             continue
         if fault := text_fault(source):
             if field != "subject" or not CONTROL.search(subject):  # else it is said already
@@ -249,24 +259,28 @@ def _push_too_large(subject: str, text: str) -> list[Problem]:
     size, field = sum(sizes.values()), max(sizes, key=lambda field: sizes[field])
     if size <= MAX_PUSH:
         return []
-    words = f"a push notification has at most {MAX_PUSH:,} bytes; subject and text have {size:,}: shorten it"
+    words = say(
+        "a push notification has at most %(most)s bytes; subject and text have %(size)s: shorten it",
+        most=MAX_PUSH,
+        size=size,
+    )
     return [Problem(field, "too_large", words)]
 
 
 def _missing_parts(channel: str, subject: str, text: str, html: str) -> list[Problem]:
     problems = []
     if channel == "email" and not subject.strip():
-        problems.append(Problem("subject", "required", "an e-mail needs a subject"))
+        problems.append(Problem("subject", "required", say("an e-mail needs a subject")))
     if channel == "email" and not (text.strip() or html.strip()):
-        problems.append(Problem("text", "required", "an e-mail needs a text or an HTML part"))
+        problems.append(Problem("text", "required", say("an e-mail needs a text or an HTML part")))
     if channel == "push" and html:
         problems.append(
-            Problem("html", "not_shown", "a push notification shows subject and text only: remove the HTML")
+            Problem("html", "not_shown", say("a push notification shows subject and text only: remove the HTML"))
         )
     if channel == "push" and not (subject.strip() or text.strip()):
-        problems.append(Problem("text", "required", "a push notification needs a subject (its title) or a text"))
+        problems.append(Problem("text", "required", say("a push notification needs a subject (its title) or a text")))
     if channel == "in_app" and not (subject.strip() or text.strip() or html.strip()):
-        problems.append(Problem("text", "required", "an in-app message needs a subject, a text or an HTML part"))
+        problems.append(Problem("text", "required", say("an in-app message needs a subject, a text or an HTML part")))
     return problems
 
 
@@ -276,10 +290,14 @@ def validate_catalogue(*, locale: object, messages: object) -> list[Problem]:
         spoken = Locale.parse(normalise_locale(locale if isinstance(locale, str) else ""), sep="-")
     except (ValueError, UnknownLocaleError):
         return [
-            Problem("locale", "unknown_locale", f"{str(locale)[:40]!r} is no known locale: write it like de or de-AT")
+            Problem(
+                "locale",
+                "unknown_locale",
+                say("%(locale)s is no known locale: write it like de or de-AT", locale=f"{str(locale)[:40]!r}"),
+            )
         ]
     if not isinstance(messages, Mapping):
-        return [Problem("messages", "type", 'is an object of messages: {"key": "text"}')]
+        return [Problem("messages", "type", say('is an object of messages: {"key": "text"}'))]
     categories = frozenset(spoken.plural_form.tags) | {"other"}
     return [
         Problem(f"messages/{_shown(key)}", code, text)
@@ -295,23 +313,27 @@ def _shown(key: object) -> str:
 
 def _message_problems(key: object, message: object, categories: Set[str]) -> Iterator[tuple[str, str]]:
     if not isinstance(key, str) or not key.strip() or len(key) > 200:
-        yield "key", "a key is a text of 1 to 200 characters"
+        yield "key", say("a key is a text of 1 to 200 characters")
     elif fault := text_fault(key):
         yield "key", fault
     forms = message if isinstance(message, Mapping) else {"other": message}
     if "other" not in forms:
-        yield "plural_other", 'plural forms need "other": it serves every count the rest does not'
+        yield "plural_other", say('plural forms need "other": it serves every count the rest does not')
     for category, text in forms.items():
         if category not in categories:
             yield (
                 "plural_category",
-                f"{category!r} is not used by this locale; there are {', '.join(sorted(categories))}",
+                say(
+                    "%(category)s is not used by this locale; there are %(known)s",
+                    category=f"{category!r}",
+                    known=", ".join(sorted(categories)),
+                ),
             )
         if not isinstance(text, str):
-            yield "type", 'a message is a text, or an object of plural forms: {"one": "...", "other": "..."}'
+            yield "type", say('a message is a text, or an object of plural forms: {"one": "...", "other": "..."}')
         elif fault := text_fault(text):
             yield "invalid_text", fault
         elif len(text) > MAX_MESSAGE:
-            yield "too_large", f"a message has at most {MAX_MESSAGE:,} characters: shorten it"
+            yield "too_large", say("a message has at most %(most)s characters: shorten it", most=MAX_MESSAGE)
         elif "{{" in text or "{%" in text:
-            yield "placeholder", "a message is no template: write {name}, and pass it as t(key, name=...)"
+            yield "placeholder", say("a message is no template: write {name}, and pass it as t(key, name=...)")

@@ -21,7 +21,7 @@ from schedules.models import (
     ScheduleType,
     TimeZoneMode,
 )
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.recurrence import Timing
 from schedules.recurrence import check as check_timing
 from schedules.recurrence.timing import YEARS
@@ -72,11 +72,11 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "recheck_audience": (bool, NoneType),
 }
 _TYPE_WORDS: Mapping[type, str] = {
-    str: "a text",
-    int: "a whole number",
-    bool: "true or false",
-    dict: 'an object such as {"all": []}',
-    datetime: "an instant with its offset, such as 2026-12-01T09:00:00Z",
+    str: say("a text"),
+    int: say("a whole number"),
+    bool: say("true or false"),
+    dict: say('an object such as {"all": []}'),
+    datetime: say("an instant with its offset, such as 2026-12-01T09:00:00Z"),
     NoneType: "null",
 }
 _TEXT_LENGTHS = {"cron": 200, "time_zone": 64}
@@ -188,10 +188,15 @@ def check_changes(changes: Mapping[str, Any]) -> list[Problem]:
         allowed = _TYPES.get(name)
         if allowed is None:
             shown = str(name)[:40].encode("utf-8", "replace").decode()
-            problems.append(Problem(shown, "unknown", f"There is no such field; use some of: {', '.join(_TYPES)}."))
+            problems.append(
+                Problem(
+                    shown, "unknown", say("There is no such field; use some of: %(known)s.", known=", ".join(_TYPES))
+                )
+            )
         elif not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            words = " or ".join(_TYPE_WORDS[each] for each in allowed)
-            problems.append(Problem(WIRE[name], "wrong_type", f"Use {words}."))
+            words = [_TYPE_WORDS[each] for each in allowed]
+            one_of = words[0] if len(words) == 1 else say("%(one)s or %(other)s", one=words[0], other=words[1])
+            problems.append(Problem(WIRE[name], "wrong_type", say("Use %(words)s.", words=one_of)))
     return problems
 
 
@@ -209,7 +214,9 @@ def _check_texts(definition: Definition) -> list[Problem]:
     for name, length in _TEXT_LENGTHS.items():
         value = getattr(definition, name)
         if len(value) > length or not value.isprintable():
-            problems.append(Problem(WIRE[name], "too_long", f"Use at most {length} printable characters."))
+            problems.append(
+                Problem(WIRE[name], "too_long", say("Use at most %(most)s printable characters.", most=length))
+            )
     return problems
 
 
@@ -221,9 +228,9 @@ def _check_storable(query: Mapping[str, Any]) -> list[Problem]:
 def _check_words(definition: Definition) -> list[Problem]:
     problems = []
     if not definition.name.strip():
-        problems.append(Problem("name", "required", "Give the schedule a name."))
+        problems.append(Problem("name", "required", say("Give the schedule a name.")))
     elif len(definition.name) > 200 or not definition.name.isprintable():
-        problems.append(Problem("name", "invalid", "Use at most 200 printable characters on one line."))
+        problems.append(Problem("name", "invalid", say("Use at most 200 printable characters on one line.")))
     closed = {
         "channel": Channel.values,
         "schedule_type": ScheduleType.values,
@@ -232,7 +239,7 @@ def _check_words(definition: Definition) -> list[Problem]:
     }
     for name, allowed in closed.items():
         if getattr(definition, name) not in allowed:
-            problems.append(Problem(WIRE[name], "unknown", f"Use one of: {', '.join(allowed)}."))
+            problems.append(Problem(WIRE[name], "unknown", say("Use one of: %(known)s.", known=", ".join(allowed))))
     return problems
 
 
@@ -241,10 +248,10 @@ def _check_limits(definition: Definition) -> list[Problem]:
     for name in ("max_per_user_per_day", "max_per_user_per_week", "max_runs"):
         value = getattr(definition, name)
         if value is not None and not 1 <= value <= _LARGEST_LIMIT:
-            message = f"Use a number from 1 to {_LARGEST_LIMIT}, or leave it out for no limit."
+            message = say("Use a number from 1 to %(most)s, or leave it out for no limit.", most=_LARGEST_LIMIT)
             problems.append(Problem(WIRE[name], "out_of_range", message))
     if not 0 <= definition.misfire_grace_minutes <= _LONGEST_GRACE_MINUTES:
-        message = f"Use 0 to {_LONGEST_GRACE_MINUTES} minutes."
+        message = say("Use 0 to %(most)s minutes.", most=_LONGEST_GRACE_MINUTES)
         problems.append(Problem("misfireGraceMinutes", "out_of_range", message))
     return problems
 
@@ -254,13 +261,18 @@ def _check_range(definition: Definition) -> list[Problem]:
     for name in sorted(_INSTANTS):
         value = getattr(definition, name)
         if value is not None and value.utcoffset() is None:
-            message = f"{WIRE[name]} says no offset; end it in Z or in one such as +01:00."
+            message = say("%(name)s says no offset; end it in Z or in one such as +01:00.", name=WIRE[name])
             problems.append(Problem(WIRE[name], "naive", message))
         elif value is not None and value.year not in YEARS:
-            message = f"{WIRE[name]} must lie between the years {YEARS[0]} and {YEARS[-1]}."
+            message = say(
+                "%(name)s must lie between the years %(first)s and %(last)s.",
+                name=WIRE[name],
+                first=str(YEARS[0]),
+                last=str(YEARS[-1]),
+            )
             problems.append(Problem(WIRE[name], "out_of_range", message))
     if not problems and definition.start_at and definition.end_at and definition.end_at <= definition.start_at:
-        problems.append(Problem("endAt", "before_start", "endAt must lie after startAt; move one of them."))
+        problems.append(Problem("endAt", "before_start", say("endAt must lie after startAt; move one of them.")))
     return problems
 
 
@@ -274,13 +286,15 @@ def _check_audience(definition: Definition) -> list[Problem]:
 
 def _check_template(definition: Definition) -> list[Problem]:
     if definition.template_id is None:
-        return [Problem("templateId", "required", "Choose a template.")]
+        return [Problem("templateId", "required", say("Choose a template."))]
     name, speaks_there = _template(definition) or ("", None)
     if speaks_there is None:
         return _no_template(definition.template_id)
     if not speaks_there:
-        message = (
-            f"Template “{name}” says nothing for {definition.channel}: add content and publish it, or choose another."
+        message = say(
+            "Template “%(name)s” says nothing for %(channel)s: add content and publish it, or choose another.",
+            name=name,
+            channel=definition.channel,
         )
         return [Problem("templateId", "no_content", message)]
     return []
@@ -313,5 +327,7 @@ def _template(definition: Definition) -> tuple[str, bool] | None:
 
 
 def _no_template(asked: int) -> list[Problem]:
-    shown = asked if abs(asked) <= _LARGEST_ID else "of so large a number"
-    return [Problem("templateId", "not_found", f"There is no template {shown}: choose another.")]
+    shown = asked if abs(asked) <= _LARGEST_ID else say("of so large a number")
+    return [
+        Problem("templateId", "not_found", say("There is no template %(shown)s: choose another.", shown=str(shown)))
+    ]

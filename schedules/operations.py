@@ -28,7 +28,7 @@ from schedules.models import (
     TimeZoneMode,
 )
 from schedules.occurrences import ApplyTo, Touched
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.recurrence import TZDATA_VERSION, first_firing
 from schedules.stops import refuse_reason
 
@@ -209,10 +209,12 @@ def run_now(*, schedule_id: int, by: str, now: datetime) -> Occurrence | None:
     """
     schedule = _lock(schedule_id, _LIVE)
     if schedule.status != ScheduleStatus.ACTIVE:
-        raise NotAllowed(f"The schedule is {schedule.status}: only an active one can run now.")
+        raise NotAllowed(
+            say("The schedule is %(status)s: only an active one can run now.", status=say(str(schedule.status)))
+        )
     if schedule.schedule_type == ScheduleType.ONCE:
         if schedule.occurrences.exclude(state=OccurrenceState.WAITING).exists():
-            raise NotAllowed("This one-off runs already or has run: duplicate it to send again.")
+            raise NotAllowed(say("This one-off runs already or has run: duplicate it to send again."))
         _start_now(schedule, by=by, now=now)
         return None
     occurrence = occurrences.open_at_once(schedule, now=now)
@@ -293,8 +295,8 @@ def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleSta
     schedule: Schedule = Schedule.objects.read(schedule_id, lock=True)
     if schedule.status not in allowed:
         if schedule.status == ScheduleStatus.DELETED:
-            raise Deleted("The schedule is deleted.")
-        raise NotAllowed(f"The schedule is {schedule.status}.")
+            raise Deleted(say("The schedule is deleted."))
+        raise NotAllowed(say("The schedule is %(status)s.", status=say(str(schedule.status))))
     return schedule
 
 
@@ -318,24 +320,24 @@ def _refuse(problems: list[Problem]) -> None:
 def _check_apply_to(apply_to: str) -> list[Problem]:
     if apply_to in list(ApplyTo):
         return []
-    return [Problem("applyTo", "unknown", f"Use one of: {', '.join(ApplyTo)}.")]
+    return [Problem("applyTo", "unknown", say("Use one of: %(known)s.", known=", ".join(ApplyTo)))]
 
 
 def _fixed_for_life(schedule: Schedule, before: Definition, after: Definition) -> list[Problem]:
     """What can't change any more once an occurrence exists."""
     problems = []
     if before.channel != after.channel:
-        message = "The channel can't change once a schedule is active: duplicate it instead."
+        message = say("The channel can't change once a schedule is active: duplicate it instead.")
         problems.append(Problem("channel", "immutable", message))
     if before.schedule_type != after.schedule_type and schedule.occurrences.exists():
-        message = "The type can't change once an occurrence exists: duplicate the schedule instead."
+        message = say("The type can't change once an occurrence exists: duplicate the schedule instead.")
         problems.append(Problem("scheduleType", "immutable", message))
     if (
         after.schedule_type == ScheduleType.ONCE
         and before.timing() != after.timing()
         and schedule.occurrences.filter(closed_at__isnull=False).exists()
     ):
-        problems.append(Problem("runAt", "already_ran", "This one-off has run: duplicate it to send again."))
+        problems.append(Problem("runAt", "already_ran", say("This one-off has run: duplicate it to send again.")))
     return problems
 
 

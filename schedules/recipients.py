@@ -19,7 +19,7 @@ from schedules import storable
 from schedules.imports.ndjson_rows import read_person
 from schedules.imports.values import LONGEST_TOKEN, MAX_DEVICES, is_token, problem_of
 from schedules.models import Device, Recipient
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 
 FIELDS: Final = ("external_id", "email", "locale", "time_zone", "attributes", "tags", "consent")
 _EMPTY: Final[Mapping[str, Any]] = {
@@ -221,7 +221,7 @@ def register_device(*, recipient_id: int, platform: str, token: str, by: str, no
     recipient = _lock(recipient_id, [token], None)
     is_new = not Device.objects.filter(recipient_id=recipient_id, token=token).exists()
     if is_new and Device.objects.filter(recipient_id=recipient_id).count() >= MAX_DEVICES:
-        words = f"The person has {MAX_DEVICES} devices, and more are not allowed: remove one first."
+        words = say("The person has %(most)s devices, and more are not allowed: remove one first.", most=MAX_DEVICES)
         raise InvalidRecipient([Problem("token", "too_many", words)])
     if _give(recipient, [{"platform": platform, "token": token}], is_whole=False, by=by, now=now):
         _raise_version(recipient, ["devices"], by=by, now=now)
@@ -257,7 +257,7 @@ def remove_device(*, recipient_id: int, device_id: int, by: str, now: datetime) 
 
 def _check_token(token: str) -> None:
     if not is_token(token) or storable.text_fault(token):
-        words = f"A token has 1 to {LONGEST_TOKEN} characters and no spaces."
+        words = say("A token has 1 to %(most)s characters and no spaces.", most=LONGEST_TOKEN)
         raise InvalidRecipient([Problem("token", "invalid", words)])
 
 
@@ -282,7 +282,7 @@ def _read(external_id: str | None, given: Mapping[str, Any]) -> _Said:
     if external_id is None:
         del found["external_id"]
     elif found.get("external_id", external_id) != external_id:
-        problems.append(Problem("externalId", "invalid", "It begins or ends with a space: remove it."))
+        problems.append(Problem("externalId", "invalid", say("It begins or ends with a space: remove it.")))
     attributes = found.pop("attributes", None)
     fields = {
         name: json.loads(value) if name in ("tags", "consent") else value

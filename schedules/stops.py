@@ -8,6 +8,7 @@ from django.db import transaction
 from audit import trail
 from audit.models import Action
 from schedules.models import Channel, Schedule, StopSwitch
+from schedules.problems import say
 
 _SCOPE = re.compile(rf"all|channel:({'|'.join(Channel.values)})|schedule:([1-9][0-9]{{0,18}})")
 _LONGEST_REASON = 500
@@ -18,14 +19,19 @@ class InvalidScope(ValueError):
     """There is nothing of that kind to stop."""
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"{scope!r} can't be stopped: use all, channel:NAME or schedule:ID.")
+        super().__init__(say("%(scope)s can't be stopped: use all, channel:NAME or schedule:ID.", scope=f"{scope!r}"))
 
 
 class NoSuchSchedule(LookupError):
     """A schedule that does not exist can't be stopped: whoever mistypes an id must not believe that it is."""
 
     def __init__(self, schedule_id: int) -> None:
-        super().__init__(f"There is no schedule {schedule_id}, so nothing was stopped: look its id up in the list.")
+        super().__init__(
+            say(
+                "There is no schedule %(schedule_id)s, so nothing was stopped: look its id up in the list.",
+                schedule_id=str(schedule_id),
+            )
+        )
 
 
 class InvalidReason(ValueError):
@@ -72,6 +78,8 @@ def over(schedule: Schedule) -> StopSwitch | None:
 def refuse_reason(reason: str) -> None:
     """Raises ``InvalidReason`` for words that can't be kept, of a stop as of a pause."""
     if len(reason) > _LONGEST_REASON:
-        raise InvalidReason(f"The reason has {len(reason)} characters: use at most {_LONGEST_REASON}.")
+        raise InvalidReason(
+            say("The reason has %(size)s characters: use at most %(most)s.", size=len(reason), most=_LONGEST_REASON)
+        )
     if _UNKEEPABLE.search(reason):
-        raise InvalidReason("The reason holds a NUL or half a surrogate pair, which can't be kept: remove it.")
+        raise InvalidReason(say("The reason holds a NUL or half a surrogate pair, which can't be kept: remove it."))

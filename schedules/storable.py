@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 
+from schedules.problems import say
+
 # More than anything that could run or be shown has.
 DEEPEST = 32  # levels of nesting
 LARGEST = 100_000  # keys and values in all
@@ -17,7 +19,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def text_fault(text: str) -> str:
     """What is wrong with a text and what to do; empty when it can be kept."""
     if _UNSTORABLE.search(text):
-        return "A text holds a NUL or half a surrogate pair, which can't be kept: remove it."
+        return say("A text holds a NUL or half a surrogate pair, which can't be kept: remove it.")
     return ""
 
 
@@ -25,9 +27,9 @@ def json_fault(data: object) -> str:
     """What is wrong with decoded JSON of any type, depth and size, and what to do; empty when it can be kept."""
     for met, (value, depth) in enumerate(_walk(data)):
         if met >= LARGEST:
-            return f"There are more than {LARGEST:,} keys and values: use fewer."
+            return say("There are more than %(most)s keys and values: use fewer.", most=LARGEST)
         if depth > DEEPEST:
-            return f"It is nested more than {DEEPEST} levels deep: flatten it."
+            return say("It is nested more than %(deepest)s levels deep: flatten it.", deepest=DEEPEST)
         if fault := _value_fault(value):
             return fault
     return ""
@@ -52,9 +54,11 @@ def _value_fault(value: object) -> str:
         case str():
             return text_fault(value)
         case float() if not math.isfinite(value):
-            return "NaN and Infinity are no numbers of JSON: give a finite number."
+            return say("NaN and Infinity are no numbers of JSON: give a finite number.")
         case int() if abs(value) > MAX_INTEGER:
-            return f"Whole numbers must lie between -{MAX_INTEGER} and {MAX_INTEGER}: use a text instead."
+            return say(
+                "Whole numbers must lie between -%(most)s and %(most)s: use a text instead.", most=str(MAX_INTEGER)
+            )
         case None | int() | float() | list() | dict():
             return ""
-    return "Use objects with texts as keys, lists, texts, numbers, true, false and null alone."
+    return say("Use objects with texts as keys, lists, texts, numbers, true, false and null alone.")

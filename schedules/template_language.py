@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 
 from minijinja import Environment, TemplateError
 
+from schedules.problems import say
+
 MAX_TAGS: Final = 2_000  # per source
 MAX_ELIFS: Final = 50  # per source; minijinja parses them recursively
 MAX_TOKENS: Final = 120  # per tag, for the same reason
@@ -56,7 +58,7 @@ class SourceError(Exception):
     """A source steps out of the template language. ``code`` is a slug; the message names line and remedy."""
 
     def __init__(self, code: str, line: int, message: str) -> None:
-        super().__init__(f"line {line}: {message}")
+        super().__init__(say("line %(line)s: %(message)s", line=str(line), message=message))
         self.code = code
 
 
@@ -129,7 +131,11 @@ def survey_source(source: str) -> Survey:
         keywords[keyword] += 1
         depth += (keyword == "for") - (keyword == "endfor")
         if keywords.total() > MAX_TAGS or keywords["elif"] > MAX_ELIFS:
-            raise SourceError("too_large", line, f"has at most {MAX_TAGS} tags and {MAX_ELIFS} elif: split it")
+            raise SourceError(
+                "too_large",
+                line,
+                say("has at most %(tags)s tags and %(elifs)s elif: split it", tags=MAX_TAGS, elifs=MAX_ELIFS),
+            )
     return Survey(keywords.total(), keywords["for"], longest, frozenset(names), frozenset(assigned), frozenset(keys))
 
 
@@ -146,24 +152,41 @@ def _read_tag(source: str, position: int, opened: str, line: int) -> tuple[list[
         tokens.append(_Token(kind, match[kind]))
         position = match.end()
         if len(tokens) > MAX_TOKENS:
-            raise SourceError("too_large", line, f"a tag has at most {MAX_TOKENS} words: split it")
-    stray = source[position : position + 12].strip() or "the end"
-    raise SourceError("template_syntax", line, f"cannot be read from {stray!r} on; is {closing} missing before it?")
+            raise SourceError("too_large", line, say("a tag has at most %(most)s words: split it", most=MAX_TOKENS))
+    stray = source[position : position + 12].strip()
+    shown = f"{stray!r}" if stray else say("'the end'")
+    raise SourceError(
+        "template_syntax",
+        line,
+        say(
+            "cannot be read from %(stray)s on; is %(closing)s missing before it?",
+            stray=shown,
+            closing=closing,
+        ),
+    )
 
 
 def _check_tag(tokens: list[_Token], *, is_block: bool, line: int) -> tuple[str, int]:
     """The tag's keyword, "" for an expression, and how many tokens at its front are keyword and assigned names."""
     keyword = tokens[0].text if is_block and tokens else ""
     if is_block and keyword not in TAGS:
-        raise SourceError("unknown_tag", line, f"{{% {keyword} %}} is not available; there are {_listed(TAGS)}")
+        raise SourceError(
+            "unknown_tag",
+            line,
+            say("{%% %(keyword)s %%} is not available; there are %(known)s", keyword=keyword, known=_listed(TAGS)),
+        )
     if keyword == "set" and tokens[2:3] != [_Token("op", "=")]:
-        raise SourceError("unknown_tag", line, "{% set %} is written {% set name = value %}")
+        raise SourceError("unknown_tag", line, say("{% set %} is written {% set name = value %}"))
     if keyword == "for" and _Token("name", "recursive") in tokens:
-        raise SourceError("unknown_tag", line, "a loop cannot be recursive")
+        raise SourceError("unknown_tag", line, say("a loop cannot be recursive"))
     joins = sum(token.kind == "op" and token.text in "~+" for token in tokens)
     # A variable made of variables can double at each assignment; inside one expression growth is linear.
     if joins > (0 if keyword in ("for", "set") else MAX_JOINS):
-        raise SourceError("operator", line, f"too many ~ or + (for, set: none; else {MAX_JOINS}): join where you print")
+        raise SourceError(
+            "operator",
+            line,
+            say("too many ~ or + (for, set: none; else %(most)s): join where you print", most=MAX_JOINS),
+        )
     targets = {"": 0, "set": 2}.get(keyword, 1)
     if keyword == "for" and _Token("name", "in") in tokens:
         targets = tokens.index(_Token("name", "in"))
@@ -201,13 +224,13 @@ def _check_expression(tokens: list[_Token], *, targets: int, line: int) -> None:
     brackets: list[str] = []
     for index, (kind, text) in enumerate(tokens):
         if brackets and brackets[-1] == "list" and kind != "literal" and text not in ",]-":
-            raise SourceError("operator", line, "a list in [ ] holds only texts and numbers")
+            raise SourceError("operator", line, say("a list in [ ] holds only texts and numbers"))
         if kind == "name":
             _check_test(tokens, index, line)
         elif text == "*":
-            raise SourceError("operator", line, "* is not available: use |times(n)")
+            raise SourceError("operator", line, say("* is not available: use |times(n)"))
         elif text == "|":
-            _check_name(tokens, index + 1, FILTERS, "filter", line)
+            _check_name(tokens, index + 1, FILTERS, say("filter"), line)
         elif text == "(":
             brackets.append(_opened(tokens, index, line))
         elif text == "[":
@@ -215,7 +238,7 @@ def _check_expression(tokens: list[_Token], *, targets: int, line: int) -> None:
         elif text in (")", "]") and brackets:
             brackets.pop()
         elif text == "," and index >= targets and (not brackets or brackets[-1] == "group"):
-            raise SourceError("operator", line, "a list is written in [ ]")
+            raise SourceError("operator", line, say("a list is written in [ ]"))
 
 
 def _is_operand(tokens: list[_Token], index: int) -> bool:
@@ -233,19 +256,32 @@ def _opened(tokens: list[_Token], index: int, line: int) -> str:
     before = tokens[index - 2].text if index > 1 else ""
     if before == "|" or (before != "." and name in FUNCTIONS) or (before in ("is", "not") and name in TESTS):
         return "call"
-    raise SourceError("unknown_function", line, f"{name}(...) is not available; there are {_listed(FUNCTIONS)}")
+    raise SourceError(
+        "unknown_function",
+        line,
+        say("%(name)s(...) is not available; there are %(known)s", name=name, known=_listed(FUNCTIONS)),
+    )
 
 
 def _check_test(tokens: list[_Token], index: int, line: int) -> None:
     if tokens[index].text == "is" and not _is_operand(tokens, index):
         negated = tokens[index + 1 : index + 2] == [_Token("name", "not")]
-        _check_name(tokens, index + 1 + negated, TESTS, "test", line)
+        _check_name(tokens, index + 1 + negated, TESTS, say("test"), line)
 
 
 def _check_name(tokens: list[_Token], index: int, known: Set[str], noun: str, line: int) -> None:
     name = tokens[index].text if index < len(tokens) else ""
     if name not in known:
-        raise SourceError(f"unknown_{noun}", line, f"the {noun} {name!r} is not available; there are {_listed(known)}")
+        raise SourceError(
+            f"unknown_{noun}",
+            line,
+            say(
+                "the %(noun)s %(name)s is not available; there are %(known)s",
+                noun=noun,
+                name=f"{name!r}",
+                known=_listed(known),
+            ),
+        )
 
 
 def _listed(names: Iterable[str]) -> str:

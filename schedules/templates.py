@@ -19,7 +19,7 @@ from schedules.models import (
     TemplateContent,
     TemplateVersion,
 )
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 
 PARTS = ("channel", "locale", "subject", "text", "html")
 LONGEST_LOCALE = 35  # as its columns
@@ -28,7 +28,9 @@ _OVER = (ScheduleStatus.FINISHED, ScheduleStatus.CANCELLED, ScheduleStatus.DELET
 # As the condition of schedule_template_live_idx.
 _LIVE = "'draft', 'active', 'paused', 'broken'"
 _NAMED = 5  # schedules that a refusal to delete names
-_TAKEN = Problem("name", "taken", "There is a template of that name already: change that one, or choose another name.")
+_TAKEN = Problem(
+    "name", "taken", say("There is a template of that name already: change that one, or choose another name.")
+)
 
 
 def users(template_ids: Collection[int], *, most: int = 1_000) -> dict[int, int]:
@@ -122,7 +124,9 @@ def change(
     template = _lock(template_id, expected_version)
     problems = []
     if changes.get("name", template.name) != template.name:
-        message = f"The name is chosen once, since imports know the template by it: leave it “{template.name}”."
+        message = say(
+            "The name is chosen once, since imports know the template by it: leave it “%(name)s”.", name=template.name
+        )
         problems.append(Problem("name", "immutable", message))
     contents = changes.get("contents", list(template.contents.values(*PARTS)))
     default_locale = changes.get("default_locale", template.default_locale)
@@ -215,15 +219,17 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
         return problems
     problems = _repeated(contents)
     if not contents:
-        problems.append(Problem("contents", "required", "Add content for at least one channel."))
+        problems.append(Problem("contents", "required", say("Add content for at least one channel.")))
     for index, content in enumerate(contents):
         place = f"contents/{index}"
         channel, locale = content.get("channel", ""), content.get("locale", "")
         if channel not in Channel.values:
-            problems.append(Problem(f"{place}/channel", "unknown", f"Use one of: {', '.join(Channel.values)}."))
+            problems.append(
+                Problem(f"{place}/channel", "unknown", say("Use one of: %(known)s.", known=", ".join(Channel.values)))
+            )
             continue
         if locale != "default" and not _is_locale(locale):
-            problems.append(Problem(f"{place}/locale", "invalid", "Use a locale such as “de” or “de-AT”."))
+            problems.append(Problem(f"{place}/locale", "invalid", say("Use a locale such as “de” or “de-AT”.")))
         parts = {part: content.get(part, "") for part in ("subject", "text", "html")}
         problems += [
             Problem(f"{place}/{problem.field}", problem.code, problem.message)
@@ -235,33 +241,33 @@ def check(contents: Sequence[Mapping[str, str]], *, default_locale: str) -> list
 def _check_name(name: object) -> list[Problem]:
     if isinstance(name, str) and name.strip() and len(name) <= LONGEST_NAME and name.isprintable():
         return []
-    return [Problem("name", "invalid", "Give the template a name of at most 200 printable characters.")]
+    return [Problem("name", "invalid", say("Give the template a name of at most 200 printable characters."))]
 
 
 def _check_shape(contents: object) -> list[Problem]:
     """What keeps contents from being read at all: who sends them may send any JSON."""
     if not isinstance(contents, list | tuple):
-        return [Problem("contents", "wrong_type", "Give a list of contents, each an object.")]
+        return [Problem("contents", "wrong_type", say("Give a list of contents, each an object."))]
     problems = []
     for index, content in enumerate(contents):
         place = f"contents/{index}"
         if not isinstance(content, Mapping):
-            message = f"Give an object with some of: {', '.join(PARTS)}."
+            message = say("Give an object with some of: %(known)s.", known=", ".join(PARTS))
             problems.append(Problem(place, "wrong_type", message))
             continue
         for part in PARTS:
             value = content.get(part, "")
             if not isinstance(value, str):
-                problems.append(Problem(f"{place}/{part}", "wrong_type", "Give a text, or leave it out."))
+                problems.append(Problem(f"{place}/{part}", "wrong_type", say("Give a text, or leave it out.")))
             elif part in ("channel", "locale") and not value.isprintable():
-                problems.append(Problem(f"{place}/{part}", "invalid", "Use printable characters alone."))
+                problems.append(Problem(f"{place}/{part}", "invalid", say("Use printable characters alone.")))
     return problems
 
 
 def _check_default_locale(locale: object) -> list[Problem]:
     if isinstance(locale, str) and _is_locale(locale):
         return []
-    return [Problem("defaultLocale", "invalid", "Use a locale such as “de” or “de-AT”.")]
+    return [Problem("defaultLocale", "invalid", say("Use a locale such as “de” or “de-AT”."))]
 
 
 def _is_locale(locale: str) -> bool:
@@ -274,7 +280,11 @@ def _without_default(contents: Sequence[Mapping[str, str]], default_locale: str)
     for channel in sorted({content.get("channel", "") for content in contents} & set(Channel.values)):
         spoken = [content.get("locale", "") for content in contents if content.get("channel") == channel]
         if not {normalise_locale(locale) for locale in spoken} & fallbacks:
-            message = f"Add {channel} content in {default_locale}: it serves everyone whose locale has none."
+            message = say(
+                "Add %(channel)s content in %(default_locale)s: it serves everyone whose locale has none.",
+                channel=channel,
+                default_locale=default_locale,
+            )
             problems.append(Problem("contents", "no_default", message))
     return problems
 
@@ -284,7 +294,7 @@ def _repeated(contents: Sequence[Mapping[str, str]]) -> list[Problem]:
     for index, content in enumerate(contents):
         key = (content.get("channel"), normalise_locale(content.get("locale", "")))
         if key in seen:
-            message = "This channel and locale stand twice: keep one of them."
+            message = say("This channel and locale stand twice: keep one of them.")
             problems.append(Problem(f"contents/{index}", "repeated", message))
         seen.add(key)
     return problems

@@ -12,6 +12,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from frontend.admin.base import Admin, only
 from frontend.admin.columns import moment
 from frontend.admin_site import site
+from frontend.wording.sayings import translated
 from schedules import clock, stops
 from schedules.models import Channel, StopSwitch, TestClock
 from schedules.permissions import Ability
@@ -46,9 +47,9 @@ class StopForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             self.instance = stops.stop_sending(**words, by=self.by, now=clock.now())
         except (stops.InvalidScope, stops.NoSuchSchedule) as error:
-            self.add_error("scope", str(error))
+            self.add_error("scope", translated(str(error)))
         except stops.InvalidReason as error:
-            self.add_error("reason", str(error))
+            self.add_error("reason", translated(str(error)))
 
     def save(self, commit: bool = True) -> StopSwitch:
         """The operation has saved; there is nothing left to write."""

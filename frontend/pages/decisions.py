@@ -16,6 +16,7 @@ from delivery import reopening
 from delivery.reopening import NotReopened
 from frontend.access import actor, needs
 from frontend.wording import number
+from frontend.wording.sayings import translated
 from schedules import clock, operations
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
 from schedules.operations import NotAllowed
@@ -95,7 +96,7 @@ def again(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     except Occurrence.DoesNotExist:
         raise Http404(_("There is no run %(id)s.") % {"id": occurrence_id}) from None
     except NotReopened as error:
-        messages.error(request, str(error))
+        messages.error(request, translated(str(error)))
     else:
         _say(request, done.people)
     if recipient_id is not None:
@@ -222,7 +223,7 @@ def decide(request: HttpRequest, occurrence_id: int, verb: str) -> HttpResponse:
     try:
         _OPERATIONS[verb](schedule_id=schedule_id, by=actor(request.user), now=clock.now(), **options)
     except (NotAllowed, InvalidReason) as error:
-        messages.error(request, str(error))
+        messages.error(request, translated(str(error)))
     else:
         messages.success(request, _DONE[verb])
     return _back(occurrence_id)

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 
 from frontend import instants, wording
+from frontend.wording import sayings
 from schedules import clock
 
 register = template.Library()
@@ -54,6 +55,12 @@ def relative(value: datetime | None) -> str:
 @register.filter
 def seconds(value: float | None) -> str:
     return instants.show_seconds(value)
+
+
+@register.filter
+def translated(words: str) -> str:
+    """{{ note.message|translated }}: what the rooms below say, in the viewer's language."""
+    return sayings.translated(words)
 
 
 @register.filter

@@ -28,6 +28,7 @@ from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.views import TITLES
 from frontend.wording.problems import problem_in_words
+from frontend.wording.sayings import translated
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Schedule, ScheduleStatus
@@ -143,7 +144,7 @@ class _Posted:
             self.forms = dict(zip(self.forms, [form for form, _version in based], strict=True))
             return self._page(status=_REFUSED, meanwhile=told, version=self.schedule.version)
         except NotAllowed as error:
-            messages.error(self.request, str(error))
+            messages.error(self.request, translated(str(error)))
             return _leave(self.request, reverse("schedule", args=[self.schedule.pk]))
 
     def _apply_to(self) -> ApplyTo:

@@ -25,6 +25,7 @@ from frontend.wizard.when_form import WhenForm
 from frontend.wording import timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
+from frontend.wording.sayings import translated
 from frontend.wording.schedules import CHANNELS
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import preview as preview_audience
@@ -206,7 +207,7 @@ def when(request: HttpRequest, schedule: Schedule, form: StepForm, around: Aroun
         return {"missing": True, "problems": [problem_in_words(each) for each in problems] if is_typed else []}
     try:
         firings = next_runs(timing, now=around.now, count=RUNS_SHOWN)
-        told = [note.message for note in notes(timing, firings)]
+        told = [translated(note.message) for note in notes(timing, firings)]
     except (InvalidTiming, ValueError):
         return {"missing": True}
     is_local = definition.time_zone_mode == TimeZoneMode.USER_LOCAL

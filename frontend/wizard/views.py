@@ -28,6 +28,7 @@ from frontend.wording import timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
 from frontend.wording.schedules import CHANNELS
+from frontend.wording.sayings import translated
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, Schedule, ScheduleStatus
@@ -191,7 +192,7 @@ def _post(request: HttpRequest, schedule: Schedule, step: str, around: Around) -
             return page.answer(_REFUSED)
         saved = current  # the same was saved before: a button was pressed twice
     except NotAllowed as error:
-        messages.error(request, str(error))
+        messages.error(request, translated(str(error)))
         return _leave(request, reverse("schedule", args=[schedule.pk]))
     if saved is not None:
         schedule = saved
@@ -298,7 +299,7 @@ def _decide(request: HttpRequest, schedule: Schedule, around: Around) -> HttpRes
     except InvalidDefinition:  # somebody has changed what it needs, or time has passed
         return _review_page(request, find(schedule.pk), around).answer(_REFUSED)
     except NotAllowed as error:
-        messages.error(request, str(error))
+        messages.error(request, translated(str(error)))
         return _leave(request, reverse("schedule", args=[schedule.pk]))
     drafts.forget_unsaved(request, schedule.pk)
     messages.success(request, _("“%(name)s” is active.") % {"name": schedule.name})
@@ -379,5 +380,5 @@ def _test(request: HttpRequest, schedule: Schedule, step: str, form: StepForm, a
     except InvalidTestSend as error:
         more["test_error"] = " ".join(problem_in_words(problem) for problem in error.problems)
     except NotAllowed as error:
-        more["test_error"] = str(error)
+        more["test_error"] = translated(str(error))
     return _page(request, schedule, step, form, around, **more).answer(status)

@@ -1,6 +1,6 @@
 """What is wrong with a schedule, for people: no name of a field on the wire, and in the viewer's language.
 
-The check is made below; here its codes get their sentences. One without a sentence keeps the check's own.
+The check is made below; here its codes get their sentences. One without a sentence keeps the check's own, translated.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from frontend.wording.sayings import translated
 from schedules.problems import Problem
 
 _OF: Mapping[tuple[str, str], Promise] = {
@@ -59,4 +60,5 @@ def problem_in_words(problem: Problem) -> str:
     told = _OF.get((wire, problem.code)) or (_OF_CODE.get(problem.code) if wire == "audienceQuery" else None)
     if told:
         return str(told)
-    return f"{problem.message[:1].upper()}{problem.message[1:]}"
+    words = translated(problem.message)
+    return f"{words[:1].upper()}{words[1:]}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from schedules.audience.tree import RULES, AllOf, AnyOf, Clause, Field, Kind, Node, Not, Operator
 from schedules.audience.values import BadValue, read_value
+from schedules.problems import say
 
 MAX_DEPTH = 5
 MAX_NODES = 50
@@ -65,7 +66,7 @@ def parse_text(text: str | bytes) -> Node:
     except RecursionError:
         raise InvalidAudience([_too_deep("")]) from None
     except ValueError as error:  # of json, of unicode, and of integers with thousands of digits
-        message = f"This is no JSON: {error}."
+        message = say("This is no JSON: %(error)s.", error=str(error))
         raise InvalidAudience([Problem("", "invalid_json", message)]) from None
     return parse(data)
 
@@ -73,7 +74,7 @@ def parse_text(text: str | bytes) -> Node:
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     read = dict(pairs)
     if len(read) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError(say("a key stands twice in one object"))
     return read
 
 
@@ -81,7 +82,7 @@ def _too_deep(pointer: str) -> Problem:
     return Problem(
         pointer,
         "too_deep",
-        f"The query is nested more than {MAX_DEPTH} levels deep; merge groups of the same kind.",
+        say("The query is nested more than %(most)s levels deep; merge groups of the same kind.", most=MAX_DEPTH),
     )
 
 
@@ -99,9 +100,11 @@ class _Reader:
         elif depth > MAX_DEPTH:
             self._add(_too_deep(pointer))
         elif not isinstance(data, dict):
-            self._report(pointer, "wrong_type", 'An object is needed: a clause, or a group such as {"all": [...]}.')
+            self._report(
+                pointer, "wrong_type", say('An object is needed: a clause, or a group such as {"all": [...]}.')
+            )
         elif not data:
-            self._report(pointer, "empty_query", 'The object is empty; for everyone write {"all": []}.')
+            self._report(pointer, "empty_query", say('The object is empty; for everyone write {"all": []}.'))
         elif any(key in data for key in _GROUPS):
             return self._group(data, pointer, depth)
         else:
@@ -114,7 +117,7 @@ class _Reader:
             self._report(
                 pointer,
                 "unknown_key",
-                f'"{key}" must be the only key of its object; put the others in a group of theirs.',
+                say('"%(key)s" must be the only key of its object; put the others in a group of theirs.', key=key),
             )
         if key == "not":
             part = self.node(data[key], pointer=f"{pointer}/not", depth=depth + 1)
@@ -126,14 +129,14 @@ class _Reader:
             self._report(
                 f"{pointer}/any",
                 "empty_any",
-                'An empty "any" fits nobody; name a clause, or remove the group.',
+                say('An empty "any" fits nobody; name a clause, or remove the group.'),
             )
             return None
         return AllOf(parts) if key == "all" else AnyOf(parts)
 
     def _parts(self, data: object, pointer: str, depth: int) -> tuple[Node, ...] | None:
         if not isinstance(data, list):
-            self._report(pointer, "wrong_type", "A list of clauses and groups is needed.")
+            self._report(pointer, "wrong_type", say("A list of clauses and groups is needed."))
             return None
         parts = []
         for index, each in enumerate(data):
@@ -149,12 +152,17 @@ class _Reader:
                 self._report(
                     pointer,
                     "unknown_key",
-                    f'Unknown key "{_shown(key)}"; a clause has field, op, value, a group all, any or not.',
+                    say(
+                        'Unknown key "%(shown)s"; a clause has field, op, value, a group all, any or not.',
+                        shown=_shown(key),
+                    ),
                 )
         missing = [key for key in _CLAUSE if key not in data]
         if len(missing) < len(_CLAUSE):  # else it was meant as a group, and its key is what is wrong
             for key in missing:
-                self._report(pointer, "missing_key", f'"{key}" is missing; a clause has field, op and value.')
+                self._report(
+                    pointer, "missing_key", say('"%(key)s" is missing; a clause has field, op and value.', key=key)
+                )
         field = self._field(data["field"], f"{pointer}/field") if "field" in data else None
         operator = self._operator(data["op"], f"{pointer}/op") if "op" in data else None
         if not field or not operator:
@@ -172,21 +180,25 @@ class _Reader:
     def _field(self, name: object, pointer: str) -> tuple[Field, str] | None:
         """The field and, for an attribute, its name."""
         if not isinstance(name, str):
-            self._report(pointer, "wrong_type", f"A field's name is needed: {', '.join(_FIELD_NAMES)}.")
+            self._report(
+                pointer, "wrong_type", say("A field's name is needed: %(known)s.", known=", ".join(_FIELD_NAMES))
+            )
             return None
         if _is_identifier(name):
             self._report(
                 pointer,
                 "identifier_field",
-                "Addresses and device tokens can't be queried, so that none is kept in a schedule's history; "
-                "ask by external_id, or for who has one by channels, op contains.",
+                say(
+                    "Addresses and device tokens can't be queried, so that none is kept in a schedule's history; "
+                    "ask by external_id, or for who has one by channels, op contains."
+                ),
             )
             return None
         if name.startswith(_PREFIX):
             return self._attribute(name.removeprefix(_PREFIX), pointer)
         if name in _COLUMNS:
             return Field(name), ""
-        message = f'Unknown field "{_shown(name)}"; {_hint(name, _FIELD_NAMES)}.'
+        message = say('Unknown field "%(shown)s"; %(hint)s.', shown=_shown(name), hint=_hint(name, _FIELD_NAMES))
         self._report(pointer, "unknown_field", message)
         return None
 
@@ -196,7 +208,7 @@ class _Reader:
         self._report(
             pointer,
             "invalid_attribute",
-            "An attribute's name has 1 to 64 letters, digits, _ or -; values within values can't be queried.",
+            say("An attribute's name has 1 to 64 letters, digits, _ or -; values within values can't be queried."),
         )
         return None
 
@@ -205,10 +217,10 @@ class _Reader:
         if isinstance(name, str) and name in names:
             return Operator(name)
         if isinstance(name, str):
-            message = f'Unknown operator "{_shown(name)}"; {_hint(name, names)}.'
+            message = say('Unknown operator "%(shown)s"; %(hint)s.', shown=_shown(name), hint=_hint(name, names))
             self._report(pointer, "unknown_operator", message)
         else:
-            self._report(pointer, "wrong_type", f"An operator's name is needed: {', '.join(names)}.")
+            self._report(pointer, "wrong_type", say("An operator's name is needed: %(known)s.", known=", ".join(names)))
         return None
 
     def _kind(self, field: Field, operator: Operator, pointer: str) -> Kind | None:
@@ -217,12 +229,17 @@ class _Reader:
             self._report(
                 pointer,
                 "operator_not_for_field",
-                f"{operator} doesn't fit {field}; use one of {', '.join(fitting)}.",
+                say(
+                    "%(operator)s doesn't fit %(field)s; use one of %(known)s.",
+                    operator=operator,
+                    field=field,
+                    known=", ".join(fitting),
+                ),
             )
         return fitting.get(operator)
 
     def _add_too_large(self) -> None:
-        message = f"The query has more than {MAX_NODES} parts; join values with in, or use a tag."
+        message = say("The query has more than %(most)s parts; join values with in, or use a tag.", most=MAX_NODES)
         problem = Problem("", "too_many_nodes", message)
         if problem not in self.problems:
             self._add(problem)
@@ -248,4 +265,6 @@ def _shown(name: object) -> str:
 
 def _hint(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name[:40], known, n=1)
-    return f'did you mean "{close[0]}"' if close else f"known are {', '.join(known)}"
+    if close:
+        return say('did you mean "%(name)s"', name=close[0])
+    return say("known are %(known)s", known=", ".join(known))

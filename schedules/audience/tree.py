@@ -16,6 +16,8 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import assert_never
 
+from schedules.problems import say
+
 Scalar = str | bool | int | float
 Value = Scalar | datetime | timedelta | tuple[Scalar, ...]
 
@@ -52,17 +54,17 @@ class Operator(StrEnum):
 class Kind(Enum):
     """Type of an operator's value, as the parser reads it."""
 
-    TEXT = "a text that isn't empty"
-    TEXTS = "a list of texts"
-    TAGS = "a list of tags"
-    SCALAR = "a text, a number, true or false"
-    SCALARS = "a list of texts, numbers, true or false"
-    NUMBER = "a number"
-    BOOLEAN = "true or false"
-    INSTANT = 'an instant with its offset, such as "2026-03-01T09:00:00Z"'
-    DURATION = 'a number of minutes, hours, days or weeks, such as "30m", "24h", "7d" or "2w"'
-    CHANNEL = "a channel"
-    CHANNELS = "a list of channels"
+    TEXT = say("a text that isn't empty")
+    TEXTS = say("a list of texts")
+    TAGS = say("a list of tags")
+    SCALAR = say("a text, a number, true or false")
+    SCALARS = say("a list of texts, numbers, true or false")
+    NUMBER = say("a number")
+    BOOLEAN = say("true or false")
+    INSTANT = say('an instant with its offset, such as "2026-03-01T09:00:00Z"')
+    DURATION = say('a number of minutes, hours, days or weeks, such as "30m", "24h", "7d" or "2w"')
+    CHANNEL = say("a channel")
+    CHANNELS = say("a list of channels")
 
 
 _COMPARED = {

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from schedules.audience.instants import read_instant
 from schedules.audience.tree import Kind, Scalar, Value
+from schedules.problems import say
 
 CHANNELS = ("email", "push", "in_app")
 MAX_TEXT = 256  # characters; longer than any column that can be asked about
@@ -39,15 +40,21 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise _wrong_type(Kind.TEXT)
     if not value:
-        raise BadValue(("", "empty_value", "The text is empty; to find who has none, use exists with false."))
+        raise BadValue(("", "empty_value", say("The text is empty; to find who has none, use exists with false.")))
     return _checked(value)
 
 
 def _checked(text: str) -> str:
     if len(text) > MAX_TEXT:
-        raise BadValue(("", "too_long", f"The text has {len(text)} characters; at most {MAX_TEXT} are allowed."))
+        raise BadValue(
+            (
+                "",
+                "too_long",
+                say("The text has %(size)s characters; at most %(most)s are allowed.", size=len(text), most=MAX_TEXT),
+            )
+        )
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        message = "The text holds a NUL or half a surrogate pair, which no profile can hold; remove it."
+        message = say("The text holds a NUL or half a surrogate pair, which no profile can hold; remove it.")
         raise BadValue(("", "invalid_text", message))
     return text
 
@@ -60,7 +67,7 @@ def _scalar(value: object) -> Scalar:
     if isinstance(value, int | float):
         return _number(value)
     if value is None:
-        message = "null can't be compared; to find who has no such attribute, use exists with false."
+        message = say("null can't be compared; to find who has no such attribute, use exists with false.")
         raise BadValue(("", "wrong_type", message))
     raise _wrong_type(Kind.SCALAR)
 
@@ -69,9 +76,9 @@ def _number(value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong_type(Kind.NUMBER)
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadValue(("", "not_finite", "NaN and Infinity are no numbers of JSON; give a finite number."))
+        raise BadValue(("", "not_finite", say("NaN and Infinity are no numbers of JSON; give a finite number.")))
     if abs(value) > MAX_NUMBER:
-        message = f"The number must lie between -{MAX_NUMBER} and {MAX_NUMBER}."
+        message = say("The number must lie between -%(most)s and %(most)s.", most=str(MAX_NUMBER))
         raise BadValue(("", "out_of_range", message))
     # 1.0 and 1 are one number in JSON, and shall give one digest.
     return int(value) if value == int(value) else value
@@ -99,7 +106,7 @@ def _duration(value: object) -> timedelta:
         raise _wrong_type(Kind.DURATION)
     duration = int(found[1]) * _UNITS[found[2]]
     if duration > MAX_DURATION:
-        message = f"The duration is longer than {MAX_DURATION.days} days; shorten it."
+        message = say("The duration is longer than %(days)s days; shorten it.", days=MAX_DURATION.days)
         raise BadValue(("", "out_of_range", message))
     return duration
 
@@ -107,7 +114,7 @@ def _duration(value: object) -> timedelta:
 def _channel(value: object) -> str:
     if isinstance(value, str) and value in CHANNELS:
         return value
-    raise BadValue(("", "unknown_channel", f"A channel is one of {', '.join(CHANNELS)}."))
+    raise BadValue(("", "unknown_channel", say("A channel is one of %(known)s.", known=", ".join(CHANNELS))))
 
 
 def _list(
@@ -116,10 +123,14 @@ def _list(
     if not isinstance(value, list):
         raise _wrong_type(kind)
     if not value:
-        message = "The list is empty; give at least one value, or leave the clause out."
+        message = say("The list is empty; give at least one value, or leave the clause out.")
         raise BadValue(("", "empty_list", message))
     if len(value) > most:
-        message = f"The list has {len(value)} values; at most {most} are allowed: give those people one tag."
+        message = say(
+            "The list has %(size)s values; at most %(most)s are allowed: give those people one tag.",
+            size=len(value),
+            most=most,
+        )
         raise BadValue(("", "too_many_values", message))
     items: list[Scalar] = []
     faults: list[tuple[str, str, str]] = []
@@ -135,7 +146,7 @@ def _list(
 
 
 def _wrong_type(kind: Kind) -> BadValue:
-    return BadValue(("", "wrong_type", f"The value must be {kind.value}."))
+    return BadValue(("", "wrong_type", say("The value must be %(kind)s.", kind=kind.value)))
 
 
 _READERS: Mapping[Kind, Callable[[object], Value]] = {

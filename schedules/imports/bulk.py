@@ -15,7 +15,7 @@ from schedules.imports.lines import Unreadable
 from schedules.imports.ndjson_rows import NdjsonRows
 from schedules.imports.rows import BadLine, Row
 from schedules.imports.values import Refused, problem_of
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 
 
 class Status(StrEnum):
@@ -46,7 +46,7 @@ def merge_lines(*, stream: BinaryIO, by: str, now: datetime) -> list[Line]:
     rows = NdjsonRows(stream, encoding="utf-8", on_bad_person=results.bad_person)
     staging.fill(results.noting(rows), on_bad=results.bad_line, progress=lambda count: None)
     if not results.lines:
-        raise Unreadable("holds nothing but empty lines: send one JSON object a line")
+        raise Unreadable(say("holds nothing but empty lines: send one JSON object a line"))
     for repeated in staging.drop_repeated():
         results.bad_line(repeated)
     written = staging.merge(now=now, by=by, on_person=results.written)

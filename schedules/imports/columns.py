@@ -14,6 +14,7 @@ from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.imports.lines import Unreadable
 from schedules.imports.rows import Column
 from schedules.imports.values import CHANNELS, TYPES, AttributeReader, as_inferred, as_text
+from schedules.problems import say
 
 # A field's own name first: where it stands, the synonyms beside it are attributes.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -60,8 +61,12 @@ def read_header(cells: Sequence[str], *, infer_types: bool) -> Layout:
     fields = _fields(names)
     if "external_id" not in fields:
         raise Unreadable(
-            f"has no column external_id (columns: {_shown(names)}): name the one that identifies a person so, or "
-            f"{', '.join(_spelt(NAMES['external_id'][1:]))}"
+            say(
+                "has no column external_id (columns: %(shown)s): name the one that identifies a person so, or "
+                "%(known)s",
+                shown=_shown(names),
+                known=", ".join(_spelt(NAMES["external_id"][1:])),
+            )
         )
     taken = set(fields.values())
     attributes = tuple(
@@ -97,7 +102,13 @@ def _the_one(field: str, indexes: list[int], names: Sequence[str]) -> int:
     candidates = own or indexes
     if len(candidates) > 1:
         columns = ", ".join(f"{names[index]!r} (column {index + 1})" for index in candidates)
-        raise Unreadable(f"has several columns that could be {field}: {columns}; rename all but one")
+        raise Unreadable(
+            say(
+                "has several columns that could be %(field)s: %(columns)s; rename all but one",
+                field=field,
+                columns=columns,
+            )
+        )
     return candidates[0]
 
 
@@ -106,16 +117,38 @@ def _attribute(index: int, column: str, infer_types: bool) -> Attribute:
     name = own if typed else kind
     if typed and kind not in TYPES:
         raise Unreadable(
-            f"has a column {_cut(column)!r} whose type {_cut(kind)!r} is unknown: use {', '.join(TYPES)}, "
-            "or end it in :text to keep the colon"
+            say(
+                "has a column %(column)s whose type %(kind)s is unknown: use %(known)s, or end it in :text to keep "
+                "the colon",
+                column=f"{_cut(column)!r}",
+                kind=f"{_cut(kind)!r}",
+                known=", ".join(TYPES),
+            )
         )
     if typed and field_of(name):
-        raise Unreadable(f"has a column {_cut(column)!r}, but {field_of(name)} takes no type: leave it away")
+        raise Unreadable(
+            say(
+                "has a column %(column)s, but %(field)s takes no type: leave it away",
+                column=f"{_cut(column)!r}",
+                field=str(field_of(name)),
+            )
+        )
     if not column.startswith(_PREFIX) and _plain(name).startswith("consent"):
-        raise Unreadable(f"has a column {_cut(column)!r}: say for which channel, {', '.join(_consents())}")
+        raise Unreadable(
+            say(
+                "has a column %(column)s: say for which channel, %(known)s",
+                column=f"{_cut(column)!r}",
+                known=", ".join(_consents()),
+            )
+        )
     name = re.sub(r"[^\w-]+", "_", name.strip()).strip("_")
     if not ATTRIBUTE_NAME.fullmatch(name):
-        raise Unreadable(f"has a column {_cut(column)!r} that can't name an attribute: use 1 to 64 letters or digits")
+        raise Unreadable(
+            say(
+                "has a column %(column)s that can't name an attribute: use 1 to 64 letters or digits",
+                column=f"{_cut(column)!r}",
+            )
+        )
     return Attribute(index, name, TYPES[kind] if typed else as_inferred if infer_types else as_text)
 
 
@@ -124,7 +157,14 @@ def _refuse_repeated(attributes: Sequence[Attribute], names: Sequence[str]) -> N
     for each in attributes:
         column = names[each.index]
         if each.name in seen:
-            raise Unreadable(f"has two columns for the attribute {each.name}: {seen[each.name]!r} and {column!r}")
+            raise Unreadable(
+                say(
+                    "has two columns for the attribute %(name)s: %(column)s and %(other)s",
+                    name=each.name,
+                    column=f"{seen[each.name]!r}",
+                    other=f"{column!r}",
+                )
+            )
         seen[each.name] = column
 
 

@@ -11,6 +11,7 @@ from schedules.imports.delimited import choose_delimiter, read_records, separato
 from schedules.imports.lines import Unreadable, read_lines
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, quote
+from schedules.problems import say
 
 _SAMPLED = 1_000  # rows in which columns of numbers are looked for
 
@@ -100,7 +101,10 @@ class CsvRows:
             row[place] = read(cells[index])
         for index in self._layout.nameless:
             if cells[index]:
-                raise Refused("", f"has a value in column {index + 1}, which has no name: name it in the header")
+                raise Refused(
+                    "",
+                    say("has a value in column %(number)s, which has no name: name it in the header", number=index + 1),
+                )
         if self._consents:
             row[_CONSENT] = self._read_consents(cells)
         row[_ATTRIBUTES], row[_DROPPED] = self._read_attributes(cells)
@@ -140,9 +144,9 @@ class CsvRows:
     def _read_header(self, infer_types: bool) -> Layout:
         header = next(self._records, None)
         if header is None:
-            raise Unreadable("holds nothing but empty lines: the first line must name the columns")
+            raise Unreadable(say("holds nothing but empty lines: the first line must name the columns"))
         if header.fault:
-            raise Unreadable(f"has a header (line {header.line}) that {header.fault}")
+            raise Unreadable(say("has a header (line %(line)s) that %(fault)s", line=header.line, fault=header.fault))
         return read_header([cell.removeprefix("\ufeff") for cell in header.cells], infer_types=infer_types)
 
 

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from schedules.imports.lines import MAX_LINE, fault_of
+from schedules.problems import say
 
 DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-_QUOTES = 'has a quote that isn\'t closed as it should be: each " needs its partner, and inside a quoted field it is ""'
+_QUOTES = say(
+    'has a quote that isn\'t closed as it should be: each " needs its partner, and inside a quoted field it is ""'
+)
 
 
 class Record(NamedTuple):
@@ -99,13 +102,24 @@ def _fault(cells: list[str], width: int, taken: list[str], encoding: str) -> str
     if len(cells) == width or fault:
         return fault
     if len(cells) < width:
-        return f"has {len(cells)} of the header's {width} fields: add the missing ones, if only as empty cells"
-    return f"has {len(cells)} fields where the header has {width}: put a field that holds the delimiter in quotes"
+        return say(
+            "has %(size)s of the header's %(width)s fields: add the missing ones, if only as empty cells",
+            size=len(cells),
+            width=width,
+        )
+    return say(
+        "has %(size)s fields where the header has %(width)s: put a field that holds the delimiter in quotes",
+        size=len(cells),
+        width=width,
+    )
 
 
 def _reason(error: Exception, taken: list[str]) -> str:
     if isinstance(error, _TooLong) and len(taken) == 1:
-        return f"is longer than {MAX_LINE:,} characters: shorten it"
+        return say("is longer than %(most)s characters: shorten it", most=MAX_LINE)
     if "field limit" in str(error):
-        return f"has a field of more than {csv.field_size_limit():,} characters: shorten it, or close its quote"
+        return say(
+            "has a field of more than %(most)s characters: shorten it, or close its quote",
+            most=csv.field_size_limit(),
+        )
     return _QUOTES

@@ -10,9 +10,13 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
+from schedules.problems import say
+
 MAX_LINE: Final = 1024 * 1024  # characters; a longer line is cut here, and refused by whoever reads it
 
-_ENCODINGS: Final = "cp1252 (Windows, Western Europe), cp1250 (Central Europe), cp1251 (Cyrillic), shift_jis or utf-16"
+_ENCODINGS: Final = say(
+    "cp1252 (Windows, Western Europe), cp1250 (Central Europe), cp1251 (Cyrillic), shift_jis or utf-16"
+)
 _MARKS: Final = (  # UTF-32 before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -21,10 +25,10 @@ _MARKS: Final = (  # UTF-32 before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _NO_TEXT: Final = (
-    (b"PK\x03\x04", "is a workbook or an archive: open it and save it as “CSV UTF-8”"),
-    (b"\xd0\xcf\x11\xe0", "is an old Excel workbook: open it and save it as “CSV UTF-8”"),
-    (b"\x1f\x8b", "is compressed: unpack it first"),
-    (b"PAR1", "is a Parquet file: export it as CSV or NDJSON"),
+    (b"PK\x03\x04", say("is a workbook or an archive: open it and save it as “CSV UTF-8”")),
+    (b"\xd0\xcf\x11\xe0", say("is an old Excel workbook: open it and save it as “CSV UTF-8”")),
+    (b"\x1f\x8b", say("is compressed: unpack it first")),
+    (b"PAR1", say("is a Parquet file: export it as CSV or NDJSON")),
 )
 
 
@@ -44,7 +48,13 @@ def read_lines(stream: BinaryIO, *, encoding: str, newline: str) -> Iterator[str
     try:
         text = io.TextIOWrapper(buffered, encoding=codec, errors="surrogateescape", newline=newline)
     except LookupError:
-        raise Unreadable(f"can't be read as {encoding!r}: give an encoding such as utf-8, {_ENCODINGS}") from None
+        raise Unreadable(
+            say(
+                "can't be read as %(encoding)s: give an encoding such as utf-8, %(encodings)s",
+                encoding=f"{encoding!r}",
+                encodings=_ENCODINGS,
+            )
+        ) from None
     number = 0
     try:
         while line := text.readline(MAX_LINE + 1):
@@ -53,19 +63,19 @@ def read_lines(stream: BinaryIO, *, encoding: str, newline: str) -> Iterator[str
                 _skip_rest(text)
             yield line
     except UnicodeError:  # of encodings with units of two or four bytes
-        raise Unreadable(f"has a line {number + 1} that is {_not(codec)}") from None
+        raise Unreadable(say("has a line %(number)s that is %(fault)s", number=number + 1, fault=_not(codec))) from None
     if not number:
-        raise Unreadable("is empty but for its byte-order mark")
+        raise Unreadable(say("is empty but for its byte-order mark"))
 
 
 def fault_of(text: str, *, encoding: str) -> str:
     """Why ``text`` can't be kept, empty when it can: it holds a NUL, or bytes that were invalid in the encoding."""
     if "\0" in text:
-        return "holds a NUL character: remove it"
+        return say("holds a NUL character: remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
-        return f"is {_not(encoding)}"
+        return say("is %(fault)s", fault=_not(encoding))
     return ""
 
 
@@ -86,7 +96,7 @@ class _Borrowed(io.RawIOBase):
 
 def _codec_of(start: bytes, encoding: str) -> str:
     if not start:
-        raise Unreadable("is empty")
+        raise Unreadable(say("is empty"))
     for magic, message in _NO_TEXT:
         if start.startswith(magic):
             raise Unreadable(message)
@@ -95,7 +105,9 @@ def _codec_of(start: bytes, encoding: str) -> str:
             return codec
     if start.count(0) > len(start) // 4 and not encoding.lower().startswith(("utf-16", "utf-32", "utf16", "utf32")):
         likely = "utf-16-be" if start[0] == 0 else "utf-16-le"
-        raise Unreadable(f"looks like UTF-16 (every second byte is NUL): give its encoding, {likely}")
+        raise Unreadable(
+            say("looks like UTF-16 (every second byte is NUL): give its encoding, %(likely)s", likely=likely)
+        )
     return encoding
 
 
@@ -107,4 +119,8 @@ def _skip_rest(text: io.TextIOWrapper) -> None:
 
 def _not(encoding: str) -> str:
     name = "UTF-8" if encoding.lower().startswith("utf-8") else encoding
-    return f"not valid {name}: save the file as UTF-8, or give the encoding it is in, such as {_ENCODINGS}"
+    return say(
+        "not valid %(name)s: save the file as UTF-8, or give the encoding it is in, such as %(encodings)s",
+        name=name,
+        encodings=_ENCODINGS,
+    )

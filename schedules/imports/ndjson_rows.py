@@ -9,6 +9,7 @@ from schedules.imports.columns import field_of
 from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, quote
+from schedules.problems import say
 
 BadPerson = Callable[[int, Mapping[str, Any], list[Refused]], None]
 
@@ -30,7 +31,7 @@ class NdjsonRows:
         lines = read_lines(stream, encoding=encoding, newline="\n")
         first = next(lines)
         if first.lstrip().startswith("["):
-            raise Unreadable("is one JSON list: write one object a line, as “jq -c '.[]'” does")
+            raise Unreadable(say("is one JSON list: write one object a line, as “jq -c '.[]'” does"))
         self._lines = chain([first], lines)
 
     def __iter__(self) -> Iterator[Row | BadLine]:
@@ -52,12 +53,12 @@ class NdjsonRows:
 
     def _read(self, line: str) -> dict[str, Any]:
         if len(line) > MAX_LINE:
-            raise Refused("", f"is longer than {MAX_LINE:,} characters: shorten it")
+            raise Refused("", say("is longer than %(most)s characters: shorten it", most=MAX_LINE))
         if (not line.isascii() or "\0" in line) and (fault := fault_of(line, encoding=self._encoding)):
             raise Refused("", fault)
         person = values.read_json("", line)
         if not isinstance(person, dict):
-            raise Refused("", 'is no JSON object: write one such as {"external_id": "42", "email": "..."}')
+            raise Refused("", say('is no JSON object: write one such as {"external_id": "42", "email": "..."}'))
         return person
 
 
@@ -72,19 +73,22 @@ def read_person(person: Mapping[str, Any]) -> tuple[dict[str, Any], list[Refused
         try:
             field = _field(key)
             if field in found:
-                raise Refused(field, "is given twice, by names that mean the same: keep one of them")
+                raise Refused(field, say("is given twice, by names that mean the same: keep one of them"))
             found[field] = _READERS[field](value)
         except Refused as refused:
             faults.append(refused)
     if "external_id" not in found and not any(fault.field == "external_id" for fault in faults):
-        faults.append(Refused("external_id", "is missing: every person needs one"))
+        faults.append(Refused("external_id", say("is missing: every person needs one")))
     return found, faults
 
 
 def _field(key: str) -> str:
     field = key if key in _READERS else field_of(key)
     if field not in _READERS:
-        raise Refused(key[:40], f"is no field: use {', '.join(_READERS)}, and put what is your own into attributes")
+        raise Refused(
+            key[:40],
+            say("is no field: use %(known)s, and put what is your own into attributes", known=", ".join(_READERS)),
+        )
     return field
 
 
@@ -95,7 +99,7 @@ def _row(line: int, found: dict[str, Any]) -> Row:
 
 def _external_id(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Refused("external_id", "is neither a text nor a whole number")
+        raise Refused("external_id", say("is neither a text nor a whole number"))
     return values.read_external_id(str(value))
 
 
@@ -104,7 +108,7 @@ def _text(field: str, read: Callable[[str], str]) -> Callable[[object], str]:
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise Refused(field, "is no text: write it in quotes, or null for none")
+            raise Refused(field, say("is no text: write it in quotes, or null for none"))
         return read(value)
 
     return read_value

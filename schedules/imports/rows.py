@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from schedules.imports.values import MAX_ATTRIBUTES, Refused
+from schedules.problems import say
 
 
 class Row(NamedTuple):
@@ -70,5 +71,7 @@ def attributes_of(kept: list[str], dropped: list[str]) -> tuple[str | None, str 
     """
     document = "{" + ",".join(kept) + "}"
     if len(document) > MAX_ATTRIBUTES:
-        raise Refused("attributes", f"are longer than {MAX_ATTRIBUTES:,} characters together: shorten them")
+        raise Refused(
+            "attributes", say("are longer than %(most)s characters together: shorten them", most=MAX_ATTRIBUTES)
+        )
     return document, '{"' + '","'.join(dropped) + '"}' if dropped else None

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from django.db import connection
 
 from schedules.imports.rows import BadLine, Row
+from schedules.problems import say
 
 # Two imports that write the same people in different orders would lock each other out: they take turns.
 _TURN: Final = 0x696D_706F_7274  # a key of our own among the advisory locks
@@ -138,16 +139,24 @@ def fill(rows: Iterable[Row | BadLine], *, on_bad: Callable[[BadLine], None], pr
 
 def drop_repeated() -> Iterator[BadLine]:
     """Remove the people, then the devices that stand in the file already, and tell of each on which line."""
-    yield from _drop(_REPEATED_PEOPLE, "external_id", "stands on line {} already: keep one of the two")
+    yield from _drop(_REPEATED_PEOPLE, "external_id", _stands_already)
     with connection.cursor() as cursor:
         cursor.execute(_SPREAD_DEVICES)
         if not cursor.rowcount:
             return
         cursor.execute("ANALYZE pg_temp.import_devices (token, external_id)")
-    yield from _drop(_REPEATED_DEVICES, "devices", "has a token that somebody else has on line {}: keep one of the two")
+    yield from _drop(_REPEATED_DEVICES, "devices", _token_of_another)
 
 
-def _drop(repeated: str, field: str, reason: str) -> Iterator[BadLine]:
+def _stands_already(line: int) -> str:
+    return say("stands on line %(line)s already: keep one of the two", line=line)
+
+
+def _token_of_another(line: int) -> str:
+    return say("has a token that somebody else has on line %(line)s: keep one of the two", line=line)
+
+
+def _drop(repeated: str, field: str, reason: Callable[[int], str]) -> Iterator[BadLine]:
     is_any = False
     with connection.cursor() as cursor:
         # By COPY: as a plain answer, a million of repetitions would be in memory at once.
@@ -155,7 +164,7 @@ def _drop(repeated: str, field: str, reason: str) -> Iterator[BadLine]:
             copy.set_types(["bigint", "bigint"])
             for line, first in copy.rows():
                 is_any = True
-                yield BadLine(line, field, reason.format(first))
+                yield BadLine(line, field, reason(first))
         for table in ("import_people", "import_devices") if is_any else ():
             cursor.execute(f"DELETE FROM pg_temp.{table} t USING ({repeated}) x WHERE t.line = x.line")
 

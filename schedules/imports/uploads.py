@@ -23,6 +23,7 @@ from schedules.imports.lines import Unreadable
 from schedules.imports.recipients import Format, Report, Stage, import_recipients
 from schedules.imports.rows import BadLine, Column
 from schedules.models import RecipientImport, RecipientImportChunk
+from schedules.problems import packed
 
 log = structlog.get_logger(__name__)
 
@@ -240,7 +241,9 @@ def run(*, import_id: int, now: datetime) -> None:
             if upload.state == State.IMPORT:
                 upload.chunks.all().delete()
     except Unreadable as error:
-        _settle(upload, state=State.FAILED, failure="unreadable", detail=str(error)[:1000], settled_at=now)
+        words = str(error)
+        told = {"unreadable": packed(words)}
+        _settle(upload, state=State.FAILED, failure="unreadable", detail=words[:1000], report=told, settled_at=now)
     except Exception:  # whatever it is, who waits is told
         log.exception("import_failed", import_id=upload.pk)
         _settle(upload, state=State.FAILED, failure="error", settled_at=now)
@@ -250,7 +253,8 @@ def run(*, import_id: int, now: datetime) -> None:
 
 def _read(
     upload: RecipientImport, file: BinaryIO, beat: "_Beat", *, now: datetime
-) -> tuple[Found, list[tuple[int, str, str]]]:
+) -> tuple[Found, list[tuple[int, str, Any]]]:
+    """``bad``: lines with what is wrong as ``problems.packed``."""
     bad: list[BadLine] = []
     report = import_recipients(
         stream=file,
@@ -265,7 +269,7 @@ def _read(
         on_bad=lambda line: bad.append(line) if len(bad) < MAX_BAD else None,
         progress=beat.tell,
     )
-    return Found.of(report), [(each.line, each.field, each.reason) for each in sorted(bad)]
+    return Found.of(report), [(each.line, each.field, packed(each.reason)) for each in sorted(bad)]
 
 
 def _settle(upload: RecipientImport, **values: Any) -> None:

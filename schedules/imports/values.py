@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.models import Channel, Device, Recipient
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 
 MAX_ATTRIBUTE: Final = 16 * 1024  # characters of one value as JSON; templates print no more
 MAX_ATTRIBUTES: Final = 64 * 1024  # of all of a person's: 500 people are in memory at once
@@ -64,14 +64,18 @@ def problem_of(field: str, reason: str) -> Problem:
         name = f"{head}/{rest}"
     else:
         name = _PUBLIC.get(field) or field.replace("~", "~0").replace("/", "~1")
-    return Problem(name, "invalid", f"{'They' if reason.startswith('are ') else 'It'} {reason}.")
+    are_many = reason.startswith("are ")
+    words = say("They %(reason)s.", reason=reason) if are_many else say("It %(reason)s.", reason=reason)
+    return Problem(name, "invalid", words)
 
 
 def read_text(field: str, text: str) -> str:
     """Text for one of our columns, trimmed."""
     text = text.strip()
     if len(text) > _LONGEST[field]:
-        raise Refused(field, f"has {len(text)} characters; at most {_LONGEST[field]} are allowed")
+        raise Refused(
+            field, say("has %(size)s characters; at most %(most)s are allowed", size=len(text), most=_LONGEST[field])
+        )
     return text
 
 
@@ -80,16 +84,16 @@ def read_external_id(text: str) -> str:
         return text
     found = read_text("external_id", text)
     if not found:
-        raise Refused("external_id", "is empty: every person needs one")
+        raise Refused("external_id", say("is empty: every person needs one"))
     if not found.isprintable() and _CONTROL.search(found):
-        raise Refused("external_id", "holds a line break or another control character: remove it")
+        raise Refused("external_id", say("holds a line break or another control character: remove it"))
     return found
 
 
 def read_email(text: str) -> str:
     text = text.strip()
     if text and not _EMAIL.fullmatch(text):
-        raise Refused("email", "is no e-mail address: write one such as name@example.com, or leave it empty")
+        raise Refused("email", say("is no e-mail address: write one such as name@example.com, or leave it empty"))
     return read_text("email", text)
 
 
@@ -97,19 +101,19 @@ def read_consent_cell(channel: str, cell: str) -> str:
     """A member of the JSON object; empty for an empty cell, which says nothing."""
     word = cell.strip().casefold()
     if word and word not in BOOLEANS:
-        raise Refused(f"consent_{channel}", "is none of true, false, yes, no, 1, 0: use one, or leave it empty")
+        raise Refused(f"consent_{channel}", say("is none of true, false, yes, no, 1, 0: use one, or leave it empty"))
     return f'"{channel}":{_WORD[BOOLEANS[word]]}' if word else ""
 
 
 def read_consent(value: object) -> str:
     """From ``{channel: true, false or null}``; null says nothing."""
     if not isinstance(value, dict):
-        raise Refused("consent", 'is no object: write one such as {"email": true, "push": false}')
+        raise Refused("consent", say('is no object: write one such as {"email": true, "push": false}'))
     for channel, agreed in value.items():
         if channel not in CHANNELS:
-            raise Refused("consent", f"names an unknown channel: use {', '.join(CHANNELS)}")
+            raise Refused("consent", say("names an unknown channel: use %(known)s", known=", ".join(CHANNELS)))
         if agreed is not None and not isinstance(agreed, bool):
-            raise Refused(f"consent.{channel}", "is neither true nor false")
+            raise Refused(f"consent.{channel}", say("is neither true nor false"))
     agreements = (f'"{channel}":{_WORD[agreed]}' for channel, agreed in value.items() if agreed is not None)
     return "{" + ",".join(agreements) + "}"
 
@@ -122,12 +126,12 @@ def read_tags_cell(cell: str) -> str:
 
 def read_tags(value: object) -> str:
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise Refused("tags", 'is no list of texts: write one such as ["news", "beta"]')
+        raise Refused("tags", say('is no list of texts: write one such as ["news", "beta"]'))
     tags = list(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
     if len(tags) > MAX_TAGS:
-        raise Refused("tags", f"holds {len(tags)} tags; at most {MAX_TAGS} are allowed")
+        raise Refused("tags", say("holds %(size)s tags; at most %(most)s are allowed", size=len(tags), most=MAX_TAGS))
     if any(len(tag) > MAX_TAG for tag in tags):
-        raise Refused("tags", f"holds a tag of more than {MAX_TAG} characters: shorten it")
+        raise Refused("tags", say("holds a tag of more than %(most)s characters: shorten it", most=MAX_TAG))
     return "[" + ",".join(map(quote, tags)) + "]"
 
 
@@ -139,9 +143,9 @@ def read_devices_cell(cell: str) -> str:
 
 def read_devices(value: object) -> str:
     if not isinstance(value, list) or not all(isinstance(device, dict) for device in value):
-        raise Refused("devices", 'is no list of objects: write one such as [{"platform": "ios", "token": "..."}]')
+        raise Refused("devices", say('is no list of objects: write one such as [{"platform": "ios", "token": "..."}]'))
     if any(device.keys() - {"platform", "token"} for device in value):
-        raise Refused("devices", "has an unknown key: a device has platform and token")
+        raise Refused("devices", say("has an unknown key: a device has platform and token"))
     return _devices((device.get("platform"), device.get("token")) for device in value)
 
 
@@ -150,14 +154,22 @@ def _devices(pairs: Iterable[tuple[object, object]]) -> str:
     for platform, token in pairs:
         known = platform.strip().lower() if isinstance(platform, str) else ""
         if known not in PLATFORMS:
-            raise Refused("devices", f"has an unknown platform: write platform:token, with {', '.join(PLATFORMS)}")
+            raise Refused(
+                "devices",
+                say("has an unknown platform: write platform:token, with %(known)s", known=", ".join(PLATFORMS)),
+            )
         token = token.strip() if isinstance(token, str) else ""
         if not is_token(token):
-            raise Refused("devices", f"has a token that isn't 1 to {LONGEST_TOKEN} characters without spaces")
+            raise Refused(
+                "devices", say("has a token that isn't 1 to %(most)s characters without spaces", most=LONGEST_TOKEN)
+            )
         if platforms.setdefault(token, known) != known:
-            raise Refused("devices", "gives one token two platforms: keep the right one")
+            raise Refused("devices", say("gives one token two platforms: keep the right one"))
     if len(platforms) > MAX_DEVICES:
-        raise Refused("devices", f"holds {len(platforms)} devices; at most {MAX_DEVICES} are allowed")
+        raise Refused(
+            "devices",
+            say("holds %(size)s devices; at most %(most)s are allowed", size=len(platforms), most=MAX_DEVICES),
+        )
     return _encode([{"platform": platform, "token": token} for token, platform in platforms.items()])
 
 
@@ -171,9 +183,9 @@ def is_token(token: str) -> bool:
 def read_attribute_names(value: object) -> dict[str, Any]:
     """``value`` itself, when it is an object whose names can all be asked for in an audience query."""
     if not isinstance(value, dict):
-        raise Refused("attributes", 'is no object: write one such as {"plan": "pro", "age": 30}')
+        raise Refused("attributes", say('is no object: write one such as {"plan": "pro", "age": 30}'))
     if not all(ATTRIBUTE_NAME.fullmatch(name) for name in value):
-        raise Refused("attributes", "has a name that can't be queried: use 1 to 64 letters, digits, _ or -")
+        raise Refused("attributes", say("has a name that can't be queried: use 1 to 64 letters, digits, _ or -"))
     return value
 
 
@@ -186,11 +198,11 @@ def read_attribute(name: str, value: object) -> str:
     if isinstance(value, int):
         return _sized(name, str(value))
     if _is_deeper(value, MAX_DEPTH):
-        raise Refused(f"attributes.{name}", f"is nested more than {MAX_DEPTH} levels deep")
+        raise Refused(f"attributes.{name}", say("is nested more than %(most)s levels deep", most=MAX_DEPTH))
     try:
         text = _encode(value)
     except ValueError:
-        raise Refused(f"attributes.{name}", "holds NaN or Infinity, which JSON has not") from None
+        raise Refused(f"attributes.{name}", say("holds NaN or Infinity, which JSON has not")) from None
     return _sized(name, text)
 
 
@@ -206,14 +218,14 @@ def quote(text: str) -> str:
 def as_number(name: str, cell: str) -> str:
     found = _NUMBER.fullmatch(cell.strip())
     if not found:
-        raise Refused(f"attributes.{name}", "is no number: write it such as 1234.5, without separators or units")
+        raise Refused(f"attributes.{name}", say("is no number: write it such as 1234.5, without separators or units"))
     return ("-" if found[1] == "-" else "") + found[2]
 
 
 def as_boolean(name: str, cell: str) -> str:
     word = cell.strip().casefold()
     if word not in BOOLEANS:
-        raise Refused(f"attributes.{name}", "is none of true, false, yes, no, 1, 0: use one, or leave it empty")
+        raise Refused(f"attributes.{name}", say("is none of true, false, yes, no, 1, 0: use one, or leave it empty"))
     return _WORD[BOOLEANS[word]]
 
 
@@ -245,12 +257,16 @@ def read_json(field: str, text: str) -> Any:
     try:
         value = json.loads(text)
     except RecursionError:
-        raise Refused(field, "is nested too deep") from None
+        raise Refused(field, say("is nested too deep")) from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"character {error.pos + 1}"
-        raise Refused(field, f"is no JSON ({error.msg}, {place})") from None
+        place = (
+            say("line %(line)s, column %(column)s", line=error.lineno, column=error.colno)
+            if error.lineno > 1
+            else say("character %(number)s", number=error.pos + 1)
+        )
+        raise Refused(field, say("is no JSON (%(msg)s, %(place)s)", msg=error.msg, place=place)) from None
     except ValueError:
-        raise Refused(field, "holds a number of thousands of digits: shorten it, or write it as a text") from None
+        raise Refused(field, say("holds a number of thousands of digits: shorten it, or write it as a text")) from None
     if "\\u" in text and _SUSPICIOUS.search(text):
         _refuse_unkeepable(field, value)
     return value
@@ -260,16 +276,16 @@ def _refuse_unkeepable(field: str, value: object) -> None:
     """PostgreSQL keeps neither NUL nor half a surrogate pair, and JSON's escapes can write both."""
     text = json.dumps(value, ensure_ascii=False)
     if _NUL.search(text):
-        raise Refused(field, "holds a NUL character (\\u0000): remove it")
+        raise Refused(field, say("holds a NUL character (\\u0000): remove it"))
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused(field, "holds half a surrogate pair (\\ud800 to \\udfff): write whole characters") from None
+        raise Refused(field, say("holds half a surrogate pair (\\ud800 to \\udfff): write whole characters")) from None
 
 
 def _sized(name: str, text: str) -> str:
     if len(text) > MAX_ATTRIBUTE:
-        raise Refused(f"attributes.{name}", f"is longer than {MAX_ATTRIBUTE:,} characters: shorten it")
+        raise Refused(f"attributes.{name}", say("is longer than %(most)s characters: shorten it", most=MAX_ATTRIBUTE))
     return text
 
 

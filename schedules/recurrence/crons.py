@@ -17,7 +17,7 @@ from itertools import islice, pairwise, takewhile
 from cronsim import CronSim, CronSimError
 from cronsim.explain import explain
 
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.recurrence.errors import InvalidTiming
 
 MAX_LENGTH = 200
@@ -25,11 +25,11 @@ _ALLOWED = re.compile(r"[0-9A-Za-z*/,#\- \t]*")
 _STEP = re.compile(r"/(\d+)")
 _ANY_MOMENT = datetime(2024, 1, 1)  # noqa: DTZ001 - wall times are naive
 _FIELDS = (
-    ("minute", "0 to 59", 60),
-    ("hour", "0 to 23", 24),
-    ("day-of-month", "1 to 31, L (the last day) or LW (the last weekday)", 31),
-    ("month", "1 to 12 or JAN to DEC", 12),
-    ("day-of-week", "0 to 7 or SUN to SAT (0 and 7 are Sunday), 5L (the last Friday) or MON#2", 8),
+    (say("minute"), say("0 to 59"), 60),
+    (say("hour"), say("0 to 23"), 24),
+    (say("day-of-month"), say("1 to 31, L (the last day) or LW (the last weekday)"), 31),
+    (say("month"), say("1 to 12 or JAN to DEC"), 12),
+    (say("day-of-week"), say("0 to 7 or SUN to SAT (0 and 7 are Sunday), 5L (the last Friday) or MON#2"), 8),
 )
 
 
@@ -77,15 +77,20 @@ class Cron:
 def parse(expression: str) -> Cron:
     """Read a cron of five fields. Raises `InvalidTiming` (field "cron") with the remedy in its message."""
     if len(expression) > MAX_LENGTH:
-        raise _invalid("too_long", f"the cron is longer than {MAX_LENGTH} characters; shorten its lists.")
+        raise _invalid(
+            "too_long", say("the cron is longer than %(most)s characters; shorten its lists.", most=MAX_LENGTH)
+        )
     if not _ALLOWED.fullmatch(expression):
-        raise _invalid("syntax", "a cron holds digits, names and * / , - # only; e.g. '0 9 * * MON-FRI'.")
+        raise _invalid("syntax", say("a cron holds digits, names and * / , - # only; e.g. '0 9 * * MON-FRI'."))
     parts = expression.upper().split()
     if len(parts) != len(_FIELDS):
         raise _invalid(
             "field_count",
-            f"the cron has {len(parts)} fields and needs five: minute, hour, day of month, month, "
-            "day of week; e.g. '0 9 * * MON-FRI' (seconds and @daily are not supported).",
+            say(
+                "the cron has %(size)s fields and needs five: minute, hour, day of month, month, "
+                "day of week; e.g. '0 9 * * MON-FRI' (seconds and @daily are not supported).",
+                size=len(parts),
+            ),
         )
     for part, (name, _, size) in zip(parts, _FIELDS, strict=True):
         _refuse_long_steps(part, name, size)
@@ -135,12 +140,21 @@ def _engine(parts: list[str]) -> CronSim:
         except (CronSimError, ValueError, AssertionError):
             raise _invalid(
                 "syntax",
-                f"the {name} {parts[position]!r} of the cron can't be read: {name} is {range_}, "
-                "and lists, ranges from low to high, and steps of these.",
+                say(
+                    "the %(name)s %(part)s of the cron can't be read: %(name)s is %(range)s, "
+                    "and lists, ranges from low to high, and steps of these.",
+                    name=name,
+                    part=f"{parts[position]!r}",
+                    range=range_,
+                ),
             ) from None
     raise _invalid(
         "impossible",
-        f"no month {parts[3]} has a day {parts[2]}; choose one that exists, or L for the last.",
+        say(
+            "no month %(month)s has a day %(day)s; choose one that exists, or L for the last.",
+            month=parts[3],
+            day=parts[2],
+        ),
     )
 
 
@@ -148,7 +162,14 @@ def _refuse_long_steps(part: str, name: str, size: int) -> None:
     # */90 in the minute would fire every hour, which nobody who writes it means.
     for step in _STEP.findall(part):
         if int(step) >= size:
-            raise _invalid("syntax", f"the step /{step} is longer than the {name} itself; steps don't carry over.")
+            raise _invalid(
+                "syntax",
+                say(
+                    "the step /%(step)s is longer than the %(name)s itself; steps don't carry over.",
+                    step=step,
+                    name=name,
+                ),
+            )
 
 
 def _invalid(code: str, message: str) -> InvalidTiming:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from schedules.problems import say
 from schedules.recurrence.crons import Cron, parse, sentence
 from schedules.recurrence.timing import Firing, Timing
 from schedules.recurrence.zones import ZONE_NAMES, due_instant, offset_after, offset_at, offset_before, zone
@@ -103,11 +104,24 @@ def _fixed_notes(cron: Cron, place: ZoneInfo, firing: Firing) -> Iterator[Note]:
     meant = _moved_from(firing.occurrence_at, place)
     if meant is not None and cron.matches(meant):
         met = cron.matches(reading)
-        outcome = "is the firing of that time too" if met else f"fires at {reading:%H:%M} instead"
-        message = f"The clock skips {_reading(meant)}: it {outcome} ({_offset(local)})."
+        outcome = (
+            say("is the firing of that time too")
+            if met
+            else say("fires at %(reading)s instead", reading=f"{reading:%H:%M}")
+        )
+        message = say(
+            "The clock skips %(reading)s: it %(outcome)s (%(offset)s).",
+            reading=_reading(meant),
+            outcome=outcome,
+            offset=_offset(local),
+        )
         yield _note(firing, "merged" if met else "moved", place, message)
     if offset_before(reading, place) > offset_after(reading, place):
-        message = f"The clock shows {_reading(reading)} twice: it fires at the first ({_offset(local)})."
+        message = say(
+            "The clock shows %(reading)s twice: it fires at the first (%(offset)s).",
+            reading=_reading(reading),
+            offset=_offset(local),
+        )
         yield _note(firing, "first_of_two", place, message)
 
 
@@ -128,8 +142,11 @@ def _elapsed_notes(cron: Cron, place: ZoneInfo, before: Firing | None, firing: F
         yield from _skipped(cron, place, before, firing)
     if offset_before(reading, place) > offset_after(reading, place):
         kind: NoteKind = "second_of_two" if local.fold else "first_of_two"
-        which = "second" if local.fold else "first"
-        message = f"The clock shows {_reading(reading)} twice: this is the {which} ({_offset(local)})."
+        shown = {"reading": _reading(reading), "offset": _offset(local)}
+        if local.fold:
+            message = say("The clock shows %(reading)s twice: this is the second (%(offset)s).", **shown)
+        else:
+            message = say("The clock shows %(reading)s twice: this is the first (%(offset)s).", **shown)
         yield _note(firing, kind, place, message)
 
 
@@ -143,8 +160,12 @@ def _skipped(cron: Cron, place: ZoneInfo, before: Firing, firing: Firing) -> Ite
         if offset_before(wall, place) < offset_after(wall, place):
             walls.append(wall)
     if walls:
-        times = _reading(walls[0]) if len(walls) == 1 else f"{_reading(walls[0])} to {walls[-1]:%H:%M}"
-        yield _note(firing, "skipped", place, f"The clock skips {times}: nothing fires then.")
+        times = (
+            _reading(walls[0])
+            if len(walls) == 1
+            else say("%(first)s to %(last)s", first=_reading(walls[0]), last=f"{walls[-1]:%H:%M}")
+        )
+        yield _note(firing, "skipped", place, say("The clock skips %(times)s: nothing fires then.", times=times))
 
 
 def _user_local_notes(firing: Firing) -> Iterator[Note]:
@@ -157,15 +178,23 @@ def _user_local_notes(firing: Firing) -> Iterator[Note]:
         elif before > behind:
             doubled.append(name)
     if moved:
-        message = f"The clock skips {_reading(wall)} in {_some(moved)}: people there get it that much later."
+        message = say(
+            "The clock skips %(reading)s in %(zones)s: people there get it that much later.",
+            reading=_reading(wall),
+            zones=_some(moved),
+        )
         yield Note(firing.occurrence_at, "moved", tuple(moved), message)
     if doubled:
-        message = f"The clock shows {_reading(wall)} twice in {_some(doubled)}: people there get it at the first."
+        message = say(
+            "The clock shows %(reading)s twice in %(zones)s: people there get it at the first.",
+            reading=_reading(wall),
+            zones=_some(doubled),
+        )
         yield Note(firing.occurrence_at, "first_of_two", tuple(doubled), message)
 
 
 def _some(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} zones such as {names[0]}"
+    return names[0] if len(names) == 1 else say("%(number)s zones such as %(name)s", number=len(names), name=names[0])
 
 
 def _note(firing: Firing, kind: NoteKind, place: ZoneInfo, message: str) -> Note:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
 
-from schedules.problems import Problem
+from schedules.problems import Problem, say
 from schedules.recurrence.errors import UnknownZone
 
 TZDATA_VERSION: str = tzdata.IANA_VERSION
@@ -40,7 +40,7 @@ def zone(name: str) -> ZoneInfo:
             Problem(
                 "timeZone",
                 "unknown_zone",
-                f"{name!r} is not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'.",
+                say("%(name)s is not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'.", name=f"{name!r}"),
             )
         )
     with _DATA.joinpath("zoneinfo", *name.split("/")).open("rb") as file:

@@ -26,6 +26,7 @@ from frontend.pages.recipients.forms import (
 )
 from frontend.pages.recipients.person import found_or_404, page
 from frontend.wording import number
+from frontend.wording.sayings import translated
 from schedules import clock, recipients
 from schedules.models import Recipient
 from schedules.permissions import Ability
@@ -160,7 +161,7 @@ def add_device(request: HttpRequest, recipient_id: int) -> HttpResponse:
             recipients.register_device(recipient_id=recipient_id, **said)
         except InvalidRecipient as error:
             for problem in error.problems:
-                form.add_error("token", problem.message)
+                form.add_error("token", translated(problem.message))
         except NoSuchRecipient:
             found_or_404(recipient_id)
         else:

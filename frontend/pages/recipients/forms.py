@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from frontend.wording.sayings import translated
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.imports.values import BOOLEANS
 from schedules.models import Channel, Device, Recipient
@@ -170,13 +171,13 @@ def put(problems: Iterable[Problem], form: ProfileForm, attributes: Any) -> None
         head, _slash, rest = problem.field.partition("/")
         field = _FIELDS.get(head, head)
         if head == "attributes" and rest.partition("/")[0] in rows:
-            rows[rest.partition("/")[0]].add_error("value", problem.message)
+            rows[rest.partition("/")[0]].add_error("value", translated(problem.message))
         elif head == "consent" and f"consent_{rest}" in form.fields:
-            form.add_error(f"consent_{rest}", problem.message)
+            form.add_error(f"consent_{rest}", translated(problem.message))
         elif field in form.fields:
-            form.add_error(field, problem.message)
+            form.add_error(field, translated(problem.message))
         else:
-            form.add_error(None, f"{head}: {problem.message}")
+            form.add_error(None, f"{head}: {translated(problem.message)}")
 
 
 def _platforms() -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from frontend.keysets import BrokenCursor, Order
 from frontend.pages.frame import frame, framed, is_htmx
 from frontend.pages.paging import link
 from frontend.wording import number
+from frontend.wording.sayings import translated
 from schedules import clock
 from schedules.imports import uploads
 from schedules.imports.delimited import DELIMITERS
@@ -32,6 +33,7 @@ from schedules.imports.rows import Column
 from schedules.imports.uploads import ENDINGS, MAX_BYTES, Found, Moved, TooLarge
 from schedules.models import RecipientImport
 from schedules.permissions import Ability
+from schedules.problems import unpacked
 
 PAGE = 20
 _BAD_SHOWN = 50
@@ -186,7 +188,9 @@ class Shown:
     def failure(self) -> str:
         upload = self.upload
         if upload.failure == "unreadable":
-            return _("The file %(what)s. Nothing was imported.") % {"what": upload.detail}
+            return _("The file %(what)s. Nothing was imported.") % {
+                "what": translated(unpacked(upload.report.get("unreadable", upload.detail)))
+            }
         return str(FAILURES.get(upload.failure, ""))
 
     @property
@@ -290,7 +294,7 @@ def _context(upload: RecipientImport) -> dict[str, Any]:
         "upload": upload,
         "found": found,
         "columns": [_column(each) for each in found.columns],
-        "bad": [(line, _field(field), reason) for line, field, reason in upload.bad[:_BAD_SHOWN]],
+        "bad": [(line, _field(field), translated(unpacked(reason))) for line, field, reason in upload.bad[:_BAD_SHOWN]],
         "more_bad": max(0, found.bad_lines - _BAD_SHOWN),
         "is_bad_cut": found.bad_lines > len(upload.bad),
         "import_words": _("Import %(people)s")
@@ -360,7 +364,7 @@ def report(request: HttpRequest, import_id: int) -> StreamingHttpResponse:
         yield "\ufeff"
         yield writer.writerow([_("Line"), _("Field"), _("What is wrong")])
         for line, field, reason in upload.bad:
-            yield writer.writerow([line, _harmless(_field(field)), _harmless(reason)])
+            yield writer.writerow([line, _harmless(_field(field)), _harmless(translated(unpacked(reason)))])
 
     response = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="bad-lines-{upload.pk}.csv"'

@@ -24,6 +24,7 @@ from frontend.pages.paging import PAGE
 from frontend.pages.schedules.verbs import VERBS, Verb, is_offered, means
 from frontend.wording import number
 from frontend.wording.problems import problem_in_words
+from frontend.wording.sayings import translated
 from frontend.wording.schedules import STATUSES
 from schedules import clock
 from schedules.audience.parser import parse
@@ -201,12 +202,12 @@ def carry_out(verb: Verb, *, schedule_id: int, by: str, reason: str = "", versio
         raise Refused([_("It is not there any more.")]) from error
     except NotAllowed as error:
         standing = Schedule.objects.get(pk=schedule_id)
-        raise Refused([str(error) if is_offered(verb, standing) else refusal(standing)]) from error
+        raise Refused([translated(str(error)) if is_offered(verb, standing) else refusal(standing)]) from error
     except VersionConflict as error:
         words = _("Nothing was done: %(who)s has changed it meanwhile (version %(version)s). Look at it, then decide.")
         raise Refused([words % {"who": actors.name(error.by), "version": error.current}]) from error
     except InvalidReason as error:
-        raise Refused([str(error)]) from error
+        raise Refused([translated(str(error))]) from error
 
 
 def _next(request: HttpRequest, schedule: Schedule) -> str:

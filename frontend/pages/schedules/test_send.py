@@ -17,6 +17,7 @@ from frontend.access import actor, needs
 from frontend.pages.frame import framed, is_htmx
 from frontend.pages.schedules.actions import find
 from frontend.wording import reason
+from frontend.wording.sayings import translated
 from schedules import clock
 from schedules.models import Channel, Schedule
 from schedules.operations import NotAllowed
@@ -69,9 +70,9 @@ def test_send(request: HttpRequest, schedule_id: int) -> HttpResponse:
             wish = test_sends.ask(schedule_id=schedule_id, **form.cleaned_data, by=actor(request.user), now=clock.now())
         except InvalidTestSend as error:
             for problem in error.problems:
-                form.add_error(_FIELDS.get(problem.field), problem.message)
+                form.add_error(_FIELDS.get(problem.field), translated(problem.message))
         except NotAllowed as error:
-            form.add_error(None, str(error))
+            form.add_error(None, translated(str(error)))
         else:
             return _result(request, schedule, wish)
     context = {**_context(schedule), "form": form, "is_modal": is_htmx(request)}

@@ -18,6 +18,7 @@ from frontend import actors
 from frontend.access import actor, needs
 from frontend.pages.frame import framed
 from frontend.wording import number
+from frontend.wording.sayings import translated
 from schedules import clock, templates
 from schedules.content import babel_locale, normalise_locale
 from schedules.models import Catalogue
@@ -265,7 +266,7 @@ def _save(
     except InvalidTemplate as error:
         for problem in error.problems:
             field = "locale" if problem.field == "locale" and "locale" in form.fields else "simple"
-            form.add_error(field if problem.code != "key" else "key", problem.message)
+            form.add_error(field if problem.code != "key" else "key", translated(problem.message))
     except (Superseded, Catalogue.DoesNotExist):
         form.add_error(None, _("Somebody else has saved this very moment. Look at the catalogue, and save again."))
     else:

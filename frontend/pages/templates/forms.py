@@ -7,6 +7,7 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from frontend.wording.sayings import translated
 from schedules.content import MAX_SOURCE
 from schedules.models import Channel, MessageTemplate
 from schedules.problems import Problem
@@ -119,13 +120,13 @@ def put(problems: Iterable[Problem], head: HeadForm, contents: Any) -> None:
     for problem in problems:
         match problem.field.split("/"):
             case ["contents", index, *part] if index.isdigit() and int(index) < len(kept):
-                kept[int(index)].add_error(part[0] if part else "locale", _sentence(problem.message))
+                kept[int(index)].add_error(part[0] if part else "locale", _sentence(translated(problem.message)))
             case ["defaultLocale"]:
-                head.add_error("default_locale", problem.message)
+                head.add_error("default_locale", translated(problem.message))
             case ["name"] if "name" in head.fields:
-                head.add_error("name", problem.message)
+                head.add_error("name", translated(problem.message))
             case _:
-                head.add_error(None, problem.message)
+                head.add_error(None, translated(problem.message))
 
 
 def _sentence(words: str) -> str:

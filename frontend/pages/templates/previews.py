@@ -15,11 +15,12 @@ from delivery.previews import Said
 from frontend import policies
 from frontend.access import needs
 from frontend.pages.templates.forms import bound
+from frontend.wording.sayings import translated
 from schedules import clock
 from schedules.content import Content, asked_for, locale_chain, pick_content, read_catalogues, read_contents
 from schedules.models import Catalogue, Channel, Recipient
 from schedules.permissions import Ability, can, shown_address
-from schedules.problems import Problem
+from schedules.problems import Problem, Saying
 from schedules.templates import InvalidTemplate
 
 
@@ -110,8 +111,10 @@ def _person(number: str, step: str) -> Recipient | None:
 def _told(problem: Problem) -> tuple[str, str]:
     """The part in words, empty for the content as a whole, and what is wrong with it."""
     part = problem.field.rpartition("/")[2]
-    words = problem.message.removeprefix(f"{part}, ").removeprefix(f"{part}: ")
-    return {"subject": _("Subject"), "text": _("Text"), "html": _("HTML")}.get(part, ""), words
+    words = problem.message
+    if isinstance(words, Saying) and words.values.get("part") == part:
+        words = str(words.values.get("words", words))  # the part stands before it already
+    return {"subject": _("Subject"), "text": _("Text"), "html": _("HTML")}.get(part, ""), translated(words)
 
 
 def _variables(content: Content, missing: Iterable[str]) -> list[Variable]:
@@ -184,7 +187,7 @@ def body(request: HttpRequest, template_id: int) -> HttpResponse:
     try:
         said = previews.kept(template_id=template_id, version=None)
     except InvalidTemplate as error:
-        return _foreign(f"<p>{error.problems[0].message}</p>")
+        return _foreign(f"<p>{translated(error.problems[0].message)}</p>")
     return _foreign(_html(show(said, request, asked=asked(request.GET), needs_all=False)))
 
 
