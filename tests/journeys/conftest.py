@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connections
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from schedules.permissions import Role
-from tests.accounts import PASSWORD, account
+from tests.accounts import signed_in
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REMEDY = "No Chromium on the PATH: the browser journeys can't run. Install it: apt-get install chromium"
@@ -53,19 +54,19 @@ def errors() -> list[str]:
 
 @pytest.fixture
 def open_page(browser, live_server, errors):
-    """Sign in as ``role`` and hand over the browser's page."""
+    """Hand over a browser's page to somebody who has signed in as ``role``. The form is filled in by other tests."""
 
     def sign_in(role: Role, *, viewport=WIDE, theme: str = "light") -> Page:
-        account(role, password=PASSWORD)
-        page = browser.new_context(viewport=viewport, base_url=live_server.url, color_scheme=theme).new_page()
+        name, url = settings.SESSION_COOKIE_NAME, live_server.url
+        cookie = {"name": name, "value": signed_in(role).cookies[name].value, "url": url}
+        looks = {"name": "_x_adminTheme", "value": f'"{theme}"'}
+        state = {"cookies": [], "origins": [{"origin": url, "localStorage": [looks]}]}
+        context = browser.new_context(viewport=viewport, base_url=url, color_scheme=theme, storage_state=state)
+        context.add_cookies([cookie])
+        page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto("/")
-        page.evaluate("theme => localStorage.setItem('_x_adminTheme', JSON.stringify(theme))", theme)
-        page.get_by_label("Username").fill(role.lower())
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(lambda address: "/login/" not in address)
         return page
 
     return sign_in
