@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.urls import reverse
@@ -13,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from frontend import notices, policies
+from frontend import notices, policies, sign_in_limits
 from frontend.navigation import sidebar
 from schedules.permissions import Ability, can
 
@@ -23,6 +25,33 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
 
     Who comes from a program that asks for a token needs none: a person's own inbox is read without a role.
     """
+
+    def clean(self) -> Any:
+        """The password is looked at in the account's turn, and a failure is counted before the next one's."""
+        username = self.cleaned_data.get("username")
+        if not username:
+            return super().clean()
+        refusal: ValidationError
+        try:
+            with sign_in_limits.turn(username):
+                try:
+                    return super().clean()
+                except ValidationError as error:
+                    refusal = error
+        except OperationalError as error:
+            raise self._too_many() from error
+        raise refusal
+
+    def get_invalid_login_error(self) -> ValidationError:
+        if getattr(self.request, "axes_locked_out", False):
+            return self._too_many()
+        error: ValidationError = super().get_invalid_login_error()
+        return error
+
+    def _too_many(self) -> ValidationError:
+        minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+        words = _("Too many wrong passwords: signing in rests for %(minutes)s minutes. An admin can end that sooner.")
+        return ValidationError(words, code="too_many", params={"minutes": minutes})
 
     def confirm_login_allowed(self, user: Any) -> None:
         going_to = self.request.POST.get(REDIRECT_FIELD_NAME) or self.request.GET.get(REDIRECT_FIELD_NAME) or ""

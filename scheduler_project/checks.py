@@ -110,7 +110,7 @@ def services_are_encrypted() -> Faults:
 
 
 def clients_are_encrypted() -> Faults:
-    """E006 to E010: TLS to browsers and programs. TLS itself ends at the server or proxy in front."""
+    """E006 to E010 and E021: TLS to browsers and programs. TLS itself ends at the server or proxy in front."""
     if not settings.SECURE_SSL_REDIRECT:
         yield _error(6, "Plain http is answered instead of sent on to https.", "Set HTTPS=true (SECURE_SSL_REDIRECT).")
     if settings.SECURE_HSTS_SECONDS < _YEAR_S:
@@ -131,6 +131,12 @@ def clients_are_encrypted() -> Faults:
             10,
             f"Forms from {', '.join(plain)} are trusted, which anybody on the way can write.",
             "Let every origin in CSRF_TRUSTED_ORIGINS begin with https://.",
+        )
+    if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXIES:
+        yield _error(
+            21,
+            "Everybody seems to come from the proxy's address: a hundred wrong passwords would keep everybody out.",
+            "Set TRUSTED_PROXIES to the proxy's address or network, as BEHIND_PROXY says that there is one.",
         )
 
 

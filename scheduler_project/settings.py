@@ -7,6 +7,8 @@ Every value comes from the environment or has a default that works on a laptop w
 
 import os
 import ssl
+from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from zoneinfo import reset_tzpath
 
@@ -68,6 +70,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "axes",
     "django_celery_beat",
     "django_prometheus",
     "drf_spectacular",
@@ -95,6 +98,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
     "frontend.api.paths.EncodedSlashes",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -133,6 +137,25 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
     "frontend.client_secrets.SecretHasher",  # for the secrets of programs alone
 ]
+# The first lets nobody in; it refuses who has failed too often. OAuth2TokenMiddleware must stay out: axes would take
+# each valid token of a service for a failed sign-in.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Wrong passwords in a quarter of an hour: of one account, and from one address, at which a whole office may sit.
+AXES_FAILURE_LIMIT = 10
+SIGN_IN_TRIES_PER_ADDRESS: int = env.int("SIGN_IN_TRIES_PER_ADDRESS", default=100, validate=validate.Range(min=10))
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+AXES_RESET_ON_SUCCESS = False  # or who knows one password would have tries without end from his address
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or a stranger could keep an owner out for good
+AXES_HANDLER = "frontend.sign_in_limits.Handler"
+AXES_CLIENT_IP_CALLABLE = "frontend.sign_in_limits.client_address"
+AXES_LOCKOUT_CALLABLE = "frontend.sign_in_limits.refused"
+AXES_ENABLE_ADMIN = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next"]
+# Whose X-Forwarded-For is believed: addresses or networks, separated by commas.
+TRUSTED_PROXIES = [ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[])]
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 
