@@ -8,17 +8,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpRequest, QueryDict
+from django.utils import timezone
 
 from frontend import actors
 from frontend.access import actor
 from frontend.erasing import UNSAVED_STEPS
+from frontend.models import IdempotencyKey
 from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.forms import Around, BasicsForm, LimitsForm, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
 from frontend.wording.schedules import FIELDS, value_in_words
 from frontend.zones import zones_of
-from schedules import clock
+from schedules import clock, operations
 from schedules import definition as definitions
 from schedules.definition import WIRE, Definition
 from schedules.models import MessageTemplate, Schedule, ScheduleType, ScheduleVersion
@@ -33,6 +36,7 @@ FORMS: Mapping[str, type[StepForm]] = {
     "limits": LimitsForm,
 }
 STEPS = (*FORMS, "review")
+_LIMITS_SEEN = "limits_seen"
 _MOST_DRAFTS = 20
 
 
@@ -62,6 +66,47 @@ def problems_by_step(definition: Definition, around: Around) -> dict[str, list[P
 
 def merged(definition: Definition, changes: Mapping[str, Any]) -> Definition:
     return replace(definition, **changes)
+
+
+def make_once(request: HttpRequest, definition: Definition) -> tuple[int, bool]:
+    """The id of the draft that the form's token stands for, and whether it was made now.
+
+    Of two requests with the same token the second waits at the key's unique constraint until the first has committed.
+    Raises ``InvalidDefinition``.
+    """
+    by, now = actor(request.user), clock.now()
+    token = request.POST.get("token", "")[:100]
+    if not token:
+        return operations.create(definition=definition, by=by, now=now, draft=True).pk, True
+    with transaction.atomic():
+        key, is_new = IdempotencyKey.objects.get_or_create(
+            client=by[:100],
+            key=f"wizard:{token}",
+            defaults={"fingerprint": "", "status": 302, "body": "", "created_at": timezone.now()},
+        )
+        if not is_new:
+            return int(key.body), False
+        schedule = operations.create(definition=definition, by=by, now=now, draft=True)
+        key.body = str(schedule.pk)
+        key.save(update_fields=["body"])
+    return schedule.pk, True
+
+
+# Limits, which are complete from the start, since a schedule needs none
+
+
+def note_limits(request: HttpRequest, schedule_id: int) -> None:
+    """Somebody has seen the limits of this draft and gone on."""
+    seen = [each for each in request.session.get(_LIMITS_SEEN, []) if each != schedule_id]
+    request.session[_LIMITS_SEEN] = [*seen, schedule_id][-_MOST_DRAFTS:]
+
+
+def are_limits_chosen(request: HttpRequest, schedule: Schedule, around: Around) -> bool:
+    """Whether they were seen, or are other than a new draft's."""
+    if schedule.pk in request.session.get(_LIMITS_SEEN, []):
+        return True
+    usual = blank(around)
+    return any(getattr(schedule, name) != getattr(usual, name) for name in LimitsForm.covers)
 
 
 # What could not be saved

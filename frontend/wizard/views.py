@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 from django.contrib import messages
@@ -27,8 +28,8 @@ from frontend.wording import number as number_in_words
 from frontend.wording import timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
-from frontend.wording.schedules import CHANNELS
 from frontend.wording.sayings import translated
+from frontend.wording.schedules import CHANNELS
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, Schedule, ScheduleStatus
@@ -75,6 +76,7 @@ class Page:
             "steps": self._steps(),
             "previous": STEPS[number - 1] if number else None,
             "form": self.form,
+            "token": self.request.POST.get("token") or uuid4().hex,
             "schedule": self.schedule,
             "version": self.schedule.version if self.schedule else None,
             "meanwhile": self.meanwhile,
@@ -98,6 +100,7 @@ class Page:
             wrong = drafts.problems_by_step(Definition.of(self.schedule), self.around)
             kept = drafts.unsaved(self.request, self.schedule.pk)
             problems = {step: step in wrong or step in kept for step in FORMS}
+            problems["limits"] |= not drafts.are_limits_chosen(self.request, self.schedule, self.around)
         return [
             {
                 "slug": step,
@@ -114,7 +117,7 @@ class Page:
 @never_cache
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    """The first step: a name and a channel make a draft."""
+    """The first step: a name and a channel make a draft, and one only, however often the button is pressed."""
     around = drafts.around(request)
     blank = drafts.blank(around)
     form = BasicsForm(request.POST or None, definition=blank, around=around)
@@ -125,11 +128,13 @@ def new(request: HttpRequest) -> HttpResponse:
         return page.answer(_REFUSED)
     definition = drafts.merged(blank, form.changes())
     try:
-        schedule = operations.create(definition=definition, by=actor(request.user), now=clock.now(), draft=True)
+        schedule_id, is_new = drafts.make_once(request, definition)
     except InvalidDefinition as error:
         form.add_problems(error.problems)
         return page.answer(_REFUSED)
-    return _go(request, schedule, request.POST.get("go", "next"), "basics")
+    if not is_new:
+        return build(request, schedule_id, "basics")
+    return _go(request, find(schedule_id), request.POST.get("go", "next"), "basics")
 
 
 @needs(Ability.EDIT_SCHEDULES)
@@ -207,6 +212,8 @@ def _post(request: HttpRequest, schedule: Schedule, step: str, around: Around) -
         drafts.keep_unsaved(request, schedule.pk, step)
     else:
         drafts.forget_unsaved(request, schedule.pk, step)
+        if step == "limits":
+            drafts.note_limits(request, schedule.pk)
     if go == "test":
         return _test(request, schedule, step, form, around)
     if form.errors and go in ("", "next"):

@@ -148,6 +148,30 @@ def test_without_a_name_there_is_no_draft_yet(browser):
     assert "Give the schedule a name." in text_of(answer)
 
 
+def test_the_first_button_pressed_twice_makes_one_draft_and_the_second_press_may_rename_it(browser):
+    token = re.search(r'name="token" value="(\w+)"', text_of(browser.get(reverse("wizard")))).group(1)
+    first = {"name": "Winter sale", "channel": "email", "go": "next", "token": token}
+    assert browser.post(reverse("wizard"), first).url == browser.post(reverse("wizard"), first).url
+    browser.post(reverse("wizard"), first | {"name": "Summer sale"})
+    assert Schedule.objects.get().name == "Summer sale"
+    browser.post(reverse("wizard"), first | {"token": "another"})
+    assert Schedule.objects.count() == 2
+
+
+def test_a_form_that_was_refused_keeps_its_token(browser):
+    refused = text_of(browser.post(reverse("wizard"), {"name": "", "channel": "email", "token": "abc"}))
+    assert 'name="token" value="abc"' in refused
+
+
+def test_limits_are_complete_once_somebody_has_seen_or_chosen_them(browser, draft):
+    done = r'value="limits" class="ns-done"'
+    assert not re.search(done, text_of(browser.get(address(draft, "audience"))))
+    post(browser, draft, "limits", LIMITS)
+    assert re.search(done, text_of(browser.get(address(draft, "audience"))))
+    other = ScheduleFactory(draft=True, max_per_user_per_day=1)
+    assert re.search(done, text_of(browser.get(address(other, "audience"))))
+
+
 def test_review_leads_to_the_step_of_each_problem_and_activates_nothing(browser, draft):
     page = text_of(browser.get(address(draft, "review")))
     for step in ("Audience", "Message", "When"):
