@@ -1,9 +1,11 @@
 """What lists of schedules ask beside the schedules themselves, quick over half a million of them."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 
 from django.db import connection
 from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from schedules.models import Occurrence, OccurrenceState, Schedule
 
@@ -30,9 +32,13 @@ def creators() -> list[str]:
         return [created_by for (created_by,) in cursor.fetchall()]
 
 
-def last_runs(schedule_ids: Collection[int]) -> Mapping[int, Occurrence]:
-    """The latest run of each schedule that has had one, in one statement."""
-    of_one = Occurrence.objects.filter(schedule=OuterRef("pk")).exclude(state=OccurrenceState.WAITING)
-    latest = Subquery(of_one.order_by("-occurrence_at").values("pk")[:1])
+def last_runs(schedule_ids: Collection[int], *, now: datetime) -> Mapping[int, Occurrence]:
+    """The latest run of each schedule that has begun; before the first, the one whose people are found already.
+
+    One statement. What runs each minute has always one whose people are found, and that says nothing yet.
+    """
+    found = Occurrence.objects.filter(schedule=OuterRef("pk")).exclude(state=OccurrenceState.WAITING)
+    found = found.order_by("-occurrence_at").values("pk")
+    latest = Coalesce(Subquery(found.filter(opens_at__lte=now)[:1]), Subquery(found[:1]))
     asked = Schedule.objects.filter(pk__in=schedule_ids).order_by().annotate(latest=latest).values("latest")
     return {run.schedule_id: run for run in Occurrence.objects.filter(pk__in=asked).order_by()}

@@ -18,7 +18,7 @@ from schedules.permissions import Role
 from tests.accounts import account, signed_in
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, TemplateFactory, people
 from tests.integration.test_pages import text_of
-from tests.service import only_occurrence
+from tests.service import MINUTE, only_occurrence
 
 pytestmark = pytest.mark.django_db
 
@@ -595,3 +595,15 @@ def test_a_waiting_occurrence_is_no_last_run(service, marketer):
     Occurrence.objects.update(state=OccurrenceState.WAITING)
     (row,) = marketer.get("/schedules/").context["rows"]
     assert row.run is None
+
+
+def test_the_last_result_is_of_a_run_that_has_begun_though_the_next_has_its_people(service, provider, marketer):
+    people(2)
+    schedule = ScheduleFactory(cron="* * * * *", time_zone="UTC")
+    service.after(MINUTE).step()
+    begun, ahead = Occurrence.objects.filter(schedule=schedule).order_by("occurrence_at")
+    assert begun.opens_at <= service.now < ahead.opens_at
+    assert ahead.state != OccurrenceState.WAITING
+    assert marketer.get("/schedules/").context["rows"][0].run == begun
+    Occurrence.objects.filter(pk=begun.pk).update(opens_at=ahead.opens_at)
+    assert marketer.get("/schedules/").context["rows"][0].run == ahead

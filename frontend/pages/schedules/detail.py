@@ -103,9 +103,15 @@ def detail(request: HttpRequest, schedule_id: int) -> HttpResponse:
         "changed_at": changed_at,
         "held_runs": notices.held(schedule_id=schedule.pk, zones=zones_of(request)),
         "hides_held": True,
-        "can_count": bool(schedule.audience_query) and schedule.status in EDITABLE,
+        "can_count": bool(schedule.audience_query) and _may_run(schedule),
     }
     return framed(request, "frontend/schedules/detail.html", context)
+
+
+def _may_run(schedule: Schedule) -> bool:
+    """Whether a run lies ahead, or may once it is complete."""
+    is_ahead = schedule.next_run_at is not None or schedule.status in (ScheduleStatus.DRAFT, ScheduleStatus.BROKEN)
+    return is_ahead and schedule.status in EDITABLE
 
 
 def _runs(schedule: Schedule, *, cursor: str | None) -> tuple[list[Run], str | None]:

@@ -21,6 +21,7 @@ from frontend.pages.schedules.verbs import VERBS, Offer, offers
 from frontend.wording import timings
 from frontend.wording.schedules import CHANNELS, STATUSES, TYPES
 from frontend.zones import zones_of
+from schedules import clock
 from schedules.listing import creators, last_runs
 from schedules.models import Occurrence, Schedule, ScheduleStatus, TimeZoneMode
 from schedules.permissions import Ability, can
@@ -149,7 +150,7 @@ def listing(request: HttpRequest) -> HttpResponse:
 
 def _rows(found: Sequence[Schedule], *, may_edit: bool) -> list[Row]:
     """Two statements more, however many schedules."""
-    runs = last_runs([schedule.pk for schedule in found]) if found else {}
+    runs = last_runs([schedule.pk for schedule in found], now=clock.now()) if found else {}
     counted = books.counted(runs.values()) if runs else {}
     rows = []
     for schedule in found:
