@@ -162,7 +162,9 @@ def _ticks(cut: Sequence[Stretch], window: Window, zone_name: str) -> list[str]:
 
 def _begin(at: datetime, window: Window, zone_name: str) -> str:
     local = at.astimezone(zone(zone_name))
-    return f"{local:%H:%M}" if window in (Window.HOUR, Window.DAY) else f"{local:%Y-%m-%d}"
+    if window in (Window.WEEK, Window.MONTH):
+        return f"{local:%Y-%m-%d}"
+    return f"{local:%H:%M} {_offset(local)}"
 
 
 def _span(stretch: Stretch, window: Window, zone_name: str) -> str:
@@ -172,5 +174,9 @@ def _span(stretch: Stretch, window: Window, zone_name: str) -> str:
         hours = (stretch.ends - stretch.begins) / timedelta(hours=1)
         day = f"{begins:%Y-%m-%d}"
         return day if hours == 24 else _("%(day)s (%(hours)g hours)") % {"day": day, "hours": hours}
-    offset = f"{begins:%z}"
-    return f"{begins:%Y-%m-%d %H:%M}–{ends:%H:%M} (UTC{offset[:3]}:{offset[3:5]})"
+    return f"{begins:%Y-%m-%d %H:%M}–{ends:%H:%M} (UTC{_offset(begins)})"
+
+
+def _offset(local: datetime) -> str:
+    offset = f"{local:%z}"
+    return f"{offset[:3]}:{offset[3:5]}"

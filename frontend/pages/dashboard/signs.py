@@ -20,6 +20,13 @@ _TICK_S, _SWEEP_S = 15.0, 60.0
 _WAITS_S = 60.0
 
 FINE, ATTENTION, TROUBLE = "fine", "attention", "trouble"
+# Those that come with the service; one of somebody else's keeps its own name.
+PROVIDERS = {
+    "ses": "Amazon SES",
+    "fcm": "Firebase Cloud Messaging",
+    "outbox": gettext_lazy("Outbox"),
+    "in_app": gettext_lazy("Inbox"),
+}
 LEVELS = {FINE: gettext_lazy("fine"), ATTENTION: gettext_lazy("attention"), TROUBLE: gettext_lazy("trouble")}
 
 
@@ -66,7 +73,7 @@ def queues(health: Health) -> list[Queue]:
     return [
         Queue(
             str(CHANNELS[line.channel]),
-            line.provider,
+            str(PROVIDERS.get(line.provider, line.provider)),
             number(line.waiting.queued),
             number(line.waiting.due),
             number(line.waiting.held_back),
