@@ -28,6 +28,7 @@ from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.definition import Definition
 from schedules.models import (
+    GOES_ON,
     Device,
     Occurrence,
     OccurrenceState,
@@ -204,9 +205,8 @@ def _planned(
 
 def _being_found(*, until: datetime, editing: int | None) -> Iterator[tuple[Definition, Firing]]:
     """Occurrences that have opened and have no rows yet: neither their schedules nor the ledger tell of them."""
-    states = (ScheduleStatus.ACTIVE, ScheduleStatus.BROKEN)  # as ``ledger.RUNS``
     opened = Occurrence.objects.filter(
-        state=OccurrenceState.MATERIALISING, targeted=0, opens_at__lte=until, schedule__status__in=states
+        state=OccurrenceState.MATERIALISING, targeted=0, opens_at__lte=until, schedule__status__in=GOES_ON
     )
     others = opened.exclude(schedule=editing) if editing is not None else opened
     pinned = ScheduleVersion.objects.filter(schedule=OuterRef("schedule"), version=OuterRef("version"))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 
 from delivery.models import State
-from schedules.models import Occurrence, OccurrenceState, ScheduleStatus
+from schedules.models import GOES_ON, Occurrence, OccurrenceState
 
 RECENT = timedelta(minutes=1)
 # Batches whose rows are read for the rate; of more, so many by chance stand for all.
@@ -42,7 +42,7 @@ def _moves(occurrence: Occurrence) -> bool:
     return (
         occurrence.state == OccurrenceState.RUNNING
         and not occurrence.held_reason
-        and occurrence.schedule.status in (ScheduleStatus.ACTIVE, ScheduleStatus.BROKEN, ScheduleStatus.FINISHED)
+        and occurrence.schedule.status in GOES_ON
     )
 
 

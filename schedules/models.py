@@ -5,6 +5,7 @@ Instants are UTC.
 """
 
 from datetime import date
+from typing import Final
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -179,6 +180,11 @@ class ScheduleStatus(models.TextChoices):
     CANCELLED = "cancelled"
     DELETED = "deleted"
     BROKEN = "broken"
+
+
+# Of a schedule whose occurrences go on: one that is broken has no next run, and what it began is none the worse for it.
+# A finished one has none that could.
+GOES_ON: Final = (ScheduleStatus.ACTIVE, ScheduleStatus.BROKEN)
 
 
 class ScheduleType(models.TextChoices):

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from delivery.models import State
 from delivery.providers.base import Target
+from schedules.models import GOES_ON
 
 # Real time. Longer than permit (3 s), connecting (3 s) and reading (10 s) together.
 LEASE_S = 30
@@ -14,8 +15,8 @@ LEASE_S = 30
 SOME_DEVICE = 0
 # SQL over a delivery ``d``: one device has the message, so the person has been sent it, whatever becomes of the others.
 HAS_MESSAGE = "d.reached ~ '[1-9]'"
-# Of a schedule whose occurrences go on: one that is broken has no next run, and what it began is none the worse for it.
-RUNS = "('active', 'broken')"
+# SQL for the statuses of ``GOES_ON``.
+RUNS = f"({', '.join(repr(status.value) for status in GOES_ON)})"
 # SQL over an occurrence ``o`` of a schedule ``s``: whether it goes on, but for what holds its channel.
 GOES = f"o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS}"
 
