@@ -1,7 +1,7 @@
 """What every view of the API shares: who calls, how often, which version is meant."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, cast
 
 from django.http import HttpRequest
@@ -14,10 +14,10 @@ from rest_framework.views import APIView
 
 from frontend.api import limiter
 from frontend.api.access import MayCall, Token, TokenAuthentication, actor_of
+from frontend.api.merging import MergePatchParser
 from frontend.api.parsing import OnlyJSON, StrictJSONParser
-from frontend.api.problems import INVALID, PRECONDITION, STALE, TOO_MANY, Refused
+from frontend.api.problems import INVALID, PRECONDITION, STALE, TOO_MANY, InHeader, Refused
 from schedules.permissions import Ability
-from schedules.problems import Problem
 
 
 class ApiView(APIView):
@@ -32,6 +32,11 @@ class ApiView(APIView):
     abilities: ClassVar[Mapping[str, Ability | None]] = {}
     # Methods that may come without If-Match, as the document says of them.
     unconditional: ClassVar[Collection[str]] = ()
+
+    def get_parsers(self) -> list[Any]:
+        """A change may come as what it is, a merge patch, too."""
+        is_change = getattr(self.request, "method", "") == "PATCH"  # drf-spectacular asks without a request first
+        return [*super().get_parsers(), *([MergePatchParser()] if is_change else [])]
 
     @property
     def allowed_methods(self) -> list[str]:
@@ -81,7 +86,11 @@ class ApiView(APIView):
         return actor_of(self.request)
 
 
-_VERSION = re.compile("[1-9][0-9]{0,8}")
+# RFC 9110, 8.8.3 and 5.6.1: a list may have empty elements.
+_ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_ENTITY_TAGS = re.compile(rf"[ \t,]*{_ENTITY_TAG}(?:[ \t]*,[ \t,]*{_ENTITY_TAG})*[ \t,]*")
+# The strong tag of a version: a weak one never matches (13.1.1).
+_OURS = re.compile('"([1-9][0-9]{0,8})"')
 
 
 def etag(version: int) -> str:
@@ -89,30 +98,30 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def expected_version(request: Request) -> int | None:
-    """The version that ``If-Match`` names; None for ``*``, any version.
+def expected_version(request: Request, *, standing: Callable[[], int]) -> int | None:
+    """The version that ``If-Match`` names; None for ``*``, any version. Of several: that ``standing``.
 
-    Raises ``Refused``: 428 without the header, 412 for a tag that was never ours, 400 for what is no entity tag.
+    Raises ``Refused``: 428 without the header, 412 for tags that were never ours or are weak, 400 for what is none.
     """
     given = request.headers.get("If-Match")
     if given is None:
         raise Refused(PRECONDITION, "Send If-Match with the ETag of what you read, so that nobody's change is lost.")
     if given.strip() == "*":
         return None
-    tag = given.strip()
-    if len(tag) < 2 or not (tag.startswith('"') and tag.endswith('"')) or '"' in tag[1:-1]:
-        problem = Problem("If-Match", "invalid", 'Send one strong entity tag as it came, such as "3".')
+    if not _ENTITY_TAGS.fullmatch(given):
+        problem = InHeader("If-Match", "invalid", 'Send the ETag as it came, such as "3" with its quotes, or *.')
         raise Refused(INVALID, "If-Match can't be read.", pointed=[problem])
-    version = tag[1:-1]
-    if not _VERSION.fullmatch(version):
-        raise Refused(STALE, "No version has that ETag: read it again.")
-    return int(version)
+    found = [_OURS.fullmatch(tag) for tag in re.findall(_ENTITY_TAG, given)]
+    versions = [int(tag[1]) for tag in found if tag]
+    if not versions:
+        raise Refused(STALE, "No version has that ETag: read it again, and send its strong ETag.")
+    return next((each for each in versions[1:] if each == standing()), versions[0])
 
 
 def wants_new(request: Request) -> bool:
     """Whether ``If-None-Match: *`` asks that nothing be replaced. Raises ``Refused`` (400) for any other value."""
     given = request.headers.get("If-None-Match")
     if given is not None and given.strip() != "*":
-        problem = Problem("If-None-Match", "invalid", "Send *, or If-Match with the ETag of what you read.")
+        problem = InHeader("If-None-Match", "invalid", "Send *, or If-Match with the ETag of what you read.")
         raise Refused(INVALID, "If-None-Match can't be read.", pointed=[problem])
     return given is not None

@@ -83,8 +83,7 @@ class OneCatalogue(ApiView):
     @extend_schema(operation_id="getCatalogue", responses={200: CatalogueAnswer, **problems(404)})
     def get(self, request: Request, locale: str) -> Response:
         """A locale's translations, with their ETag."""
-        found = Catalogue.objects.live().filter(locale=normalise_locale(locale)).first()
-        return _catalogue(found or _no_catalogue(locale))
+        return _catalogue(_standing(locale))
 
     @extend_schema(
         operation_id="putCatalogue",
@@ -96,7 +95,7 @@ class OneCatalogue(ApiView):
     def put(self, request: Request, locale: str) -> Response:
         """Replace a locale's translations, or with `If-None-Match: *` make new ones."""
         is_new = wants_new(request)
-        version = None if is_new else expected_version(request)
+        version = None if is_new else expected_version(request, standing=lambda: _standing(locale).version)
         if wrong := validate_catalogue(locale=locale, messages={}):
             raise Refused(NOT_FOUND, f"There can be no such catalogue: {wrong[0].message}.")
         messages = CatalogueBody.read(request.data).checked()["messages"]
@@ -111,12 +110,17 @@ class OneCatalogue(ApiView):
     @extend_schema(operation_id="deleteCatalogue", responses={204: None, **problems(404, 412, 428)})
     def delete(self, request: Request, locale: str) -> Response:
         """Take a locale's translations away: texts come from the next wider locale then, or the default's."""
-        version = expected_version(request)
+        version = expected_version(request, standing=lambda: _standing(locale).version)
         try:
             templates.delete_catalogue(locale=locale, by=self.by, now=clock.now(), expected_version=version)
         except Catalogue.DoesNotExist:
             _no_catalogue(locale)
         return Response(status=204)
+
+
+def _standing(locale: str) -> Catalogue:
+    found = Catalogue.objects.live().filter(locale=normalise_locale(locale)).first()
+    return found or _no_catalogue(locale)
 
 
 def _no_catalogue(locale: str) -> Any:

@@ -8,19 +8,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from delivery import explain, listing
-from delivery.listing import Filters, Key
+from delivery.listing import Filters, Key, Page
 from delivery.models import Delivery, State, ZoneSource
 from frontend import wording
 from frontend.api.base import ApiView
 from frontend.api.documents import problems
-from frontend.api.fields import QUERY, QueryNumberField, StrictCharField, StrictChoiceField
+from frontend.api.fields import QueryNumberField, StrictCharField, StrictChoiceField
 from frontend.api.paging import PageQuery, decode, encode
-from frontend.api.problems import invalid
+from frontend.api.problems import InParameter, invalid
 from frontend.instants import instant
 from schedules import clock, storable
 from schedules.models import Occurrence, Recipient
 from schedules.permissions import Ability
-from schedules.problems import Problem
 
 _BY_NAME = {state.label: state for state in State}
 _CURSOR = "deliveries"
@@ -61,7 +60,12 @@ class WholeNumber(QueryNumberField):
 
 
 class DeliveryQuery(PageQuery):
-    recipient = StrictCharField(max_length=200, required=False, help_text="externalId.")
+    recipient = StrictCharField(
+        max_length=200, required=False, help_text="externalId; of somebody unknown or erased there is nothing."
+    )
+    recipientId = WholeNumber(
+        source="recipient_id", required=False, help_text="In its place the ledger's number, as of somebody erased."
+    )
     schedule = WholeNumber(required=False)
     occurrence = WholeNumber(required=False)
     outcome = StrictChoiceField(
@@ -109,7 +113,7 @@ class Deliveries(ApiView):
         query = DeliveryQuery.of(request)
         filters = _filters(query)
         after = _read(query["cursor"]) if "cursor" in query else None
-        page = listing.page(filters, now=clock.now(), limit=query["limit"], after=after)
+        page = listing.page(filters, now=clock.now(), limit=query["limit"], after=after) if filters else Page([], None)
         people = Recipient.objects.in_bulk({row.recipient_id for row in page.rows})
         runs = Occurrence.objects.select_related("schedule").in_bulk({row.occurrence_id for row in page.rows})
         items = [
@@ -120,13 +124,17 @@ class Deliveries(ApiView):
         return Response({"items": items, "nextCursor": following})
 
 
-def _filters(query: dict[str, Any]) -> Filters:
-    recipient_id = None
+def _filters(query: dict[str, Any]) -> Filters | None:
+    """None where nobody has the externalId that is asked for: nothing fits then, as with any other filter."""
+    if "recipient" in query and "recipient_id" in query:
+        words = "Name the person by recipient or by recipientId, not by both."
+        raise invalid([InParameter("recipient", "one_of", words)])
+    recipient_id = query.get("recipient_id")
     if "recipient" in query:
         people = Recipient.objects.filter(external_id=query["recipient"])
         recipient_id = people.values_list("pk", flat=True).first()
         if recipient_id is None:
-            raise invalid([Problem(f"{QUERY}recipient", "unknown", "Nobody has this externalId.")])
+            return None
     return Filters(
         query.get("occurrence"),
         query.get("schedule"),
@@ -140,4 +148,4 @@ def _read(cursor: str) -> Key:
     match decode(cursor):
         case [name, str(text)] if name == _CURSOR and (key := Key.read(text)):
             return key
-    raise invalid([Problem(f"{QUERY}cursor", "invalid", "Use a nextCursor as it came, or leave it out.")])
+    raise invalid([InParameter("cursor", "invalid", "Use a nextCursor as it came, or leave it out.")])

@@ -8,6 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
+from frontend.api.merging import MERGE_PATCH
 from frontend.api.problems import KINDS, MEDIA_TYPE
 from schedules.permissions import Scope, scope_for
 
@@ -18,19 +19,21 @@ _IDEMPOTENCY_KEY = OpenApiParameter(
     pattern=r"^[ -~]{1,255}$",
     description="Send the same request again with the same key, and it is done once and answered alike, for 24 hours.",
 )
+# One strong entity tag or several, or any.
+_TAGS = r'^("[0-9]{1,9}"(, "[0-9]{1,9}")*|\*)$'
 _IF_MATCH = OpenApiParameter(
     "If-Match",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
     required=True,
-    pattern=r'^("[0-9]{1,9}"|\*)$',
+    pattern=_TAGS,
     description="The ETag of what you read; 412 if somebody changed it since, 428 without.",
 )
 _IF_MATCH_MAYBE = OpenApiParameter(
     "If-Match",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    pattern=r'^("[0-9]{1,9}"|\*)$',
+    pattern=_TAGS,
     description="The ETag of what you read. Where there is something already a PUT needs it; where not, it is 412.",
 )
 # What any call may be answered with.
@@ -139,6 +142,7 @@ _HEADERS = {
     "Location": "Where it is, or where to ask for it.",
     "Idempotency-Replayed": "`true`: the answer was given before.",
     "Retry-After": "Seconds.",
+    "Accept-Patch": "What a change may be sent as (RFC 5789).",
     "WWW-Authenticate": "What is wrong with the token (RFC 6750, 3). Not where the person's role is.",
 }
 _OF_STATUS = {
@@ -168,6 +172,8 @@ def answers_as_they_are(result: dict[str, Any], generator: Any, request: Any, pu
 
 
 def _headers(operation: dict[str, Any], status: str, response: dict[str, Any]) -> tuple[str, ...]:
+    if status == "415" and MERGE_PATCH in operation["requestBody"]["content"]:
+        return ("Accept-Patch",)
     if not status.startswith("2"):
         return _OF_STATUS.get(status, ())
     is_tagged = not _TAGGED.isdisjoint(_references(response))

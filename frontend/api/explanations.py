@@ -26,14 +26,13 @@ from frontend.api.access import address_for
 from frontend.api.base import ApiView
 from frontend.api.deliveries import DeliveryAnswer, WholeNumber, representation
 from frontend.api.documents import problems
-from frontend.api.fields import QUERY, QuerySerializer, StrictCharField
-from frontend.api.problems import NOT_FOUND, Refused, invalid
+from frontend.api.fields import QuerySerializer, StrictCharField
+from frontend.api.problems import NOT_FOUND, InParameter, Refused, invalid
 from frontend.instants import instant
 from schedules import clock
 from schedules.audience.tree import AllOf, AnyOf, Clause, Node, to_json
 from schedules.models import Channel, OccurrenceState, ScheduleStatus
 from schedules.permissions import Ability, masked
-from schedules.problems import Problem
 
 
 class PromiseAnswer(serializers.Serializer[Any]):
@@ -167,7 +166,7 @@ class Explain(ApiView):
         asked = ExplainQuery.of(request)
         if ("recipient" in asked) == ("recipient_id" in asked):
             words = "Name the person by recipient or by recipientId, not by both."
-            raise invalid([Problem(f"{QUERY}recipient", "one_of", words)])
+            raise invalid([InParameter("recipient", "one_of", words)])
         try:
             found = explain.explain(
                 schedule_id=asked["schedule"],

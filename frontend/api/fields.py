@@ -17,16 +17,13 @@ from rest_framework.fields import SkipField, empty
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
-from frontend.api.problems import invalid
+from frontend.api.problems import InParameter, invalid
 from frontend.instants import instant
 from schedules import storable
 from schedules.problems import Problem
 
 # What every strict field says of a value that is not there.
 _ABSENT = {"required": "It is missing.", "null": "It can't be null."}
-# Where a problem's field begins with it, it is a parameter of the query and no pointer into the body.
-QUERY = "?"
-
 _DIGITS = re.compile("-?[0-9]{1,20}")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
 
@@ -146,8 +143,6 @@ def _problems(detail: Any, at: str) -> list[Problem]:
 
 
 def _under(at: str, name: object) -> str:
-    if at == QUERY:
-        return f"{QUERY}{str(name)[:80]}"
     step = str(name)[:80].encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
     return f"{at}/{step}"
 
@@ -163,11 +158,17 @@ class QuerySerializer(StrictSerializer):
     def of(cls, request: Request) -> dict[str, Any]:
         """The parameters of ``request``. Raises ``Refused`` (400)."""
         given = request.query_params
-        found = cls.read(given.dict(), at=QUERY)
+        found = cls.read(given.dict())
+        found.problems = [InParameter(_parameter(each.field), each.code, each.message) for each in found.problems]
         found.problems += [
-            Problem(_under(QUERY, name), "repeated", "Give it once.") for name in given if len(given.getlist(name)) > 1
+            InParameter(name[:80], "repeated", "Give it once.") for name in given if len(given.getlist(name)) > 1
         ]
         return found.checked()
+
+
+def _parameter(pointer: str) -> str:
+    """The name in a JSON pointer of one step."""
+    return pointer.removeprefix("/").replace("~1", "/").replace("~0", "~")
 
 
 class QueryNumberField(serializers.IntegerField):

@@ -17,9 +17,8 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from frontend.api.problems import IN_FLIGHT, INVALID, KEY_REUSED, Refused
+from frontend.api.problems import IN_FLIGHT, INVALID, KEY_REUSED, InHeader, Refused
 from frontend.models import IdempotencyKey
-from schedules.problems import Problem
 
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
@@ -61,7 +60,7 @@ def purge() -> int:
 
 def _check(key: str) -> None:
     if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
-        problem = Problem(HEADER, "invalid", "Use 1 to 255 printable ASCII characters, such as a UUID.")
+        problem = InHeader(HEADER, "invalid", "Use 1 to 255 printable ASCII characters, such as a UUID.")
         raise Refused(INVALID, f"The {HEADER} can't be used.", pointed=[problem])
 
 

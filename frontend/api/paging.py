@@ -8,16 +8,15 @@ from typing import Any
 from django.db.models import QuerySet
 
 from frontend import keysets
-from frontend.api.fields import QUERY, QueryNumberField, QuerySerializer, StrictCharField
-from frontend.api.problems import invalid
+from frontend.api.fields import QueryNumberField, QuerySerializer, StrictCharField
+from frontend.api.problems import InParameter, invalid
 from frontend.keysets import BrokenCursor, Order, Row, by_instant, encode
-from schedules.problems import Problem
 
 __all__ = ("Order", "PageQuery", "by_instant", "decode", "encode", "page_of")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-_BROKEN = Problem(f"{QUERY}cursor", "invalid", "Use a nextCursor as it came, with the same order, or leave it out.")
+_BROKEN = InParameter("cursor", "invalid", "Use a nextCursor as it came, with the same order, or leave it out.")
 
 
 class PageQuery(QuerySerializer):

@@ -46,13 +46,14 @@ class OnlyJSON(BaseContentNegotiation):
     """Answers are JSON whatever ``Accept`` says, which RFC 9110 (12.4.1) allows and curl's users expect."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
-        return next((each for each in parsers if _base(request.content_type) == each.media_type), None)
+        return next((each for each in parsers if base_type(request.content_type) == each.media_type), None)
 
     def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type
 
 
-def _base(content_type: str | None) -> str:
+def base_type(content_type: str | None) -> str:
+    """Without its parameters."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 

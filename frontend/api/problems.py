@@ -26,8 +26,6 @@ from schedules.recipients import InvalidRecipient, NoSuchDevice, NoSuchRecipient
 from schedules.templates import InvalidTemplate, Superseded, TemplateInUse
 
 MEDIA_TYPE: Final = "application/problem+json"
-# Headers of a request that can be wrong.
-HEADERS: Final = frozenset({"Idempotency-Key", "If-Match", "If-None-Match", "Content-Type"})
 _log = structlog.get_logger(__name__)
 
 
@@ -150,8 +148,20 @@ KINDS: Final[tuple[Kind, ...]] = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class InParameter(Problem):
+    """Wrong in a parameter of the address, be it of its query or its path; ``field`` is the parameter's name."""
+
+
+@dataclass(frozen=True)
+class InHeader(Problem):
+    """Wrong in a header; ``field`` is the header's name."""
+
+
 class Refused(Exception):
-    """What a view raises to answer with a problem. ``pointed``: what is wrong where in the body or the query.
+    """What a view raises to answer with a problem.
+
+    ``pointed``: what is wrong where, in the body unless it is an ``InParameter`` or an ``InHeader``.
 
     ``extra`` are further members of the answer, ``headers`` of its headers.
     """
@@ -190,6 +200,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     headers = dict(refused.headers)
     if refused.kind is UNAUTHENTICATED:
         headers["WWW-Authenticate"] = getattr(error, "auth_header", "Bearer")
+    if refused.kind is MEDIA and request.method == "PATCH":
+        headers["Accept-Patch"] = "application/json, application/merge-patch+json"  # RFC 5789, 2.2
     body = _body(refused, request)
     return Response(body, status=refused.kind.status, headers=headers, content_type=MEDIA_TYPE)
 
@@ -214,15 +226,18 @@ def _body(refused: Refused, request: Any) -> dict[str, Any]:
 
 
 def as_error(problem: Problem) -> dict[str, str]:
-    """Where it is wrong: a parameter of the query, a header, or a JSON pointer (RFC 6901), empty for the whole body."""
-    field = problem.field
-    if field.startswith("?"):
-        place = {"parameter": field[1:]}
-    elif field in HEADERS:
-        place = {"header": field}
-    else:
-        place = {"pointer": field if not field or field.startswith("/") else f"/{field}"}
-    return {**place, "code": problem.code, "detail": problem.message}
+    """Where it is wrong: a parameter, a header, or a JSON pointer (RFC 6901), which is empty for the whole body."""
+    return {**_place(problem), "code": problem.code, "detail": problem.message}
+
+
+def _place(problem: Problem) -> dict[str, str]:
+    match problem:
+        case InParameter(field=name):
+            return {"parameter": name}
+        case InHeader(field=name):
+            return {"header": name}
+        case Problem(field=path):
+            return {"pointer": path if not path or path.startswith("/") else f"/{path}"}
 
 
 def _translated(error: Exception) -> Refused:

@@ -1,6 +1,6 @@
 """``/recipients``: people and their devices, by the id that other programs know them by."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -22,8 +22,9 @@ from frontend.api.fields import (
     StrictSerializer,
 )
 from frontend.api.idempotency import idempotent
+from frontend.api.merging import is_merge_patch, merged
 from frontend.api.paging import Order, PageQuery, page_of
-from frontend.api.problems import INVALID, PRECONDITION, STALE, Refused, invalid
+from frontend.api.problems import INVALID, PRECONDITION, STALE, InHeader, InParameter, Refused, invalid
 from frontend.instants import instant
 from schedules import clock, recipients
 from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS, PLATFORMS
@@ -241,7 +242,7 @@ class OneRecipient(ApiView):
         devices, and objections (`consent` of `false`), which only a `true` takes back.
         """
         if "If-Match" in request.headers:
-            return self._replace(external_id, expected_version(request))
+            return self._replace(external_id)
         only_new = wants_new(request)
         profile = _checked(external_id, request.data, partial=False)
         try:
@@ -261,10 +262,20 @@ class OneRecipient(ApiView):
         responses={200: RecipientAnswer, **problems(400, 404, 412, 428)},
     )
     def patch(self, request: Request, external_id: str) -> Response:
-        """Change the fields that the body has (a merge patch, RFC 7396): attributes and consent by key."""
-        version = expected_version(request)
+        """Change the fields that the body has: attributes and consent by key.
+
+        As `application/json` it replaces an attribute that is an object whole; as `application/merge-patch+json` it
+        merges it member by member (RFC 7396).
+        """
         recipient = recipients.find(external_id=external_id)
-        changes = _checked(external_id, request.data, partial=True)
+        version = expected_version(request, standing=lambda: recipient.version)
+        body = request.data
+        if is_merge_patch(request) and isinstance(body, Mapping) and isinstance(body.get("attributes"), Mapping):
+            kept = recipient.attributes
+            inner = {name: merged(kept.get(name), value) for name, value in body["attributes"].items()}
+            body = {**body, "attributes": inner}
+            version = version or recipient.version  # what it was merged into
+        changes = _checked(external_id, body, partial=True)
         changed = recipients.update(
             recipient_id=recipient.pk, changes=changes, by=self.by, now=clock.now(), expected_version=version
         )
@@ -280,19 +291,20 @@ class OneRecipient(ApiView):
 
         The answer is a receipt that names nobody: keep it where you have to show what was done.
         """
-        version = expected_version(request)
         recipient = recipients.find(external_id=external_id)
+        version = expected_version(request, standing=lambda: recipient.version)
         receipt = erasing.erase(recipient_id=recipient.pk, by=self.by, now=clock.now(), expected_version=version)
         return Response(receipt.to_json())
 
-    def _replace(self, external_id: str, version: int | None) -> Response:
+    def _replace(self, external_id: str) -> Response:
         if "If-None-Match" in self.request.headers:
-            problem = Problem("If-Match", "invalid", "Send either If-Match or If-None-Match.")
+            problem = InHeader("If-Match", "invalid", "Send either If-Match or If-None-Match.")
             raise Refused(INVALID, "The headers contradict each other.", pointed=[problem])
         try:
             recipient = recipients.find(external_id=external_id)
         except NoSuchRecipient:
             raise Refused(STALE, "There is nobody of that external id: leave If-Match out to create them.") from None
+        version = expected_version(self.request, standing=lambda: recipient.version)
         profile = _checked(external_id, self.request.data, partial=False)
         replaced = recipients.replace(
             recipient_id=recipient.pk, profile=profile, by=self.by, now=clock.now(), expected_version=version
@@ -352,6 +364,10 @@ def _checked(external_id: str, data: Any, *, partial: bool) -> dict[str, Any]:
     malformed = {each.field.removeprefix("/").partition("/")[0] for each in profile.problems}
     unfit = recipients.check(external_id=external_id, profile=profile.values)
     if found := profile.problems + [each for each in unfit if each.field.partition("/")[0] not in malformed]:
-        # The external id is no part of the body, but of the address.
-        raise invalid(replace(each, field="?external_id") if each.field == "externalId" else each for each in found)
+        raise invalid(_placed(each) for each in found)
     return profile.values
+
+
+def _placed(problem: Problem) -> Problem:
+    is_of_address = problem.field == "externalId"
+    return InParameter("external_id", problem.code, problem.message) if is_of_address else problem

@@ -26,6 +26,7 @@ from frontend.api.fields import (
     StrictSerializer,
 )
 from frontend.api.idempotency import idempotent
+from frontend.api.merging import is_merge_patch, merged
 from frontend.api.paging import Order, PageQuery, by_instant, page_of
 from frontend.api.problems import NOT_FOUND, Refused, invalid
 from frontend.instants import instant
@@ -302,7 +303,8 @@ class OneSchedule(ApiView):
         """Replace the definition: what the body leaves out gets its default again."""
         apply_to = EditQuery.of(request)["apply_to"]
         definition, _, unread = read_definition(request.data, ScheduleDefinition)
-        schedule, version = find(schedule_id), expected_version(request)
+        schedule = find(schedule_id)
+        version = expected_version(request, standing=lambda: schedule.version)
         if unread:
             raise invalid(all_problems(definition, unread, draft=schedule.status == ScheduleStatus.DRAFT))
         changes = {item.name: getattr(definition, item.name) for item in fields(definition)}
@@ -315,17 +317,26 @@ class OneSchedule(ApiView):
         responses={200: ChangedSchedule, **problems(400, 404, 409, 412, 428)},
     )
     def patch(self, request: Request, schedule_id: int) -> Response:
-        """Change the fields that the body has (RFC 7396: a merge patch, whose objects are replaced whole)."""
+        """Change the fields that the body has.
+
+        As `application/json` it replaces `audienceQuery` whole; as `application/merge-patch+json` it merges it member
+        by member (RFC 7396).
+        """
         apply_to = EditQuery.of(request)["apply_to"]
-        changes = ScheduleDefinition.read(request.data, partial=True).checked()
-        version = expected_version(request)
+        schedule = find(schedule_id)
+        version = expected_version(request, standing=lambda: schedule.version)
+        body = request.data
+        if is_merge_patch(request) and isinstance(body, Mapping) and isinstance(body.get("audienceQuery"), Mapping):
+            body = {**body, "audienceQuery": merged(schedule.audience_query, body["audienceQuery"])}
+            version = version or schedule.version  # what it was merged into
+        changes = ScheduleDefinition.read(body, partial=True).checked()
         return self._update(schedule_id, changes, apply_to, version)
 
     @extend_schema(operation_id="deleteSchedule", responses={200: ChangedSchedule, **problems(400, 404, 412, 428)})
     def delete(self, request: Request, schedule_id: int) -> Response:
         """End the schedule and what of it is open, and take it out of every list. What was sent stays sent."""
-        find(schedule_id)
-        version = expected_version(request)
+        standing = find(schedule_id)
+        version = expected_version(request, standing=lambda: standing.version)
         schedule = operations.delete(schedule_id=schedule_id, by=self.by, now=clock.now(), expected_version=version)
         return _answer(schedule, touched=touches.of(schedule_id=schedule_id, effects={}, otherwise=CANCELLED))
 

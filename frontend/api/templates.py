@@ -244,8 +244,8 @@ class OneTemplate(ApiView):
     )
     def put(self, request: Request, template_id: int) -> Response:
         """Replace what it says and publish it: runs that open from now on say the new. The name stays."""
-        version = expected_version(request)
-        find_template(template_id)
+        template = find_template(template_id)
+        version = expected_version(request, standing=lambda: template.version)
         return self._change(template_id, _read(request.data), version)
 
     @extend_schema(
@@ -255,9 +255,9 @@ class OneTemplate(ApiView):
         responses={200: TemplateAnswer, **problems(400, 404, 412, 428)},
     )
     def patch(self, request: Request, template_id: int) -> Response:
-        """Change the fields that the body has; `contents` are replaced as a whole (RFC 7396)."""
-        version = expected_version(request)
-        find_template(template_id)
+        """Change the fields that the body has; `contents` are replaced as a whole, as lists are (RFC 7396)."""
+        template = find_template(template_id)
+        version = expected_version(request, standing=lambda: template.version)
         return self._change(template_id, _read(request.data, partial=True), version)
 
     @extend_schema(
@@ -270,7 +270,7 @@ class OneTemplate(ApiView):
     )
     def delete(self, request: Request, template_id: int) -> Response:
         """Take it out of every list. Its versions stay, for the runs that went out with them."""
-        version = expected_version(request)
+        version = expected_version(request, standing=lambda: find_template(template_id).version)
         try:
             templates.delete(template_id=template_id, by=self.by, now=clock.now(), expected_version=version)
         except MessageTemplate.DoesNotExist:

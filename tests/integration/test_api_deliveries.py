@@ -176,10 +176,27 @@ def forged(place):
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
+def test_a_filter_that_nothing_fits_gives_an_empty_page_whatever_it_is(api, several):
+    for query in ("recipient=nobody", "recipientId=999999", "schedule=999999", "occurrence=999999", "reason=none"):
+        answer = api.get(f"deliveries?{query}")
+        assert (answer.status_code, answer.json()) == (200, {"items": [], "nextCursor": None}), query
+
+
+def test_the_rows_of_somebody_erased_are_found_by_the_number_that_they_show(api, several):
+    row = everything(api)[0]
+    before = everything(api, f"recipient={row['recipient']}")
+    assert api.delete(f"recipients/{row['recipient']}").status_code == 200
+    assert everything(api, f"recipient={row['recipient']}") == []
+    after = everything(api, f"recipientId={row['recipientId']}")
+    assert [each["occurrenceId"] for each in after] == [each["occurrenceId"] for each in before]
+    assert {each["recipient"] for each in after} == {None}
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
-        ("recipient=nobody", "recipient"),
+        ("recipient=eva&recipientId=1", "recipient"),
+        ("recipientId=0", "recipientId"),
         ("recipient=%00", "recipient"),
         ("schedule=x", "schedule"),
         ("schedule=0", "schedule"),

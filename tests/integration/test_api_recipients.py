@@ -404,3 +404,14 @@ def test_an_operation_tells_a_renaming_that_is_taken(service):
         recipients.update(recipient_id=eva.pk, changes={"external_id": "max"}, by=BY, now=NOW)
     renamed = recipients.update(recipient_id=eva.pk, changes={"external_id": "lea"}, by=BY, now=NOW)
     assert (renamed.external_id, renamed.version) == ("lea", 2)
+
+
+def test_a_merge_patch_merges_attributes_however_deep(api):
+    person = RecipientFactory.create(attributes={"plan": "pro", "home": {"city": "Wien", "floor": 3}})
+    patch = {"email": None, "attributes": {"plan": None, "home": {"floor": None, "zip": "1010"}, "new": {"a": None}}}
+    path = f"recipients/{person.external_id}"
+    merged = api.patch(path, patch, content_type="application/merge-patch+json")
+    assert merged.status_code == 200, merged.json()
+    assert merged.json()["attributes"] == {"home": {"city": "Wien", "zip": "1010"}, "new": {}}
+    assert merged.json()["email"] == ""
+    assert api.patch(path, {"attributes": {"home": {"zip": "1020"}}}).json()["attributes"]["home"] == {"zip": "1020"}

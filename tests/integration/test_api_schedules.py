@@ -13,9 +13,9 @@ from frontend.instants import instant
 from frontend.keysets import encode
 from frontend.models import IdempotencyKey
 from schedules import operations
-from schedules.models import Schedule
+from schedules.models import Catalogue, Schedule
 from tests.api import Api, token
-from tests.factories import NOW, ScheduleFactory, TemplateFactory, people
+from tests.factories import NOW, RecipientFactory, ScheduleFactory, TemplateFactory, people
 
 pytestmark = pytest.mark.django_db
 
@@ -179,10 +179,47 @@ def test_a_change_says_which_version_it_means(api):
     assert stale.json()["currentVersion"] == 2
     assert api.delete(path, version=1).status_code == 412
     assert api.patch(path, {"name": "x"}, version="*").status_code == 200
-    for given, status in {'W/"1"': 400, '"1", "2"': 400, "1": 400, '"01"': 412, '"x"': 412}.items():
-        assert api.call("PATCH", path, {}, headers={"If-Match": given}).status_code == status, given
     schedule.refresh_from_db()
-    assert schedule.name == "x"
+    assert (schedule.name, schedule.version) == ("x", 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ('"3"', 200),
+        ('"1", "3"', 200),
+        (',"3" ,, "7",', 200),
+        ('W/"3", "3"', 200),
+        ('W/"3"', 412),  # RFC 9110, 13.1.1: compared strongly, and so never the same
+        ('"1", "2"', 412),
+        ('"x"', 412),
+        ('"03"', 412),
+        ('""', 412),
+        ('"1,"', 412),
+        ("3", 400),
+        ('w/"3"', 400),
+        ('"3" "4"', 400),
+        ('*, "3"', 400),
+        ('"3', 400),
+        ("", 400),
+    ],
+)
+def test_a_change_takes_any_strong_tag_of_a_list(api, given, status):
+    schedule = ScheduleFactory.create()
+    recipient = RecipientFactory.create(version=3)
+    template = TemplateFactory.create()
+    for text in "ab":
+        operations.update(schedule_id=schedule.pk, changes={"name": text}, by="user:7", now=NOW)
+        contents = [{"channel": "email", "locale": "en", "subject": text, "text": text}]
+        assert api.patch(f"templates/{template.pk}", {"contents": contents}).status_code == 200
+    catalogue = Catalogue.objects.create(locale="de", messages={}, updated_by="user:7", version=3)
+    for path in (f"schedules/{schedule.pk}", f"recipients/{recipient.external_id}", f"templates/{template.pk}"):
+        answer = api.call("PATCH", path, {}, headers={"If-Match": given})
+        assert answer.status_code == status, (path, answer.json())
+        if status == 400:
+            assert [each["header"] for each in answer.json()["errors"]] == ["If-Match"]
+    put = api.call("PUT", f"catalogues/{catalogue.locale}", {"messages": {}}, headers={"If-Match": given})
+    assert put.status_code == status
 
 
 @pytest.mark.django_db(transaction=True)
@@ -499,3 +536,35 @@ def test_a_problems_type_leads_to_its_words(api, client):
 def test_its_pages_load_nothing_from_elsewhere(client, path):
     page = client.get(path).content.decode()
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+
+
+MERGE_PATCH = "application/merge-patch+json"
+
+
+def test_a_merge_patch_is_merged_into_what_there_is(api):
+    query = {"field": "attributes.plan", "op": "eq", "value": "pro"}
+    schedule = ScheduleFactory.create(audience_query=query)
+    path = f"schedules/{schedule.pk}"
+    patch = {"name": "Renamed", "audienceQuery": {"value": "free"}, "maxRuns": None}
+    assert api.patch(path, patch).status_code == 400  # replaced whole, the query says neither field nor operator
+    changed = api.patch(path, patch, version=1, content_type=f"{MERGE_PATCH}; charset=utf-8")
+    assert changed.status_code == 200, changed.json()
+    assert changed.json()["name"] == "Renamed"
+    assert changed.json()["audienceQuery"] == {**query, "value": "free"}
+    other = api.patch(
+        path, {"audienceQuery": {"field": None, "op": None, "value": None, "all": []}}, content_type=MERGE_PATCH
+    )
+    assert other.json()["audienceQuery"] == {"all": []}
+    refused = api.patch(path, {"audienceQuery": None, "colour": "red"}, content_type=MERGE_PATCH)
+    assert {each["pointer"] for each in refused.json()["errors"]} == {"/audienceQuery", "/colour"}
+    deep = b'{"audienceQuery": ' + b'{"not": ' * 900 + b"1" + b"}" * 901
+    assert api.call("PATCH", path, deep, headers={"If-Match": "*"}, content_type=MERGE_PATCH).status_code == 400
+
+
+def test_only_a_change_is_a_merge_patch(api):
+    schedule = ScheduleFactory.create()
+    assert api.post("schedules", definition(), content_type=MERGE_PATCH).status_code == 415
+    assert api.put(f"schedules/{schedule.pk}", definition(), content_type=MERGE_PATCH).status_code == 415
+    refused = api.patch(f"schedules/{schedule.pk}", {"name": "x"}, content_type="application/json-patch+json")
+    assert refused.status_code == 415
+    assert refused["Accept-Patch"] == f"application/json, {MERGE_PATCH}"
