@@ -1,5 +1,6 @@
 """What happened: the append-only table ``notification_audit``."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 
@@ -79,3 +80,30 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor_id}"
+
+
+class Seal(models.Model):
+    """What the audit held: the rows of some transactions, each by its hash, signed, with the digest of the seal before.
+
+    ``digest`` is that of ``audit.seals.statement``, in hexadecimal digits as all the others; ``signature`` is Ed25519's
+    over its bytes, by the key that ``key_id`` begins to tell.
+    """
+
+    number = models.BigIntegerField(primary_key=True)
+    first_tx = models.BigIntegerField(help_text="Of the transactions whose rows it covers")
+    end_tx = models.BigIntegerField(help_text="The first one that it does not cover")
+    rows = models.IntegerField()
+    row_ids = ArrayField(models.BigIntegerField())
+    row_hashes = models.BinaryField(help_text="32 bytes a row, in the order of row_ids")
+    previous = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)
+    key_id = models.CharField(max_length=16)
+    signature = models.CharField(max_length=128)
+    sealed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "notification_audit_seal"
+        ordering = ["number"]
+
+    def __str__(self) -> str:
+        return f"seal {self.number}"

@@ -12,7 +12,9 @@ from celery import shared_task
 from celery.signals import celeryd_after_setup
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
 
+from audit import seals
 from delivery import advance, dispatch, figures, heartbeats, materialise, partitions, sending, test_sends
 from delivery import sweep as sweeping
 from delivery.providers import registry
@@ -121,6 +123,13 @@ def sweep(**_: Any) -> None:
     sweeping.sweep(now=clock.now())
     test_sends.give_up(now=clock.now())
     heartbeats.beat(heartbeats.SWEEP)
+
+
+@shared_task(name="delivery.seal_audit")
+def seal_audit(**_: Any) -> None:
+    """Seal what the audit has got. Once a minute."""
+    if made := seals.seal(now=timezone.now()):
+        log.info("audit_sealed", seals=len(made), rows=sum(each.rows for each in made), last=made[-1].number)
 
 
 @shared_task(name="delivery.figures")

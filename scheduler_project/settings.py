@@ -55,6 +55,12 @@ else:
     SECRET_KEY = env.str("SECRET_KEY")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Public keys of former ones go below.
+if "database" in _MISSING and "AUDIT_SEAL_KEY" not in os.environ:
+    AUDIT_SEAL_KEY = services.secret(root=LOCAL_DIR, name="audit_seal_key")
+else:
+    AUDIT_SEAL_KEY = env.str("AUDIT_SEAL_KEY", default="")
+AUDIT_FORMER_KEYS: list[str] = env.list("AUDIT_FORMER_KEYS", default=[])
 ROOT_URLCONF = "scheduler_project.urls"
 WSGI_APPLICATION = "scheduler_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,6 +1,7 @@
 """Tables as files, streamed line by line. No cell is one that a spreadsheet would compute."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 
 from django.http import HttpRequest, StreamingHttpResponse
@@ -10,8 +11,10 @@ from audit.models import Action
 from frontend.access import actor
 from schedules import clock
 
-# What a spreadsheet takes for a formula, and what it strips before it looks.
+# What a spreadsheet takes for a formula, and what it strips before it looks (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# Where spreadsheets of other countries than ours would begin a cell: they split at semicolons or tabs.
+_SPLIT = re.compile("([;\t\r\n])(?=[=+@＝＋－＠-])")
 
 
 class _Line:
@@ -40,4 +43,7 @@ def _lines(rows: Iterable[Iterable[object]]) -> Iterator[str]:
 
 def _safe(cell: object) -> object:
     """What begins as a formula becomes a text, by an apostrophe in front. Numbers stay numbers."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if not isinstance(cell, str):
+        return cell
+    text = _SPLIT.sub(r"\1'", cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
