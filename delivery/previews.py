@@ -111,7 +111,7 @@ def _faults(said: Said, channel: str, recipient: dict[str, object], shared: Shar
             render(contents=alone, channel=channel, recipient=recipient, shared=shared)
         except RenderError as error:
             place = f"{said.place}/{said.contents.index(picked)}/{part}" if said.place else "templateId"
-            words = error.detail
+            words = error.words
             if not said.place:
                 words = say("%(channel)s in %(locale)s: %(words)s", channel=channel, locale=picked.locale, words=words)
             problems.append(Problem(place, error.reason, words))
@@ -119,4 +119,4 @@ def _faults(said: Said, channel: str, recipient: dict[str, object], shared: Shar
 
 
 def _fault(said: Said, error: RenderError) -> Problem:
-    return Problem(said.place or "templateId", error.reason, error.detail)
+    return Problem(said.place or "templateId", error.reason, error.words)

@@ -25,13 +25,14 @@ class RenderError(Exception):
     """A content cannot be rendered for a recipient.
 
     ``reason`` is one of template_error, fuel_exhausted, too_large, header_injection and no_content;
-    ``detail`` names part, line and cause in at most 200 characters, without personal data.
+    ``words`` names part, line and cause, without personal data; ``detail`` is its first 200 characters, to be kept.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail[:200]}")
         self.reason = reason
-        self.detail = detail if len(detail) <= 200 else detail[:200]
+        self.words = detail
+        self.detail = detail[:200]
 
 
 class _Budget(threading.local):

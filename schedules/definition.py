@@ -251,7 +251,7 @@ def _check_limits(definition: Definition) -> list[Problem]:
             message = say("Use a number from 1 to %(most)s, or leave it out for no limit.", most=_LARGEST_LIMIT)
             problems.append(Problem(WIRE[name], "out_of_range", message))
     if not 0 <= definition.misfire_grace_minutes <= _LONGEST_GRACE_MINUTES:
-        message = say("Use 0 to %(most)s minutes.", most=_LONGEST_GRACE_MINUTES)
+        message = say("Use 0 to %(most)s minutes.", most=str(_LONGEST_GRACE_MINUTES))
         problems.append(Problem("misfireGraceMinutes", "out_of_range", message))
     return problems
 
