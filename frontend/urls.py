@@ -23,6 +23,7 @@ from frontend.pages.metrics import metrics
 from frontend.pages.occurrence import occurrence, occurrence_person, occurrence_progress
 from frontend.pages.occurrences import occurrences
 from frontend.pages.people_csv import people_csv
+from frontend.pages.policy_reports import policy_reports
 from frontend.pages.story import story
 from frontend.sign_in import Revoke, Token
 
@@ -48,6 +49,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),
     path("metrics", metrics, name="metrics"),
+    path("policy-reports", policy_reports, name="policy-reports"),
     path("audit/", audit, name="audit"),
     path("audit/file", audit_csv, name="audit-csv"),
     path("", include("frontend.pages.schedules.urls")),

@@ -195,6 +195,8 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [SELF],
         "img-src": [SELF, "data:"],
         "base-uri": [NONE],
+        "object-src": [NONE],
+        "report-uri": ["/policy-reports"],
     }
 }
 

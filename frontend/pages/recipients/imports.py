@@ -3,7 +3,6 @@
 Everything is done by ``schedules.imports.uploads``; the page looks every second at how far a worker has come.
 """
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -21,6 +20,7 @@ from django.views.decorators.http import require_POST
 from frontend import actors, keysets
 from frontend.access import actor, needs
 from frontend.keysets import BrokenCursor, Order
+from frontend.pages.csv_file import streamed
 from frontend.pages.frame import frame, framed, is_htmx
 from frontend.pages.paging import link
 from frontend.wording import number
@@ -347,33 +347,17 @@ def discard(request: HttpRequest, import_id: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("recipient-imports"))
 
 
-class _Line:
-    """Where ``csv`` writes to: gives back what it was given."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
 @needs(Ability.EDIT_RECIPIENTS)
 def report(request: HttpRequest, import_id: int) -> StreamingHttpResponse:
-    """The bad lines as CSV, with the byte-order mark that Excel wants."""
+    """The bad lines as CSV."""
     upload = _found_or_404(import_id)
-    writer = csv.writer(_Line())
 
-    def lines() -> Iterator[str]:
-        yield "\ufeff"
-        yield writer.writerow([_("Line"), _("Field"), _("What is wrong")])
+    def lines() -> Iterator[list[object]]:
+        yield [_("Line"), _("Field"), _("What is wrong")]
         for line, field, reason in upload.bad:
-            yield writer.writerow([line, _harmless(_field(field)), _harmless(translated(unpacked(reason)))])
+            yield [line, _field(field), translated(unpacked(reason))]
 
-    response = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="bad-lines-{upload.pk}.csv"'
-    return response
-
-
-def _harmless(text: str) -> str:
-    """A spreadsheet takes what begins so for a formula."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
+    return streamed(request, lines(), name=f"bad-lines-{upload.pk}")
 
 
 def _found_or_404(import_id: int) -> RecipientImport:
