@@ -14,7 +14,7 @@ from delivery import caps, ledger
 from delivery.ledger import LEASE_S, Tally
 from delivery.models import Batch, InboxMessage, OutboxMessage, State, TestSend
 from delivery.receipts import Receipt, Remainder
-from schedules import mentions
+from schedules import fingerprints, mentions
 from schedules.imports.naming import discard_naming
 from schedules.models import Device, Recipient
 from schedules.recipients import NoSuchRecipient, RecipientChanged
@@ -64,6 +64,7 @@ def forget(
     words = {known.external_id, held.external_id, held.email, *(device.token for device in devices)} - {""}
     tests = _forget_tests(recipient_id, held.email)
     copies = OutboxMessage.objects.filter(to__iexact=held.email).delete()[0] if held.email else 0
+    prints = fingerprints.keep(external_ids={known.external_id, held.external_id}, address=held.email, now=now)
     _, deleted = held.delete()
     # An import in progress locks profiles, then its own row.
     files = discard_naming(words=words, now=now)
@@ -82,7 +83,7 @@ def forget(
             "uploadedFiles": files,
             **(elsewhere or {}),
         },
-        remains=tuple(_remains(recipient_id, held.external_id, named.schedule_ids, now=now)),
+        remains=tuple(_remains(recipient_id, held.external_id, named.schedule_ids, prints, now=now)),
     )
     changes = {"recipient": recipient_id, "pending": receipt.pending, "receipt": receipt.to_json()}
     trail.record(action=Action.RECIPIENT_ERASE, by=by, now=now, changes=changes)
@@ -109,7 +110,9 @@ def _forget_tests(recipient_id: int, address: str) -> int:
     return TestSend.objects.filter(theirs).delete()[0]
 
 
-def _remains(recipient_id: int, external_id: str, schedule_ids: tuple[int, ...], *, now: datetime) -> list[Remainder]:
+def _remains(
+    recipient_id: int, external_id: str, schedule_ids: tuple[int, ...], prints: int, *, now: datetime
+) -> list[Remainder]:
     counts = _rows_by_state(recipient_id)
     remains = [
         Remainder(
@@ -125,6 +128,8 @@ def _remains(recipient_id: int, external_id: str, schedule_ids: tuple[int, ...],
     if schedule_ids and (events := _events_naming(external_id, schedule_ids)):
         why = "The audit is never changed: audiences that named the person stand in it with the external id alone."
         remains.append(Remainder("audit", why, events))
+    why = "So that no import brings the person back: keyed fingerprints of id and address, which nobody can read."
+    remains.append(Remainder("fingerprints", why, prints))
     copies = "Backups and logs are kept by whoever runs the service. Logs hold this number and no name."
     remains.append(Remainder("backups", copies))
     return remains

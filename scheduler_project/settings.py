@@ -53,6 +53,12 @@ if "database" in _MISSING and "SECRET_KEY" not in os.environ:
     SECRET_KEY = services.secret(root=LOCAL_DIR, name="secret_key")
 else:
     SECRET_KEY = env.str("SECRET_KEY")
+# Under which erased people are remembered, so that no import brings them back. Another key has forgotten all of them,
+# so it isn't changed with SECRET_KEY, which stands in where none is given.
+if "database" in _MISSING and "ERASURE_KEY" not in os.environ:
+    ERASURE_KEY = services.secret(root=LOCAL_DIR, name="erasure_key")
+else:
+    ERASURE_KEY = env.str("ERASURE_KEY", default="") or SECRET_KEY
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Public keys of former ones go below.

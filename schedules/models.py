@@ -85,6 +85,19 @@ class Device(models.Model):
         return f"{self.platform} …{self.token[-6:]}"
 
 
+class ErasedPerson(models.Model):
+    """Somebody who was erased and whom no import brings back: a keyed fingerprint (``schedules.fingerprints``)."""
+
+    fingerprint = models.UUIDField(primary_key=True)
+    erased_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "erased people"
+
+    def __str__(self) -> str:
+        return str(self.fingerprint)
+
+
 class MessageTemplate(models.Model):
     """A message in its channels and locales. ``version`` counts what was published; see ``TemplateVersion``.
 
@@ -445,6 +458,7 @@ class RecipientImport(models.Model):
     encoding = models.CharField(max_length=40)
     delimiter = models.CharField(max_length=1, blank=True)
     infer_types = models.BooleanField(default=False)
+    bring_back = models.BooleanField(default=False, db_default=False, help_text="People too who were erased before")
     state = models.CharField(max_length=10, choices=State, default=State.CHECK)
     stage = models.CharField(max_length=10, blank=True)
     people = models.PositiveBigIntegerField(default=0)

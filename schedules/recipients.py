@@ -15,7 +15,7 @@ from django.db.models import F, Q, QuerySet
 
 from audit import trail
 from audit.models import Action
-from schedules import storable
+from schedules import fingerprints, storable
 from schedules.imports.ndjson_rows import read_person
 from schedules.imports.values import LONGEST_TOKEN, MAX_DEVICES, is_token, problem_of
 from schedules.models import Device, Recipient
@@ -59,6 +59,13 @@ class RecipientChanged(Exception):
         self.current = standing.version
         self.by = standing.updated_by
         self.at = standing.updated_at
+
+
+class ErasedBefore(Exception):
+    """Whoever has that external id or address was erased, and is only brought back when that is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("A person of this external id or address was erased: say that you want to bring them back.")
 
 
 class AlreadyThere(RecipientChanged):
@@ -148,14 +155,21 @@ def check(*, external_id: str, profile: Mapping[str, Any]) -> list[Problem]:
     return _read(external_id, profile).problems
 
 
-def create(*, external_id: str, profile: Mapping[str, Any], by: str, now: datetime) -> Recipient:
+def create(
+    *, external_id: str, profile: Mapping[str, Any], by: str, now: datetime, bring_back: bool = False
+) -> Recipient:
     """Keep a new person. ``profile``: any of ``FIELDS``, and ``devices`` as ``[{platform, token}]``.
 
-    Raises ``InvalidRecipient`` and ``AlreadyThere``.
+    Raises ``InvalidRecipient``, ``AlreadyThere``, and ``ErasedBefore`` unless ``bring_back``.
     """
     said = _checked(external_id, profile)
+    address = said.fields.get("email")
+    if not bring_back and fingerprints.is_erased(external_id, address):
+        raise ErasedBefore
     recipient = Recipient(**{**_EMPTY, **said.fields}, created_at=now, updated_at=now, updated_by=by, version=1)
     with transaction.atomic():
+        if bring_back:
+            fingerprints.drop(external_id, address)
         if said.devices:
             list(_devices(token__in=said.tokens))
         try:

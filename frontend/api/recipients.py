@@ -16,6 +16,7 @@ from frontend.api.base import ApiView, etag, expected_version, wants_new
 from frontend.api.documents import problems
 from frontend.api.fields import (
     ObjectField,
+    QuerySerializer,
     StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
@@ -24,14 +25,14 @@ from frontend.api.fields import (
 from frontend.api.idempotency import idempotent
 from frontend.api.merging import is_merge_patch, merged
 from frontend.api.paging import Order, PageQuery, page_of
-from frontend.api.problems import INVALID, PRECONDITION, STALE, InHeader, InParameter, Refused, invalid
+from frontend.api.problems import INVALID, PRECONDITION, STALE, STATE, InHeader, InParameter, Refused, invalid
 from frontend.instants import instant
 from schedules import clock, recipients
 from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS, PLATFORMS
 from schedules.models import Device, Recipient
 from schedules.permissions import Ability, masked
 from schedules.problems import Problem
-from schedules.recipients import AlreadyThere, NoSuchRecipient
+from schedules.recipients import AlreadyThere, ErasedBefore, NoSuchRecipient
 
 EXTERNAL_ID = OpenApiParameter(
     "external_id",
@@ -165,6 +166,20 @@ class ErasedAnswer(serializers.Serializer[Any]):
     remains = Remaining(many=True)
 
 
+class BringBackQuery(QuerySerializer):
+    bringBack = StrictChoiceField(
+        choices=["true", "false"],
+        default="false",
+        source="bring_back",
+        help_text="`true`: keep somebody too who was erased before, and forget that they were.",
+    )
+
+    @classmethod
+    def wanted(cls, request: Request) -> bool:
+        """Raises ``Refused`` (400)."""
+        return bool(cls.of(request)["bring_back"] == "true")
+
+
 class RecipientQuery(PageQuery):
     prefix = StrictCharField(required=False, max_length=200, help_text="How the `externalId` begins.")
     locale = StrictCharField(required=False, max_length=35)
@@ -231,22 +246,28 @@ class OneRecipient(ApiView):
     @extend_schema(
         operation_id="putRecipient",
         request=Profile,
-        parameters=[EXTERNAL_ID, _IF_NONE_MATCH],
+        parameters=[EXTERNAL_ID, _IF_NONE_MATCH, BringBackQuery],
         examples=[_EXAMPLE],
-        responses={200: RecipientAnswer, 201: RecipientAnswer, **problems(400, 412, 428)},
+        responses={200: RecipientAnswer, 201: RecipientAnswer, **problems(400, 409, 412, 428)},
     )
     def put(self, request: Request, external_id: str) -> Response:
         """Create a person, or replace one: what the body leaves out is emptied.
 
         A new person needs no `If-Match`; with one, nobody is created. Two things stay when they are left out:
-        devices, and objections (`consent` of `false`), which only a `true` takes back.
+        devices, and objections (`consent` of `false`), which only a `true` takes back. Whoever was erased is not
+        brought back (409) unless `bringBack` says so.
         """
+        bring_back = BringBackQuery.wanted(request)
         if "If-Match" in request.headers:
             return self._replace(external_id)
         only_new = wants_new(request)
         profile = _checked(external_id, request.data, partial=False)
         try:
-            made = recipients.create(external_id=external_id, profile=profile, by=self.by, now=clock.now())
+            made = recipients.create(
+                external_id=external_id, profile=profile, by=self.by, now=clock.now(), bring_back=bring_back
+            )
+        except ErasedBefore as error:
+            raise Refused(STATE, f"{error} Send it with bringBack=true.") from None
         except AlreadyThere as there:
             if only_new:
                 raise

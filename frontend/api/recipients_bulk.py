@@ -25,7 +25,7 @@ from frontend.api.bodies import check_whole
 from frontend.api.documents import ProblemErrorAnswer, problems
 from frontend.api.idempotency import idempotent
 from frontend.api.problems import MEDIA, TOO_LARGE, UNREADABLE, Refused, as_error
-from frontend.api.recipients import Profile
+from frontend.api.recipients import BringBackQuery, Profile
 from schedules import clock
 from schedules.imports import bulk
 from schedules.imports.bulk import Line, Status
@@ -111,6 +111,7 @@ class BulkRecipients(ApiView):
 
     @extend_schema(
         operation_id="mergeRecipients",
+        parameters=[BringBackQuery],
         request={NDJSON: PersonLine},
         examples=[
             OpenApiExample(
@@ -130,10 +131,15 @@ class BulkRecipients(ApiView):
         """Create and update up to 10,000 people, one JSON object a line.
 
         A line is merged into the profile as an import of NDJSON does. A broken line concerns itself alone; all others
-        are written in one transaction.
+        are written in one transaction. Whoever was erased before is `left_out`, unless `bringBack` is `true`.
         """
         try:
-            lines = bulk.merge_lines(stream=self._body(request).file, by=self.by, now=clock.now())
+            lines = bulk.merge_lines(
+                stream=self._body(request).file,
+                by=self.by,
+                now=clock.now(),
+                bring_back=BringBackQuery.wanted(request),
+            )
         except Unreadable as error:
             raise Refused(UNREADABLE, f"The body {error}.") from None
         return Response([_answer(line) for line in lines])

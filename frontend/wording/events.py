@@ -162,6 +162,7 @@ _LABELS: Mapping[str, Words] = {
     "devices_added": gettext_lazy("New devices"),
     "devices_moved": gettext_lazy("Devices that went to another person"),
     "devices_renewed": gettext_lazy("Devices in use again"),
+    "left_out": gettext_lazy("People left out, since they were erased before"),
     "external_id": gettext_lazy("External id"),
     "email": gettext_lazy("E-mail address"),
     "locale": gettext_lazy("Language"),

@@ -23,6 +23,7 @@ class Status(StrEnum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     INVALID = "invalid"
+    LEFT_OUT = "left_out"
 
 
 @dataclass(slots=True)
@@ -36,8 +37,10 @@ class Line:
 
 
 @transaction.atomic
-def merge_lines(*, stream: BinaryIO, by: str, now: datetime) -> list[Line]:
+def merge_lines(*, stream: BinaryIO, by: str, now: datetime, bring_back: bool = False) -> list[Line]:
     """Merge the people of ``stream`` into the profiles as ``import_recipients`` does, leaving bad lines out.
+
+    Who was erased before is left out too, unless ``bring_back``.
 
     The results are in the order of the lines, without the empty ones, and all in memory: limit the stream. Raises
     ``Unreadable``.
@@ -49,7 +52,9 @@ def merge_lines(*, stream: BinaryIO, by: str, now: datetime) -> list[Line]:
         raise Unreadable(say("holds nothing but empty lines: send one JSON object a line"))
     for repeated in staging.drop_repeated():
         results.bad_line(repeated)
-    written = staging.merge(now=now, by=by, on_person=results.written)
+    written = staging.merge(
+        now=now, by=by, on_person=results.written, on_left_out=results.left_out, bring_back=bring_back
+    )
     counts = {"lines": len(results.lines), "skipped": results.bad, **written._asdict()}
     trail.record(action=Action.RECIPIENT_IMPORT, by=by, now=now, changes=counts)
     return [results.lines[number] for number in sorted(results.lines)]
@@ -80,3 +85,6 @@ class _Results:
 
     def written(self, external_id: str, is_new: bool) -> None:
         self._good[external_id].status = Status.CREATED if is_new else Status.UPDATED
+
+    def left_out(self, external_id: str) -> None:
+        self._good[external_id].status = Status.LEFT_OUT

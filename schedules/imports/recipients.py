@@ -69,6 +69,7 @@ def import_recipients(
     encoding: str = "utf-8",
     delimiter: str = "",
     infer_types: bool = False,
+    bring_back: bool = False,
     on_bad: Callable[[BadLine], None] | None = None,
     progress: Callable[[Stage, int], None] | None = None,
 ) -> Report:
@@ -79,8 +80,9 @@ def import_recipients(
     the file has no column or key for stays. Devices are added, and move here when another person had them.
 
     With a bad line nothing is written, unless ``skip_bad`` leaves those lines out. What stands twice in the file is
-    bad but for its first line. ``dry_run`` does it all and keeps nothing. ``encoding``, ``delimiter`` and
-    ``infer_types`` as in ``CsvRows``. Raises ``lines.Unreadable`` when the file as a whole makes no sense.
+    bad but for its first line. Who was erased before is left out, unless ``bring_back``. ``dry_run`` does it all and
+    keeps nothing. ``encoding``, ``delimiter`` and ``infer_types`` as in ``CsvRows``. Raises ``lines.Unreadable`` when
+    the file as a whole makes no sense.
     """
     tell = progress or (lambda stage, count: None)
     bad = _Bad(on_bad)
@@ -98,7 +100,7 @@ def import_recipients(
         written = Written()
         if skip_bad or not bad.count:
             tell(Stage.WRITE, lines)
-            written = staging.merge(now=now, by=by)
+            written = staging.merge(now=now, by=by, bring_back=bring_back)
         is_kept = not dry_run and (skip_bad or not bad.count)
         if is_kept:
             counts = {"lines": lines, "skipped": bad.count, **written._asdict()}

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
+from schedules import fingerprints
 from schedules.imports.rows import BadLine, Row
 from schedules.problems import say
 
@@ -21,7 +22,7 @@ _CREATE = """
 DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed;
 CREATE TEMPORARY TABLE import_people (
     line bigint, external_id text, email text, locale text, time_zone text, tags jsonb, consent jsonb,
-    attributes jsonb, dropped text[], devices jsonb
+    attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE import_devices (line bigint, external_id text, platform text, token text) ON COMMIT DROP;
 CREATE TEMPORARY TABLE import_changed (recipient_id bigint) ON COMMIT DROP;
@@ -44,6 +45,18 @@ SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
 ) f USING (token) WHERE d.line > f.line GROUP BY d.line
 """
 
+# Who was erased before and is not there (again). An address that somebody who is there has got is his.
+_WAS_ERASED = """
+(p.of_id IN (SELECT fingerprint FROM schedules_erasedperson)
+ OR p.of_address IN (SELECT fingerprint FROM schedules_erasedperson)) IS TRUE
+AND NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
+"""
+_LEAVE_OUT = f"DELETE FROM pg_temp.import_people p WHERE {_WAS_ERASED} RETURNING line, external_id"
+_LEAVE_DEVICES_OUT = "DELETE FROM pg_temp.import_devices WHERE line = ANY(%s)"
+_WANT_BACK = """
+DELETE FROM schedules_erasedperson e USING pg_temp.import_people p WHERE e.fingerprint IN (p.of_id, p.of_address)
+"""
+
 # Sorted, since that halves the work of the indexes on external_id; the conflicts are with whoever is quicker.
 _CREATE_PEOPLE = """
 INSERT INTO schedules_recipient
@@ -52,6 +65,8 @@ SELECT external_id, COALESCE(email, ''), COALESCE(locale, ''), COALESCE(time_zon
        COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s, %(by)s
 FROM pg_temp.import_people p
 WHERE NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
+  -- who is erased at this very moment: the statement sees either the profile or the fingerprint
+  AND (p.of_id IN (SELECT fingerprint FROM schedules_erasedperson)) IS NOT TRUE
 ORDER BY external_id
 ON CONFLICT (external_id) DO NOTHING
 """
@@ -109,7 +124,10 @@ WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipien
 
 
 class Written(NamedTuple):
-    """How many profiles and devices became what. A device is *renewed* when it was inactive or changed platform."""
+    """How many profiles and devices became what. A device is *renewed* when it was inactive or changed platform.
+
+    ``left_out``: people who were erased before, and are not brought back.
+    """
 
     created: int = 0
     updated: int = 0
@@ -117,6 +135,7 @@ class Written(NamedTuple):
     devices_added: int = 0
     devices_moved: int = 0
     devices_renewed: int = 0
+    left_out: int = 0
 
 
 def fill(rows: Iterable[Row | BadLine], *, on_bad: Callable[[BadLine], None], progress: Callable[[int], None]) -> int:
@@ -129,12 +148,17 @@ def fill(rows: Iterable[Row | BadLine], *, on_bad: Callable[[BadLine], None], pr
                 if isinstance(row, BadLine):
                     on_bad(row)
                 else:
-                    copy.write_row(row)
+                    copy.write_row((*row, *_fingerprints(row)))
                 if count % _STEP == 0:
                     progress(count)
         cursor.execute("ANALYZE pg_temp.import_people (external_id)")
     progress(count)
     return count
+
+
+def _fingerprints(row: Row) -> tuple[str, str | None]:
+    address = row.email.strip() if row.email else ""
+    return fingerprints.of_id(row.external_id).hex, fingerprints.of_address(address).hex if address else None
 
 
 def drop_repeated() -> Iterator[BadLine]:
@@ -179,14 +203,27 @@ def counts_of(column: str) -> Mapping[str, int]:
         return dict(cursor.fetchall())
 
 
-def merge(*, now: datetime, by: str, on_person: Callable[[str, bool], None] | None = None) -> Written:
+def merge(
+    *,
+    now: datetime,
+    by: str,
+    on_person: Callable[[str, bool], None] | None = None,
+    on_left_out: Callable[[str], None] | None = None,
+    bring_back: bool = False,
+) -> Written:
     """Create and update profiles and devices; only what changes is written, dated ``now`` and signed ``by``.
 
-    ``on_person`` is told the external id of each person who is created (true) or updated (false).
+    ``on_person`` is told the external id of each person who is created (true) or updated (false). People who were
+    erased are left out, which ``on_left_out`` is told, unless ``bring_back`` forgets that they were.
     """
     dated: dict[str, Any] = {"now": now, "by": by}
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+        left_out = 0
+        if bring_back:
+            cursor.execute(_WANT_BACK)
+        else:
+            left_out = _leave_out(cursor, on_left_out)
         cursor.execute(_LOCK_DEVICES)
         cursor.execute("SELECT count(*) FROM pg_temp.import_people")
         (people,) = cursor.fetchone()
@@ -205,7 +242,18 @@ def merge(*, now: datetime, by: str, on_person: Callable[[str, bool], None] | No
             # Queries that run right after a large import should not be planned for the table as it was.
             cursor.execute("ANALYZE schedules_recipient")
         cursor.execute("DROP TABLE pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed")
-    return Written(created, updated, people - created - updated, added, moved, renewed)
+    return Written(created, updated, people - created - updated, added, moved, renewed, left_out)
+
+
+def _leave_out(cursor: Any, tell: Callable[[str], None] | None) -> int:
+    cursor.execute(_LEAVE_OUT)
+    found = cursor.fetchall()
+    if found:
+        cursor.execute(_LEAVE_DEVICES_OUT, [[line for line, _ in found]])
+    for _, external_id in found:
+        if tell:
+            tell(external_id)
+    return len(found)
 
 
 def _with(on_person: Callable[[str, bool], None] | None, is_new: bool) -> Callable[[str], None] | None:

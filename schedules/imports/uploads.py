@@ -72,6 +72,7 @@ class Found:
     devices_added: int = 0
     devices_moved: int = 0
     devices_renewed: int = 0
+    left_out: int = 0
     bad_lines: int = 0
     unknown_zones: Mapping[str, int] = field(default_factory=dict)
     unknown_locales: Mapping[str, int] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Found:
     @property
     def good(self) -> int:
         """People whom an import writes, or finds as they are."""
-        return self.lines - self.bad_lines
+        return self.lines - self.bad_lines - self.left_out
 
     @classmethod
     def of(cls, report: Report) -> "Found":
@@ -118,6 +119,7 @@ def keep(
     encoding: str = "utf-8",
     delimiter: str = "",
     infer_types: bool = False,
+    bring_back: bool = False,
 ) -> RecipientImport:
     """Keep a file, to be looked through as soon as a worker is free. Raises ``TooLarge``; then nothing is kept."""
     upload = RecipientImport.objects.create(
@@ -127,6 +129,7 @@ def keep(
         encoding=encoding,
         delimiter=delimiter,
         infer_types=infer_types,
+        bring_back=bring_back,
         created_by=by,
         created_at=now,
     )
@@ -266,6 +269,7 @@ def _read(
         encoding=upload.encoding,
         delimiter=upload.delimiter,
         infer_types=upload.infer_types,
+        bring_back=upload.bring_back,
         on_bad=lambda line: bad.append(line) if len(bad) < MAX_BAD else None,
         progress=beat.tell,
     )

@@ -55,7 +55,7 @@ def test_the_receipt_counts_by_schedule_and_says_what_stays_and_why(service, pro
     assert said["noCallStartsAfter"] == "2026-11-21T10:00:05Z"
     remains = {each["what"]: each for each in said["remains"]}
     assert remains["ledger"]["count"] == 3
-    assert remains.keys() == {"ledger", "backups"}
+    assert remains.keys() == {"ledger", "fingerprints", "backups"}
     assert all(each["why"] for each in said["remains"])
     event = AuditEvent.objects.get(action="recipient.erase")
     assert event.payload_diff["receipt"] == json.loads(json.dumps(said))

@@ -30,7 +30,14 @@ from frontend.wording.sayings import translated
 from schedules import clock, recipients
 from schedules.models import Recipient
 from schedules.permissions import Ability
-from schedules.recipients import AlreadyThere, InvalidRecipient, NoSuchDevice, NoSuchRecipient, RecipientChanged
+from schedules.recipients import (
+    AlreadyThere,
+    ErasedBefore,
+    InvalidRecipient,
+    NoSuchDevice,
+    NoSuchRecipient,
+    RecipientChanged,
+)
 from schedules.recurrence import ZONE_NAMES
 
 
@@ -51,8 +58,16 @@ def new(request: HttpRequest) -> HttpResponse:
         profile = {**form.profile(), "attributes": attributes.read()}
         try:
             made = recipients.create(
-                external_id=profile["external_id"], profile=profile, by=actor(request.user), now=clock.now()
+                external_id=profile["external_id"],
+                profile=profile,
+                by=actor(request.user),
+                now=clock.now(),
+                bring_back=form.cleaned_data["bring_back"],
             )
+        except ErasedBefore:
+            form.ask_whether_back()
+            words = _("A person of this external id or address was erased. If you want them back, say so below.")
+            form.add_error("external_id", words)
         except InvalidRecipient as error:
             put(error.problems, form, attributes)
         except AlreadyThere:

@@ -44,6 +44,14 @@ class ProfileForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3}),
     )
 
+    bring_back = forms.BooleanField(
+        required=False, label=gettext_lazy("Bring the erased person back"), widget=forms.HiddenInput
+    )
+
+    def ask_whether_back(self) -> None:
+        """Show the box: whoever is to be kept was erased before."""
+        self.fields["bring_back"].widget = forms.CheckboxInput()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for channel in Channel:

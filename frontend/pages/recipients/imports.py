@@ -125,6 +125,12 @@ class UploadForm(forms.Form):
         ),
     )
 
+    bring_back = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("Bring back people who were erased"),
+        help_text=gettext_lazy("Else their lines are left out."),
+    )
+
     def clean_file(self) -> "UploadedFile[Any]":
         file: UploadedFile[Any] = self.cleaned_data["file"]
         if PurePath(file.name or "").suffix.lower() not in ENDINGS:
@@ -145,6 +151,7 @@ class UploadForm(forms.Form):
             "encoding": data["encoding"] or "utf-8",
             "delimiter": named.get(data["delimiter"], ""),
             "infer_types": data["infer_types"],
+            "bring_back": data["bring_back"],
             "format": ENDINGS[PurePath(data["file"].name).suffix.lower()],
         }
 
@@ -299,12 +306,22 @@ def _context(upload: RecipientImport) -> dict[str, Any]:
         "is_bad_cut": found.bad_lines > len(upload.bad),
         "import_words": _("Import %(people)s")
         % {"people": ngettext("%(count)s person", "%(count)s people", found.good) % {"count": number(found.good)}},
+        "left_out": _left_out(found.left_out),
         "unknown_zones": [(zone, number(count)) for zone, count in found.unknown_zones.items()],
         "unknown_locales": [(locale, number(count)) for locale, count in found.unknown_locales.items()],
         "number_like": ", ".join(found.number_like),
         "first_number_like": found.number_like[0] if found.number_like else "",
         "is_refused": upload.state == State.FAILED,
     }
+
+
+def _left_out(count: int) -> str:
+    words = ngettext(
+        "%(count)s line is left out: the person was erased before.",
+        "%(count)s lines are left out: the people were erased before.",
+        count,
+    )
+    return words % {"count": number(count)} if count else ""
 
 
 def _column(column: Column) -> tuple[str, str]:

@@ -57,6 +57,10 @@ class Command(BaseCommand):
             help="keep numbers, true and false of a CSV file as such, not as texts",
         )
 
+        parser.add_argument(
+            "--bring-back", action="store_true", help="import people too who were erased before, and forget that"
+        )
+
     def handle(self, **options: Any) -> None:
         name: str = options["file"]
         try:
@@ -72,6 +76,7 @@ class Command(BaseCommand):
                     encoding=options["encoding"],
                     delimiter=_DELIMITERS.get(options["delimiter"], ""),
                     infer_types=options["infer_types"],
+                    bring_back=options["bring_back"],
                     on_bad=stack.enter_context(_report_file(options["report"], stream)),
                     progress=stack.enter_context(_progress_bar(stream, name)),
                 )
@@ -182,6 +187,11 @@ def _report_lines(report: Report, *, dry_run: bool) -> Iterator[str]:
         f"{'Would be imported' if dry_run else 'Imported'}: {written.created:,} created, {written.updated:,} updated, "
         f"{written.unchanged:,} unchanged; left out: {report.bad_lines:,}."
     )
+    if written.left_out:
+        yield (
+            f"{written.left_out:,} of the lines {'is' if written.left_out == 1 else 'are'} left out, since the person "
+            "was erased before; --bring-back imports them all the same."
+        )
     if written.devices_added or written.devices_moved or written.devices_renewed:
         yield (
             f"Devices: {written.devices_added:,} added, {written.devices_moved:,} moved from somebody else, "
