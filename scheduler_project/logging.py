@@ -34,6 +34,7 @@ def configure(*, level: str, as_json: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     for chatty in (
+        "axes",
         "botocore",
         "boto3",
         "urllib3",
