@@ -14,7 +14,7 @@ from schedules.imports import staging
 from schedules.imports.lines import Unreadable
 from schedules.imports.ndjson_rows import NdjsonRows
 from schedules.imports.rows import BadLine, Row
-from schedules.imports.values import Refused, problem_of
+from schedules.imports.values import Refused, UnknownField, problem_of
 from schedules.problems import Problem, say
 
 
@@ -46,7 +46,7 @@ def merge_lines(*, stream: BinaryIO, by: str, now: datetime, bring_back: bool = 
     ``Unreadable``.
     """
     results = _Results()
-    rows = NdjsonRows(stream, encoding="utf-8", on_bad_person=results.bad_person)
+    rows = NdjsonRows(stream, encoding="utf-8", on_bad_person=results.bad_person, is_public=True)
     staging.fill(results.noting(rows), on_bad=results.bad_line, progress=lambda count: None)
     if not results.lines:
         raise Unreadable(say("holds nothing but empty lines: send one JSON object a line"))
@@ -58,6 +58,12 @@ def merge_lines(*, stream: BinaryIO, by: str, now: datetime, bring_back: bool = 
     counts = {"lines": len(results.lines), "skipped": results.bad, **written._asdict()}
     trail.record(action=Action.RECIPIENT_IMPORT, by=by, now=now, changes=counts)
     return [results.lines[number] for number in sorted(results.lines)]
+
+
+def _problem(fault: Refused) -> Problem:
+    if isinstance(fault, UnknownField):
+        return Problem(fault.field.replace("~", "~0").replace("/", "~1"), "unknown", f"It {fault.reason}.")
+    return problem_of(fault.field, fault.reason)
 
 
 class _Results:
@@ -74,7 +80,7 @@ class _Results:
             yield row
 
     def bad_person(self, number: int, found: Mapping[str, Any], faults: list[Refused]) -> None:
-        problems = tuple(problem_of(fault.field, fault.reason) for fault in faults)
+        problems = tuple(map(_problem, faults))
         self.lines[number] = Line(number, found.get("external_id"), Status.INVALID, problems)
 
     def bad_line(self, bad: BadLine) -> None:

@@ -1,14 +1,14 @@
 """People from NDJSON: one JSON object a line."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from schedules.imports import values
 from schedules.imports.columns import field_of
 from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
-from schedules.imports.values import Refused, quote
+from schedules.imports.values import Refused, UnknownField, quote
 from schedules.problems import say
 
 BadPerson = Callable[[int, Mapping[str, Any], list[Refused]], None]
@@ -18,15 +18,23 @@ class NdjsonRows:
     """The people of an NDJSON file; see ``rows.Rows``. Raises ``Unreadable`` when the file is one JSON list.
 
     A bad line tells its first fault; ``on_bad_person`` is told every one of a line that is an object, and what could
-    be read of it.
+    be read of it. With ``is_public`` fields have the API's names and no others; files may spell them as they like.
     """
 
     columns: tuple[Column, ...] = ()
     renamed: dict[str, str] = {}
     number_like: tuple[str, ...] = ()
 
-    def __init__(self, stream: BinaryIO, *, encoding: str, on_bad_person: BadPerson | None = None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        *,
+        encoding: str,
+        on_bad_person: BadPerson | None = None,
+        is_public: bool = False,
+    ) -> None:
         self._encoding = encoding
+        self._is_public = is_public
         self._on_bad_person = on_bad_person
         lines = read_lines(stream, encoding=encoding, newline="\n")
         first = next(lines)
@@ -43,7 +51,7 @@ class NdjsonRows:
             except Refused as refused:
                 yield BadLine(number, refused.field, refused.reason)
                 continue
-            found, faults = read_person(person)
+            found, faults = read_person(person, field=_public_field if self._is_public else _field)
             if not faults:
                 yield _row(number, found)
                 continue
@@ -58,23 +66,28 @@ class NdjsonRows:
             raise Refused("", fault)
         person = values.read_json("", line)
         if not isinstance(person, dict):
+            if self._is_public:  # in English whoever asks
+                raise Refused("", 'is no JSON object: write one such as {"externalId": "42", "email": "..."}')
             raise Refused("", say('is no JSON object: write one such as {"external_id": "42", "email": "..."}'))
         return person
 
 
-def read_person(person: Mapping[str, Any]) -> tuple[dict[str, Any], list[Refused]]:
+def read_person(
+    person: Mapping[str, Any], *, field: Callable[[str], str] | None = None
+) -> tuple[dict[str, Any], list[Refused]]:
     """What can be kept, by the names and in the form of ``Row``, and every fault. Needs an external id.
 
-    ``attributes`` becomes the pair of ``rows.attributes_of``.
+    ``attributes`` becomes the pair of ``rows.attributes_of``. ``field``: ours of a name that was sent.
     """
+    field = field or _field
     found: dict[str, Any] = {}
     faults: list[Refused] = []
     for key, value in person.items():
         try:
-            field = _field(key)
-            if field in found:
-                raise Refused(field, say("is given twice, by names that mean the same: keep one of them"))
-            found[field] = _READERS[field](value)
+            name = field(key)
+            if name in found:
+                raise Refused(name, say("is given twice, by names that mean the same: keep one of them"))
+            found[name] = _READERS[name](value)
         except Refused as refused:
             faults.append(refused)
     if "external_id" not in found and not any(fault.field == "external_id" for fault in faults):
@@ -84,12 +97,16 @@ def read_person(person: Mapping[str, Any]) -> tuple[dict[str, Any], list[Refused
 
 def _field(key: str) -> str:
     field = key if key in _READERS else field_of(key)
-    if field not in _READERS:
-        raise Refused(
-            key[:40],
-            say("is no field: use %(known)s, and put what is your own into attributes", known=", ".join(_READERS)),
-        )
-    return field
+    return field if field in _READERS else _refuse(key, _READERS)
+
+
+def _public_field(key: str) -> str:
+    return _OF_PUBLIC.get(key) or _refuse(key, _OF_PUBLIC)
+
+
+def _refuse(key: str, known: Iterable[str]) -> NoReturn:
+    words = say("is no field: use %(known)s, and put what is your own into attributes", known=", ".join(known))
+    raise UnknownField(key[:40], words)
 
 
 def _row(line: int, found: dict[str, Any]) -> Row:
@@ -130,3 +147,4 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "attributes": _attributes,
     "devices": lambda value: values.read_devices([] if value is None else value),
 }
+_OF_PUBLIC: Mapping[str, str] = {values.PUBLIC.get(field, field): field for field in _READERS}

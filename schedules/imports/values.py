@@ -42,7 +42,7 @@ _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
-_PUBLIC = {"external_id": "externalId", "time_zone": "timeZone"}
+PUBLIC = {"external_id": "externalId", "time_zone": "timeZone"}
 _WORDS = {"true": "true", "false": "false"}
 _WORD = {True: "true", False: "false"}
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -57,13 +57,17 @@ class Refused(ValueError):
         self.reason = reason
 
 
+class UnknownField(Refused):
+    """``field`` is a name as it was sent, and none of ours."""
+
+
 def problem_of(field: str, reason: str) -> Problem:
     """A refusal as the API says it: by the public name, or the JSON pointer within it."""
     head, dot, rest = field.partition(".")
     if dot and head in ("attributes", "consent"):
         name = f"{head}/{rest}"
     else:
-        name = _PUBLIC.get(field) or field.replace("~", "~0").replace("/", "~1")
+        name = PUBLIC.get(field) or field.replace("~", "~0").replace("/", "~1")
     are_many = reason.startswith("are ")
     words = say("They %(reason)s.", reason=reason) if are_many else say("It %(reason)s.", reason=reason)
     return Problem(name, "invalid", words)

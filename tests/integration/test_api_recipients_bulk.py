@@ -171,3 +171,22 @@ def test_ten_thousand_people_take_seconds_and_their_answer_little_room(api, djan
         cursor.execute(f"SELECT pg_column_size(body), length(body) FROM {IdempotencyKey._meta.db_table}")
         kept, whole = cursor.fetchone()
     assert kept < whole / 3
+
+
+@pytest.mark.parametrize("name", ["external_id", "time_zone", "Time-Zone", "e-mail", "tz", "attributes.plan", "a/b~c"])
+def test_a_field_has_one_name_in_bulk_as_alone(api, name):
+    (told,) = results(send(api, {"externalId": "a", "email": "a@example.com", name: "x"}))
+    assert (told["status"], told["externalId"]) == ("invalid", "a")
+    (error,) = told["errors"]
+    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+    assert (error["pointer"], error["code"]) == (pointer, "unknown")
+    assert "use externalId, email, locale, timeZone, tags" in error["detail"]
+    alone = api.call("PUT", "recipients/a", {name: "x"})
+    assert alone.status_code == 400
+    assert [(each["pointer"], each["code"]) for each in alone.json()["errors"]] == [(pointer, "unknown")]
+    assert not Recipient.objects.exists()
+
+
+def test_what_is_no_person_is_told_how_one_is_written(api):
+    (told,) = results(send(api, b"42"))
+    assert '"externalId": "42"' in told["errors"][0]["detail"]
