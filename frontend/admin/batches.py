@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 from delivery.models import Batch, State
 from frontend.admin.base import Admin
@@ -17,7 +18,7 @@ class BatchAdmin(Admin):
     list_display = ("id", "occurrence_link", "channel", "wave", "size", "next_due", "queued", "outcomes")
     list_filter = ("channel",)
     search_fields = ("=id", "=occurrence__id")
-    search_help_text = "Batch id or run id"
+    search_help_text = _("Batch id or run id")
     ordering = ("-id",)
     fields = (
         "occurrence_link",
@@ -35,16 +36,16 @@ class BatchAdmin(Admin):
 
     wave = moment("wave_at")
     next_due = moment("next_due_at")
-    queued = moment("queued_at", "queued (real time)")
-    lease = moment("lease_until", "lease until (real time)")
+    queued = moment("queued_at", _("queued (real time)"))
+    lease = moment("lease_until", _("lease until (real time)"))
     started = moment("started_at")
 
-    @admin.display(description="run", ordering="occurrence")
+    @admin.display(description=_("run"), ordering="occurrence")
     def occurrence_link(self, batch: Batch) -> SafeString:
         link = reverse("occurrence", args=[batch.occurrence_id])
         return format_html('<a class="ns-link" href="{}">{}</a>', link, batch.occurrence_id)
 
-    @admin.display(description="counters")
+    @admin.display(description=_("counters"))
     def outcomes(self, batch: Batch) -> str:
         counts = ((STATES[state], getattr(batch, state.label)) for state in State)
         return ", ".join(f"{count} {name}" for name, count in counts if count)

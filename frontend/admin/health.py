@@ -1,6 +1,7 @@
 """Signs of the service's own health, to look at: open circuits, heartbeats, counters."""
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from delivery.models import Circuit, Count, Heartbeat
 from frontend.admin.base import Admin
@@ -16,10 +17,10 @@ class CircuitAdmin(Admin):
     list_display = ("channel", "why", "opened", "next_try", "openings")
     fields = ("channel", "why", "detail", "opened", "next_try", "openings")
     readonly_fields = fields
-    opened = moment("opened_at", "open since")
-    next_try = moment("probe_at", "next try (real time)")
+    opened = moment("opened_at", _("open since"))
+    next_try = moment("probe_at", _("next try (real time)"))
 
-    @admin.display(description="why")
+    @admin.display(description=_("why"))
     def why(self, circuit: Circuit) -> str:
         return reason(circuit.reason)
 

@@ -1,6 +1,7 @@
 """Test sends, to look at."""
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from delivery.models import TestSend
 from frontend.admin.base import Admin
@@ -14,7 +15,7 @@ class TestSendAdmin(Admin):
 
     list_display = ("id", "schedule_id", "recipient_id", "channel", "state", "reason", "created_by", "created")
     search_fields = ("=schedule_id",)
-    search_help_text = "Schedule id"
+    search_help_text = _("Schedule id")
     ordering = ("-id",)
     fields = (*list_display, "locale", "subject", "detail", "provider_id", "settled")
     readonly_fields = fields

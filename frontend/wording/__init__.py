@@ -3,7 +3,7 @@
 States, reasons and stories are imported from here; audiences, timings, schedules, problems and events from their rooms.
 """
 
-from frontend.wording.reasons import HELD, REASONS, REMEDIES, RUN_STATES, STATES, count, number, reason, remedy, state
+from frontend.wording.reasons import HELD, REASONS, REMEDIES, RUN_STATES, STATES, number, reason, remedy, state
 from frontend.wording.stories import explanation, limit, obstacle, story
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "REMEDIES",
     "RUN_STATES",
     "STATES",
-    "count",
     "explanation",
     "limit",
     "number",

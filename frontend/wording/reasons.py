@@ -207,8 +207,3 @@ def state(value: int) -> str:
 def number(value: float) -> str:
     """``1,204``, as the viewer's language groups it."""
     return number_format(value, force_grouping=True)
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """``1 person``, ``1,204 people``: in English, for the admin."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -1,6 +1,7 @@
 """When a schedule runs, in the viewer's language.
 
-The usual timings have sentences of their own; whatever else a cron says is told by the engine that fires it.
+The usual timings have sentences of their own. Whatever else a cron says is told by the engine that fires it, which
+knows English alone: in other languages the cron stands for itself.
 """
 
 import re
@@ -34,8 +35,9 @@ def of_definition(definition: Definition) -> str:
         assert definition.run_at is not None
         return _("Once, on %(when)s") % {"when": moment(definition.run_at, definition, joint=_(" at "))}
     told = cron_in_words(definition.cron)
-    if told is None:
+    if told is None and _is_english():
         return engine
+    told = told or _by_cron(definition.cron)
     return "".join([told, ", ", clock_of(definition), *_limits(definition)])
 
 
@@ -103,7 +105,15 @@ def any_cron_in_words(cron: str) -> str:
         told = sentence(cron)
     except InvalidTiming:
         return cron
-    return cron_in_words(cron) or told
+    return cron_in_words(cron) or (told if _is_english() else _by_cron(cron))
+
+
+def _is_english() -> bool:
+    return locale().startswith("en")
+
+
+def _by_cron(cron: str) -> str:
+    return _("By the cron %(cron)s") % {"cron": cron}
 
 
 def _often(minute: str, hour: str) -> str | None:

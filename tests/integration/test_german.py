@@ -175,3 +175,9 @@ def test_what_failed_long_ago_or_of_a_cancelled_run_is_not_tried_again(service, 
     Occurrence.objects.filter(pk=run.pk).update(state=OccurrenceState.CANCELLED)
     answer = browser.post(reverse("occurrence-again", args=[run.pk]), {"reason": ""}, follow=True)
     german(answer, "In diesem Zustand des Laufs lässt sich nichts noch einmal versuchen: abgebrochen.")
+
+
+def test_a_cron_for_which_there_is_no_german_sentence(service, speak):
+    sign_in, german = speak
+    schedule = ScheduleFactory(name="Winterverkauf", cron="0 9 1-7 * MON")
+    german(sign_in().get(reverse("schedule", args=[schedule.pk])), "Nach dem Cron 0 9 1-7 * MON, UTC")
