@@ -54,6 +54,10 @@ def test_the_catalogue_has_every_string_and_no_other(found, kept):
     assert kept.keys() - found.keys() == set(), "make messages"
 
 
+def test_a_string_in_a_filter_or_an_include_is_found_too(found):
+    assert (None, "Welcome back to") in found  # in an include of unfold
+
+
 def test_every_string_is_translated_with_the_same_placeholders(kept):
     untranslated = [message.id for message in kept.values() if message.fuzzy or not all(t for _, t in forms(message))]
     assert untranslated == []
