@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.db.models import Q
 
@@ -130,6 +131,9 @@ def _remains(
         remains.append(Remainder("audit", why, events))
     why = "So that no import brings the person back: keyed fingerprints of id and address, which nobody can read."
     remains.append(Remainder("fingerprints", why, prints))
+    if get_user_model()._default_manager.filter(username=external_id).exists():
+        why = "The account by which the person signs in to the inbox has a life of its own: delete it under Users."
+        remains.append(Remainder("account", why, 1))
     copies = "Backups and logs are kept by whoever runs the service. Logs hold this number and no name."
     remains.append(Remainder("backups", copies))
     return remains

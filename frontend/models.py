@@ -16,6 +16,16 @@ class Client(AbstractApplication):  # type: ignore[misc]
         return str(self.name or self.client_id)
 
 
+class HookEvent(models.Model):
+    """A signed message of another service that was done, so that it is done once. Named by the sender."""
+
+    event_id = models.CharField(max_length=200, unique=True)
+    received_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.event_id
+
+
 class IdempotencyKey(models.Model):
     """The answer to a POST that carried an ``Idempotency-Key``, written in the transaction of what the POST did.
 

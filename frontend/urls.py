@@ -9,6 +9,7 @@ from oauth2_provider.views import OAuthServerMetadataView
 from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
+from frontend.hooks import user_service
 from frontend.pages.api_docs import ApiDocs, ApiReference
 from frontend.pages.audit import audit, audit_csv
 from frontend.pages.consent import Consent
@@ -48,6 +49,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs", ApiDocs.as_view(url_name="openapi"), name="api-docs"),
     path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),
+    path("hooks/user-service", user_service),
     path("metrics", metrics, name="metrics"),
     path("policy-reports", policy_reports, name="policy-reports"),
     path("audit/", audit, name="audit"),

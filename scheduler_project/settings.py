@@ -59,6 +59,8 @@ if "database" in _MISSING and "ERASURE_KEY" not in os.environ:
     ERASURE_KEY = services.secret(root=LOCAL_DIR, name="erasure_key")
 else:
     ERASURE_KEY = env.str("ERASURE_KEY", default="") or SECRET_KEY
+# With which the user service signs what it calls /hooks/user-service for: whsec_ and base64. None, no such address.
+USER_SERVICE_HOOK_SECRET: str = env.str("USER_SERVICE_HOOK_SECRET", default="")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Public keys of former ones go below.

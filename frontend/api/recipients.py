@@ -10,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from delivery import holdings
 from frontend import erasing
 from frontend.api.access import address_for
 from frontend.api.base import ApiView, etag, expected_version, wants_new
@@ -337,6 +338,24 @@ class OneRecipient(ApiView):
         if status == 201:
             headers["Location"] = f"/api/v1/recipients/{quote(recipient.external_id, safe='')}"
         return Response(representation(self.request, recipient), status=status, headers=headers)
+
+
+class ExportRecipient(ApiView):
+    abilities: ClassVar = {"GET": Ability.EDIT_RECIPIENTS}
+
+    @extend_schema(
+        operation_id="exportRecipient",
+        parameters=[EXTERNAL_ID],
+        responses={200: OpenApiTypes.OBJECT, **problems(404)},
+    )
+    def get(self, request: Request, external_id: str) -> Response:
+        """Everything that is held of the person, addresses and tokens in clear: what the person may ask to see.
+
+        Profile, devices, inbox, outbox, deliveries with their failures, tests, and the audit's events.
+        """
+        recipient = recipients.find(external_id=external_id)
+        held = holdings.export(recipient_id=recipient.pk, by=self.by, now=clock.now())
+        return Response(held, headers={"Cache-Control": "no-store"})
 
 
 class Devices(ApiView):

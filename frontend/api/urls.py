@@ -51,6 +51,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("recipients:bulk", BulkRecipients.as_view()),
     path("recipients/<external:external_id>/devices/<int:device_id>", recipients.OneDevice.as_view()),
     path("recipients/<external:external_id>/devices", recipients.Devices.as_view()),
+    path("recipients/<external:external_id>/export", recipients.ExportRecipient.as_view()),
     path("recipients/<external:external_id>", recipients.OneRecipient.as_view()),
     path("inbox", inbox.Inbox.as_view()),
     path("inbox/unread-count", inbox.UnreadCount.as_view()),

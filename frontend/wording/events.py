@@ -35,6 +35,7 @@ ROLES: Mapping[str, Words] = {
 PARTS: Mapping[str, Words] = {
     "system:tick": gettext_lazy("the service"),
     "system:brake": gettext_lazy("the failure brake"),
+    "system:user_service": gettext_lazy("the user service"),
     "system:circuit": gettext_lazy("the service"),
     "system:sign_in": gettext_lazy("the sign-in"),
     "system:shell": gettext_lazy("a command on the server"),

@@ -72,6 +72,7 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
         "PATCH": (RECIPIENTS, 428),
         "DELETE": (RECIPIENTS, 428),
     },
+    "recipients/<external:external_id>/export": {"GET": (RECIPIENTS, 200)},
     "recipients/<external:external_id>/devices": {"GET": (READ, 200), "POST": (RECIPIENTS, 400)},
     "recipients/<external:external_id>/devices/<int:device_id>": {"DELETE": (RECIPIENTS, 204)},
     "inbox": {"GET": (INBOX, 200)},

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from oauth2_provider.models import clear_expired
 
+from frontend import hooks
 from frontend.api import idempotency
 from schedules import clock
 from schedules.imports import uploads
@@ -16,6 +17,7 @@ class Command(BaseCommand):
     def handle(self, *, verbosity: int, **_: Any) -> None:
         clear_expired()
         spent = idempotency.purge()
+        hooks.purge()
         files = uploads.purge(now=clock.now())
         if verbosity:
             self.stdout.write(f"Expired tokens are gone, {spent:,} idempotency keys, and {files:,} uploaded files.")

@@ -92,6 +92,10 @@ _REMAINS: Mapping[str, tuple[Any, Any]] = {
         gettext_lazy("Events of the audit"),
         gettext_lazy("The audit is never changed. Audiences stand in it that named the person by the external id."),
     ),
+    "account": (
+        gettext_lazy("The account to sign in with"),
+        gettext_lazy("It has a life of its own: delete it under Users."),
+    ),
     "fingerprints": (
         gettext_lazy("Keyed fingerprints"),
         gettext_lazy("So that no import brings the person back. Nobody can read an id or an address out of them."),

@@ -1,0 +1,82 @@
+"""Everything that is held of a person, as JSON: what the person may ask to be shown (GDPR, article 15)."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Model, Q
+
+from audit import trail
+from audit.models import Action, AuditEvent
+from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State, TestSend
+from schedules.models import Device, Recipient, Schedule
+from schedules.recipients import NoSuchRecipient
+
+
+@transaction.atomic
+def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
+    """Every row that belongs to the person, addresses and tokens in clear; the audit keeps that it was taken.
+
+    Instants are texts in UTC. Raises ``NoSuchRecipient``.
+    """
+    person = Recipient.objects.filter(pk=recipient_id).first()
+    if person is None:
+        raise NoSuchRecipient
+    theirs = {"recipient_id": recipient_id}
+    deliveries = [
+        {**_fields(each), "state": State(each.state).label}
+        for each in Delivery.objects.filter(**theirs).order_by("day", "occurrence_id")
+    ]
+    tests = Q(**theirs) | (Q(to__iexact=person.email) if person.email else Q())
+    held = {
+        "exportedAt": _readable(now),
+        "profile": _fields(person),
+        "devices": [_fields(each) for each in Device.objects.filter(**theirs).order_by("id")],
+        "inbox": [_fields(each) for each in InboxMessage.objects.filter(**theirs).order_by("id")],
+        "outbox": [_fields(each) for each in OutboxMessage.objects.filter(**theirs).order_by("id")],
+        "deliveries": deliveries,
+        "failedAttempts": [_fields(each) for each in FailedAttempt.objects.filter(**theirs).order_by("day", "at")],
+        "testSends": [_fields(each) for each in TestSend.objects.filter(tests).order_by("id")],
+        "audiencesThatNameThePerson": _naming(person.external_id),
+        "auditEvents": [
+            _fields(each)
+            for each in AuditEvent.objects.filter(
+                action=Action.RECIPIENT_SAVE, payload_diff__recipient=recipient_id
+            ).order_by("id")
+        ],
+    }
+    trail.record(action=Action.EXPORT_FILE, by=by, now=now, changes={"file": f"person-{recipient_id}"})
+    return held
+
+
+def _naming(external_id: str) -> list[int]:
+    """Ids of schedules whose audience names the person."""
+    written = Schedule.objects.filter(audience_query__icontains='"external_id"').order_by("id")
+    return [each.pk for each in written.iterator() if _holds(each.audience_query, external_id)]
+
+
+def _holds(data: Any, external_id: str) -> bool:
+    if isinstance(data, dict):
+        return any(_holds(each, external_id) for each in data.values())
+    if isinstance(data, list):
+        return any(_holds(each, external_id) for each in data)
+    return bool(data == external_id)
+
+
+def _fields(row: Model) -> dict[str, Any]:
+    return {
+        _camel(field.attname): _readable(getattr(row, field.attname))
+        for field in row._meta.concrete_fields
+        if field.attname != "claim_token"
+    }
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(each.capitalize() for each in rest)
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value if isinstance(value, str | int | float | bool | dict | list | None) else str(value)
