@@ -63,7 +63,7 @@ else:
 USER_SERVICE_HOOK_SECRET: str = env.str("USER_SERVICE_HOOK_SECRET", default="")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-# Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Public keys of former ones go below.
+# Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Below, public keys of former ones.
 if "database" in _MISSING and "AUDIT_SEAL_KEY" not in os.environ:
     AUDIT_SEAL_KEY = services.secret(root=LOCAL_DIR, name="audit_seal_key")
 else:
@@ -130,6 +130,9 @@ TEMPLATES = [
 ]
 
 _DATABASE_CONFIG = dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)
+if "database" in _MISSING and env.bool("AS_APPLICATION", default=False):
+    # As in a deployment: a role that can add to the audit and not change it (audit.roles), made when the demo begins.
+    _DATABASE_CONFIG |= {"USER": "notification_app", "PASSWORD": services.secret(root=LOCAL_DIR, name="app_password")}
 DATABASES = {
     "default": {
         **_DATABASE_CONFIG,

@@ -9,10 +9,12 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from redis import Redis
 
+from audit import roles
 from delivery import partitions
 from scheduler_project.demo import content
 from scheduler_project.demo.people import Person, invent
 from scheduler_project.demo.plans import EACH_MINUTE, bulletin, plans
+from scheduler_project.local import services
 from schedules import operations, templates
 from schedules.models import Device, MessageTemplate, Recipient, Schedule, ScheduleStatus
 
@@ -33,7 +35,9 @@ def empty() -> None:
 
 
 def migrate() -> None:
+    """Bring the tables up to date, and the role that the demo's processes have in the database."""
     call_command("migrate", interactive=False, verbosity=0)
+    roles.grant(password=services.secret(root=settings.LOCAL_DIR, name="app_password"))
 
 
 def is_there() -> bool:

@@ -212,6 +212,7 @@ def _address(port: int) -> str:
 
 def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str, str]:
     variables = {
+        "AS_APPLICATION": "1",  # in the database, whose owner nobody needs to be any more
         "TEST_CLOCK": "1",
         "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
         "EMAIL_PROVIDER": options.email_provider,
