@@ -13,6 +13,7 @@ nothing here does.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
@@ -42,6 +43,7 @@ from delivery.providers.base import (
     retry_after_seconds,
 )
 from delivery.providers.wire import Wire, put_on_wire, wire
+from schedules.content import CONTROL
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,8 @@ MAX_DATA = 262_144  # characters of one message's template data (service model, 
 MAX_REQUEST = 1_000_000  # bytes of a request with inline content ("Using templates ..." in the developer guide)
 _ENVELOPE = 600  # bytes, at most, of a request around its messages
 
+# What would make two addresses of one, or a name with an address.
+_SEVERAL = re.compile(r"[\s,;:<>()\[\]\\\"]|@.*@")
 _MISCONFIGURED, _PERMANENT = Verdict.MISCONFIGURED, Verdict.PERMANENT
 
 # Statuses of single messages, and errors of whole calls, that are not what their name alone would say are
@@ -241,9 +245,9 @@ def _unasked(message: Message, verdict: Verdict, reason: str, detail: str = "") 
 def _flaw(message: Message) -> str | None:
     """Why SES would never take this message; a flawed one could cost all the others of its call."""
     local, at, domain = message.to.rpartition("@")
-    if "\r" in message.to or "\n" in message.to or "\r" in message.subject or "\n" in message.subject:
+    if CONTROL.search(message.to) or CONTROL.search(message.subject):
         return "line_break_in_header"
-    if not (local and at and domain):
+    if not (local and at and domain) or _SEVERAL.search(message.to):
         return "no_address"
     if not local.isascii() or _ascii_domain(message.to) == "":
         return "address_not_ascii"
