@@ -4,7 +4,8 @@
 
 All pages in light and dark, on a desk and on a phone, go to ``.local/screenshots/pages``; the few that README and the
 guide show, in English and of a moderate size, to ``docs/screenshots``. A new demo below ``.local/screenshots``
-plays for a while, so that there is something to see, and ends.
+plays for a while, so that there is something to see. Then its clock is put forward by a day, which takes some minutes,
+for what shows more than an hour, and it ends.
 """
 
 import argparse
@@ -50,6 +51,7 @@ class Picture(NamedTuple):
     theme: str = "light"
     size: tuple[int, int] = IN_DOCS
     query: str = ""
+    a_day_later: bool = False
 
 
 PICTURES = [
@@ -63,7 +65,7 @@ PICTURES = [
     Picture("calendar", "calendar", query="?view=agenda"),
     Picture("run", "occurrence"),
     Picture("explain", "explain", part="?"),
-    Picture("dashboard", "dashboard", theme="dark", query="?window=hour"),
+    Picture("dashboard", "dashboard", theme="dark", size=(1440, 800), a_day_later=True),
     Picture("audit", "audit"),
 ]
 
@@ -175,9 +177,9 @@ def take_all(camera: Camera, found: list[tuple[str, str]], *, only: str) -> None
                     camera.take(address, path, theme=theme, size=size, whole=True)
 
 
-def take_chosen(camera: Camera, found: list[tuple[str, str]], *, only: str) -> None:
+def take_chosen(camera: Camera, found: list[tuple[str, str]], *, only: str, a_day_later: bool) -> None:
     for picture in PICTURES:
-        if only not in picture.page:
+        if only not in picture.page or picture.a_day_later != a_day_later:
             continue
         address = next(path for name, path in found if name == picture.page and picture.part in path)
         path = CHOSEN / f"{picture.name}.png"
@@ -202,7 +204,10 @@ def main() -> None:
         found = list(tables.addresses(tables.PAGES, known))
         found += [("explain", f"/explain/{known['asked of explain']}")]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        take_chosen(Camera(browser, address, language="en"), found, only=options.only)
+        in_english = Camera(browser, address, language="en")
+        take_chosen(in_english, found, only=options.only, a_day_later=False)
+        subprocess.run([sys.executable, "manage.py", "clock", "advance", "25h"], cwd=PROJECT, check=True)
+        take_chosen(in_english, found, only=options.only, a_day_later=True)
         take_all(Camera(browser, address, language=options.language), found, only=options.only)
         browser.close()
 
