@@ -27,6 +27,15 @@ def real(errors: list[str]) -> list[str]:
     return [error for error in errors if "422" not in error and "sandboxed" not in error]
 
 
+def test_a_double_click_on_the_first_button_makes_one_draft(world, open_page):
+    page = open_page(Role.MARKETER)
+    page.goto("/schedules/new/")
+    page.get_by_label("Name").fill("Winter sale")
+    page.get_by_role("button", name="Next", exact=True).last.dblclick()
+    expect(page.get_by_role("heading", name="Audience", exact=True)).to_be_visible()
+    assert Schedule.objects.count() == 1
+
+
 def test_a_schedule_is_made_in_the_lists_modal_and_stands_in_the_list(world, open_page, errors):
     page = open_page(Role.MARKETER)
     page.goto("/schedules/")
