@@ -145,6 +145,7 @@ def secrets_are_secret() -> Faults:
     """E011, for the key in use and for those still accepted."""
     for name, key in [
         ("SECRET_KEY", settings.SECRET_KEY),
+        *([("ERASURE_KEY", settings.ERASURE_KEY)] if settings.ERASURE_KEY != settings.SECRET_KEY else []),
         *(("SECRET_KEY_FALLBACKS", key) for key in settings.SECRET_KEY_FALLBACKS),
     ]:
         if len(key) < _SECRET_LENGTH or len(set(key)) < _SECRET_SIGNS or key.startswith("django-insecure-"):

@@ -1,0 +1,139 @@
+"""Somebody is planted everywhere, erased, and looked for: in every table, in Redis, in logs, exports and the audit."""
+
+import json
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.urls import reverse
+from redis import Redis
+
+from delivery import test_sends
+from delivery.models import InboxMessage, OutboxMessage
+from delivery.providers.base import Verdict
+from frontend import erasing
+from schedules.imports import uploads
+from schedules.imports.recipients import Format
+from schedules.models import Recipient
+from schedules.permissions import Role
+from tests.accounts import signed_in
+from tests.api import Api, token
+from tests.books import assert_books_close
+from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory
+from tests.service import MINUTE
+
+pytestmark = pytest.mark.django_db
+
+ADDRESS, TOKEN, NAME = "zebulon.quux@planted.example", "planted-token-7Qx9", "Zebulon Quuxington"
+PLANTED = (ADDRESS, TOKEN, NAME, "zebulon.quux", "Quuxington")
+
+
+def tables():
+    """Every table of the database, partitions through the tables they belong to."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+            " AND relnamespace = 'public'::regnamespace ORDER BY relname"
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
+def found_in_tables(words):
+    """Rows as text; bytes are looked at as bytes, and sessions as what they say."""
+    found = []
+    with connection.cursor() as cursor:
+        for table in tables():
+            for word in words:
+                spelt = [word.lower(), word.encode().hex()]
+                cursor.execute(
+                    f'SELECT count(*) FROM "{table}" t WHERE strpos(lower(t::text), %s) > 0'
+                    " OR strpos(lower(t::text), %s) > 0",
+                    spelt,
+                )
+                if count := cursor.fetchone()[0]:
+                    found.append((table, word, count))
+    sessions = json.dumps([session.get_decoded() for session in Session.objects.all()]).lower()
+    return found + [("sessions", word, 1) for word in words if word.lower() in sessions]
+
+
+def found_in_redis(words):
+    found = []
+    for url in {django_settings.COUNTERS_URL, django_settings.BROKER_URL}:
+        with Redis.from_url(url) as redis:
+            for key in redis.scan_iter(count=1000):
+                said = (key + (redis.dump(key) or b"")).lower()
+                found += [(key, word) for word in words if word.lower().encode() in said]
+    return found
+
+
+@pytest.fixture
+def planted(service, provider):
+    """A person in every place that a person gets to, by the roads that lead there."""
+    api = Api(token())
+    profile = {
+        "email": ADDRESS,
+        "attributes": {"first_name": NAME},
+        "tags": ["beta"],
+        "devices": [{"platform": "ios", "token": TOKEN}],
+    }
+    line = json.dumps({"externalId": "zq-1", **profile}).encode()
+    kept = {"headers": {"Idempotency-Key": "planted"}, "content_type": "application/x-ndjson"}
+    assert api.call("POST", "recipients:bulk", line, **kept).status_code == 200
+    person = Recipient.objects.get(external_id="zq-1")
+    template = TemplateFactory(subject="For {{ first_name }}")
+    for channel in ("email", "push", "in_app"):
+        ScheduleFactory(channel=channel, template_id=template.pk)
+    provider.answers(Verdict.PERMANENT, "refused", detail="mailbox of <address> is full")
+    service.step()
+    coming = ScheduleFactory(run_at=NOW + MINUTE, template_id=template.pk)
+    service.open()
+    message = {"recipient": person, "created_at": NOW}
+    InboxMessage.objects.create(occurrence_id=1, title=f"For {NAME}", body=ADDRESS, **message)
+    OutboxMessage.objects.create(occurrence_id=1, to=ADDRESS, subject=f"For {NAME}", **message)
+    test_sends.ask(schedule_id=coming.pk, external_id="zq-1", to=ADDRESS, by=BY, now=NOW)
+    uploads.keep(name="people.ndjson", chunks=[line], format=Format.NDJSON, by=BY, now=NOW)
+    admin = signed_in(Role.ADMIN)
+    session = admin.session
+    session[erasing.UNSAVED_STEPS] = {str(coming.pk): {"audience": f"query={ADDRESS}"}}
+    session.save()
+    assert api.get("recipients/zq-1").status_code == 200
+    return person, admin
+
+
+def test_nothing_that_is_kept_names_somebody_erased(planted, caplog, capfd):
+    person, admin = planted
+    before = {table for table, _, _ in found_in_tables(PLANTED)}
+    assert before >= {
+        "schedules_recipient", "schedules_device", "schedules_recipientimportchunk", "delivery_inboxmessage",
+        "delivery_outboxmessage", "delivery_testsend", "sessions",
+    }, "what is not planted can't be missed"  # fmt: skip
+    erasing.erase(recipient_id=person.pk, by=BY, now=NOW)
+    assert found_in_tables(PLANTED) == []
+    assert found_in_redis(PLANTED) == []
+    assert_books_close()
+    files = [reverse("audit-csv"), reverse("recipients"), reverse("ledger"), reverse("recipient", args=[person.pk])]
+    for occurrence_id in _occurrences():
+        files.append(reverse("occurrence-people", args=[occurrence_id]))
+    for address in files:
+        answer = admin.get(address)
+        assert answer.status_code == 200, address
+        said = (answer.getvalue() if answer.streaming else answer.content).decode().lower()
+        assert not [word for word in PLANTED if word.lower() in said], address
+    out, err = capfd.readouterr()
+    said = f"{out}{err}{caplog.text}".lower()
+    assert not [word for word in PLANTED if word.lower() in said]
+
+
+def test_the_external_id_stays_only_where_the_receipt_says_so(planted):
+    person, _ = planted
+    ScheduleFactory(run_at=NOW + MINUTE, audience_query={"field": "external_id", "op": "eq", "value": "zq-1"})
+    receipt = erasing.erase(recipient_id=person.pk, by=BY, now=NOW)
+    assert {table for table, _, _ in found_in_tables(["zq-1"])} == {"notification_audit"}
+    assert "audit" in {each.what for each in receipt.remains}
+
+
+def _occurrences():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM schedules_occurrence")
+        return [occurrence_id for (occurrence_id,) in cursor.fetchall()]
