@@ -307,7 +307,7 @@ class RetryFailed(ApiView):
 def _recipient(external_id: str) -> int:
     found = Recipient.objects.filter(external_id=external_id).values_list("pk", flat=True).first()
     if found is None:
-        raise invalid([Problem("/recipient", "unknown", "Nobody has this externalId.")])
+        raise invalid([Problem("recipient", "not_found", "Nobody has this externalId.")])
     return found
 
 

@@ -266,3 +266,11 @@ def test_who_only_reads_decides_nothing(service, mixed):
         assert Api().get(path).status_code == 401
         assert analyst.get(path).status_code == reader.get(path).status_code == 200
         assert Api(token(scopes=Scope.WRITE)).get(path).status_code == 403
+
+
+def test_trying_again_for_nobody_says_so_as_other_bodies_do(api, service):
+    schedule = ScheduleFactory()
+    service.step()
+    answer = api.post(f"occurrences/{only_occurrence(schedule).pk}:retry-failed", {"recipient": "nobody"})
+    assert answer.status_code == 400
+    assert [(each["pointer"], each["code"]) for each in answer.json()["errors"]] == [("/recipient", "not_found")]
