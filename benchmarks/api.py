@@ -90,7 +90,7 @@ def _client() -> Client:
 def _running(stubs: Stubs, *, senders: int) -> Iterator[Api]:
     port = ports.free_port()
     variables = {**processes.provider_env(stubs), "API_RATE": "100000", "API_BURST": "100000", "ACCESS_TOKEN_S": "7200"}
-    with Supervisor([web(port, env=variables), *processes.service(stubs, senders=senders)], logs=LOGS):
+    with Supervisor([web(port, env=variables), *processes.service(stubs, senders=senders, beside_web=True)], logs=LOGS):
         api = Api(f"http://{ports.LOOPBACK}:{port}")
         awaited(lambda: ports.answers(port), "the web server answers")
         yield api

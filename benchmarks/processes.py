@@ -20,10 +20,10 @@ from schedules.models import Channel
 LOGS = ROOT / "processes"
 
 
-def service(stubs: Stubs, *, senders: int) -> list[Process]:
+def service(stubs: Stubs, *, senders: int, beside_web: bool = False) -> list[Process]:
     """Everything that sends; ``senders``: processes for each channel. The clock's worker tells of its tasks."""
     concurrency = {"clock": 1, "materialise": 1, **dict.fromkeys(Channel.values, senders)}
-    started = fleet(concurrency=concurrency, env=provider_env(stubs))
+    started = fleet(concurrency=concurrency, env=provider_env(stubs), beside_web=beside_web)
     return [
         replace(each, cwd=PROJECT, command=(*each.command, "-E") if each.name == "clock" else each.command)
         for each in started

@@ -34,7 +34,7 @@ _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
 
 def processes(*, web_port: int, stubs: Iterable[Process], variables: Mapping[str, str]) -> list[Process]:
     """``stubs`` take what the providers send; ``variables`` are given to all."""
-    chosen = [*stubs, web(web_port, ready=partial(_answers, web_port, "/admin/login/")), *fleet()]
+    chosen = [*stubs, web(web_port, ready=partial(_answers, web_port, "/admin/login/")), *fleet(beside_web=True)]
     broker = Redis.from_url(settings.BROKER_URL)
 
     def is_empty(queue: str) -> bool:

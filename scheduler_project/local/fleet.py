@@ -10,8 +10,8 @@ from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "scheduler_project.celery")
-# Where all share one machine, whatever answers people and programs, and the clock, come before bulk work: a send takes
-# every processor there is. Linux shares processors out between sessions first (sched(7), "The autogroup feature"), and
+# Where a web server shares the machine, what answers people and programs comes before bulk work: a send takes every
+# processor there is. Linux shares processors out between sessions first (sched(7), "The autogroup feature"), and
 # every worker leads one, so the session has to step back as well; no more than ten a second may.
 BEHIND = (
     "sh",
@@ -35,10 +35,14 @@ def worker(
     name: str = "",
     env: Mapping[str, str] | None = None,
     restarts: int = 5,
+    behind: bool = False,
 ) -> Process:
-    """A worker that serves ``queues``; its children are what is killed, raced and counted."""
+    """A worker that serves ``queues``; its children are what is killed, raced and counted.
+
+    ``behind``: it gives way to what else runs here.
+    """
     name = name or "-".join(queues)
-    first = () if "clock" in queues else BEHIND
+    first = BEHIND if behind else ()
     options = ("-Q", ",".join(queues), "-n", f"{name}@%h", "-c", str(concurrency), "--loglevel=WARNING")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     return Process(name, (*first, *_CELERY, "worker", *options, *quiet), env=env or {}, restarts=restarts)
@@ -51,7 +55,12 @@ def web(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], 
     return Process("web", (*command, *options), env=env or {}, ready=ready)
 
 
-def fleet(*, concurrency: Mapping[str, int] = CONCURRENCY, env: Mapping[str, str] | None = None) -> list[Process]:
-    """Beat and one worker a queue."""
-    workers = [worker(queue, concurrency=count, env=env) for queue, count in concurrency.items()]
+def fleet(
+    *, concurrency: Mapping[str, int] = CONCURRENCY, env: Mapping[str, str] | None = None, beside_web: bool = False
+) -> list[Process]:
+    """Beat and one worker a queue; ``beside_web``: all but the clock's give way to a web server on the same machine."""
+    workers = [
+        worker(queue, concurrency=count, env=env, behind=beside_web and queue != "clock")
+        for queue, count in concurrency.items()
+    ]
     return [beat(env=env), *workers]
