@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 
@@ -66,7 +67,7 @@ def _clean_sessions(external_id: str, identifiers: Collection[str]) -> int:
         kept = session.get_decoded()
         if not _drop_steps(kept, named):
             continue
-        session.session_data = Session.get_session_store_class()().encode(kept)
+        session.session_data = SessionStore().encode(kept)
         session.save(update_fields=["session_data"])
         count += 1
     return count
