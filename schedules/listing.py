@@ -38,7 +38,7 @@ def last_runs(schedule_ids: Collection[int], *, now: datetime) -> Mapping[int, O
     One statement. What runs each minute has always one whose people are found, and that says nothing yet.
     """
     found = Occurrence.objects.filter(schedule=OuterRef("pk")).exclude(state=OccurrenceState.WAITING)
-    found = found.order_by("-occurrence_at").values("pk")
-    latest = Coalesce(Subquery(found.filter(opens_at__lte=now)[:1]), Subquery(found[:1]))
+    newest = found.order_by("-occurrence_at").values("pk")
+    latest = Coalesce(Subquery(newest.filter(opens_at__lte=now)[:1]), Subquery(newest[:1]))
     asked = Schedule.objects.filter(pk__in=schedule_ids).order_by().annotate(latest=latest).values("latest")
     return {run.schedule_id: run for run in Occurrence.objects.filter(pk__in=asked).order_by()}
