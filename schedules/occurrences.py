@@ -211,7 +211,7 @@ def give_up(*, now: datetime) -> GivenUp:
         state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING], ends_at__lte=now
     )
     lost = unfound.filter(targeted=0).select_for_update(no_key=True).order_by("pk")
-    missed = [Ended(*row, reason="not_materialised") for row in lost.values_list("schedule_id", "pk")]
+    missed = [Ended(of, pk, "not_materialised") for of, pk in lost.values_list("schedule_id", "pk")]
     Occurrence.objects.filter(pk__in=[each.occurrence_id for each in missed]).update(
         state=OccurrenceState.MISSED, reason="not_materialised", closed_at=now
     )

@@ -53,7 +53,7 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         # Names and addresses are people's own: that they changed is kept, not what they are.
-        changed = {
+        changed: dict[str, Any] = {
             name: "changed" for name in form.changed_data if name in ("username", "first_name", "last_name", "email")
         }
         if change and "is_active" in form.changed_data:
