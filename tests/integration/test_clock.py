@@ -9,6 +9,7 @@ from django.core.checks import run_checks
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
+from delivery import advance
 from schedules import clock
 from schedules.models import TestClock as ShiftOfClock
 from tests.service import DAY, HOUR
@@ -101,6 +102,19 @@ def test_the_test_clock_goes_to_an_instant_and_runs_on(test_clock):
     clock.advance_to(noon + HOUR)
     assert timedelta(0) <= clock.now() - noon - HOUR < SECOND
     assert ShiftOfClock.objects.count() == 1
+
+
+def test_an_instant_that_passes_while_the_clock_is_put_forward_is_reached_all_the_same(test_clock, monkeypatch):
+    advance_to = clock.advance_to
+
+    def slowly(instant: datetime) -> None:
+        time.sleep(0.05)
+        advance_to(instant)
+
+    monkeypatch.setattr(clock, "advance_to", slowly)
+    soon = clock.now() + timedelta(seconds=0.02)
+    *_, reached = advance.advance(to=soon, drive=lambda: None)
+    assert reached >= soon
 
 
 def test_the_test_clock_never_goes_back_but_by_its_reset(test_clock):
