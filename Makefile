@@ -66,6 +66,10 @@ lint: setup ## style, types, layers, migrations
 	$(BIN)/ruff format --check $(APPS)
 	$(NO_SERVERS) $(BIN)/mypy --cache-dir=/dev/null  # the Django plugin mistakes a warm cache
 	$(BIN)/lint-imports
+	@! git rev-parse -q --git-dir >/dev/null 2>&1 || git ls-files | grep -vE '\.(png|svg|woff2?|lock)$$|^constraints.txt$$' | xargs \
+		$(BIN)/detect-secrets-hook $(foreach no,HexHighEntropyString Base64HighEntropyString KeywordDetector IPPublicDetector \
+		ArtifactoryDetector,--disable-plugin $(no))
+	$(BIN)/uv pip check --quiet
 	$(NO_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(NO_SERVERS) $(BIN)/python manage.py check
 	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn | diff - docs/openapi.yaml || { echo "The API's document has drifted: make openapi"; exit 1; }

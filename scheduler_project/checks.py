@@ -5,7 +5,7 @@ its hint names the setting and the remedy. The test clock and the providers' set
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,7 +48,7 @@ def _error(number: int, said: str, hint: str) -> CheckMessage:
 # --- In transit -------------------------------------------------------------------------------------------------------
 def database_is_verified() -> Faults:
     """E001, E002. A socket in a folder goes over no network, and PostgreSQL has no TLS there."""
-    given = settings.DATABASES["default"]
+    given: dict[str, Any] = settings.DATABASES["default"]
     if str(given.get("HOST", "")).startswith("/"):
         return
     options = given.get("OPTIONS", {})
@@ -143,11 +143,9 @@ def clients_are_encrypted() -> Faults:
 # --- At start ---------------------------------------------------------------------------------------------------------
 def secrets_are_secret() -> Faults:
     """E011, for the key in use and for those still accepted."""
-    for name, key in [
-        ("SECRET_KEY", settings.SECRET_KEY),
-        *([("ERASURE_KEY", settings.ERASURE_KEY)] if settings.ERASURE_KEY != settings.SECRET_KEY else []),
-        *(("SECRET_KEY_FALLBACKS", key) for key in settings.SECRET_KEY_FALLBACKS),
-    ]:
+    former = [("SECRET_KEY_FALLBACKS", str(key)) for key in settings.SECRET_KEY_FALLBACKS]
+    of_erasures = [("ERASURE_KEY", settings.ERASURE_KEY)] if settings.ERASURE_KEY != settings.SECRET_KEY else []
+    for name, key in [("SECRET_KEY", str(settings.SECRET_KEY)), *of_erasures, *former]:
         if len(key) < _SECRET_LENGTH or len(set(key)) < _SECRET_SIGNS or key.startswith("django-insecure-"):
             yield _error(
                 11,
@@ -177,7 +175,7 @@ def switches_are_off() -> Faults:
 
 def oauth_is_strict() -> Faults:
     """E015 to E018. RFC 9700; lifetimes as ASVS asks for self-contained and reference tokens: minutes, and a month."""
-    given = settings.OAUTH2_PROVIDER
+    given: Mapping[str, Any] = settings.OAUTH2_PROVIDER
     if given.get("ALLOWED_REDIRECT_URI_SCHEMES") != ["https"]:
         yield _error(
             15,

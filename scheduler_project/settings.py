@@ -8,7 +8,7 @@ Every value comes from the environment or has a default that works on a laptop w
 import os
 import ssl
 from datetime import timedelta
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from zoneinfo import reset_tzpath
 
@@ -172,7 +172,9 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next"]
 # Whose X-Forwarded-For is believed: addresses or networks, separated by commas.
-TRUSTED_PROXIES = [ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[])]
+TRUSTED_PROXIES: list[IPv4Network | IPv6Network] = [
+    ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[], subcast=str)
+]
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 

@@ -31,7 +31,7 @@ print(json.dumps(vars(urls)), flush=True)
 sys.stdin.read()
 """
 GIVEN = {
-    "DATABASE_URL": "postgresql://someone:secret@db.invalid:5432/theirs",
+    "DATABASE_URL": "postgresql://someone@db.invalid:5432/theirs",
     "BROKER_URL": "redis://broker.invalid:6379/0",
     "COUNTERS_URL": "redis://counters.invalid:6379/0",
 }

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
 
 OURS = ("scheduler_project.", "delivery.", "audit.", "schedules.", "frontend.", "oauth2_provider.")
 KEY = "3f1c5a0e9b7d42688c1f6e5d4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b"
-DATABASE = "postgresql://app:secret@db.example.com/scheduler?sslmode=verify-full&sslrootcert=system"
+DATABASE = "postgresql://app@db.example.com/scheduler?sslmode=verify-full&sslrootcert=system"
 ENVIRONMENT = {
     "DATABASE_URL": DATABASE,
     "BROKER_URL": "rediss://broker.example.com:6379/0?ssl_ca_certs=/etc/ssl/ca.pem",
