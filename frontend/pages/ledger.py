@@ -35,8 +35,8 @@ _REASON_CHOICES = [("", _ANY), *REASONS.items()]
 _ZONE_SOURCES = {
     ZoneSource.FIXED: gettext_lazy("the schedule's instant"),
     ZoneSource.PROFILE: gettext_lazy("the profile's zone"),
-    ZoneSource.MISSING: gettext_lazy("no zone in the profile: the schedule's"),
-    ZoneSource.INVALID: gettext_lazy("unknown zone in the profile: the schedule's"),
+    ZoneSource.MISSING: gettext_lazy("the schedule's zone, as the profile has none"),
+    ZoneSource.INVALID: gettext_lazy("the schedule's zone, as the profile's is unknown"),
 }
 
 

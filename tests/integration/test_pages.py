@@ -90,8 +90,8 @@ def test_a_zone_that_is_missing_or_invalid_is_said(service):
     ScheduleFactory(cron="0 9 * * *", time_zone_mode="user_local", time_zone="Europe/Berlin")
     service.run_to(NOW + timedelta(hours=30))
     page = text_of(signed_in(Role.ANALYST).get("/ledger/"))
-    assert "by unknown zone in the profile: the schedule's" in page
-    assert "by no zone in the profile: the schedule's" in page
+    assert "by the schedule's zone, as the profile's is unknown" in page
+    assert "by the schedule's zone, as the profile has none" in page
     assert "Europe/Berlin (UTC+01:00)" in page
 
 
