@@ -49,7 +49,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs", ApiDocs.as_view(url_name="openapi"), name="api-docs"),
     path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),
-    path("hooks/user-service", user_service),
+    path("hooks/user-service", user_service, name="user-service-hook"),
     path("metrics", metrics, name="metrics"),
     path("policy-reports", policy_reports, name="policy-reports"),
     path("audit/", audit, name="audit"),

@@ -258,7 +258,7 @@ def test_an_attempt_that_was_overtaken_gives_the_occurrence_back(service, monkey
 
 def test_every_entry_of_the_clock_names_a_task_that_there_is_on_the_clocks_queue(db):
     entries = PeriodicTask.objects.exclude(task__startswith="celery.")
-    ours = {tasks.tick, tasks.sweep, tasks.count_figures, tasks.housekeeping, tidy}
+    ours = {tasks.tick, tasks.sweep, tasks.count_figures, tasks.housekeeping, tasks.seal_audit, tidy}
     assert {entry.task for entry in entries} == {task.name for task in ours}
     assert {entry.task for entry in entries} <= set(app.tasks)
     assert {entry.queue for entry in entries} == {"clock"}

@@ -411,7 +411,8 @@ def test_a_deleted_schedule_is_out_of_every_list_and_stays_in_the_records(servic
         operations.delete(schedule_id=schedule.pk, by=BY, now=NOW)
     assert not Schedule.objects.live().exists()
     assert states(schedule) == {"sent": 2}
-    assert [event.action for event in events(schedule)] == ["schedule.create", "schedule.delete"]
+    told = ["schedule.create", "occurrence.finish", "schedule.finish", "schedule.delete"]
+    assert [event.action for event in events(schedule)] == told
 
 
 @pytest.mark.parametrize("operation", [operations.pause, operations.resume, operations.cancel, operations.activate])
