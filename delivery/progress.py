@@ -72,9 +72,13 @@ def _rate(occurrence: Occurrence, *, now: datetime) -> float:
     return people * batches / read / seconds if read else 0.0
 
 
-_AHEAD = """
+# A batch knows when the next of its people is due. Where it holds several waves, its rows know the last.
+_AHEAD = f"""
 SELECT sum(pending + sending + unknown) FILTER (WHERE COALESCE(next_due_at, %(now)s) <= %(now)s),
-       max(next_due_at) FILTER (WHERE next_due_at > %(now)s)
+       GREATEST(max(next_due_at) FILTER (WHERE next_due_at > %(now)s), (
+           SELECT max(d.due_at) FROM delivery_batch m JOIN delivery_delivery d ON d.batch_id = m.id
+           WHERE m.occurrence_id = %(occurrence)s AND m.wave_at IS NULL AND m.pending > 0
+             AND d.day = %(day)s AND d.state = {int(State.PENDING)} AND d.due_at > %(now)s))
 FROM delivery_batch WHERE occurrence_id = %(occurrence)s AND (pending > 0 OR sending > 0 OR unknown > 0)
 """
 
@@ -82,7 +86,7 @@ FROM delivery_batch WHERE occurrence_id = %(occurrence)s AND (pending > 0 OR sen
 def _eta(occurrence: Occurrence, *, rate: float, now: datetime) -> datetime | None:
     """Who is due takes their time at the present rate; who is ahead is not through before the last of them is due."""
     with connection.cursor() as cursor:
-        cursor.execute(_AHEAD, {"occurrence": occurrence.pk, "now": now})
+        cursor.execute(_AHEAD, {"occurrence": occurrence.pk, "day": occurrence.day, "now": now})
         due, last_ahead = cursor.fetchone()
     if due and not rate:
         return None

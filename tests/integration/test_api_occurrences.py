@@ -93,6 +93,17 @@ def test_waves_of_many_and_of_few_people_are_told_alike(api, service):
     assert told["progress"]["eta"] == "2026-11-22T09:00:00Z"
 
 
+def test_a_run_is_not_through_before_the_last_of_a_few_people_who_share_a_batch(api, service):
+    people(3, time_zone="Asia/Tokyo")
+    people(2, time_zone="Pacific/Honolulu")
+    schedule = ScheduleFactory(time_zone_mode="user_local", run_at=NOW + 24 * HOUR)
+    for at in (NOW + 14 * HOUR, NOW + 16 * HOUR):
+        service.run_to(at)
+        assert Batch.objects.count() == 1
+        told = api.get(f"occurrences/{only_occurrence(schedule).pk}").json()
+        assert told["progress"]["eta"] == "2026-11-22T20:00:00Z"
+
+
 def test_the_rows_of_a_large_run_are_counted_when_asked_for(api, mixed, monkeypatch):
     monkeypatch.setattr(books, "AT_ONCE", 3)
     run = only_occurrence(mixed)
