@@ -338,15 +338,22 @@ def _members(sources: Sequence[_Source], ids: Sequence[int], *, now: datetime) -
 
 
 _WAITING = f"""
-SELECT d.recipient_id, d.due_at, v.definition ->> 'channel', (v.definition ->> 'maxPerUserPerDay')::int,
-       (v.definition ->> 'maxPerUserPerWeek')::int
-FROM delivery_delivery d JOIN schedules_occurrence o ON o.id = d.occurrence_id
-JOIN schedules_schedule s ON s.id = o.schedule_id
-JOIN schedules_scheduleversion v ON v.schedule_id = o.schedule_id AND v.version = o.version
+SELECT d.recipient_id, d.due_at, d.occurrence_id FROM delivery_delivery d
 WHERE d.recipient_id = ANY(%(ids)s::bigint[]) AND d.day BETWEEN %(first)s AND %(last)s
   AND d.state = {int(State.PENDING)} AND d.reached = '' AND d.due_at <= %(until)s
-  AND o.state = 'running' AND o.held_reason = '' AND o.ends_at > %(now)s AND s.status IN {RUNS}
-  AND s.id IS DISTINCT FROM %(editing)s AND COALESCE((v.definition ->> 'countsTowardCaps')::boolean, true)
+"""
+
+# The version by its key, in a subquery: joined, the planner takes every version that there is with every row.
+_COUNTING = f"""
+SELECT id, definition ->> 'channel', (definition ->> 'maxPerUserPerDay')::int, (definition ->> 'maxPerUserPerWeek')::int
+FROM (
+    SELECT o.id, (SELECT v.definition FROM schedules_scheduleversion v
+                  WHERE v.schedule_id = o.schedule_id AND v.version = o.version) AS definition
+    FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+    WHERE o.id = ANY(%(occurrences)s::bigint[]) AND o.state = 'running' AND o.held_reason = '' AND o.ends_at > %(now)s
+      AND s.status IN {RUNS} AND s.id IS DISTINCT FROM %(editing)s
+) AS running
+WHERE COALESCE((definition ->> 'countsTowardCaps')::boolean, definition IS NOT NULL)
 """
 
 
@@ -354,13 +361,18 @@ def _waiting(
     ids: Sequence[int], *, until: datetime, now: datetime, editing: int | None
 ) -> Mapping[int, list[_Message]]:
     """By person, the rows that other open occurrences have for it."""
-    parameters: dict[str, Any] = {"ids": list(ids), "until": until, "now": now, "editing": editing}
+    parameters: dict[str, Any] = {"ids": list(ids), "until": until}
     parameters |= {"first": (now - WEEK - 2 * DAY).date(), "last": (now + WEEK + 2 * DAY).date()}
     found: dict[int, list[_Message]] = defaultdict(list)
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, parameters)
-        for pk, due_at, channel, per_day, per_week in cursor.fetchall():
-            limits = Limits(per_day, per_week, counts=True)
+        rows = cursor.fetchall()
+        occurrences = list({occurrence_id for _, _, occurrence_id in rows})
+        cursor.execute(_COUNTING, {"occurrences": occurrences, "now": now, "editing": editing})
+        counting = {pk: (channel, Limits(day, week, counts=True)) for pk, channel, day, week in cursor.fetchall()}
+    for pk, due_at, occurrence_id in rows:
+        if occurrence_id in counting:
+            channel, limits = counting[occurrence_id]
             found[pk].append(_Message(_ms(max(due_at, now)), limits, channel))
     return found
 

@@ -49,13 +49,25 @@ def uses(recipient_ids: Sequence[int], *, now: datetime) -> list[Use]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT d.recipient_id, d.day, d.occurrence_id, COALESCE(d.claimed_at, d.called_at, d.due_at)
-            FROM delivery_delivery d
-            JOIN schedules_occurrence o ON o.id = d.occurrence_id
-            JOIN schedules_scheduleversion v ON v.schedule_id = o.schedule_id AND v.version = d.version
-            WHERE d.recipient_id = ANY(%(recipients)s::bigint[]) AND d.day BETWEEN %(first)s AND %(last)s
-              AND ({_COUNTS}) AND COALESCE((v.definition ->> 'countsTowardCaps')::boolean, true)
-              AND COALESCE(d.claimed_at, d.called_at, d.due_at) > %(since)s
+            WITH used AS MATERIALIZED (
+                SELECT d.recipient_id, d.day, d.occurrence_id, d.version,
+                    COALESCE(d.claimed_at, d.called_at, d.due_at) AS claimed_at
+                FROM delivery_delivery d
+                WHERE d.recipient_id = ANY(%(recipients)s::bigint[]) AND d.day BETWEEN %(first)s AND %(last)s
+                  AND ({_COUNTS}) AND COALESCE(d.claimed_at, d.called_at, d.due_at) > %(since)s
+            ), sources AS MATERIALIZED (
+                -- Subqueries of one value: joined, the planner takes every version that there is with every row.
+                SELECT k.occurrence_id, k.version, (
+                    SELECT COALESCE((v.definition ->> 'countsTowardCaps')::boolean, true)
+                    FROM schedules_scheduleversion v
+                    WHERE v.version = k.version
+                      AND v.schedule_id = (SELECT schedule_id FROM schedules_occurrence WHERE id = k.occurrence_id)
+                ) AS counts
+                FROM (SELECT DISTINCT occurrence_id, version FROM used) k
+            )
+            SELECT recipient_id, day, occurrence_id, claimed_at
+            FROM used
+            WHERE ((occurrence_id, version) IN (SELECT occurrence_id, version FROM sources WHERE counts)) IS TRUE
             """,
             {
                 "recipients": list(recipient_ids),

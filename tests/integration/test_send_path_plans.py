@@ -2,15 +2,18 @@
 and where it has learnt that hardly any row is pending, as at nearly all times."""
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from delivery import sending
-from tests.factories import ScheduleFactory, people
+from delivery import cap_forecast, sending, usage
+from schedules.models import Recipient
+from tests.factories import NOW, ScheduleFactory, people
 
 pytestmark = pytest.mark.django_db
 
@@ -59,6 +62,26 @@ def test_no_row_of_a_claim_is_compared_with_each_other_one(service, provider):
     for plan in plans:
         for node in nodes(plan):
             assert "recipient_id" not in node.get("Join Filter", ""), node
+
+
+def test_what_counts_toward_a_cap_is_read_by_key_however_many_versions_there_are(service):
+    """For the sender who builds the counters, and for the forecast."""
+    people(100)
+    ScheduleFactory.create_batch(3)
+    service.step()
+    ScheduleFactory.create_batch(300, run_at=NOW + timedelta(days=30))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    ids = list(Recipient.objects.values_list("pk", flat=True))
+    with CaptureQueriesContext(connection) as executed:
+        assert len(usage.uses(ids, now=service.now)) == 300
+        cap_forecast._waiting(ids, until=service.now, now=service.now, editing=None)
+    plans = [plan_of(query["sql"]) for query in executed]
+    assert len(plans) == 3
+    for node in (node for plan in plans for node in nodes(plan)):
+        assert not {"version", "schedule_id"} & set(re.findall(r"\w+", node.get("Join Filter", ""))), node
+        if node.get("Relation Name") == "schedules_scheduleversion":
+            assert "schedule_id" in node.get("Index Cond", ""), node
 
 
 def test_no_row_of_a_cancelled_batch_is_compared_with_each_other_one(service, provider):
