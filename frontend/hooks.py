@@ -5,7 +5,6 @@ clock is the real one: a message is taken within five minutes of its timestamp, 
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -14,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
+from django.core.checks import CheckMessage, Error
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
@@ -30,6 +30,7 @@ KEPT: Final = timedelta(days=30)
 _TOLERANCE_S: Final = 300
 _MAX_BYTES: Final = 64 * 1024
 _PREFIX: Final = "whsec_"
+_LEAST_BYTES: Final = 24  # of a secret, says the specification; 64 at most
 
 
 @csrf_exempt  # a program has no cookie to be forged with
@@ -42,16 +43,17 @@ def user_service(request: HttpRequest) -> HttpResponse:
     """
     if not settings.USER_SERVICE_HOOK_SECRET:
         raise Http404
-    if int(request.headers.get("Content-Length") or 0) > _MAX_BYTES:
+    body = request.read(_MAX_BYTES + 1)  # whatever was announced
+    if len(body) > _MAX_BYTES:
         return _refused(413, "The body is too large.")
     event_id, timestamp = request.headers.get("webhook-id", ""), request.headers.get("webhook-timestamp", "")
-    if not 1 <= len(event_id) <= 200 or not _is_signed(event_id, timestamp, request):
+    if not 1 <= len(event_id) <= 200 or not _is_signed(request, event_id, timestamp, body):
         return _refused(401, "The signature or its time is not right.")
     try:
-        said = json.loads(request.body)
+        said = json.loads(body)
         kind = said["type"]
         external_id = said["data"]["externalId"] if kind == DELETED else ""
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _refused(400, "Send an object with type and data.")
     if kind != DELETED:
         return HttpResponse(status=202)
@@ -80,12 +82,12 @@ def purge() -> int:
     return HookEvent.objects.filter(received_at__lt=timezone.now() - KEPT).delete()[0]
 
 
-def _is_signed(event_id: str, timestamp: str, request: HttpRequest) -> bool:
+def _is_signed(request: HttpRequest, event_id: str, timestamp: str, body: bytes) -> bool:
     if not (timestamp.isascii() and timestamp.isdigit()) or len(timestamp) > 12:
         return False
     if abs(time.time() - int(timestamp)) > _TOLERANCE_S:
         return False
-    content = f"{event_id}.{timestamp}.".encode() + request.body
+    content = f"{event_id}.{timestamp}.".encode() + body
     given = [
         each.removeprefix("v1,").encode()
         for each in request.headers.get("webhook-signature", "").split()
@@ -100,16 +102,29 @@ def _is_signed(event_id: str, timestamp: str, request: HttpRequest) -> bool:
     return any(found)
 
 
-def _secrets() -> list[bytes]:
-    """Several while one takes the place of another."""
-    return [_decoded(each.removeprefix(_PREFIX)) for each in settings.USER_SERVICE_HOOK_SECRET.split()]
-
-
-def _decoded(text: str) -> bytes:
+def check_secrets(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """At each start: a secret that anybody could guess would let anybody erase people."""
     try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError("USER_SERVICE_HOOK_SECRET: write whsec_ and base64, as Standard Webhooks has it.") from error
+        short = [secret for secret in _secrets() if len(secret) < _LEAST_BYTES]
+    except ValueError:
+        said = "USER_SERVICE_HOOK_SECRET can't be read."
+    else:
+        if not short:
+            return []
+        said = f"USER_SERVICE_HOOK_SECRET can be guessed: it has fewer than {_LEAST_BYTES} bytes."
+    hint = f"Write {_PREFIX} and what this prints: openssl rand -base64 32. Several are separated by spaces."
+    return [Error(said, hint=hint, id="frontend.E001")]
+
+
+def _secrets() -> list[bytes]:
+    """Several while one takes the place of another. Raises ValueError for what is no base64, or nothing."""
+    found = [
+        base64.b64decode(each.removeprefix(_PREFIX), validate=True)
+        for each in settings.USER_SERVICE_HOOK_SECRET.split()
+    ]
+    if not all(found):
+        raise ValueError("USER_SERVICE_HOOK_SECRET: write whsec_ and base64, as Standard Webhooks has it.")
+    return found
 
 
 def _refused(status: int, words: str) -> JsonResponse:

@@ -1,12 +1,17 @@
-"""Content security policies. The strict one is ``settings.CONTENT_SECURITY_POLICY``; whoever needs another says why."""
+"""What browsers may do with an answer.
+
+Content security policies: the strict one is ``settings.CONTENT_SECURITY_POLICY``; whoever needs another says why. And
+whether it may be kept.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp, csp_replace, csp_update
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 
+_LOGOUT = "/admin/logout/"
 # Unfold's pages: Alpine evaluates expressions, the colours stand in a style element.
 unfold: Callable[..., Any] = csp_update({"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]})
 # The consent to an app is answered by a redirect to it, which browsers hold against form-action.
@@ -31,3 +36,18 @@ _foreign: Callable[..., Any] = csp(
 def foreign(html: str) -> HttpResponse:
     """A message as a whole document, to be the source of a frame."""
     return HttpResponse(html, headers={"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
+
+
+class PrivateAnswers:
+    """Middleware below that of static files: nobody on the way keeps an answer, unless its view has said otherwise."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        if request.path == _LOGOUT:
+            # Pages of before may still be in memory, for the button Back (W3C, Clear Site Data).
+            response.headers["Clear-Site-Data"] = '"cache"'
+        return response

@@ -25,6 +25,7 @@ from frontend.pages.occurrence import occurrence, occurrence_person, occurrence_
 from frontend.pages.occurrences import occurrences
 from frontend.pages.people_csv import people_csv
 from frontend.pages.policy_reports import policy_reports
+from frontend.pages.security_txt import security_txt
 from frontend.pages.story import story
 from frontend.sign_in import Revoke, Token
 
@@ -52,6 +53,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("hooks/user-service", user_service, name="user-service-hook"),
     path("metrics", metrics, name="metrics"),
     path("policy-reports", policy_reports, name="policy-reports"),
+    path(".well-known/security.txt", security_txt, name="security-txt"),
     path("audit/", audit, name="audit"),
     path("audit/file", audit_csv, name="audit-csv"),
     path("", include("frontend.pages.schedules.urls")),

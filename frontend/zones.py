@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from schedules.recurrence import ZONE_NAMES
 
-TIMES_COOKIE = "times"
-ZONE_COOKIE = "zone"
+TIMES_COOKIE = f"{settings.COOKIE_PREFIX}times"
+ZONE_COOKIE = f"{settings.COOKIE_PREFIX}zone"
 _BROWSER_COOKIE = "browser_zone"
 
 

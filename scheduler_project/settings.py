@@ -102,6 +102,7 @@ MIDDLEWARE = [
     "frontend.request_ids.RequestIds",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "frontend.policies.PrivateAnswers",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -175,6 +176,8 @@ AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "n
 TRUSTED_PROXIES: list[IPv4Network | IPv6Network] = [
     ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[], subcast=str)
 ]
+# Whom to write to about a weakness, for /.well-known/security.txt: mailto: and https: addresses, separated by commas.
+SECURITY_CONTACT: list[str] = env.list("SECURITY_CONTACT", default=[], subcast=str)
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 
@@ -192,7 +195,16 @@ WHITENOISE_USE_FINDERS = True
 CSRF_FAILURE_VIEW = "frontend.pages.errors.stale_form"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
 SECURE_SSL_REDIRECT: bool = env.bool("HTTPS", default=False)
+# By this prefix browsers hold a cookie to this host, this path and https (RFC 6265bis); over http it would be dropped.
+COOKIE_PREFIX = "__Host-" if SESSION_COOKIE_SECURE else ""
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid", f"{COOKIE_PREFIX}csrftoken"
+CSRF_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_NAME = f"{COOKIE_PREFIX}django_language"
+LANGUAGE_COOKIE_SECURE, LANGUAGE_COOKIE_HTTPONLY, LANGUAGE_COOKIE_SAMESITE = SESSION_COOKIE_SECURE, True, "Lax"
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 SECURE_HSTS_SECONDS: int = env.int("HSTS_SECONDS", default=0)
+# Hosts below this one's name, which nobody else has; false where one of them speaks plain http.
+SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = env.bool("HSTS_SUBDOMAINS", default=True)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
 X_FRAME_OPTIONS = "SAMEORIGIN"
 # Of our own pages; whoever needs another says why in frontend.policies.

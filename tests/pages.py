@@ -91,7 +91,7 @@ ACTIONS: Mapping[str, Ability] = {
 # Open to everybody, signed in or not, or for programs.
 OTHERS = frozenset(
     {
-        *("home", "display", "set_language", "metrics", "policy-reports", "user-service-hook"),
+        *("home", "display", "set_language", "metrics", "policy-reports", "security-txt", "user-service-hook"),
         *("oauth2_provider:authorize", "oauth2_provider:token", "oauth2_provider:revoke-token"),
         *("oauth2_provider:oauth-server-metadata", "api-problems", "openapi", "api-docs", "api-reference"),
     }

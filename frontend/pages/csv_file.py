@@ -13,8 +13,9 @@ from schedules import clock
 
 # What a spreadsheet takes for a formula, and what it strips before it looks (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-# Where spreadsheets of other countries than ours would begin a cell: they split at semicolons or tabs.
-_SPLIT = re.compile("([;\t\r\n])(?=[=+@＝＋－＠-])")
+# Where spreadsheets of other countries than ours would begin a cell: they split at semicolons or tabs, and drop quotes
+# and spaces that come next.
+_SPLIT = re.compile("([;\t\r\n][\"' ]*)(?=[=+@＝＋－＠-])")
 
 
 class _Line:

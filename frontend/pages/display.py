@@ -1,5 +1,6 @@
 """The switches in the header: which zone's clock is shown."""
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -27,7 +28,8 @@ def display(request: HttpRequest) -> HttpResponse:
 
 
 def _keep(response: HttpResponse, name: str, value: str) -> None:
-    response.set_cookie(name, value, max_age=_A_YEAR_S, samesite="Lax", httponly=True)
+    is_secure: bool = settings.SESSION_COOKIE_SECURE
+    response.set_cookie(name, value, max_age=_A_YEAR_S, samesite="Lax", httponly=True, secure=is_secure)
 
 
 def _next(request: HttpRequest) -> str:

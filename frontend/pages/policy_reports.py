@@ -1,7 +1,10 @@
 """What browsers report of the content security policy: a line in the log, so that a fault or an attack is seen."""
 
 import json
+import math
 from contextlib import suppress
+from threading import Lock
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +19,30 @@ MAX_BYTES = 16 * 1024
 _TYPES = ("application/csp-report", "application/reports+json")
 _MOST = 20  # of one request
 _LONGEST = 200  # characters
+# Lines of one process in a minute: whoever sends reports without end fills no disk with them.
+LINES_A_MINUTE = 60
+
+
+class _Written:
+    """How many lines this process has written since ``since`` (monotonic seconds), and how many it has left out."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.since, self.lines, self.left_out = -math.inf, 0, 0
+
+    def may(self) -> bool:
+        with self._lock:
+            now = monotonic()
+            if now - self.since >= 60:
+                if self.left_out:
+                    _log.warning("policy_reports_left_out", reports=self.left_out)
+                self.since, self.lines, self.left_out = now, 0, 0
+            self.lines += 1
+            self.left_out += self.lines > LINES_A_MINUTE
+            return self.lines <= LINES_A_MINUTE
+
+
+_written = _Written()
 
 
 @csrf_exempt  # browsers send it without a token, and it changes nothing
@@ -23,7 +50,8 @@ _LONGEST = 200  # characters
 def policy_reports(request: HttpRequest) -> HttpResponse:
     """204 for a report (``report-uri``, or the Reporting API's list), 413 above 16 KiB, 415 or 400 for anything else.
 
-    Anybody may send one: what is logged is short, without queries, and is to be believed no further.
+    Anybody may send one: what is logged is short, without queries, no more than ``LINES_A_MINUTE``, and is to be
+    believed no further.
     """
     if request.content_type not in _TYPES:
         return HttpResponse(status=415)
@@ -38,6 +66,8 @@ def policy_reports(request: HttpRequest) -> HttpResponse:
         report = _report(each)
         if report is None:
             return HttpResponse(status=400)
+        if not _written.may():
+            continue
         _log.warning(
             "policy_violated",
             directive=_word(report, "effective-directive", "effectiveDirective", "violated-directive"),

@@ -68,7 +68,8 @@ def secret(*, root: Path, name: str) -> str:
 def _prepare(root: Path) -> Layout:
     layout = Layout(root.expanduser().resolve())
     try:
-        layout.logs.mkdir(parents=True, exist_ok=True)
+        layout.root.mkdir(parents=True, exist_ok=True)
+        layout.logs.mkdir(mode=0o700, exist_ok=True)  # the database's log quotes statements, with what stood in them
         probe = layout.root / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()

@@ -37,6 +37,14 @@ def test_nor_does_one_where_a_spreadsheet_splits_at_semicolons_or_tabs():
         assert [part for part in re.split("[;\t\r\n]", cell) if part.startswith(FORMULA)] == [], each
 
 
+def test_nor_where_quotes_or_spaces_stand_before_the_formula():
+    """A spreadsheet that splits at semicolons reads ``;""=1`` as an empty quotation with a formula behind it."""
+    for each in [*corpus("formulas"), 'a;"=1+1', "a;'=1+1", 'a; "+1', "a;\t =1", 'a\t"@SUM(1)']:
+        for delimiter in ";\t":
+            cells = [cell for row in csv.reader(io.StringIO(_file([[each]])), delimiter=delimiter) for cell in row]
+            assert [cell for cell in cells if cell.lstrip(" ").startswith(tuple("=+-@＝＋－＠"))] == [], each
+
+
 def test_texts_and_numbers_stay_as_they_are():
     assert (
         _file([["a=1", "x-y", "a@example.com", -1, 2.5, "O'Neil", "a; b"]])
