@@ -200,14 +200,14 @@ class CompiledContent:
             elif value is not None:
                 context[name] = _readable(value)
         if self._fields:
-            context["recipient"] = SimpleNamespace(
+            context["recipient"] = _Named(
                 **{field: _readable(value) for field in self._fields if (value := recipient.get(field))}
             )
         if "schedule" in self._names:
-            context["schedule"] = SimpleNamespace(name=shared.schedule_name)
+            context["schedule"] = _Named(name=shared.schedule_name)
         if "occurrence" in self._names:
             at = recipient.get("at") or shared.occurrence_at
-            context["occurrence"] = SimpleNamespace(at=at.astimezone(_zone_of(recipient, shared)))
+            context["occurrence"] = _Named(at=at.astimezone(_zone_of(recipient, shared)))
         return context
 
     def _render_part(self, part: str, context: dict[str, Any]) -> str:
@@ -280,6 +280,13 @@ def _in_part(part: str, words: str) -> str:
 
 
 # Values
+
+
+class _Named(SimpleNamespace):
+    """Fields under a name. The name alone prints nothing: it would say how Python writes such an object."""
+
+    def __repr__(self) -> str:
+        return ""
 
 
 class _Hidden:
