@@ -44,6 +44,11 @@ class Action(models.TextChoices):
     ACCOUNT_DELETE = "account.delete"
     ACCOUNT_SIGN_IN = "account.sign_in"
     ACCOUNT_REFUSE = "account.refuse"
+    ACCOUNT_FACTOR_ON = "account.factor_on"
+    ACCOUNT_FACTOR_OFF = "account.factor_off"
+    ACCOUNT_FACTOR_RESET = "account.factor_reset"
+    ACCOUNT_FACTOR_REFUSE = "account.factor_refuse"
+    ACCOUNT_END_SESSIONS = "account.end_sessions"
     EXPORT_FILE = "export.file"
 
 

@@ -7,15 +7,16 @@ from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.templatetags.static import static
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.cache import never_cache
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from frontend import notices, policies, sign_in_limits
+from frontend import notices, policies, sign_in_limits, verified
 from frontend.navigation import sidebar
 from schedules.permissions import Ability, can
 
@@ -72,8 +73,17 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
         """Unfold's form forgets where to go next, unless the address says it."""
         if request.method == "GET" and REDIRECT_FIELD_NAME not in request.GET:
             return redirect_to_login(reverse("home"), login_url=request.path)
+        if request.method == "GET" and (awaited := verified.waiting(request)):
+            return HttpResponseRedirect(verified.step_of(awaited, verified.next_of(request)))
         response: HttpResponse = super().login(request, extra_context)
+        if request.method == "POST" and isinstance(response, HttpResponseRedirect):
+            step = verified.step_after_password(request, response.url)
+            return HttpResponseRedirect(step) if step else response
         return response
+
+    def get_urls(self) -> list[Any]:
+        # Django's own lets only those out who may see the admin: who waits for his code or lost his role stays in.
+        return [path("logout/", never_cache(policies.unfold(self.logout))), *super().get_urls()]
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         return policies.unfold(super().admin_view(view, cacheable))

@@ -1,7 +1,10 @@
 """What the doors keep for themselves: who may come in by program, and what was answered."""
 
 from django.db import models
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from oauth2_provider.models import AbstractApplication
+
+from frontend import sealing
 
 
 class Client(AbstractApplication):  # type: ignore[misc]
@@ -14,6 +17,35 @@ class Client(AbstractApplication):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return str(self.name or self.client_id)
+
+
+class Authenticator(TOTPDevice):  # type: ignore[misc]
+    """The app that shows a person's codes: django-otp's device, but that ``key`` holds the secret sealed."""
+
+    class Meta:
+        proxy = True
+
+    @property
+    def bin_key(self) -> bytes:
+        """Raises ``sealing.Unreadable``."""
+        return sealing.unseal(self.key, owner=f"user:{self.user_id}")
+
+    def keep(self, secret: bytes) -> None:
+        """``secret`` as what ``key`` is from now on; at most 32 bytes."""
+        self.key = sealing.seal(secret, owner=f"user:{self.user_id}")
+
+
+class RecoveryCode(models.Model):
+    """What lets a person in once without the app: SHA-256 of 118 bits of chance, hence without salt or rounds."""
+
+    device = models.ForeignKey(Authenticator, on_delete=models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["device", "digest"], name="recovery_code_once")]
+
+    def __str__(self) -> str:
+        return f"a recovery code of {self.device_id}"
 
 
 class HookEvent(models.Model):

@@ -13,6 +13,7 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 
 from audit import trail
 from audit.models import Action
+from frontend import second_factor
 from frontend.access import actor
 from schedules import clock
 
@@ -26,7 +27,9 @@ def listen() -> None:
 
 
 def _came_in(user: AbstractBaseUser, **_: Any) -> None:
-    if trail.request_id():  # else a session that a shell or a test has made: nobody came through the door
+    # Without a request a shell or a test has made a session: nobody came through the door. Who has a second factor is
+    # in once his code was right (``verified.signed_in``).
+    if trail.request_id() and second_factor.of(user) is None:
         trail.record(action=Action.ACCOUNT_SIGN_IN, by=actor(user), now=clock.now(), changes={"account": user.pk})
 
 
@@ -34,4 +37,5 @@ def _refused(credentials: dict[str, Any], **_: Any) -> None:
     if trail.request_id():
         typed = str(credentials.get("username", "")).replace("\0", "")
         account = get_user_model()._default_manager.filter(username=typed).values_list("pk", flat=True).first()
-        trail.record(action=Action.ACCOUNT_REFUSE, by=BY, now=clock.now(), changes={"account": account})
+        action = Action.ACCOUNT_FACTOR_REFUSE if "token" in credentials else Action.ACCOUNT_REFUSE
+        trail.record(action=action, by=BY, now=clock.now(), changes={"account": account})

@@ -15,6 +15,8 @@ from zoneinfo import reset_tzpath
 import dj_database_url
 import structlog
 from csp.constants import NONE, SELF
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy
 from environs import Env, validate
 
 from scheduler_project.demo import environment as demo
@@ -86,6 +88,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "axes",
     "django_celery_beat",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "django_prometheus",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -108,7 +112,7 @@ MIDDLEWARE = [
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "frontend.verified.Authentication",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
@@ -157,8 +161,15 @@ PASSWORD_HASHERS = [
 ]
 # The first lets nobody in; it refuses who has failed too often. OAuth2TokenMiddleware must stay out: axes would take
 # each valid token of a service for a failed sign-in.
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# Wrong passwords in a quarter of an hour: of one account, and from one address, at which a whole office may sit.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "frontend.verified.Backend"]
+# Roles whose people must have a second factor; everybody else may.
+SECOND_FACTOR_REQUIRED_FOR: list[str] = env.list(
+    "SECOND_FACTOR_REQUIRED_FOR", default=[], validate=validate.ContainsOnly(("MARKETER", "ADMIN", "ANALYST"))
+)
+OTP_TOTP_ISSUER = "Notification scheduler"
+OTP_TOTP_SYNC = False  # phones know the time; a code of the steps before and after is taken in any case
+OTP_TOTP_THROTTLE_FACTOR = 0  # tries are counted with those of the password, below
+# Wrong passwords and codes in a quarter of an hour: of one account, and from one address, at which an office may sit.
 AXES_FAILURE_LIMIT = 10
 SIGN_IN_TRIES_PER_ADDRESS: int = env.int("SIGN_IN_TRIES_PER_ADDRESS", default=100, validate=validate.Range(min=10))
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -171,7 +182,7 @@ AXES_LOCKOUT_CALLABLE = "frontend.sign_in_limits.refused"
 AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next"]
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next", "code", "offer"]
 # Whose X-Forwarded-For is believed: addresses or networks, separated by commas.
 TRUSTED_PROXIES: list[IPv4Network | IPv6Network] = [
     ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[], subcast=str)
@@ -229,6 +240,12 @@ UNFOLD = {
     "SITE_TITLE": "Notification scheduler",
     "SITE_HEADER": "Notification scheduler",
     "SITE_SYMBOL": "schedule_send",
+    "ACCOUNT": {
+        "navigation": [
+            {"title": gettext_lazy("Your account"), "link": reverse_lazy("account")},
+            {"title": gettext_lazy("Change password"), "link": reverse_lazy("admin:password_change")},
+        ]
+    },
 }
 
 # --- API --------------------------------------------------------------------------------------------------------------

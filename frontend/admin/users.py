@@ -2,23 +2,27 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from audit import trail
 from audit.models import Action
+from frontend import second_factor
 from frontend.access import actor
 from frontend.admin.base import Admin
 from frontend.admin.columns import moment
 from frontend.admin_site import site
+from frontend.models import Authenticator
+from frontend.wording import number
 from schedules import clock
-from schedules.permissions import Ability
+from schedules.permissions import Ability, can
 
 
 @admin.register(User, site=site)
@@ -29,7 +33,8 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "first_name", "last_name", "roles", "is_active", "last_seen")
+    list_display = ("username", "first_name", "last_name", "roles", "has_second_factor", "is_active", "last_seen")
+    actions = ("reset_second_factor",)
     list_filter = ("groups", "is_active")
     readonly_fields = ("last_seen", "joined")
     filter_horizontal = ()
@@ -44,7 +49,8 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     joined = moment("date_joined", _("joined"))
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("groups")
+        factor = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
+        return super().get_queryset(request).prefetch_related("groups").annotate(has_factor=Exists(factor))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Whoever deletes himself may have been the last who could let anybody in.
@@ -86,6 +92,21 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
 
     def _record(self, request: HttpRequest, action: Action, user: User, changes: dict[str, Any]) -> None:
         trail.record(action=action, by=actor(request.user), now=clock.now(), changes={"account": user.pk, **changes})
+
+    @admin.display(description=_("second factor"), boolean=True)
+    def has_second_factor(self, user: Any) -> bool:
+        return bool(user.has_factor)
+
+    def has_reset_permission(self, request: HttpRequest) -> bool:
+        return can(request.user, Ability.MANAGE_USERS)
+
+    @admin.action(description=_("Reset the second factor of the chosen people"), permissions=["reset"])
+    def reset_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """For who has lost app and codes. One's own is turned off with a code: this session may be somebody else's."""
+        others = list(queryset.exclude(pk=request.user.pk).values_list("pk", flat=True))
+        done = sum(second_factor.reset(user_id=each, by=self.by(request), now=clock.now()) for each in others)
+        words = ngettext("%(n)s second factor was reset.", "%(n)s second factors were reset.", done)
+        messages.success(request, words % {"n": number(done)})
 
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:

@@ -80,6 +80,11 @@ ACTIONS: Mapping[Action, Words] = {
     Action.ACCOUNT_DELETE: gettext_lazy("Account deleted"),
     Action.ACCOUNT_SIGN_IN: gettext_lazy("Signed in"),
     Action.ACCOUNT_REFUSE: gettext_lazy("Sign-in refused"),
+    Action.ACCOUNT_FACTOR_ON: gettext_lazy("Second factor turned on"),
+    Action.ACCOUNT_FACTOR_OFF: gettext_lazy("Second factor turned off"),
+    Action.ACCOUNT_FACTOR_RESET: gettext_lazy("Second factor reset"),
+    Action.ACCOUNT_FACTOR_REFUSE: gettext_lazy("Code refused"),
+    Action.ACCOUNT_END_SESSIONS: gettext_lazy("Signed out everywhere"),
     Action.EXPORT_FILE: gettext_lazy("File taken"),
 }
 _SENTENCES: Mapping[Action, Words] = {
@@ -120,6 +125,11 @@ _SENTENCES: Mapping[Action, Words] = {
     Action.ACCOUNT_DELETE: gettext_lazy("{actor} deleted the account of {what}"),
     Action.ACCOUNT_SIGN_IN: gettext_lazy("{actor} signed in"),
     Action.ACCOUNT_REFUSE: gettext_lazy("{actor} refused to sign {what} in"),
+    Action.ACCOUNT_FACTOR_ON: gettext_lazy("{actor} turned the second factor of {what} on"),
+    Action.ACCOUNT_FACTOR_OFF: gettext_lazy("{actor} turned the second factor of {what} off"),
+    Action.ACCOUNT_FACTOR_RESET: gettext_lazy("{actor} reset the second factor of {what}"),
+    Action.ACCOUNT_FACTOR_REFUSE: gettext_lazy("{actor} refused a wrong code for {what}"),
+    Action.ACCOUNT_END_SESSIONS: gettext_lazy("{actor} signed {what} out everywhere"),
     Action.EXPORT_FILE: gettext_lazy("{actor} took the file {what}"),
 }
 # What the sentence has said already.
@@ -176,6 +186,8 @@ _LABELS: Mapping[str, Words] = {
     "roles": gettext_lazy("Roles"),
     "password": gettext_lazy("Password"),
     "is_active": gettext_lazy("May sign in"),
+    "by_code": gettext_lazy("Second factor"),
+    "sessions": gettext_lazy("Sessions ended"),
     "verb": gettext_lazy("What was done"),
     "schedules": gettext_lazy("Schedules"),
     "done": gettext_lazy("Done for"),
@@ -188,6 +200,10 @@ _SCOPES: Mapping[str, Words] = {
     Scope.READ: gettext_lazy("read"),
     Scope.WRITE: gettext_lazy("read and change"),
     Scope.INBOX: gettext_lazy("read a person's own inbox"),
+}
+_CODES: Mapping[str, Words] = {
+    "app": gettext_lazy("a code of the app"),
+    "recovery": gettext_lazy("a recovery code"),
 }
 _PARTS_OF_CONTENT: Mapping[str, Words] = {
     "subject": gettext_lazy("subject"),
@@ -456,6 +472,8 @@ def _plain(key: str, value: Any) -> str:
             return str(_KINDS.get(value, value))
         case "scopes", str():
             return ", ".join(str(_SCOPES.get(scope, scope)) for scope in value.split())
+        case "by_code", str():
+            return str(_CODES.get(value, value))
         case "held_reason", str():
             return str(HELD.get(value, value))
         case "reason", str() if value.isidentifier():

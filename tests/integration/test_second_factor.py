@@ -1,0 +1,478 @@
+"""The second factor: every door is closed until the code is right; each code is good once, and tries are counted."""
+
+import re
+from base64 import b32decode, b32encode
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import F
+from django.test import Client
+from django.urls import reverse
+from django_otp.oath import totp
+from oauth2_provider.models import get_grant_model
+
+from audit.models import Action, AuditEvent
+from frontend import second_factor, verified
+from frontend.models import Authenticator, RecoveryCode
+from frontend.sealing import Unreadable, seal, unseal
+from schedules.permissions import Role
+from tests.accounts import PASSWORD, account
+from tests.factories import BY, NOW
+from tests.furniture import furnish
+from tests.integration.test_oauth import SignIn
+from tests.pages import ACTIONS, ADMIN, PAGES, PARTS, addresses
+
+pytestmark = pytest.mark.django_db
+
+LOGIN, CODE, SET_UP = "/admin/login/?next=/", "/sign-in/code", "/account/second-factor"
+OFF, EVERYWHERE, ACCOUNT = "/account/second-factor/off", "/account/sign-out", "/account/"
+OWN = [ACCOUNT, SET_UP, OFF, EVERYWHERE]
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashes(settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
+
+
+class Somebody:
+    """A person with a second factor, and what his app shows: each code once, as the app's next one comes."""
+
+    def __init__(self, role: Role | None = Role.ADMIN) -> None:
+        self.user = account(role, password=PASSWORD)
+        offer = second_factor.offer(self.user)
+        self.secret = b32decode(offer.secret)
+        self.device, self.codes = second_factor.turn_on(
+            user=self.user, signed=offer.signed, code=self.shown(), by=BY, now=NOW
+        )
+        self.half_a_minute_passes()
+
+    def shown(self) -> str:
+        return f"{totp(self.secret):06d}"
+
+    def wrong(self) -> str:
+        near = {totp(self.secret, t0=steps * 30) for steps in (-2, -1, 0, 1, 2)}
+        return next(f"{number:06d}" for number in range(10) if number not in near)
+
+    def half_a_minute_passes(self) -> None:
+        """As far as the device knows: real time can't be waited for."""
+        Authenticator.objects.filter(pk=self.device.pk).update(last_t=F("last_t") - 2)
+
+    def after_the_password(self, *, going_to: str = "/") -> Client:
+        browser = Client()
+        answer = browser.post(f"/admin/login/?next={going_to}", {"username": self.user.username, "password": PASSWORD})
+        assert answer.status_code == 302, answer.content
+        assert answer["Location"].startswith(CODE)
+        return browser
+
+    def inside(self) -> Client:
+        browser = self.after_the_password()
+        assert browser.post(CODE, {"code": self.shown()}).status_code == 302
+        self.half_a_minute_passes()
+        return browser
+
+
+@pytest.fixture
+def somebody() -> Somebody:
+    return Somebody()
+
+
+def _actions() -> list[str]:
+    return list(AuditEvent.objects.order_by("pk").values_list("action", flat=True))
+
+
+# --- Setting it up ----------------------------------------------------------------------------------------------------
+def _offered(page) -> tuple[str, bytes]:
+    """What comes back with the code, and the secret as a person would copy it."""
+    text = page.content.decode()
+    spelled = re.search(r'<code class="ns-secret">([A-Z2-7 ]+)</code>', text)[1]
+    return re.search(r'name="offer" value="([^"]+)"', text)[1], b32decode(spelled.replace(" ", ""))
+
+
+def test_a_person_sets_it_up_and_is_shown_ten_codes_once():
+    browser = Client()
+    browser.force_login(account(Role.ANALYST))
+    page = browser.get(SET_UP)
+    signed, secret = _offered(page)
+    assert "no-store" in page["Cache-Control"]
+    assert b"<svg" in page.content
+    assert not Authenticator.objects.exists()  # nothing is kept of what is only looked at
+    wrong = browser.post(SET_UP, {"offer": signed, "code": "000000" if totp(secret) else "000001"})
+    assert wrong.status_code == 422
+    assert _offered(wrong) == (signed, secret)  # the app has it by now
+    assert not Authenticator.objects.exists()
+
+    done = browser.post(SET_UP, {"offer": signed, "code": f" {totp(secret):06d} "})
+    shown = re.findall(r'<code class="ns-secret">([a-z2-9-]+)</code>', done.content.decode())
+    assert len(set(shown)) == 10
+    assert browser.get("/dashboard/").status_code == 200
+    page = browser.get(ACCOUNT).content.decode()
+    assert "10 recovery codes are left" in page
+    assert not any(code in page for code in shown)
+    assert browser.get(SET_UP)["Location"] == ACCOUNT
+    event = AuditEvent.objects.get(action=Action.ACCOUNT_FACTOR_ON)
+    assert event.payload_diff == {"account": User.objects.get().pk}
+
+
+def test_the_picture_needs_no_room_in_the_policy():
+    drawn = second_factor.offer(account(Role.ADMIN)).picture
+    assert "style" not in drawn
+    assert "script" not in drawn
+    browser = Client()
+    browser.force_login(User.objects.get())
+    policy = browser.get(SET_UP)["Content-Security-Policy"]
+    assert "unsafe" not in policy
+
+
+def test_the_database_holds_neither_secret_nor_codes(somebody):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT row_to_json(d)::text FROM otp_totp_totpdevice d")
+        kept = cursor.fetchone()[0]
+        cursor.execute("SELECT string_agg(row_to_json(c)::text, '') FROM frontend_recoverycode c")
+        kept += cursor.fetchone()[0]
+    for spelled in (somebody.secret.hex(), b32encode(somebody.secret).decode()):
+        assert spelled.lower() not in kept.lower()
+    assert not any(code in kept or code.replace("-", "") in kept for code in somebody.codes)
+
+
+def test_a_sealed_secret_opens_for_its_owner_under_the_key_and_former_ones(settings):
+    sealed = seal(b"secret", owner="user:1")
+    assert unseal(sealed, owner="user:1") == b"secret"
+    with pytest.raises(Unreadable):
+        unseal(sealed, owner="user:2")
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "another" * 10
+    assert unseal(sealed, owner="user:1") == b"secret"
+    settings.SECRET_KEY_FALLBACKS = []
+    with pytest.raises(Unreadable):
+        unseal(sealed, owner="user:1")
+
+
+def test_a_code_for_which_the_key_is_gone_is_refused_and_a_recovery_code_still_lets_in(settings, somebody):
+    settings.SECRET_KEY = "another" * 10
+    browser = somebody.after_the_password()
+    assert browser.post(CODE, {"code": somebody.shown()}).status_code == 422
+    assert browser.post(CODE, {"code": somebody.codes[0]}).status_code == 302
+
+
+def test_what_was_offered_to_one_is_no_good_for_another_nor_twice_nor_late(somebody, monkeypatch):
+    other = account(Role.MARKETER)
+    offer = second_factor.offer(other)
+    code = f"{totp(b32decode(offer.secret)):06d}"
+    with pytest.raises(second_factor.TooLate):
+        second_factor.turn_on(user=account(Role.ANALYST), signed=offer.signed, code=code, by=BY, now=NOW)
+    monkeypatch.setattr(second_factor, "_OFFERED_S", -1)
+    with pytest.raises(second_factor.TooLate):
+        second_factor.turn_on(user=other, signed=offer.signed, code=code, by=BY, now=NOW)
+    monkeypatch.undo()
+    second_factor.turn_on(user=other, signed=offer.signed, code=code, by=BY, now=NOW)
+    with pytest.raises(second_factor.TooLate):
+        second_factor.turn_on(user=other, signed=offer.signed, code=code, by=BY, now=NOW)
+    assert Authenticator.objects.filter(user=other).count() == 1
+
+
+# --- Signing in -------------------------------------------------------------------------------------------------------
+def test_every_door_is_closed_between_password_and_code(service, somebody):
+    """As it is to a stranger, whom it leads to the sign-in, and that to the code."""
+    values = furnish(service)
+    browser = somebody.after_the_password()
+    paths = [path for _, path in addresses({**PAGES, **PARTS, **ACTIONS}, values)]
+    before = AuditEvent.objects.count()
+    for path in [*paths, *ADMIN, *OWN, "/oauth/authorize?client_id=x"]:
+        for answer in (browser.get(path), browser.post(path, {"code": "1"})):
+            assert answer.status_code in (302, 405), (path, answer.status_code)
+            if answer.status_code == 302:
+                assert answer["Location"].partition("?")[0] == "/admin/login/", path
+    assert AuditEvent.objects.count() == before
+    assert browser.get("/api/v1/schedules").status_code == 401
+    led = browser.get("/admin/login/?next=/ledger/")
+    assert led["Location"] == f"{CODE}?next=%2Fledger%2F"
+    assert browser.post(led["Location"], {"code": somebody.shown()})["Location"] == "/ledger/"
+    assert browser.get("/ledger/").status_code == 200
+
+
+def test_no_app_gets_a_code_for_who_waits(somebody):
+    scene = SignIn()
+    scene.browser = somebody.after_the_password()
+    for method in (scene.browser.get, scene.browser.post):
+        answer = method("/oauth/authorize", scene.query() | {"allow": "Authorize"})
+        assert answer["Location"].startswith("/admin/login/")
+    assert not get_grant_model().objects.exists()
+
+
+def test_the_sign_in_is_told_once_the_code_was_right(somebody):
+    before = len(_actions())
+    browser = somebody.after_the_password()
+    assert _actions()[before:] == []
+    browser.post(CODE, {"code": somebody.wrong()})
+    browser.post(CODE, {"code": somebody.shown()})
+    assert _actions()[before:] == [Action.ACCOUNT_FACTOR_REFUSE, Action.ACCOUNT_SIGN_IN]
+    assert AuditEvent.objects.first().payload_diff == {"account": somebody.user.pk, "by_code": "app"}
+
+
+def test_the_session_has_another_key_after_the_code_and_ends_soon_without_it(somebody):
+    browser = somebody.after_the_password()
+    waiting = browser.cookies["sessionid"].value
+    assert browser.session.get_expiry_age() <= 15 * 60
+    browser.post(CODE, {"code": somebody.shown()})
+    assert browser.cookies["sessionid"].value != waiting
+    assert browser.session.get_expiry_age() > 24 * 3600
+    assert Client(headers={"Cookie": f"sessionid={waiting}"}).get(CODE)["Location"] == "/"
+    assert Client(headers={"Cookie": f"sessionid={waiting}"}).get("/dashboard/").status_code == 302
+
+
+def test_a_code_is_good_once(somebody):
+    code = somebody.shown()
+    assert somebody.after_the_password().post(CODE, {"code": code}).status_code == 302
+    assert somebody.after_the_password().post(CODE, {"code": code}).status_code == 422
+
+
+def test_a_recovery_code_is_good_once_however_it_is_written(somebody):
+    first, second, *_ = somebody.codes
+    assert somebody.after_the_password().post(CODE, {"code": first}).status_code == 302
+    assert somebody.after_the_password().post(CODE, {"code": first}).status_code == 422
+    written = f" {second.replace('-', ' ').upper()} "
+    assert somebody.after_the_password().post(CODE, {"code": written}).status_code == 302
+    assert second_factor.codes_left(somebody.user) == 8
+    assert AuditEvent.objects.first().payload_diff["by_code"] == "recovery"
+
+
+@pytest.mark.parametrize("code", ["", "0", "12345", "1234567", "١٢٣٤٥٦", "-12345", "1e5", "a" * 64, "a" * 5_000, "\0"])
+def test_nonsense_is_no_code(somebody, code):
+    assert somebody.after_the_password().post(CODE, {"code": code}).status_code == 422
+
+
+def test_the_codes_of_one_are_nothing_to_another(somebody):
+    other = Somebody(Role.MARKETER)
+    assert somebody.after_the_password().post(CODE, {"code": other.shown()}).status_code == 422
+    assert somebody.after_the_password().post(CODE, {"code": other.codes[0]}).status_code == 422
+    assert second_factor.codes_left(other.user) == 10
+
+
+@pytest.mark.parametrize("evil", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"])
+def test_the_code_leads_to_pages_of_ours_alone(somebody, evil):
+    browser = somebody.after_the_password()
+    answer = browser.post(f"{CODE}?next={evil}", {"code": somebody.shown()})
+    assert (answer.status_code, answer["Location"]) == (302, "/")
+
+
+def test_a_session_that_was_open_when_it_was_turned_on_waits(somebody):
+    other = account(Role.MARKETER)
+    here, there = Client(), Client()
+    here.force_login(other)
+    there.force_login(other)
+    signed, secret = _offered(here.get(SET_UP))
+    here.post(SET_UP, {"offer": signed, "code": f"{totp(secret):06d}"})
+    assert here.get("/dashboard/").status_code == 200
+    assert there.get("/dashboard/").status_code == 302
+    assert there.get("/admin/login/?next=/dashboard/")["Location"].startswith(CODE)
+
+
+def test_who_waits_may_leave(somebody):
+    browser = somebody.after_the_password()
+    kept = browser.cookies["sessionid"].value
+    browser.post("/admin/logout/")
+    assert not Session.objects.filter(pk=kept).exists()
+    assert Client(headers={"Cookie": f"sessionid={kept}"}).get(CODE)["Location"] == "/"
+
+
+def test_a_person_without_a_factor_is_asked_for_none():
+    account(Role.ADMIN, password=PASSWORD)
+    browser = Client()
+    assert browser.post(LOGIN, {"username": "admin", "password": PASSWORD})["Location"] == "/"
+    assert browser.get("/dashboard/").status_code == 200
+    assert browser.get(CODE)["Location"] == "/"
+
+
+# --- Guessing and racing ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def looked_at(monkeypatch) -> list[str]:
+    """Every code that is compared with the app's or the kept ones."""
+    seen: list[str] = []
+    real = second_factor.spend
+
+    def spend(*, user, code):
+        seen.append(code)
+        return real(user=user, code=code)
+
+    monkeypatch.setattr(second_factor, "spend", spend)
+    return seen
+
+
+def test_wrong_codes_and_wrong_passwords_are_ten_together(somebody, looked_at):
+    for _ in range(4):
+        Client().post(LOGIN, {"username": "admin", "password": "wrong"})
+    browser = somebody.after_the_password()
+    answers = [browser.post(CODE, {"code": somebody.wrong()}).status_code for _ in range(8)]
+    assert answers == [422] * 5 + [429] * 3
+    assert len(looked_at) == 6
+    refused = browser.post(CODE, {"code": somebody.codes[0]})  # nor is what is right looked at
+    assert (refused.status_code, refused["Retry-After"]) == (429, "900")
+    assert b"rests for a quarter of an hour" in refused.content
+    assert Client().post(LOGIN, {"username": "admin", "password": PASSWORD}).status_code == 429
+    AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=15, seconds=1))
+    assert browser.post(CODE, {"code": somebody.codes[0]}).status_code == 302
+
+
+def test_what_was_typed_as_a_code_is_kept_nowhere(somebody):
+    somebody.after_the_password().post(CODE, {"code": "canary-of-a-code"})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT row_to_json(a)::text FROM axes_accessattempt a")
+        kept = " ".join(row[0] for row in cursor.fetchall())
+        cursor.execute("SELECT row_to_json(a)::text FROM notification_audit a")
+        kept += " ".join(row[0] for row in cursor.fetchall())
+    assert kept
+    assert "canary" not in kept
+
+
+def _at_once(browsers: list[Client], codes: list[str], *, path: str = CODE) -> list[int]:
+    start = Barrier(len(browsers))
+
+    def send(pair: tuple[Client, str]) -> int:
+        try:
+            start.wait(30)
+            return pair[0].post(path, {"code": pair[1]}).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        return sorted(pool.map(send, zip(browsers, codes, strict=True)))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_fifty_tries_at_once_ten_are_looked_at(looked_at):
+    somebody = Somebody()
+    browsers = [somebody.after_the_password() for _ in range(50)]
+    answers = _at_once(browsers, [somebody.wrong()] * 50)
+    assert len(looked_at) == 10
+    assert answers == [422] * 9 + [429] * 41
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["app", "recovery"])
+def test_of_two_who_send_the_same_code_at_once_one_is_let_in(kind):
+    somebody = Somebody()
+    code = somebody.shown() if kind == "app" else somebody.codes[0]
+    assert _at_once([somebody.after_the_password() for _ in range(2)], [code] * 2) == [302, 422]
+
+
+# --- Turning it off, and resetting ------------------------------------------------------------------------------------
+def test_it_is_turned_off_with_a_code(somebody):
+    browser = somebody.inside()
+    assert browser.post(OFF, {"code": somebody.wrong()}).status_code == 422
+    assert Authenticator.objects.exists()
+    assert browser.post(OFF, {"code": somebody.shown()})["Location"] == ACCOUNT
+    assert not Authenticator.objects.exists()
+    assert not RecoveryCode.objects.exists()
+    assert browser.get("/dashboard/").status_code == 200
+    assert Client().post(LOGIN, {"username": "admin", "password": PASSWORD})["Location"] == "/"
+    assert _actions()[-2:] == [Action.ACCOUNT_FACTOR_OFF, Action.ACCOUNT_SIGN_IN]
+
+
+def test_an_admin_resets_somebodys_but_not_his_own():
+    lost, admin = Somebody(Role.MARKETER), Somebody(Role.ADMIN)
+    browser = admin.inside()
+    users = reverse("admin:auth_user_changelist")
+    chosen = {"action": "reset_second_factor", "_selected_action": [lost.user.pk, admin.user.pk]}
+    assert b"1 second factor was reset" in browser.post(users, chosen, follow=True).content
+    assert list(Authenticator.objects.values_list("user", flat=True)) == [admin.user.pk]
+    event = AuditEvent.objects.get(action=Action.ACCOUNT_FACTOR_RESET)
+    assert (event.actor_id, event.payload_diff) == (f"user:{admin.user.pk}", {"account": lost.user.pk})
+    assert Client().post(LOGIN, {"username": "marketer", "password": PASSWORD})["Location"] == "/"
+
+
+def test_who_is_no_admin_resets_nobodys(somebody):
+    browser = Client()
+    browser.force_login(account(Role.MARKETER))
+    chosen = {"action": "reset_second_factor", "_selected_action": [somebody.user.pk]}
+    assert browser.post(reverse("admin:auth_user_changelist"), chosen).status_code == 403
+    assert Authenticator.objects.exists()
+
+
+def test_a_new_one_after_a_reset_asks_sessions_of_the_former_one(somebody):
+    browser = somebody.inside()
+    second_factor.reset(user_id=somebody.user.pk, by=BY, now=NOW)
+    assert browser.get("/dashboard/").status_code == 200  # his password still lets him in
+    offer = second_factor.offer(somebody.user)
+    code = f"{totp(b32decode(offer.secret)):06d}"
+    second_factor.turn_on(user=somebody.user, signed=offer.signed, code=code, by=BY, now=NOW)
+    assert browser.get("/dashboard/").status_code == 302
+
+
+def test_the_only_admin_has_his_reset_on_the_server(somebody):
+    call_command("reset_second_factor", "admin")
+    assert not Authenticator.objects.exists()
+    for name in ("admin", "nobody"):
+        with pytest.raises(CommandError):
+            call_command("reset_second_factor", name)
+
+
+# --- Where a role must have one ---------------------------------------------------------------------------------------
+def test_a_role_that_must_have_one_is_let_in_once_it_has(settings):
+    settings.SECOND_FACTOR_REQUIRED_FOR = ["ADMIN"]
+    admin, marketer = account(Role.ADMIN, password=PASSWORD), account(Role.MARKETER)
+    browser, open_before, other = Client(), Client(), Client()
+    open_before.force_login(admin)
+    other.force_login(marketer)
+    assert other.get("/dashboard/").status_code == 200
+    assert open_before.get("/dashboard/").status_code == 302
+    led = browser.post("/admin/login/?next=/ledger/", {"username": "admin", "password": PASSWORD})
+    assert led["Location"] == f"{SET_UP}?next=%2Fledger%2F"
+    assert browser.get("/ledger/").status_code == 302
+    assert browser.get("/admin/")["Location"].startswith("/admin/login/")
+    signed, secret = _offered(browser.get(led["Location"]))
+    done = browser.post(led["Location"], {"offer": signed, "code": f"{totp(secret):06d}"})
+    assert b'href="/ledger/"' in done.content
+    assert browser.get("/ledger/").status_code == 200
+
+
+# --- One's own account ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("role", [*Role, None])
+def test_whoever_signs_in_has_an_account_page_and_strangers_have_none(role):
+    browser = Client()
+    for path in (ACCOUNT, SET_UP, OFF):
+        assert browser.get(path)["Location"].startswith("/admin/login/"), path
+    assert browser.post(EVERYWHERE)["Location"].startswith("/admin/login/")
+    browser.force_login(account(role))
+    page = browser.get(ACCOUNT)
+    assert page.status_code == 200
+    assert b"Set it up" in page.content
+    assert browser.get(OFF)["Location"] == ACCOUNT
+
+
+def test_forms_of_the_account_need_their_token(somebody):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(account(Role.MARKETER))
+    assert {browser.post(path).status_code for path in [SET_UP, OFF, EVERYWHERE, CODE]} == {403}
+
+
+def test_signing_out_everywhere_ends_every_session_and_token_of_the_person_and_nobody_elses(somebody):
+    here, there, waiting = somebody.inside(), somebody.inside(), somebody.after_the_password()
+    other = Client()
+    other.force_login(account(Role.ANALYST))
+    scene = SignIn()
+    scene.person.delete()
+    scene.person, scene.browser = somebody.user, here
+    scene.browser.force_login = lambda _: None
+    tokens = scene.tokens()
+    assert here.post(EVERYWHERE).status_code == 302
+    for browser in (here, there, waiting):
+        assert browser.get("/dashboard/").status_code == 302
+        assert browser.get(CODE)["Location"] == "/"
+    assert other.get("/dashboard/").status_code == 200
+    assert scene.refresh(tokens["refresh_token"]).status_code == 400
+    event = AuditEvent.objects.get(action=Action.ACCOUNT_END_SESSIONS)
+    assert event.payload_diff == {"account": somebody.user.pk, "sessions": 3}
+
+
+def test_who_the_person_is_costs_no_statement_more_than_before(somebody, django_assert_num_queries):
+    session = somebody.inside().session
+    assert session["otp_device_id"]  # read by now
+    request = type("Request", (), {"session": session})()
+    with django_assert_num_queries(1):
+        assert verified._who(request).pk == somebody.user.pk
