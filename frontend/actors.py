@@ -1,6 +1,6 @@
 """Who did something, as people know him: the audit and every row name an actor by an id."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from django.contrib.auth.models import User
 from django.utils.translation import gettext as _
@@ -11,11 +11,16 @@ from frontend.models import Client
 def names(actors: Iterable[str]) -> Mapping[str, str]:
     """By actor (``user:3``, ``client:5``, ``system:tick``; see ``audit.trail``) a name; at most two statements."""
     wanted = {actor for actor in actors if actor}
-    people = _found(wanted, "user:")
-    programs = _found(wanted, "client:")
-    users = dict(User.objects.filter(pk__in=people).values_list("pk", "username")) if people else {}
-    clients = {each.pk: str(each) for each in Client.objects.filter(pk__in=programs)} if programs else {}
-    return {actor: _name(actor, users, clients) for actor in wanted}
+    there = known(wanted)
+    return {actor: there.get(actor) or stand_in(actor) for actor in wanted}
+
+
+def known(actors: Collection[str]) -> Mapping[str, str]:
+    """Of people and programs that are still there, by actor; at most two statements."""
+    people, programs = (_found(actors, kind) for kind in ("user:", "client:"))
+    users = User.objects.filter(pk__in=people).values_list("pk", "username") if people else ()
+    clients = Client.objects.filter(pk__in=programs) if programs else ()
+    return {f"user:{pk}": username for pk, username in users} | {f"client:{each.pk}": str(each) for each in clients}
 
 
 def name(actor: str) -> str:
@@ -23,16 +28,14 @@ def name(actor: str) -> str:
     return names([actor]).get(actor, "—")
 
 
-def _found(actors: Iterable[str], kind: str) -> list[int]:
+def _found(actors: Collection[str], kind: str) -> list[int]:
     ids = (actor.removeprefix(kind) for actor in actors if actor.startswith(kind))
     return [int(each) for each in ids if each.isascii() and each.isdigit() and len(each) < 19]
 
 
-def _name(actor: str, users: Mapping[int, str], clients: Mapping[int, str]) -> str:
+def stand_in(actor: str) -> str:
+    """What one is called who is no person or program that is there."""
     kind, _colon, who = actor.partition(":")
-    known = {"user": users, "client": clients}.get(kind, {})
-    if who.isdigit() and int(who) in known:
-        return known[int(who)]
     match kind:
         case "user":
             return _("a former user (%(id)s)") % {"id": who}

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from django.utils.formats import number_format
+
 from schedules.recurrence import ZONE_NAMES, zone
 
 
@@ -17,12 +19,16 @@ def show(instant: datetime | None, zone_name: str = "UTC") -> str:
 
 
 def show_seconds(seconds: float | None) -> str:
-    """A length of time for the eye: ``120 ms``, ``3.4 s``, ``12 min``, ``5.0 h``; none is “—”."""
+    """A length of time in figures, as the viewer's language writes them: ``120 ms``, ``3.4 s``, ``12 min``; none: “—”.
+
+    Where it stands in a sentence, ``wording.timings.how_long`` says it in words.
+    """
     if seconds is None:
         return "—"
     for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if abs(seconds) >= length * (2 if unit != "s" else 1):
-            return f"{seconds / length:.1f} {unit}"
+            value = round(seconds / length, 1)
+            return f"{number_format(value, decimal_pos=0 if value.is_integer() else 1)} {unit}"
     return f"{round(seconds * 1000)} ms"
 
 

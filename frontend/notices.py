@@ -9,8 +9,8 @@ from django.utils.translation import ngettext
 
 from delivery import books, brake
 from delivery.models import Circuit
-from frontend.instants import show, show_seconds
-from frontend.wording import HELD, number, reason
+from frontend.instants import show
+from frontend.wording import HELD, number, reason, timings
 from frontend.zones import Display, Zones
 from schedules import clock
 from schedules.models import Channel, Occurrence, OccurrenceState, StopSwitch
@@ -55,7 +55,7 @@ def banners(zones: Zones = _OWN) -> list[str]:
     found = _stops(zones) + [_circuit(each, zones, shift=shift) for each in Circuit.objects.order_by("channel")]
     if shift:
         words = _("Test clock: it is taken to be %(now)s, %(ahead)s ahead of the real time.")
-        found.append(words % {"now": show(clock.now(), zones.of()), "ahead": show_seconds(shift.total_seconds())})
+        found.append(words % {"now": show(clock.now(), zones.of()), "ahead": timings.how_long(shift.total_seconds())})
     return found
 
 

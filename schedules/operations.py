@@ -188,13 +188,14 @@ def delete(*, schedule_id: int, by: str, now: datetime, expected_version: int | 
 
 
 @transaction.atomic
-def duplicate(*, schedule_id: int, by: str, now: datetime) -> Schedule:
-    """A draft of the same definition, “Copy of …”; the instant of a one-off and a deleted template are left out."""
+def duplicate(*, schedule_id: int, by: str, now: datetime, called: str = "Copy of %(name)s") -> Schedule:
+    """A draft of the same definition, ``called`` as a copy is; the instant of a one-off and a deleted template are left
+    out."""
     original = _lock(schedule_id, _LIVE)
     definition = Definition.of(original)
     if original.template and original.template.deleted_at:
         definition = replace(definition, template_id=None)
-    name = f"Copy of {definition.name}"[: Schedule._meta.get_field("name").max_length]
+    name = (called % {"name": definition.name})[: Schedule._meta.get_field("name").max_length]
     copy = replace(definition, name=name, run_at=None)
     return create(definition=copy, by=by, now=now, draft=True)
 

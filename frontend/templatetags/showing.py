@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 
 from frontend import instants, wording
-from frontend.wording import sayings
+from frontend.wording import sayings, timings
 from schedules import clock
 
 register = template.Library()
@@ -55,6 +55,12 @@ def relative(value: datetime | None) -> str:
 @register.filter
 def seconds(value: float | None) -> str:
     return instants.show_seconds(value)
+
+
+@register.filter
+def how_long(value: float) -> str:
+    """{{ told.duration.seconds|how_long }}: “less than a second”, “3 minutes”."""
+    return timings.how_long(value)
 
 
 @register.filter

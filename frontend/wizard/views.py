@@ -121,6 +121,7 @@ def new(request: HttpRequest) -> HttpResponseBase:
     around = drafts.around(request)
     blank = drafts.blank(around)
     form = BasicsForm(request.POST or None, definition=blank, around=around)
+    form.fields["name"].widget.attrs["autofocus"] = True
     page = Page(request, "basics", around, form)
     if request.method != "POST":
         return page.answer()

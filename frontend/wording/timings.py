@@ -6,9 +6,9 @@ knows English alone: in other languages the cron stands for itself.
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from babel.dates import get_day_names, get_month_names
+from babel.dates import format_timedelta, get_day_names, get_month_names
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
@@ -154,6 +154,21 @@ def _weekday(name: str) -> int | None:
 def _day_names(days: Sequence[int]) -> list[str]:
     names = get_day_names("wide", locale=locale())
     return [str(names[day - 1]) for day in days]
+
+
+def how_long(seconds: float) -> str:
+    """A length of time as people say it, rounded: “less than a second”, “12 seconds”, “90 minutes”, “3 hours”."""
+    if seconds < 1:
+        return _("less than a second")
+    return str(format_timedelta(timedelta(seconds=round(seconds)), threshold=2, locale=locale()))
+
+
+def ago(seconds: float) -> str:
+    """How long something is past: “now”, “12 seconds ago”."""
+    if seconds < 1:
+        return _("now")
+    past = timedelta(seconds=-round(seconds))
+    return str(format_timedelta(past, add_direction=True, threshold=2, locale=locale()))
 
 
 def month_name(number: int) -> str:

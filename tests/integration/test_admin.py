@@ -176,7 +176,7 @@ def test_banners_tell_of_a_stop_and_of_a_shifted_clock_on_every_page(service, se
     for name in ("admin:index", "schedules", "ledger", "outbox"):
         page = text_of(client.get(reverse(name)))
         assert "All sending is stopped since 2026-11-21 10:00:00 UTC. Reason: The mail server moves." in page
-        assert "3.0 h ahead of the real time" in page
+        assert "3 hours ahead of the real time" in page
 
 
 # Signing in

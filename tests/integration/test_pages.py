@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.translation import override
 
 from delivery import erasure, listing
 from delivery.listing import Filters, Key
@@ -17,6 +18,7 @@ from delivery.providers.base import Verdict
 from frontend.instants import show, show_seconds
 from frontend.pages import ledger
 from frontend.wording import reason
+from frontend.wording.timings import ago, how_long
 from schedules import templates
 from schedules.permissions import Role
 from tests.accounts import signed_in
@@ -404,10 +406,19 @@ def test_no_instant_and_no_length_are_a_dash():
         (-0.5, "-500 ms"),
         (-0.0001, "0 ms"),
         (3.42, "3.4 s"),
-        (119, "119.0 s"),
-        (600, "10.0 min"),
-        (72_000, "20.0 h"),
+        (119, "119 s"),
+        (600, "10 min"),
+        (72_000, "20 h"),
+        (8_280, "2.3 h"),
     ],
 )
 def test_a_length_of_time_is_shown_in_the_unit_that_fits(seconds, shown):
     assert show_seconds(seconds) == shown
+
+
+def test_a_length_of_time_is_written_and_said_in_the_viewers_language():
+    with override("de"):
+        assert (show_seconds(8_280), how_long(8_280), ago(95)) == ("2,3 h", "2 Stunden", "vor 95 Sekunden")
+    assert [how_long(each) for each in (0.057, 1, 57.4, 5_400)] == [
+        *("less than a second", "1 second", "57 seconds", "90 minutes")
+    ]

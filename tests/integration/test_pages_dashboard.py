@@ -204,7 +204,7 @@ def test_signs_say_what_is_wrong_and_what_to_do_the_worst_first(service, provide
     assert ("In-app", "attention") in found
     words = text_of(page)
     assert "It waits: the provider refuses the account. The provider has suspended the account." in words
-    assert "3 people wait, the first of them for 5.0 min." in words
+    assert "3 people wait, the first of them for 5 min." in words
     assert "nothing new is started. What to do: Start beat" in words
 
 

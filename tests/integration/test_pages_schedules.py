@@ -211,6 +211,9 @@ def test_a_copy_and_a_run_at_once_lead_to_what_was_made(service, marketer):
     copy = Schedule.objects.latest("pk")
     assert answer.headers["Location"] == f"/schedules/{copy.pk}/"
     assert copy.status == ScheduleStatus.DRAFT
+    assert copy.name == f"Copy of {schedule.name}"
+    marketer.post(f"/schedules/{schedule.pk}/do/duplicate/", headers={"Accept-Language": "de"})
+    assert Schedule.objects.latest("pk").name == f"Kopie von {schedule.name}"
     answer = marketer.post(f"/schedules/{schedule.pk}/do/run-now/")
     assert answer.headers["Location"] == f"/occurrences/{only_occurrence(schedule).pk}/"
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from delivery import heartbeats
 from delivery.health import Health, Line
 from frontend.instants import show_seconds
-from frontend.wording import number, reason, remedy
+from frontend.wording import number, reason, remedy, timings
 from frontend.wording.schedules import CHANNELS
 from schedules.models import Channel
 
@@ -85,7 +85,7 @@ def queues(health: Health) -> list[Queue]:
 
 
 def _ago(seconds: float | None) -> str:
-    return _("%(time)s ago") % {"time": show_seconds(seconds)} if seconds is not None else _("never")
+    return timings.ago(seconds) if seconds is not None else _("never")
 
 
 def _of_the_clock(health: Health) -> Iterator[Sign]:
@@ -146,7 +146,7 @@ def _of_channel(line: Line) -> Iterator[Sign]:
             channel,
             ATTENTION,
             _("The provider has asked to slow down: %(rate)s people a second at present.")
-            % {"rate": number(round(line.rate)) if line.rate >= 10 else f"{line.rate:.1f}"},
+            % {"rate": number(round(line.rate)) if line.rate >= 10 else number(round(line.rate, 1))},
             _("Nothing: it grows again by itself. If it stays low, ask the provider for a higher limit."),
         )
     if line.waiting.oldest_due_s > _WAITS_S and not line.circuit:

@@ -181,7 +181,7 @@ class Shown:
     @property
     def size(self) -> str:
         size = self.upload.size
-        return f"{size / _MEGABYTE:.1f} MB" if size >= _MEGABYTE else f"{max(1, size // 1024)} kB"
+        return f"{number(round(size / _MEGABYTE, 1))} MB" if size >= _MEGABYTE else f"{max(1, size // 1024)} kB"
 
     @property
     def found(self) -> Found:

@@ -194,6 +194,8 @@ def carry_out(verb: Verb, *, schedule_id: int, by: str, reason: str = "", versio
     options: dict[str, Any] = {"reason": reason} if verb.takes_reason else {}
     if verb.takes_version:
         options["expected_version"] = version
+    if verb.name == "duplicate":
+        options["called"] = _("Copy of %(name)s")
     try:
         return verb.operation(schedule_id=schedule_id, by=by, now=clock.now(), **options)
     except InvalidDefinition as error:

@@ -97,8 +97,33 @@
     }
   });
 
+  // What was wrong with a field is said of its former value: it goes once somebody changes it, and so does the summary
+  // above the form with the last of them. Of two fields in one line the other's goes too, if something stands in it.
+  function forget(field) {
+    field.classList.remove("ns-invalid");
+    field.querySelectorAll("[aria-invalid]").forEach(input => input.removeAttribute("aria-invalid"));
+    field.querySelectorAll(":scope > .ns-error").forEach(words => words.remove());
+  }
+  document.addEventListener("input", event => {
+    const form = event.target.form;
+    if (!form) return;
+    const own = event.target.closest(".ns-invalid");
+    if (own) forget(own);
+    const pair = event.target.closest(".ns-w-pair");
+    if (pair) pair.querySelectorAll(".ns-invalid").forEach(field => { if ($("input, select", field).value) forget(field); });
+    const summary = $("[data-invalid]", form);
+    if (summary && !$(".ns-invalid", form)) summary.remove();
+  });
+
   // Forms that were answered with their errors (422) are shown like any other answer.
   document.body.addEventListener("htmx:beforeSwap", event => {
     if (event.detail.xhr.status === 422) { event.detail.shouldSwap = true; event.detail.isError = false; }
   });
+
+  // Whoever is told what is wrong stands where it is mended.
+  const wrong = root => { const field = $("[aria-invalid=true]:not([type=hidden])", root); if (field) field.focus(); };
+  document.body.addEventListener("htmx:afterSettle", event => {
+    if (event.detail.xhr && event.detail.xhr.status === 422) wrong(document.getElementById(event.detail.target.id) || document);
+  });
+  wrong(document);
 })();
