@@ -112,3 +112,17 @@ class Seal(models.Model):
 
     def __str__(self) -> str:
         return f"seal {self.number}"
+
+
+class ExportedSeal(models.Model):
+    """That a seal lies in the bucket with its rows: where to go on, and nothing to rely on."""
+
+    number = models.BigIntegerField(primary_key=True)
+    version_id = models.CharField(max_length=1024)
+    exported_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "notification_audit_export"
+
+    def __str__(self) -> str:
+        return f"export of seal {self.number}"

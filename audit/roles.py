@@ -10,7 +10,7 @@ from psycopg import sql
 
 APP = "notification_app"
 LEDGER = "notification_ledger"
-TABLES = ("notification_audit", "notification_audit_seal")
+TABLES = ("notification_audit", "notification_audit_seal", "notification_audit_export")
 # What the application may write of a row: its id and its transaction's number are the database's to give.
 COLUMNS = (
     "action", "actor_id", "actor_label", "schedule_id", "payload_diff", "request_id", "correlation_id", "created_at",
@@ -51,7 +51,7 @@ def grant(*, password: str = "") -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         cursor.execute(sql.SQL("GRANT INSERT ({}) ON notification_audit TO {}").format(columns, app))
         cursor.execute(sql.SQL("GRANT USAGE ON SEQUENCE notification_audit_id_seq TO {}").format(app))
-        cursor.execute(sql.SQL("GRANT INSERT ON notification_audit_seal TO {}").format(app))
+        cursor.execute(sql.SQL("GRANT INSERT ON notification_audit_seal, notification_audit_export TO {}").format(app))
 
 
 # A sequence that belongs to a column goes with its table.

@@ -61,6 +61,16 @@ if "database" in _MISSING and "ERASURE_KEY" not in os.environ:
     ERASURE_KEY = services.secret(root=LOCAL_DIR, name="erasure_key")
 else:
     ERASURE_KEY = env.str("ERASURE_KEY", default="") or SECRET_KEY
+# Under which addresses, device tokens and messages lie in the database: the first one encrypts, the others still decrypt.
+# Each is 32 bytes, as base64 or hexadecimal digits, as is the key by which equal addresses and tokens are found. Or both
+# come from what ENCRYPTION_KEYSET names (schedules.encryption.Keys).
+if "database" in _MISSING and "ENCRYPTION_KEYS" not in os.environ:
+    ENCRYPTION_KEYS = [services.secret(root=LOCAL_DIR, name="encryption_key")]
+    BLIND_INDEX_KEY = services.secret(root=LOCAL_DIR, name="blind_index_key")
+else:
+    ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
+    BLIND_INDEX_KEY: str = env.str("BLIND_INDEX_KEY", default="")
+ENCRYPTION_KEYSET: str = env.str("ENCRYPTION_KEYSET", default="schedules.encryption.from_settings")
 # With which the user service signs what it calls /hooks/user-service for: whsec_ and base64. None, no such address.
 USER_SERVICE_HOOK_SECRET: str = env.str("USER_SERVICE_HOOK_SECRET", default="")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
@@ -71,6 +81,13 @@ if "database" in _MISSING and "AUDIT_SEAL_KEY" not in os.environ:
 else:
     AUDIT_SEAL_KEY = env.str("AUDIT_SEAL_KEY", default="")
 AUDIT_FORMER_KEYS: list[str] = env.list("AUDIT_FORMER_KEYS", default=[])
+# Where seals and their rows are exported to: a bucket with Object Lock, at Amazon or at an endpoint of one's own. None,
+# no export. Credentials are found as boto3 finds them, or by the profile; nobody removes an object for so many days.
+AUDIT_EXPORT_BUCKET: str = env.str("AUDIT_EXPORT_BUCKET", default="")
+AUDIT_EXPORT_PREFIX: str = env.str("AUDIT_EXPORT_PREFIX", default="audit/")
+AUDIT_EXPORT_ENDPOINT: str = env.str("AUDIT_EXPORT_ENDPOINT", default="")
+AUDIT_EXPORT_PROFILE: str = env.str("AUDIT_EXPORT_PROFILE", default="")
+AUDIT_EXPORT_DAYS: int = env.int("AUDIT_EXPORT_DAYS", default=365, validate=validate.Range(min=1))
 ROOT_URLCONF = "scheduler_project.urls"
 WSGI_APPLICATION = "scheduler_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,7 +1,6 @@
 """The audit cannot be changed by the application, and a change behind its back is found and named."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 
@@ -11,27 +10,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connection, transaction
-from psycopg.conninfo import make_conninfo
+from django.db import DatabaseError, connection
 
 from audit import roles, seals, trail
 from audit.models import Action, AuditEvent, Seal
 from delivery import partitions, tasks
+from tests.audits import conninfo, problem, record, tampering, verified
 from tests.factories import NOW
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PASSWORD = "of-the-application"
-
-
-def record(number: int = 1) -> list[int]:
-    """Events of a transaction each; their ids."""
-    return [trail.record(action=Action.SENDING_STOP, by="user:1", now=NOW, changes={"n": n}).pk for n in range(number)]
-
-
-def conninfo(**values: str) -> str:
-    asked = connection.settings_dict
-    own = {"host": asked["HOST"], "port": asked["PORT"], "dbname": asked["NAME"], "user": asked["USER"]}
-    return make_conninfo("", **{**own, "password": asked["PASSWORD"], **values})
 
 
 @pytest.fixture
@@ -45,27 +33,6 @@ def app() -> Iterator[psycopg.Connection]:
         for role in (roles.APP, roles.LEDGER):
             cursor.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
             cursor.execute(f"DROP OWNED BY {role}")
-
-
-@contextmanager
-def tampering() -> Iterator[Callable[..., None]]:
-    """SQL of a superuser who has put the triggers out of action."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        yield cursor.execute
-
-
-def verified() -> str:
-    told = StringIO()
-    call_command("audit_verify", stdout=told)
-    return told.getvalue()
-
-
-def problem() -> str:
-    with pytest.raises(CommandError) as raised:
-        call_command("audit_verify", stdout=StringIO())
-    assert raised.value.returncode == 1
-    return str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +117,7 @@ def test_rows_are_sealed_once_and_the_chain_goes_on():
     second = record()
     assert [each.row_ids for each in seals.seal(now=NOW)] == [second]
     record()
-    assert verified().strip().endswith("6 rows under 4 seals. 1 rows are younger than the last seal.")
+    assert "6 rows under 4 seals. 1 rows are younger than the last seal." in verified()
 
 
 def test_a_transaction_of_more_rows_than_a_seal_holds_is_sealed_whole():

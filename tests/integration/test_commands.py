@@ -20,7 +20,7 @@ from delivery import advance, materialise, partitions, tasks
 from delivery.checks import check_sizes
 from delivery.materialise import attempts
 from scheduler_project.celery import app
-from scheduler_project.tasks import tidy
+from scheduler_project.tasks import export_audit, tidy
 from schedules import clock, operations, stops
 from schedules.audience.sources import LocalSource
 from schedules.models import Occurrence, StopSwitch
@@ -256,12 +256,13 @@ def test_an_attempt_that_was_overtaken_gives_the_occurrence_back(service, monkey
 # --- The clock's tasks -----------------------------------------------------------------------------------------------
 
 
-def test_every_entry_of_the_clock_names_a_task_that_there_is_on_the_clocks_queue(db):
+def test_every_entry_of_the_clock_names_a_task_that_there_is_and_what_may_take_long_is_not_on_its_queue(db):
     entries = PeriodicTask.objects.exclude(task__startswith="celery.")
-    ours = {tasks.tick, tasks.sweep, tasks.count_figures, tasks.housekeeping, tasks.seal_audit, tidy}
+    ours = {tasks.tick, tasks.sweep, tasks.count_figures, tasks.housekeeping, tasks.seal_audit, tidy, export_audit}
     assert {entry.task for entry in entries} == {task.name for task in ours}
     assert {entry.task for entry in entries} <= set(app.tasks)
-    assert {entry.queue for entry in entries} == {"clock"}
+    assert {entry.task for entry in entries if entry.queue != "clock"} == {export_audit.name}
+    assert {entry.queue for entry in entries} == {"clock", "materialise"}
     assert all(entry.enabled for entry in entries)
 
 

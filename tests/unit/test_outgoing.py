@@ -20,6 +20,7 @@ CLIENTS = {
 _LOOPBACK = ("scheduler_project/local/", "scheduler_project/demo/")
 # Each with the setting or variable that alone says where to.
 OUTGOING = {
+    "audit/bucket.py": "AUDIT_EXPORT_ENDPOINT, AWS_REGION, AWS_ENDPOINT_URL_S3",
     "delivery/counters.py": "COUNTERS_URL",
     "delivery/counts.py": "none: its own host's name",
     "delivery/providers/google_token.py": "FCM_CREDENTIALS",

@@ -1,0 +1,46 @@
+"""Rows to seal, a superuser who tampers with them, and what ``audit_verify`` says of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from psycopg.conninfo import make_conninfo
+
+from audit import trail
+from audit.models import Action
+from tests.factories import NOW
+
+
+def record(number: int = 1) -> list[int]:
+    """Events of a transaction each; their ids."""
+    return [trail.record(action=Action.SENDING_STOP, by="user:1", now=NOW, changes={"n": n}).pk for n in range(number)]
+
+
+def conninfo(**values: str) -> str:
+    asked = connection.settings_dict
+    own = {"host": asked["HOST"], "port": asked["PORT"], "dbname": asked["NAME"], "user": asked["USER"]}
+    return make_conninfo("", **{**own, "password": asked["PASSWORD"], **values})
+
+
+@contextmanager
+def tampering() -> Iterator[Callable[..., None]]:
+    """SQL of a superuser who has put the triggers out of action."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        yield cursor.execute
+
+
+def verified() -> str:
+    told = StringIO()
+    call_command("audit_verify", stdout=told)
+    return told.getvalue()
+
+
+def problem() -> str:
+    with pytest.raises(CommandError) as raised:
+        call_command("audit_verify", stdout=StringIO())
+    assert raised.value.returncode == 1
+    return str(raised.value)
