@@ -251,7 +251,7 @@ def schedule_page(schedule_id: int) -> str:
 
 @dataclass(frozen=True)
 class _Company:
-    """What the events name by ids, each kind looked up once."""
+    """What the events name by ids, each kind looked up once. ``actors``: people and programs that are still there."""
 
     actors: Mapping[str, str]
     roles: Mapping[str, str]
@@ -268,7 +268,7 @@ def _company(events: list[AuditEvent]) -> _Company:
         _ids(events, *keys) for keys in (("template", "templateId"), ("recipient",), ("occurrence",))
     )
     return _Company(
-        {**actors.names(who), **{actor: str(PARTS[actor]) for actor in who if actor in PARTS}},
+        actors.known(who),
         _roles(who),
         {row[0]: row[1:] for row in schedules.values_list("pk", "name", "time_zone", "time_zone_mode")},
         _looked_up(MessageTemplate, "name", templates),
@@ -334,7 +334,7 @@ def _parts(event: AuditEvent, company: _Company) -> Mapping[str, _Part]:
     people = _after(changed.get("people", 0))
     version = _after(changed.get("version"))
     return {
-        "actor": _actor(event.actor_id, company),
+        "actor": _actor(event, company),
         "what": _what(event, company),
         "whom": _whom(_after(changed.get("recipient")), company),
         "run": _run(_after(changed.get("occurrence")), company),
@@ -343,11 +343,19 @@ def _parts(event: AuditEvent, company: _Company) -> Mapping[str, _Part]:
     }
 
 
-def _actor(actor: str, company: _Company) -> _Part:
-    name = company.actors.get(actor, actor)
+def _actor(event: AuditEvent, company: _Company) -> _Part:
+    """By the name at the time; with today's, where that is another, and with today's role."""
+    actor, then = event.actor_id, event.actor_label
+    today = company.actors.get(actor, "")
+    if actor.startswith("system:") or not (then or today):
+        return _Part(capfirst(str(PARTS.get(actor) or actors.stand_in(actor))))
+    if not today:
+        return _Part(_("%(name)s (no longer there)") % {"name": then})
+    told = [_("today %(name)s") % {"name": today}] if then and then != today else []
     if role := company.roles.get(actor):
-        return _Part(_("%(name)s (%(role)s)") % {"name": name, "role": role})
-    return _Part(capfirst(name) if " " in name else name)
+        told.append(role)
+    name = then or today
+    return _Part(_("%(name)s (%(role)s)") % {"name": name, "role": ", ".join(told)} if told else name)
 
 
 def _what(event: AuditEvent, company: _Company) -> _Part:

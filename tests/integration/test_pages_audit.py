@@ -84,8 +84,15 @@ def test_actors_are_known_by_name_and_who_is_gone_is_said_to_be():
     people["gone"].delete()
     told = [each.plain.partition(" stopped")[0] for each in events.tell(AuditEvent.objects.order_by("id"))]
     assert told[1:4] == ["ada (admin)", "shop", "The failure brake"]
-    assert told[4].startswith("A former user")
+    assert told[4] == "gone (no longer there)"
     assert told[0] == "A command on the server let the program “shop” in"
+
+
+def test_who_was_renamed_stands_there_by_the_name_at_the_time_with_the_one_of_today():
+    ada = account(Role.ADMIN, name="ada")
+    record(by=f"user:{ada.pk}")
+    User.objects.filter(pk=ada.pk).update(username="ada.king")
+    assert events.tell([AuditEvent.objects.get()])[0].plain.startswith("ada (today ada.king, admin) stopped")
 
 
 def test_an_edit_shows_its_fields_before_and_after_in_words_never_as_json():
