@@ -24,6 +24,8 @@ import redis
 from botocore.config import Config
 from minijinja import Environment
 
+from schedules import encryption
+
 CALL = 50
 BUCKETS = 64
 FRAME = {"Subject": "{{subject}}", "Text": "{{text}}", "Html": "{{html}}"}
@@ -77,7 +79,7 @@ class Claimed(NamedTuple):
 
     batch: int
     token: uuid.UUID
-    rows: list[tuple[int, str, dict[str, Any]]]
+    rows: list[tuple[int, bytes, dict[str, Any]]]
 
 
 class Sent(NamedTuple):
@@ -153,10 +155,10 @@ class Loop:
         )
         return Sent(claimed, called, [result["MessageId"] for result in answer["BulkEmailEntryResults"]])
 
-    def _entry(self, prefix: str, recipient_id: int, email: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    def _entry(self, prefix: str, recipient_id: int, email: bytes, attributes: dict[str, Any]) -> dict[str, Any]:
         filling = {part: self._templates.render_template(part, **attributes) for part in ("subject", "text", "html")}
         return {
-            "Destination": {"ToAddresses": [email]},
+            "Destination": {"ToAddresses": [encryption.decrypt(email, b"schedules_recipient.email")]},
             "ReplacementTags": [{"Name": "delivery", "Value": f"{prefix}-{recipient_id}"}],
             "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": json.dumps(filling)}},
         }

@@ -27,7 +27,8 @@ from benchmarks.runs import Wrong, ending
 from delivery import figures, listing
 from delivery.listing import Filters
 from delivery.models import InboxMessage, OutboxMessage, State
-from schedules import clock, operations, templates
+from schedules import clock, encryption, operations, templates
+from schedules.fields import place
 from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule
 from schedules.permissions import Ability
 from tests.pages import PAGES, PARTS, Values, addresses
@@ -73,9 +74,9 @@ def fill(*, people: int, rows: int, schedules: int, events: int) -> Values:
     middle = Schedule.objects.filter(pk__gte=run.schedule_id + schedules // 2).earliest("pk")
     note(f"Inserting {events:,} events")
     execute(_EVENTS, {"first": run.schedule_id, "schedules": schedules, "count": events})
-    columns = {"to": "'a@example.com'", "subject": "'Hello'", "text": "'Words'", "html": "'<p>Words</p>'"}
-    _write_messages("delivery_outboxmessage", columns, run)
-    _write_messages("delivery_inboxmessage", {"title": "'Hello'", "body": "'Words'"}, run)
+    said = {"to": "a@example.com", "subject": "Hello", "text": "Words", "html": "<p>Words</p>"}
+    _write_messages("delivery_outboxmessage", said, run)
+    _write_messages("delivery_inboxmessage", {"title": "Hello", "body": "Words"}, run)
     execute("VACUUM ANALYZE notification_audit, delivery_outboxmessage, delivery_inboxmessage")
     note("Counting the figures")
     _count_figures()
@@ -97,10 +98,11 @@ def fill(*, people: int, rows: int, schedules: int, events: int) -> Values:
     }
 
 
-def _write_messages(table: str, columns: dict[str, str], run: Occurrence) -> None:
-    names = ", ".join(f'"{name}"' for name in columns)
-    statement = _MESSAGES.format(table=table, columns=names, values=", ".join(columns.values()))
-    execute(statement, {"occurrence": run.pk, "count": MESSAGES})
+def _write_messages(table: str, said: dict[str, str], run: Occurrence) -> None:
+    names = ", ".join(f'"{name}"' for name in said)
+    statement = _MESSAGES.format(table=table, columns=names, values=", ".join(f"%({name})s" for name in said))
+    kept = {name: encryption.encrypt(text, place(table, name)) for name, text in said.items()}
+    execute(statement, {"occurrence": run.pk, "count": MESSAGES, **kept})
 
 
 def _count_figures() -> None:

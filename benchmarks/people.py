@@ -1,7 +1,13 @@
 """People and a message: what every benchmark that sends something sends, and to whom."""
 
+import hashlib
+from uuid import UUID
+
+from django.db import connection
+
 from benchmarks.harness import execute
-from schedules import templates
+from schedules import encryption, templates
+from schedules.fields import place
 from schedules.models import Channel, MessageTemplate
 
 SUBJECT = "{{ first_name }}, your {{ plan }} plan in {{ city }}"
@@ -31,9 +37,12 @@ GROUPS = {"warm": 2_000, "ten_thousand": 10_000}
 # Besides, everyone is in one small audience: people of the same ``cell``, a number from 0 on.
 CELL = 20
 
+_REACHED = """
+CREATE TEMPORARY TABLE reached (i bigint, email bytea, email_index uuid, token bytea, token_index uuid)
+"""
 _INSERT = """
-INSERT INTO schedules_recipient (external_id, email, locale, time_zone, attributes, tags, consent)
-SELECT 'member-' || i, 'member' || i || '@example.com', (ARRAY['en', 'de', 'fr', 'es'])[1 + i %% 4],
+INSERT INTO schedules_recipient (external_id, email, email_index, locale, time_zone, attributes, tags, consent)
+SELECT 'member-' || i, email, email_index, (ARRAY['en', 'de', 'fr', 'es'])[1 + i %% 4],
        (ARRAY['Europe/Berlin', 'America/New_York', 'Asia/Tokyo', 'Australia/Sydney'])[1 + i %% 4],
        jsonb_build_object(
            'first_name', (ARRAY['Ada', 'Grace', 'Edsger', 'Barbara', 'Alan', 'Radia'])[1 + i %% 6],
@@ -43,24 +52,40 @@ SELECT 'member-' || i, 'member' || i || '@example.com', (ARRAY['en', 'de', 'fr',
        ) || CASE WHEN i <= %(ten_thousand)s THEN '{"ten_thousand": true}' ELSE '{}' END::jsonb
          || CASE WHEN i <= %(warm)s THEN '{"warm": true}' ELSE '{}' END::jsonb,
        '["member"]', '{}'
-FROM generate_series(1, %(people)s) AS i
+FROM pg_temp.reached ORDER BY i
 """
 
 
-# Tokens are as long as Firebase's.
 _DEVICES = """
-INSERT INTO schedules_device (recipient_id, token, platform, active)
-SELECT id, substr(md5(id || 'i'), 1, 22) || ':APA91b' || repeat(md5(id || 'a'), 4),
-       (ARRAY['android', 'ios'])[1 + id %% 2], true
-FROM schedules_recipient ORDER BY id
+INSERT INTO schedules_device (recipient_id, token, token_index, platform, active)
+SELECT r.id, p.token, p.token_index, (ARRAY['android', 'ios'])[1 + r.id %% 2], true
+FROM pg_temp.reached p JOIN schedules_recipient r ON r.external_id = 'member-' || p.i ORDER BY r.id
 """
 
 
 def insert(count: int, *, cell: int = CELL) -> None:
     """Insert ``count`` recipients with a device each, ids ascending; ``cell``: people of each cell."""
-    execute(_INSERT, {**GROUPS, "people": count, "cell": cell})
+    execute(_REACHED)
+    with connection.cursor() as cursor, cursor.copy("COPY pg_temp.reached FROM STDIN") as copy:
+        for number in range(1, count + 1):
+            copy.write_row((number, *_reached(number)))
+    execute(_INSERT, {**GROUPS, "cell": cell})
     execute(_DEVICES)
+    execute("DROP TABLE pg_temp.reached")
     execute("VACUUM ANALYZE schedules_recipient, schedules_device")
+
+
+def _reached(number: int) -> tuple[bytes, UUID | None, bytes, UUID | None]:
+    """Address and token as they are kept. Tokens are as long as Firebase's."""
+    address = f"member{number}@example.com"
+    noise = [hashlib.sha256(f"{number}{part}".encode()).hexdigest() for part in "iab"]
+    token = f"{noise[0][:22]}:APA91b{noise[1]}{noise[2]}"
+    return (
+        encryption.encrypt(address, place("schedules_recipient", "email")),
+        encryption.index_of_address(address),
+        encryption.encrypt(token, place("schedules_device", "token")),
+        encryption.index_of_token(token),
+    )
 
 
 def save_template(*, now: object) -> MessageTemplate:

@@ -13,7 +13,7 @@ from audit import trail
 from audit.models import Action, AuditEvent
 from delivery import caps, ledger
 from delivery.ledger import LEASE_S, Tally
-from delivery.models import Batch, InboxMessage, OutboxMessage, State, TestSend
+from delivery.models import Batch, InboxMessage, OutboxMessage, State, TestSend, sent_to
 from delivery.receipts import Receipt, Remainder
 from schedules import fingerprints, mentions
 from schedules.imports.naming import discard_naming
@@ -64,7 +64,7 @@ def forget(
     held = _refuse_changed(Recipient.objects.select_for_update().filter(pk=recipient_id).first(), expected_version)
     words = {known.external_id, held.external_id, held.email, *(device.token for device in devices)} - {""}
     tests = _forget_tests(recipient_id, held.email)
-    copies = OutboxMessage.objects.filter(to__iexact=held.email).delete()[0] if held.email else 0
+    copies = OutboxMessage.objects.filter(sent_to(held.email)).delete()[0] if held.email else 0
     prints = fingerprints.keep(external_ids={known.external_id, held.external_id}, address=held.email, now=now)
     _, deleted = held.delete()
     # An import in progress locks profiles, then its own row.
@@ -107,7 +107,7 @@ def _refuse_changed(recipient: Recipient | None, expected_version: int | None) -
 
 def _forget_tests(recipient_id: int, address: str) -> int:
     """Tests that were sent to the person, or as somebody else's to the person's address."""
-    theirs = Q(recipient_id=recipient_id) | (Q(to__iexact=address) if address else Q())
+    theirs = Q(recipient_id=recipient_id) | (sent_to(address) if address else Q())
     return TestSend.objects.filter(theirs).delete()[0]
 
 

@@ -8,7 +8,8 @@ from django.db.models import Model, Q
 
 from audit import trail
 from audit.models import Action, AuditEvent
-from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State, TestSend
+from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State, TestSend, sent_to
+from schedules.fields import BlindIndexField
 from schedules.models import Device, Recipient, Schedule
 from schedules.recipients import NoSuchRecipient
 
@@ -27,7 +28,7 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
         {**_fields(each), "state": State(each.state).label}
         for each in Delivery.objects.filter(**theirs).order_by("day", "occurrence_id")
     ]
-    tests = Q(**theirs) | (Q(to__iexact=person.email) if person.email else Q())
+    tests = Q(**theirs) | (sent_to(person.email) if person.email else Q())
     held = {
         "exportedAt": _readable(now),
         "profile": _fields(person),
@@ -67,7 +68,7 @@ def _fields(row: Model) -> dict[str, Any]:
     return {
         _camel(field.attname): _readable(getattr(row, field.attname))
         for field in row._meta.concrete_fields
-        if field.attname != "claim_token"
+        if field.attname != "claim_token" and not isinstance(field, BlindIndexField)
     }
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -18,11 +18,14 @@ from schedules.audience.parser import parse
 from schedules.audience.tree import Node
 from schedules.content import Catalogues, Content, read_catalogues, read_contents
 from schedules.definition import Definition
+from schedules.encryption import UnknownKey
 from schedules.models import Catalogue, ScheduleVersion, TemplateVersion
 from schedules.occurrences import EDITED
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
 _CATALOGUES_S = 10
+# Business seconds after which people are tried again whose address is encrypted under a key that is missing.
+_KEYLESS_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ def compose(claim: Claim, *, now: datetime) -> Composed:
     read_pinned([claim])
     pinned = _known[_key(claim)]
     people, settled = _still_meant(claim, pinned, now=now)
+    if unread := [person for person in people if person.fault]:
+        people = [person for person in people if not person.fault]
+        settled += [_not_read(person, now=now) for person in unread]
     shared = Shared(
         schedule_name=pinned.definition.name,
         schedule_zone=pinned.definition.time_zone,
@@ -92,6 +98,14 @@ def _tokens(person: Person) -> dict[str, Any]:
 
 def _not_rendered(person: Person, error: RenderError) -> Outcome:
     return Outcome(person.recipient_id, State.FAILED, error.reason, verdict="permanent", detail=error.detail)
+
+
+def _not_read(person: Person, *, now: datetime) -> Outcome:
+    """A missing key is this service's settings, not the person: waiting for it, nobody is lost."""
+    if person.fault == UnknownKey.reason:
+        later = now + timedelta(seconds=_KEYLESS_S)
+        return Outcome(person.recipient_id, State.PENDING, person.fault, due_at=later, is_attempt=False)
+    return Outcome(person.recipient_id, State.FAILED, person.fault, verdict="permanent")
 
 
 def _still_meant(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[Sequence[Person], list[Outcome]]:

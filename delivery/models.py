@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
+from schedules import encryption
+from schedules.fields import BlindIndexField, EncryptedTextField
 from schedules.models import Channel, Occurrence, Recipient
 
 
@@ -205,8 +207,8 @@ class InboxMessage(models.Model):
 
     recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="inbox")
     occurrence_id = models.BigIntegerField()
-    title = models.TextField(blank=True)
-    body = models.TextField(blank=True)
+    title = EncryptedTextField(blank=True, default="")
+    body = EncryptedTextField(blank=True, default="")
     created_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -224,14 +226,16 @@ class OutboxMessage(models.Model):
 
     recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="outbox")
     occurrence_id = models.BigIntegerField()
-    to = models.TextField()
-    subject = models.TextField(blank=True)
-    text = models.TextField(blank=True)
-    html = models.TextField(blank=True)
+    to = EncryptedTextField(default="")
+    to_index = BlindIndexField(of="to")
+    subject = EncryptedTextField(blank=True, default="")
+    text = EncryptedTextField(blank=True, default="")
+    html = EncryptedTextField(blank=True, default="")
     created_at = models.DateTimeField()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["recipient", "occurrence_id"], name="outbox_once")]
+        indexes = [models.Index(fields=["to_index"], name="outbox_to_idx")]
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -257,13 +261,14 @@ class TestSend(models.Model):
     schedule_id = models.BigIntegerField()
     recipient_id = models.BigIntegerField()
     channel = models.CharField(max_length=10, choices=Channel)
-    to = models.CharField(max_length=320, blank=True)
+    to = EncryptedTextField(max_length=320, blank=True, default="")
+    to_index = BlindIndexField(of="to")
     locale = models.CharField(max_length=35, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
     reason = models.CharField(max_length=60, blank=True)
-    detail = models.CharField(max_length=400, blank=True)
+    detail = EncryptedTextField(max_length=400, blank=True, default="")
     provider_id = models.CharField(max_length=200, blank=True)
-    subject = models.CharField(max_length=998, blank=True)
+    subject = EncryptedTextField(max_length=998, blank=True, default="")
     created_by = models.CharField(max_length=100)
     created_at = models.DateTimeField()
     created_real_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -277,6 +282,11 @@ class TestSend(models.Model):
 
     def __str__(self) -> str:
         return f"test {self.pk} of schedule {self.schedule_id}"
+
+
+def sent_to(address: str) -> Q:
+    """Of outbox and test sends, what went to the address in any use of small letters and large."""
+    return Q(to_index__range=encryption.range_of_address(address))
 
 
 class Circuit(models.Model):

@@ -14,6 +14,7 @@ from django.db.models.functions import Now, Upper
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
+from schedules.fields import BlindIndexField, EncryptedBytesField, EncryptedTextField
 from schedules.querysets import KeptQuerySet, OccurrenceQuerySet, ScheduleQuerySet, TemplateQuerySet
 
 
@@ -37,7 +38,8 @@ class Recipient(models.Model):
     """
 
     external_id = models.CharField(max_length=200, unique=True)
-    email = models.CharField(max_length=320, blank=True)
+    email = EncryptedTextField(max_length=320, blank=True, default="")
+    email_index = BlindIndexField(of="email")
     locale = models.CharField(max_length=35, blank=True)
     time_zone = models.CharField(max_length=64, blank=True)
     attributes = models.JSONField(default=dict, blank=True)
@@ -57,6 +59,10 @@ class Recipient(models.Model):
                 & Q(Exact(_json_type("consent"), "object")),
                 name="recipient_json_shapes",
             ),
+            models.CheckConstraint(
+                condition=Q(email="", email_index__isnull=True) | (~Q(email="") & Q(email_index__isnull=False)),
+                name="recipient_email_indexed",
+            ),
         ]
         indexes = [
             GinIndex(fields=["attributes"], name="recipient_attributes_gin", opclasses=["jsonb_path_ops"]),
@@ -65,6 +71,7 @@ class Recipient(models.Model):
             models.Index(fields=["time_zone"], name="recipient_time_zone_idx"),
             models.Index(fields=["created_at"], name="recipient_created_at_idx"),
             models.Index(fields=["id"], name="recipient_no_email_idx", condition=Q(email="")),
+            models.Index(fields=["email_index"], name="recipient_email_idx", condition=Q(email_index__isnull=False)),
         ]
         ordering = ["id"]
 
@@ -76,10 +83,14 @@ class Device(models.Model):
     """Where push reaches a person: a registration token of the push provider."""
 
     recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="devices")
-    token = models.CharField(max_length=500, unique=True)
+    token = EncryptedTextField(max_length=500)
+    token_index = BlindIndexField(of="token", is_address=False, unique=True)
     platform = models.CharField(max_length=10, choices=[("android", "Android"), ("ios", "iOS"), ("web", "Web")])
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(token_index__isnull=False), name="device_token_indexed")]
 
     def __str__(self) -> str:
         return f"{self.platform} …{self.token[-6:]}"
@@ -488,7 +499,7 @@ class RecipientImportChunk(models.Model):
 
     upload = models.ForeignKey(RecipientImport, on_delete=models.CASCADE, related_name="chunks")
     number = models.PositiveIntegerField()
-    data = models.BinaryField()
+    data = EncryptedBytesField()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["upload", "number"], name="recipient_import_chunk_once")]

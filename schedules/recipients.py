@@ -5,7 +5,7 @@ changed and never a value. Locks are taken in one order, as by imports and by er
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -15,7 +15,7 @@ from django.db.models import F, Q, QuerySet
 
 from audit import trail
 from audit.models import Action
-from schedules import fingerprints, storable
+from schedules import encryption, fingerprints, storable
 from schedules.imports.ndjson_rows import read_person
 from schedules.imports.values import LONGEST_TOKEN, MAX_DEVICES, is_token, problem_of
 from schedules.models import Device, Recipient
@@ -111,12 +111,18 @@ def matching(
     time_zone: str | None = None,
     tag: str | None = None,
     has_email: bool | None = None,
+    address: str | None = None,
 ) -> QuerySet[Recipient]:
-    """People whose external id begins with ``prefix`` and so on, with their devices: two statements to read."""
+    """People whose external id begins with ``prefix`` and so on, with their devices: two statements to read.
+
+    ``address`` is found whole, in any use of small letters and large.
+    """
     wanted = {"external_id__startswith": prefix, "locale": locale, "time_zone": time_zone}
     rows = Recipient.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
     if has_email is not None:
         rows = rows.exclude(email="") if has_email else rows.filter(email="")
+    if address is not None:
+        rows = rows.filter(email_index__range=encryption.range_of_address(address))
     return (rows if tag is None else rows.filter(tags__contains=[tag])).prefetch_related("devices")
 
 
@@ -171,7 +177,7 @@ def create(
         if bring_back:
             fingerprints.drop(external_id, address)
         if said.devices:
-            list(_devices(token__in=said.tokens))
+            list(_devices(_with(said.tokens or [])))
         try:
             with transaction.atomic():
                 recipient.save(force_insert=True)
@@ -233,13 +239,13 @@ def register_device(*, recipient_id: int, platform: str, token: str, by: str, no
     """
     _check_token(token)
     recipient = _lock(recipient_id, [token], None)
-    is_new = not Device.objects.filter(recipient_id=recipient_id, token=token).exists()
+    is_new = not Device.objects.filter(_with([token]), recipient_id=recipient_id).exists()
     if is_new and Device.objects.filter(recipient_id=recipient_id).count() >= MAX_DEVICES:
         words = say("The person has %(most)s devices, and more are not allowed: remove one first.", most=MAX_DEVICES)
         raise InvalidRecipient([Problem("token", "too_many", words)])
     if _give(recipient, [{"platform": platform, "token": token}], is_whole=False, by=by, now=now):
         _raise_version(recipient, ["devices"], by=by, now=now)
-    return Registered(Device.objects.get(token=token), is_new)
+    return Registered(Device.objects.get(_with([token])), is_new)
 
 
 @transaction.atomic
@@ -253,7 +259,8 @@ def change_device(
     _check_token(token)
     recipient = _lock(recipient_id, [], None)
     changed = Device.objects.filter(pk=device_id, recipient_id=recipient_id)
-    if not changed.update(platform=platform, token=token, active=active):
+    token_index = encryption.index_of_token(token)
+    if not changed.update(platform=platform, token=token, token_index=token_index, active=active):
         raise NoSuchDevice
     _raise_version(recipient, ["devices"], by=by, now=now)
     return changed.get()
@@ -310,8 +317,13 @@ def _read(external_id: str | None, given: Mapping[str, Any]) -> _Said:
     return _Said(fields, dropped, devices, problems)
 
 
-def _devices(**wanted: Any) -> QuerySet[Device]:
-    return Device.objects.filter(**wanted).order_by("id").select_for_update()
+def _with(tokens: Iterable[str]) -> Q:
+    """The devices that have one of these tokens."""
+    return Q(token_index__in=[encryption.index_of_token(token) for token in tokens])
+
+
+def _devices(wanted: Q) -> QuerySet[Device]:
+    return Device.objects.filter(wanted).order_by("id").select_for_update()
 
 
 def _lock(recipient_id: int, tokens: Sequence[str] | None, expected_version: int | None) -> Recipient:
@@ -320,9 +332,7 @@ def _lock(recipient_id: int, tokens: Sequence[str] | None, expected_version: int
     """
     people = {recipient_id}
     if tokens is not None:
-        wanted = Q(recipient_id=recipient_id) | Q(token__in=tokens)
-        locked = Device.objects.filter(wanted).order_by("id").select_for_update()
-        people |= {device.recipient_id for device in locked}
+        people |= {device.recipient_id for device in _devices(Q(recipient_id=recipient_id) | _with(tokens))}
     profiles = Recipient.objects.filter(pk__in=people).order_by("id").select_for_update(no_key=True)
     found = {each.pk: each for each in profiles}.get(recipient_id)
     if found is None:
@@ -369,7 +379,7 @@ def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now
 def _give(recipient: Recipient, wanted: Sequence[Mapping[str, str]], *, is_whole: bool, by: str, now: datetime) -> bool:
     """Give the person these devices, switched on, and with ``is_whole`` take the others away; whether any changed."""
     platforms = {each["token"]: each["platform"] for each in wanted}
-    known = set(Device.objects.filter(token__in=platforms).values_list("token", flat=True))
+    known = set(Device.objects.filter(_with(platforms)).values_list("token", flat=True))
     new = [
         Device(recipient=recipient, token=token, platform=platform, created_at=now)
         for token, platform in platforms.items()
@@ -378,7 +388,7 @@ def _give(recipient: Recipient, wanted: Sequence[Mapping[str, str]], *, is_whole
     Device.objects.bulk_create(new, ignore_conflicts=True)
     # Whoever has registered one of them at the same instant has it now, and loses it again.
     losers, differing = set(), []
-    for device in _devices(token__in=platforms):
+    for device in _devices(_with(platforms)):
         if (device.recipient_id, device.platform, device.active) != (recipient.pk, platforms[device.token], True):
             losers |= {device.recipient_id} - {recipient.pk}
             device.recipient, device.platform, device.active = recipient, platforms[device.token], True
@@ -387,7 +397,7 @@ def _give(recipient: Recipient, wanted: Sequence[Mapping[str, str]], *, is_whole
     for loser in Recipient.objects.filter(pk__in=losers).order_by("id"):
         Recipient.objects.filter(pk=loser.pk).update(version=F("version") + 1, updated_at=now, updated_by=by)
         _record(loser.pk, ["devices"], by=by, now=now)
-    others = Device.objects.filter(recipient=recipient).exclude(token__in=platforms)
+    others = Device.objects.filter(recipient=recipient).exclude(_with(platforms))
     dropped = others.delete()[0] if is_whole else 0
     return bool(new or differing or dropped)
 

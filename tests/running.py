@@ -18,6 +18,7 @@ from redis import Redis
 from scheduler_project.local import services
 from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.supervisor import Process, Supervisor
+from schedules.encryption import Keys, Keyset
 from stubs.testing import RunningFcm, RunningStub, running_fcm, running_ses
 
 # As the ledger's table numbers them.
@@ -27,6 +28,9 @@ STATES = {
 }  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parents[1]
+# Under which the service keeps addresses and tokens; with them the tests put people in by SQL.
+KEYS = Keys((bytes(range(32)),), bytes(range(32, 64)))
+KEYSET = Keyset(KEYS)
 # Seconds for which a statement of ours waits for a database that is being restarted.
 _AWAY_S = 60.0
 
@@ -180,6 +184,8 @@ def running_service(
             "BROKER_URL": broker.url,
             "COUNTERS_URL": counters.url,
             "SECRET_KEY": "test",
+            "ENCRYPTION_KEYS": KEYS.encryption[0].hex(),
+            "BLIND_INDEX_KEY": KEYS.index.hex(),
             "MATERIALISE_AHEAD_S": "5",
             **fcm.variables(),
             **(settings or {}),

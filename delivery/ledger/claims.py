@@ -3,10 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
+import structlog
 from django.db import connection
 
 from delivery import counts
@@ -15,6 +16,10 @@ from delivery.ledger.rows import Claim, Outcome, Person, Work
 from delivery.ledger.tally import Tally, let_go_locked
 from delivery.models import State
 from delivery.providers.base import Target
+from schedules import encryption
+from schedules.fields import place
+
+log = structlog.get_logger(__name__)
 
 
 def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
@@ -80,7 +85,7 @@ probe AS (
     ) p
 )"""
 
-_DEVICES = """ARRAY(SELECT v.id || ' ' || v.platform || ' ' || v.token FROM schedules_device v
+_DEVICES = """ARRAY(SELECT v.id || ' ' || v.platform || ' ' || encode(v.token, 'hex') FROM schedules_device v
                      WHERE v.recipient_id = r.id AND v.active ORDER BY v.id)"""
 _NO_DEVICES = "ARRAY[]::text[]"
 _HAS_DEVICE = "EXISTS (SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) AS has_device"
@@ -292,14 +297,30 @@ def _person(row: tuple[Any, ...]) -> Person:
     reached, is_first_call, version = row[-3:]
     # Django hands JSON out as text on a plain cursor.
     read = [orjson.loads(attributes), orjson.loads(tags), orjson.loads(consent), _read(created_at)]
-    targets = [_target(device) for device in devices]
-    past = [_ids(reached), is_first_call, version]
-    return Person._make([recipient_id, _read(wave_at), *words, *read, has_device, targets, *past])
+    attempt, external_id, address, *others = words
+    email, targets, fault = _reached_at(address, devices)
+    past = [_ids(reached), is_first_call, version, fault]
+    return Person._make(
+        [recipient_id, _read(wave_at), attempt, external_id, email, *others, *read, has_device, targets, *past]
+    )
+
+
+def _reached_at(address: bytes, devices: Sequence[str]) -> tuple[str, list[Target], str]:
+    """Address and devices as they are kept, decrypted; or why they can't be."""
+    try:
+        return encryption.decrypt(address, _ADDRESS), [_target(device) for device in devices], ""
+    except encryption.Undecryptable as error:
+        log.error("undecryptable", reason=error.reason, error=str(error))
+        return "", [], error.reason
 
 
 def _target(device: str) -> Target:
     device_id, platform, token = device.split(" ", 2)
-    return Target(int(device_id), platform, token)
+    return Target(int(device_id), platform, encryption.decrypt(bytes.fromhex(token), _TOKEN))
+
+
+_ADDRESS: Final = place("schedules_recipient", "email")
+_TOKEN: Final = place("schedules_device", "token")
 
 
 def _ids(listed: str) -> tuple[int, ...]:

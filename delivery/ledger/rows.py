@@ -53,7 +53,8 @@ class Person(NamedTuple):
 
     ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one, with
     ``SOME_DEVICE`` among them where an earlier call was never answered. ``is_first_call``: the provider has not been
-    asked for this delivery before. ``version``: of the schedule, when the row was written or last sent.
+    asked for this delivery before. ``version``: of the schedule, when the row was written or last sent. ``fault`` is
+    the reason why address or devices could not be decrypted; they are empty then.
     """
 
     recipient_id: int
@@ -72,6 +73,7 @@ class Person(NamedTuple):
     reached: tuple[int, ...]
     is_first_call: bool
     version: int
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

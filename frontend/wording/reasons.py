@@ -58,7 +58,9 @@ REASONS: Mapping[str, Words] = {
     # This service
     "database_away": _("The database was away for a moment; no attempt is used up."),
     "internal_error": _("This service had an error of its own with this message."),
+    "key_unknown": _("The key is missing under which this person's address is kept; no attempt is used up."),
     "provider_raised": _("This service failed while it spoke to the provider: a mistake of its own, for its makers."),
+    "unreadable": _("The address or device was changed in the database behind this service's back."),
     "worker_lost": _("The worker died during the call; it may have arrived."),
     # The provider
     "access_denied": _("The provider denied access: its credentials or rights are wrong."),
@@ -158,6 +160,8 @@ REMEDIES: Mapping[str, Words] = {
     "template_error": _MEND_TEMPLATE,
     "too_large": _MEND_TEMPLATE,
     "internal_error": _TRY_AND_TELL,
+    "key_unknown": _("An admin has to put the missing key back: ENCRYPTION_KEYS. Then it goes on by itself."),
+    "unreadable": _("Save the person's address or device anew, then try again."),
     "provider_raised": _TRY_AND_TELL,
     "worker_lost": _("Try again, knowing that it may arrive twice."),
     OUTCOME_UNKNOWN: _("Ask one of them whether it arrived. Trying again may send it twice."),

@@ -7,24 +7,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+import orjson
 from django.db import connection
 
-from schedules import fingerprints
+from schedules import encryption, fingerprints
+from schedules.fields import place
 from schedules.imports.rows import BadLine, Row
 from schedules.problems import say
 
 # Two imports that write the same people in different orders would lock each other out: they take turns.
 _TURN: Final = 0x696D_706F_7274  # a key of our own among the advisory locks
 _STEP: Final = 5_000  # rows between two reports of progress
+_EMAIL: Final = place("schedules_recipient", "email")
+_TOKEN: Final = place("schedules_device", "token")
 _DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
 
 _CREATE = """
 DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed;
 CREATE TEMPORARY TABLE import_people (
-    line bigint, external_id text, email text, locale text, time_zone text, tags jsonb, consent jsonb,
-    attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid
+    line bigint, external_id text, email bytea, email_index uuid, locale text, time_zone text, tags jsonb,
+    consent jsonb, attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid
 ) ON COMMIT DROP;
-CREATE TEMPORARY TABLE import_devices (line bigint, external_id text, platform text, token text) ON COMMIT DROP;
+CREATE TEMPORARY TABLE import_devices (
+    line bigint, external_id text, platform text, token bytea, token_index uuid
+) ON COMMIT DROP;
 CREATE TEMPORARY TABLE import_changed (recipient_id bigint) ON COMMIT DROP;
 """
 
@@ -35,14 +41,14 @@ SELECT p.line, f.line AS first FROM pg_temp.import_people p JOIN (
 """
 _SPREAD_DEVICES = """
 INSERT INTO pg_temp.import_devices
-SELECT p.line, p.external_id, d.platform, d.token
-FROM pg_temp.import_people p, jsonb_to_recordset(p.devices) AS d(platform text, token text)
+SELECT p.line, p.external_id, d.platform, decode(d.token, 'hex'), d.token_index
+FROM pg_temp.import_people p, jsonb_to_recordset(p.devices) AS d(platform text, token text, token_index uuid)
 WHERE p.devices <> '[]'
 """
 _REPEATED_DEVICES = """
 SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
-    SELECT token, min(line) AS line FROM pg_temp.import_devices GROUP BY token HAVING count(*) > 1
-) f USING (token) WHERE d.line > f.line GROUP BY d.line
+    SELECT token_index, min(line) AS line FROM pg_temp.import_devices GROUP BY token_index HAVING count(*) > 1
+) f USING (token_index) WHERE d.line > f.line GROUP BY d.line
 """
 
 # Who was erased before and is not there (again). An address that somebody who is there has got is his.
@@ -60,9 +66,9 @@ DELETE FROM schedules_erasedperson e USING pg_temp.import_people p WHERE e.finge
 # Sorted, since that halves the work of the indexes on external_id; the conflicts are with whoever is quicker.
 _CREATE_PEOPLE = """
 INSERT INTO schedules_recipient
-    (external_id, email, locale, time_zone, tags, consent, attributes, created_at, updated_at, updated_by)
-SELECT external_id, COALESCE(email, ''), COALESCE(locale, ''), COALESCE(time_zone, ''), COALESCE(tags, '[]'),
-       COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s, %(by)s
+    (external_id, email, email_index, locale, time_zone, tags, consent, attributes, created_at, updated_at, updated_by)
+SELECT external_id, COALESCE(email, ''), email_index, COALESCE(locale, ''), COALESCE(time_zone, ''),
+       COALESCE(tags, '[]'), COALESCE(consent, '{}'), COALESCE(attributes, '{}'), %(now)s, %(now)s, %(by)s
 FROM pg_temp.import_people p
 WHERE NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
   -- who is erased at this very moment: the statement sees either the profile or the fingerprint
@@ -72,17 +78,19 @@ ON CONFLICT (external_id) DO NOTHING
 """
 # What a profile becomes: the file where it says something, else what it was; consent and attributes by key.
 _MERGED = {
-    "email": "COALESCE(p.email, r.email)",
+    "email_index": "CASE WHEN p.email IS NULL THEN r.email_index ELSE p.email_index END",
     "locale": "COALESCE(p.locale, r.locale)",
     "time_zone": "COALESCE(p.time_zone, r.time_zone)",
     "tags": "COALESCE(p.tags, r.tags)",
     "consent": "r.consent || COALESCE(p.consent, '{}')",
     "attributes": "(r.attributes || COALESCE(p.attributes, '{}')) - COALESCE(p.dropped, '{}')",
 }
+# An address is encrypted anew each time, so its index tells whether it is another one.
+_ADDRESS = "CASE WHEN p.email IS NULL OR p.email_index = r.email_index THEN r.email ELSE p.email END"
 _DATED = "version = r.version + 1, updated_at = %(now)s, updated_by = %(by)s"
 _UPDATE_PEOPLE = f"""
 UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, merged in _MERGED.items())},
-    {_DATED}
+    email = {_ADDRESS}, {_DATED}
 FROM pg_temp.import_people p
 WHERE p.external_id = r.external_id
   AND (({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
@@ -92,33 +100,36 @@ WHERE p.external_id = r.external_id
 # Devices are locked before profiles, in the order in which deleting a person locks them.
 _LOCK_DEVICES = """
 SELECT count(*) FROM (
-    SELECT 1 FROM schedules_device v JOIN pg_temp.import_devices d USING (token) ORDER BY v.id FOR UPDATE OF v
+    SELECT 1 FROM schedules_device v JOIN pg_temp.import_devices d USING (token_index) ORDER BY v.id FOR UPDATE OF v
 ) locked
 """
 # Who is known already and gets a device, or has one renewed.
 _FIND_CHANGED = """
 INSERT INTO pg_temp.import_changed
 SELECT DISTINCT r.id
-FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id) LEFT JOIN schedules_device v USING (token)
+FROM pg_temp.import_devices d
+JOIN schedules_recipient r USING (external_id) LEFT JOIN schedules_device v USING (token_index)
 WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true)
 """
 _DATE_LOSERS = f"""
 UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
     SELECT v.recipient_id FROM pg_temp.import_devices d
-    JOIN schedules_device v USING (token) JOIN schedules_recipient o USING (external_id) WHERE v.recipient_id <> o.id
+    JOIN schedules_device v USING (token_index) JOIN schedules_recipient o USING (external_id)
+    WHERE v.recipient_id <> o.id
 )
 """
 _COUNT_DEVICES = """
 SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
        count(*) FILTER (WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform))
 FROM pg_temp.import_devices d
-JOIN schedules_device v USING (token) JOIN schedules_recipient r USING (external_id)
+JOIN schedules_device v USING (token_index) JOIN schedules_recipient r USING (external_id)
 """
 _WRITE_DEVICES = """
-INSERT INTO schedules_device AS v (recipient_id, token, platform, active, created_at)
-SELECT r.id, d.token, d.platform, true, %(now)s
+INSERT INTO schedules_device AS v (recipient_id, token, token_index, platform, active, created_at)
+SELECT r.id, d.token, d.token_index, d.platform, true, %(now)s
 FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id)
-ON CONFLICT (token) DO UPDATE SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true
+ON CONFLICT (token_index) DO UPDATE
+SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true
 WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipient_id, excluded.platform, true)
 """
 
@@ -148,12 +159,30 @@ def fill(rows: Iterable[Row | BadLine], *, on_bad: Callable[[BadLine], None], pr
                 if isinstance(row, BadLine):
                     on_bad(row)
                 else:
-                    copy.write_row((*row, *_fingerprints(row)))
+                    copy.write_row(_kept(row))
                 if count % _STEP == 0:
                     progress(count)
         cursor.execute("ANALYZE pg_temp.import_people (external_id)")
     progress(count)
     return count
+
+
+def _kept(row: Row) -> tuple[Any, ...]:
+    """A row of ``import_people``: temporary tables lie on the disk too, so it is encrypted before it gets there."""
+    email = None if row.email is None else encryption.encrypt(row.email, _EMAIL)
+    index = encryption.index_of_address(row.email or "")
+    devices = _devices(row.devices) if row.devices and row.devices != "[]" else row.devices
+    return (row.line, row.external_id, email, index, *row[3:-1], devices, *_fingerprints(row))
+
+
+def _devices(listed: str) -> str:
+    """``[{platform, token}]`` with each token as it is kept, and its index."""
+    known = orjson.loads(listed)
+    for device in known:
+        token = device["token"]
+        device["token_index"] = str(encryption.index_of_token(token))
+        device["token"] = encryption.encrypt(token, _TOKEN).hex()
+    return orjson.dumps(known).decode()
 
 
 def _fingerprints(row: Row) -> tuple[str, str | None]:
@@ -168,7 +197,7 @@ def drop_repeated() -> Iterator[BadLine]:
         cursor.execute(_SPREAD_DEVICES)
         if not cursor.rowcount:
             return
-        cursor.execute("ANALYZE pg_temp.import_devices (token, external_id)")
+        cursor.execute("ANALYZE pg_temp.import_devices (token_index, external_id)")
     yield from _drop(_REPEATED_DEVICES, "devices", _token_of_another)
 
 

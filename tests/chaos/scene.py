@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.chaos.oracle import Accepted, Person, Plan, Row, Schedule, Span, Verdict, judge
 from tests.chaos.world import UNKNOWN_S, World
-from tests.running import STATES, read_log
+from tests.running import KEYSET, STATES, read_log
 
 # What the death of one process may leave unclear: people of a call, times calls in flight (docs/adr/0003).
 CALL = 50
@@ -72,12 +72,14 @@ class Scene:
     def _insert(self, people: Sequence[Person]) -> None:
         sql = self.world.running.sql
         rows = sql(
-            "INSERT INTO schedules_recipient (external_id, email, locale, time_zone, attributes, tags, consent)"
-            " SELECT name, email, 'en', zone, '{}', tags, consent FROM unnest(%s::text[], %s::text[], %s::text[],"
-            " %s::jsonb[], %s::jsonb[]) AS v(name, email, zone, tags, consent)"
+            "INSERT INTO schedules_recipient"
+            " (external_id, email, email_index, locale, time_zone, attributes, tags, consent)"
+            " SELECT name, email, index, 'en', zone, '{}', tags, consent FROM unnest(%s::text[], %s::bytea[],"
+            " %s::uuid[], %s::text[], %s::jsonb[], %s::jsonb[]) AS v(name, email, index, zone, tags, consent)"
             " ON CONFLICT (external_id) DO UPDATE SET email = EXCLUDED.email RETURNING external_id, id",
             [person.name for person in people],
-            [person.email for person in people],
+            [_kept(person.email, b"schedules_recipient.email") for person in people],
+            [KEYSET.index_of_address(person.email) for person in people],
             [person.zone for person in people],
             [json.dumps(sorted(person.groups)) for person in people],
             [json.dumps(dict.fromkeys(sorted(person.refuses), False)) for person in people],
@@ -85,11 +87,13 @@ class Scene:
         self.recipients |= dict(rows)
         devices = [(self.recipients[person.name], token) for person in people for token in person.tokens]
         sql(
-            "INSERT INTO schedules_device (recipient_id, token, platform, active)"
-            " SELECT recipient, token, 'android', true FROM unnest(%s::bigint[], %s::text[]) AS v(recipient, token)"
-            " ON CONFLICT (token) DO NOTHING",
+            "INSERT INTO schedules_device (recipient_id, token, token_index, platform, active)"
+            " SELECT recipient, token, index, 'android', true"
+            " FROM unnest(%s::bigint[], %s::bytea[], %s::uuid[]) AS v(recipient, token, index)"
+            " ON CONFLICT (token_index) DO NOTHING",
             [recipient for recipient, _ in devices],
-            [token for _, token in devices],
+            [_kept(token, b"schedules_device.token") for _, token in devices],
+            [KEYSET.index_of_token(token) for _, token in devices],
         )
 
     def schedules(
@@ -261,10 +265,11 @@ class Scene:
         taken = [*_messages("email", read_log(running.log)), *_messages("push", read_log(running.push_log))]
         inbox = running.sql(
             "SELECT m.created_at, r.external_id, m.title FROM delivery_inboxmessage m"
-            " JOIN schedules_recipient r ON r.id = m.recipient_id WHERE m.title LIKE %s",
-            f"{self.name}-%",
+            " JOIN schedules_recipient r ON r.id = m.recipient_id"
         )
-        return [*taken, *(Accepted(at, "in_app", name, title) for at, name, title in inbox)]
+        read = [(at, name, KEYSET.decrypt(title, b"delivery_inboxmessage.title").decode()) for at, name, title in inbox]
+        mine = [each for each in read if each[2].startswith(f"{self.name}-")]
+        return [*taken, *(Accepted(at, "in_app", name, title) for at, name, title in mine)]
 
     def _rows(self) -> list[Row]:
         names = {recipient: name for name, recipient in self.recipients.items()}
@@ -292,3 +297,7 @@ def _messages(channel: str, lines: Iterable[Mapping[str, Any]]) -> Iterator[Acce
             datetime.fromisoformat(line["at"]), channel, line["to"], line["subject"],
             line.get("collapse_id", ""), line["text_sha256"],
         )  # fmt: skip
+
+
+def _kept(text: str, of: bytes) -> bytes:
+    return KEYSET.encrypt(text.encode(), of) if text else b""

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler_project.local.fleet import beat, worker
 from scheduler_project.local.supervisor import Process
-from tests.running import Running, running_service
+from tests.running import KEYSET, Running, running_service
 
 PEOPLE = 4_000
 Samples = dict[tuple[str, ...], float]
@@ -87,11 +87,15 @@ operations.create(definition=definition, by="system:test", now=now)
 
 def test_counters_are_exact_though_workers_die_in_mid_run(running: Running, scrape: Callable[[], Samples]) -> None:
     running.stub.fault({"kind": "latency", "seconds": 0.1})
+    addresses = [f"counted-{number}@example.com" for number in range(1, PEOPLE + 1)]
     running.sql(
-        "INSERT INTO schedules_recipient (external_id, email, locale, time_zone, attributes, tags, consent)"
-        " SELECT 'counted-' || i, 'counted-' || i || '@example.com', 'en', '', '{}', '[]', '{}'"
-        " FROM generate_series(1, %s) i",
-        PEOPLE,
+        "INSERT INTO schedules_recipient"
+        " (external_id, email, email_index, locale, time_zone, attributes, tags, consent)"
+        " SELECT split_part(address, '@', 1), email, index, 'en', '', '{}', '[]', '{}'"
+        " FROM unnest(%s::text[], %s::bytea[], %s::uuid[]) AS v(address, email, index)",
+        addresses,
+        [KEYSET.encrypt(address.encode(), b"schedules_recipient.email") for address in addresses],
+        [KEYSET.index_of_address(address) for address in addresses],
     )
     running.python(SCHEDULE)
 

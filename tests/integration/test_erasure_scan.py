@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -13,6 +14,7 @@ from delivery import test_sends
 from delivery.models import InboxMessage, OutboxMessage
 from delivery.providers.base import Verdict
 from frontend import erasing
+from schedules.fields import Encrypted
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
 from schedules.models import Recipient
@@ -39,8 +41,17 @@ def tables():
         return [name for (name,) in cursor.fetchall()]
 
 
+def decrypted():
+    """Table and contents of each value that is kept encrypted."""
+    for model in apps.get_models():
+        names = [each.name for each in model._meta.fields if isinstance(each, Encrypted)]
+        for values in model.objects.values_list(*names) if names else ():
+            said = (each.decode(errors="replace") if isinstance(each, bytes) else each for each in values)
+            yield model._meta.db_table, "\n".join(said).lower()
+
+
 def found_in_tables(words):
-    """Rows as text; bytes are looked at as bytes, and sessions as what they say."""
+    """Rows as text; bytes are looked at as bytes, what is encrypted is decrypted, and sessions are what they say."""
     found = []
     with connection.cursor() as cursor:
         for table in tables():
@@ -54,6 +65,8 @@ def found_in_tables(words):
                 if count := cursor.fetchone()[0]:
                     found.append((table, word, count))
     sessions = json.dumps([session.get_decoded() for session in Session.objects.all()]).lower()
+    for table, said in decrypted():
+        found += [(table, word, 1) for word in words if word.lower() in said]
     return found + [("sessions", word, 1) for word in words if word.lower() in sessions]
 
 

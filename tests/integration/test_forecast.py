@@ -35,7 +35,7 @@ def crowd(chance: random.Random, count: int = 60) -> None:
             time_zone=chance.choice(ZONES), consent=opted_out, attributes={"group": chance.randrange(3)}
         )
         if chance.random() < 0.15:
-            Recipient.objects.filter(pk=person.pk).update(email="")
+            Recipient.objects.filter(pk=person.pk).update(email="", email_index=None)
         if chance.random() < 0.6:
             DeviceFactory.create(recipient=person, active=chance.random() < 0.8)
 

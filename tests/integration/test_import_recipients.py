@@ -15,20 +15,24 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
 from audit.models import AuditEvent
+from schedules import encryption
 from schedules.audience.compiler import compile
 from schedules.audience.parser import parse
 from schedules.imports.lines import Unreadable
 from schedules.imports.recipients import MAX_KEPT, Format, Stage, import_recipients
+from schedules.fields import place
 from schedules.imports.staging import Written
 from schedules.models import Device, Recipient
 
 pytestmark = pytest.mark.django_db
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+TOKEN = place("schedules_device", "token")
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 LATER = datetime(2027, 3, 2, 12, tzinfo=UTC)
 
@@ -123,11 +127,11 @@ def test_created_updated_and_unchanged_are_told_apart():
 
 def test_a_device_is_added_renewed_or_moves_to_the_person_the_file_gives_it():
     bring("id,devices\n1,ios:t1|ios:t2\n2,ios:t3\n")
-    Device.objects.filter(token="t2").update(active=False)
+    Device.objects.filter(token_index=encryption.index_of_token("t2")).update(active=False)
     report = bring("id,devices\n2,ios:t1|ios:t3\n1,android:t2|web:t4\n3,\n", now=LATER)
     assert report.written == Written(created=1, updated=2, devices_added=1, devices_moved=1, devices_renewed=1)
-    held = Device.objects.order_by("token").values_list("token", "recipient__external_id", "platform", "active")
-    assert list(held) == [
+    held = Device.objects.values_list("token", "recipient__external_id", "platform", "active")
+    assert sorted(held) == [
         ("t1", "2", "ios", True),
         ("t2", "1", "android", True),
         ("t3", "2", "ios", True),
@@ -451,7 +455,14 @@ def importing(*arguments):
     process = subprocess.Popen(
         [sys.executable, "manage.py", "import_recipients", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url(), "SECRET_KEY": "of the tests", "APPLICATION_NAME": name},
+        env={
+            **os.environ,
+            "DATABASE_URL": database_url(),
+            "SECRET_KEY": "of the tests",
+            "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
+            "BLIND_INDEX_KEY": settings.BLIND_INDEX_KEY,
+            "APPLICATION_NAME": name,
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -500,8 +511,9 @@ def test_an_import_killed_after_it_wrote_people_leaves_nothing_behind(tmp_path):
             "VALUES ('3', '', '', '', '{}', '[]', '{}')"
         )
         other.execute(
-            "INSERT INTO schedules_device (recipient_id, token, platform, active) "
-            "SELECT id, 't2', 'ios', true FROM schedules_recipient"
+            "INSERT INTO schedules_device (recipient_id, token, token_index, platform, active) "
+            "SELECT id, %s, %s, 'ios', true FROM schedules_recipient",
+            [encryption.encrypt("t2", TOKEN), encryption.index_of_token("t2")],
         )
         with importing(str(path)) as (process, name):
             wait_for(name, "wait_event = 'transactionid' AND query LIKE '%%schedules_device%%'")

@@ -1,0 +1,212 @@
+"""What must not lie in the database in clear: AES-256-GCM (NIST SP 800-38D) under a set of keys, and blind indexes.
+
+A kept value is one byte of version, four bytes that name the key, a random nonce of 12 bytes, the ciphertext and its
+tag of 16. Table and column are authenticated with it, so that no value can be moved to another column. The empty text
+is kept as no bytes: whether there is an address is no secret. A blind index is an HMAC-SHA256 (RFC 2104) under a key
+of its own, by which equal values are found without being read. ``docs/security.md`` says what is kept so.
+"""
+
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from os import urandom
+from typing import Any, Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+KEY_BYTES: Final = 32
+HEAD_BYTES: Final = 5  # version and key
+_VERSION: Final = b"\x01"
+_NONCE: Final = 12
+_TAG: Final = 16
+_SETTINGS: Final = ("ENCRYPTION_KEYS", "BLIND_INDEX_KEY", "ENCRYPTION_KEYSET")
+
+
+class Undecryptable(Exception):
+    """A kept value can't be read: ``reason`` is the slug that the ledger keeps."""
+
+    reason = "unreadable"
+
+
+class UnknownKey(Undecryptable):
+    """It was encrypted under a key that this process does not have. The value is whole: with the key it can be read."""
+
+    reason = "key_unknown"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"A value is encrypted under the key {key_id}, which is not among ENCRYPTION_KEYS: put that key back, "
+            "after the first one."
+        )
+        self.key_id = key_id
+
+
+class Tampered(Undecryptable):
+    """It was changed, cut off, or belongs to another column."""
+
+    def __init__(self, of: bytes) -> None:
+        super().__init__(f"A value of {of.decode()} was changed behind the application's back, or is damaged.")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What a source of keys gives: 32 bytes each, in ``encryption`` the primary one first, then those still read.
+
+    ``index`` is the key of the blind indexes. A source is any callable without arguments that the setting
+    ``ENCRYPTION_KEYSET`` names, such as one that has them unwrapped by a key management service; it is asked once per
+    process.
+    """
+
+    encryption: tuple[bytes, ...] = field(repr=False)
+    index: bytes = field(repr=False)
+
+
+class Keyset:
+    """Keys made ready. Raises ``ImproperlyConfigured`` for none, short ones, and one that stands there twice."""
+
+    def __init__(self, keys: Keys) -> None:
+        if not keys.encryption:
+            raise ImproperlyConfigured(
+                "ENCRYPTION_KEYS is not set: addresses, device tokens and messages can neither be kept nor read."
+            )
+        if any(len(key) != KEY_BYTES for key in (*keys.encryption, keys.index)):
+            raise ImproperlyConfigured("Each of ENCRYPTION_KEYS, and BLIND_INDEX_KEY, is 32 bytes.")
+        self._ciphers = {_VERSION + _id_of(key): AESGCM(key) for key in keys.encryption}
+        if len(self._ciphers) < len(keys.encryption) or keys.index in keys.encryption:
+            raise ImproperlyConfigured("The same key stands twice among ENCRYPTION_KEYS and BLIND_INDEX_KEY.")
+        self.head = next(iter(self._ciphers))  # with which every value begins that needs no rotation
+        self._primary = self._ciphers[self.head]
+        self._index = _index_of(keys.index)
+
+    @property
+    def key_ids(self) -> list[str]:
+        """The names of the keys, the primary one's first."""
+        return [head[1:].hex() for head in self._ciphers]
+
+    def encrypt(self, data: bytes, of: bytes) -> bytes:
+        """``of``: table and column, as ``schedules_recipient.email``."""
+        nonce = urandom(_NONCE)
+        return self.head + nonce + self._primary.encrypt(nonce, data, of)
+
+    def decrypt(self, kept: bytes, of: bytes) -> bytes:
+        """Raises ``UnknownKey`` and ``Tampered``."""
+        cipher = self._ciphers.get(kept[:HEAD_BYTES])
+        if cipher is None:
+            if kept[:1] != _VERSION or len(kept) < HEAD_BYTES + _NONCE + _TAG:
+                raise Tampered(of)
+            raise UnknownKey(kept[1:HEAD_BYTES].hex())
+        try:
+            return cipher.decrypt(kept[HEAD_BYTES : HEAD_BYTES + _NONCE], kept[HEAD_BYTES + _NONCE :], of)
+        except (InvalidTag, ValueError):
+            raise Tampered(of) from None
+
+    def index_of_token(self, token: str) -> UUID | None:
+        """None for the empty text, as below. Of 10 million texts two have one index in one of 10^24 cases."""
+        return UUID(bytes=self._mac("token", token)[:16]) if token else None
+
+    def index_of_address(self, address: str) -> UUID | None:
+        """Of its 16 bytes twelve are the same however the address uses small letters and large, four tell those apart.
+
+        So an import sees a change of letters, and ``range_of_address`` finds any spelling.
+        """
+        if not address:
+            return None
+        return UUID(bytes=self._folded(address) + self._mac("address as written", address)[:4])
+
+    def range_of_address(self, address: str) -> tuple[UUID, UUID]:
+        """First and last of the indexes that the address has in any use of small letters and large."""
+        folded = self._folded(address)
+        return UUID(bytes=folded + b"\0" * 4), UUID(bytes=folded + b"\xff" * 4)
+
+    def _folded(self, address: str) -> bytes:
+        return self._mac("address", address.strip().casefold())[:12]
+
+    def _mac(self, purpose: str, text: str) -> bytes:
+        mac = self._index(purpose).copy()
+        mac.update(text.encode(errors="surrogatepass"))
+        return mac.finalize()
+
+
+def _index_of(key: bytes) -> Callable[[str], HMAC]:
+    """One HMAC per purpose, to be copied: making it anew takes four times as long."""
+    return cache(lambda purpose: HMAC(_expanded(key, f"blind index of {purpose}"), SHA256()))
+
+
+def from_settings() -> Keys:
+    """The keys in ``ENCRYPTION_KEYS`` and ``BLIND_INDEX_KEY``, each as base64 or hexadecimal digits."""
+    read = [key_of(text, name="ENCRYPTION_KEYS") for text in settings.ENCRYPTION_KEYS]
+    return Keys(tuple(read), key_of(settings.BLIND_INDEX_KEY, name="BLIND_INDEX_KEY"))
+
+
+def key_of(text: str, *, name: str) -> bytes:
+    """A key of 32 bytes. Raises ``ImproperlyConfigured``, which names the setting and no part of the key."""
+    text = text.strip()
+    try:
+        raw = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else b64decode(text, validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise ImproperlyConfigured(
+            f"{name} needs keys of 32 bytes, as base64 or 64 hexadecimal digits: openssl rand -hex 32 prints one."
+        )
+    return raw
+
+
+@cache
+def keyset() -> Keyset:
+    """This process's keys, read once. Raises ``ImproperlyConfigured``."""
+    source: Callable[[], Keys] = import_string(settings.ENCRYPTION_KEYSET)
+    return Keyset(source())
+
+
+def encrypt(text: str, of: bytes) -> bytes:
+    return keyset().encrypt(text.encode(errors="surrogatepass"), of) if text else b""
+
+
+def decrypt(kept: bytes, of: bytes) -> str:
+    """Raises ``UnknownKey`` and ``Tampered``."""
+    return keyset().decrypt(kept, of).decode(errors="surrogatepass") if kept else ""
+
+
+def encrypt_all(texts: Iterable[str], of: bytes) -> list[bytes]:
+    seal = keyset().encrypt
+    return [seal(text.encode(errors="surrogatepass"), of) if text else b"" for text in texts]
+
+
+def index_of_token(token: str) -> UUID | None:
+    return keyset().index_of_token(token)
+
+
+def index_of_address(address: str) -> UUID | None:
+    return keyset().index_of_address(address)
+
+
+def range_of_address(address: str) -> tuple[UUID, UUID]:
+    return keyset().range_of_address(address)
+
+
+def _id_of(key: bytes) -> bytes:
+    """A key's name is made from it (HKDF, RFC 5869), so that no two people name two keys alike."""
+    return _expanded(key, "key id")[:4]
+
+
+def _expanded(key: bytes, purpose: str) -> bytes:
+    return HKDFExpand(SHA256(), KEY_BYTES, f"notification-scheduler {purpose}".encode()).derive(key)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting in _SETTINGS:
+        keyset.cache_clear()
+
+
+setting_changed.connect(_forget)
