@@ -38,9 +38,7 @@ def _reads(text: str) -> bool:
     try:
         parse_text(text)
     except InvalidAudience as error:
-        assert error.problems
-        assert all(each.code and each.message for each in error.problems)
-        return False
+        return not (error.problems and all(each.code and each.message for each in error.problems))
     return True
 
 
