@@ -31,6 +31,7 @@ class RequestIds:
         request_id = given if _USABLE.fullmatch(given) else uuid4().hex
         correlation_id = _correlation_id(request) or request_id
         ids = {"request_id": request_id, "correlation_id": correlation_id}
+        request.ids = ids  # type: ignore[attr-defined] # Django tells of what it refused after everybody has left
         with trail.of_request(request_id, correlation_id=correlation_id), bound_contextvars(**ids):
             response = self._get_response(request)
         response[HEADER] = request_id

@@ -1,4 +1,8 @@
-"""Logs: one event slug and its ids per line, as JSON or, for a terminal, in columns."""
+"""Logs: one event slug and its ids per line, as JSON or, for a terminal, in columns.
+
+Ours hold numbers and slugs: no person's id, address or token, nor what somebody typed. What Django says of requests is
+put in the same form.
+"""
 
 import logging
 import sys
@@ -14,22 +18,49 @@ _SHARED: list[Any] = [
     structlog.processors.format_exc_info,
 ]
 
+_OF_REQUESTS = ("django.request", "django.security.csrf")
+
+
+def _route_instead_of_path(_logger: Any, _level: str, line: Any) -> Any:
+    """Django tells of a refused or failed request by its path, in which a person's id may stand."""
+    record = line.get("_record")
+    request = getattr(record, "request", None)
+    if request is None or not hasattr(request, "method") or not record.name.startswith(_OF_REQUESTS):
+        return line
+    match = getattr(request, "resolver_match", None)
+    status = getattr(record, "status_code", 0)
+    said = {
+        "event": "request_failed" if status >= 500 else "request_refused",
+        "status": status,
+        "method": request.method,
+        "route": match.route if match else "",
+        **getattr(request, "ids", {}),
+    }
+    return {**line, **said}
+
+
+# For what comes by the standard library, libraries' words included.
+_FOREIGN: list[Any] = [_route_instead_of_path, *_SHARED]
+
+
+def formatter(*, as_json: bool) -> logging.Formatter:
+    """A line, as it is written to stderr."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_FOREIGN,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
 
 def configure(*, level: str, as_json: bool) -> None:
     """Send every logger of the process, ours and the libraries', through one formatter to stderr.
 
     ``level`` is a name of the logging module (``INFO``); an unknown one raises ``ValueError`` at start.
     """
-    renderer = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(formatter(as_json=as_json))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -196,7 +196,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     refused = error if isinstance(error, Refused) else _translated(error)
     request = context["request"]
     if refused.kind is INTERNAL:
-        _log.exception("api_failed", path=request.path, method=request.method)
+        _log.exception("api_failed", route=request.resolver_match.route, method=request.method)
     headers = dict(refused.headers)
     if refused.kind is UNAUTHENTICATED:
         headers["WWW-Authenticate"] = getattr(error, "auth_header", "Bearer")

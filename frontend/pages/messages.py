@@ -1,6 +1,7 @@
 """Outbox and inbox: the messages as people would get them, one after the other."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from frontend.access import needs
 from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, RecipientField, link
 from schedules.models import Channel, Occurrence, Recipient, Schedule
-from schedules.permissions import Ability, can, shown_address
+from schedules.permissions import Ability, can, masked, shown_address
 
 
 class FilterForm(forms.Form):
@@ -155,10 +156,10 @@ def _message(request: HttpRequest, box: Box, message_id: int) -> HttpResponse:
 @needs(Ability.READ)
 def outbox_body(request: HttpRequest, message_id: int) -> HttpResponse:
     """The HTML of a message, for the frame in its page."""
-    found = OutboxMessage.objects.filter(pk=message_id).first()
+    found = OutboxMessage.objects.select_related("recipient").filter(pk=message_id).first()
     if found is None:
         raise Http404(_("There is no message %(id)s; an erased person's messages are gone.") % {"id": message_id})
-    response: HttpResponse = policies.foreign(found.html)
+    response: HttpResponse = policies.foreign(_readable(found.recipient, request)(found.html))
     return response
 
 
@@ -168,8 +169,18 @@ def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Show
     return [_show(message, schedules.get(message.occurrence_id), box, request) for message in messages]
 
 
+def _readable(person: Recipient, request: HttpRequest) -> Callable[[str], str]:
+    """What a template has put the person's address into, with the address as the viewer may see it."""
+    address = person.email
+    if not address or can(request.user, Ability.SEE_ADDRESSES):
+        return str
+    known = re.compile(re.escape(address), re.IGNORECASE)
+    return lambda text: known.sub(lambda _: masked(address), text)
+
+
 def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpRequest) -> Shown:
     is_inbox = box is INBOX
+    readable = _readable(message.recipient, request)
     channel = Channel.IN_APP if is_inbox else (schedule.channel if schedule else "")
     return Shown(
         pk=message.pk,
@@ -178,9 +189,9 @@ def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpReques
         to=message.recipient.external_id
         if is_inbox
         else shown_address(message.to, in_clear=can(request.user, Ability.SEE_ADDRESSES)),
-        subject=message.title if is_inbox else message.subject,
-        text=message.body if is_inbox else message.text,
-        html="" if is_inbox else message.html,
+        subject=readable(message.title if is_inbox else message.subject),
+        text=readable(message.body if is_inbox else message.text),
+        html="" if is_inbox else readable(message.html),
         created_at=message.created_at,
         recipient=message.recipient,
         occurrence_id=message.occurrence_id,
