@@ -4,7 +4,7 @@ from django.db import models
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from oauth2_provider.models import AbstractApplication
 
-from frontend import sealing
+from schedules.fields import EncryptedBytesField
 
 
 class Client(AbstractApplication):  # type: ignore[misc]
@@ -20,19 +20,25 @@ class Client(AbstractApplication):  # type: ignore[misc]
 
 
 class Authenticator(TOTPDevice):  # type: ignore[misc]
-    """The app that shows a person's codes: django-otp's device, but that ``key`` holds the secret sealed."""
+    """The app that shows a person's codes: django-otp's device, whose own ``key`` stays empty."""
 
     class Meta:
         proxy = True
 
     @property
     def bin_key(self) -> bytes:
-        """Raises ``sealing.Unreadable``."""
-        return sealing.unseal(self.key, owner=f"user:{self.user_id}")
+        """Raises ``schedules.encryption.Undecryptable``."""
+        return bytes(self.kept.secret)
 
-    def keep(self, secret: bytes) -> None:
-        """``secret`` as what ``key`` is from now on; at most 32 bytes."""
-        self.key = sealing.seal(secret, owner=f"user:{self.user_id}")
+
+class AuthenticatorSecret(models.Model):
+    """What the app and the service share, encrypted with the keys of everything else."""
+
+    device = models.OneToOneField(Authenticator, on_delete=models.CASCADE, related_name="kept")
+    secret = EncryptedBytesField()
+
+    def __str__(self) -> str:
+        return f"the secret of {self.device_id}"
 
 
 class RecoveryCode(models.Model):

@@ -21,8 +21,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from audit import trail
 from audit.models import Action
-from frontend.models import Authenticator, RecoveryCode
-from frontend.sealing import Unreadable
+from frontend.models import Authenticator, AuthenticatorSecret, RecoveryCode
+from schedules.encryption import Undecryptable
 from schedules.permissions import roles_of
 
 APP, RECOVERY = "app", "recovery"
@@ -80,11 +80,11 @@ def is_demanded(user: AbstractBaseUser) -> bool:
 def offer(user: AbstractBaseUser, *, again: str = "") -> Offer:
     """A new secret, or the one that was ``again`` sent back. Raises ``TooLate``."""
     key = _offered(user, again) if again else secrets.token_bytes(_SECRET_BYTES)
-    plain = Authenticator(user=user)
-    plain.keep(key)
+    drawn = Authenticator(user=user)
+    AuthenticatorSecret(device=drawn, secret=key)
     return Offer(
         secret=base64.b32encode(key).decode(),
-        address=plain.config_url,
+        address=drawn.config_url,
         signed=again or signing.dumps([user.pk, key.hex()], salt=_SALT),
     )
 
@@ -101,9 +101,8 @@ def turn_on(
     User.objects.select_for_update().get(pk=user.pk)
     if Authenticator.objects.filter(user=user, confirmed=True).exists():
         raise TooLate
-    device = Authenticator(user=user, name=APP)
-    device.keep(key)
-    device.save()
+    device = Authenticator.objects.create(user=user, name=APP, key="")
+    AuthenticatorSecret.objects.create(device=device, secret=key)
     if not device.verify_token(_bare(code)):
         raise WrongCode
     codes = ["-".join("".join(secrets.choice(_SIGNS) for _ in range(6)) for _ in range(4)) for _ in range(CODES)]
@@ -125,7 +124,7 @@ def spend(*, user: AbstractBaseUser, code: str) -> tuple[Authenticator, str]:
     if given.isdecimal() and len(given) == device.digits:
         try:
             is_right = device.verify_token(given)
-        except Unreadable:
+        except Undecryptable:
             _log.error("second_factor_unreadable", account=user.pk)
             is_right = False
         if not is_right:
