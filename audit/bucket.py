@@ -179,3 +179,12 @@ def _stored(found: dict[str, Any], body: bytes) -> Stored:
 def oldest(versions: Sequence[Version]) -> Version | None:
     """What was written first; None where only a marker is left."""
     return next((each for each in versions if not each.is_marker), None)
+
+
+def fault() -> str:
+    """Why nothing can be exported as the settings are, in words; empty for nothing, or where no bucket is set."""
+    try:
+        bucket = Bucket.from_settings()
+        return bucket.fault() if bucket else ""
+    except BucketError as error:
+        return str(error)

@@ -6,20 +6,18 @@ every one has ended, so no row of theirs can appear any more, whatever its id: a
 
 import hashlib
 import json
-from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
+from django.db.models import Count, Max, Min
 
-from audit.models import Seal
+from audit.keys import key_id, private_key
+from audit.models import ExportedSeal, Seal
 
 # Rows of one seal, unless a single transaction wrote more.
 SEAL_ROWS = 10_000
@@ -59,29 +57,6 @@ def seal(*, now: datetime, limit: int = SEAL_ROWS) -> list[Seal]:
             if not _is_alone() or (new := _next(key, now=now, limit=limit)) is None:
                 return made
         made.append(new)
-
-
-def private_key() -> Ed25519PrivateKey:
-    """The key in ``AUDIT_SEAL_KEY``: 32 bytes, as base64 or hexadecimal digits."""
-    return Ed25519PrivateKey.from_private_bytes(_bytes_of(settings.AUDIT_SEAL_KEY))
-
-
-def _bytes_of(text: str) -> bytes:
-    try:
-        raw = bytes.fromhex(text) if len(text) == 2 * _HASH_BYTES else b64decode(text, validate=True)
-    except ValueError:
-        raw = b""
-    if len(raw) != _HASH_BYTES:
-        raise ImproperlyConfigured(
-            "A key of the audit's seals (AUDIT_SEAL_KEY) is 32 bytes, as base64 or hexadecimal digits."
-        )
-    return raw
-
-
-def key_id(public: Ed25519PublicKey) -> str:
-    """16 hexadecimal digits of the public key's hash."""
-    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return hashlib.sha256(raw).hexdigest()[:16]
 
 
 def rows(*, first_tx: int, end_tx: int | None = None) -> Iterator[Row]:
@@ -184,13 +159,16 @@ def _end(first_tx: int, ended: int, limit: int) -> int:
     return int(tx if tx > least else tx + 1)
 
 
-def known_keys(former: Iterable[str]) -> dict[str, Ed25519PublicKey]:
-    """By key id: the public key of the one in use, and ``former`` ones as ``read_public_keys`` takes them."""
-    public = private_key().public_key()
-    return {key_id(public): public, **read_public_keys(former)}
+def unexported() -> tuple[int, datetime | None]:
+    """Seals of which no export is noted: how many, and when the oldest was made (real time)."""
+    noted = ExportedSeal.objects.aggregate(last=Max("number"))["last"] or 0
+    waiting = Seal.objects.filter(number__gt=noted).aggregate(number=Count("*"), oldest=Min("sealed_at"))
+    return waiting["number"], waiting["oldest"]
 
 
-def read_public_keys(given: Iterable[str]) -> dict[str, Ed25519PublicKey]:
-    """By key id: public keys of 32 bytes, as base64 or hexadecimal digits. Raises ``ImproperlyConfigured``."""
-    keys = [Ed25519PublicKey.from_public_bytes(_bytes_of(text)) for text in given]
-    return {key_id(key): key for key in keys}
+def unsealed() -> int:
+    """Rows younger than the last seal."""
+    last = Seal.objects.order_by("-number").values_list("end_tx", flat=True).first() or 0
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM notification_audit WHERE tx >= %s", [last])
+        return int(cursor.fetchone()[0])

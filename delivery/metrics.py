@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 import structlog
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from audit import seals
 from delivery import counts, health, heartbeats, partitions
 from delivery.counts import Counter, Histogram, Key
 from schedules.models import Channel, OccurrenceState
@@ -39,7 +42,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, in no order that matters."""
         parts: list[Callable[[], Iterable[Metric]]] = [
-            _counted, self._waiting, _occurrences, _circuits, _life, _strays,
+            _counted, self._waiting, _occurrences, _circuits, _life, _strays, _audit,
         ]  # fmt: skip
         up = True
         for part in parts:
@@ -187,3 +190,13 @@ def _strays() -> Iterator[Metric]:
         "Rows whose day has no partition (counted up to 2,000): any means that it was not made in time.",
         partitions.rows_in_default(),
     )
+
+
+def _audit() -> Iterator[Metric]:
+    text = "Rows of the audit that are younger than its last seal."
+    yield GaugeMetricFamily("audit_unsealed_rows", text, seals.unsealed())
+    if settings.AUDIT_EXPORT_BUCKET:
+        _number, oldest = seals.unexported()
+        age = (timezone.now() - oldest).total_seconds() if oldest else 0.0
+        text = "Since the oldest seal was made that is not exported; 0: none."
+        yield GaugeMetricFamily("audit_oldest_unexported_seconds", text, age)

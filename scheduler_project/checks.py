@@ -10,7 +10,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from audit import keys
 
 _YEAR_S = 365 * 24 * 3600
 _HOUR_S = 3600
@@ -18,6 +22,8 @@ _MONTH_S = 30 * 24 * 3600
 # 256 bits in hexadecimal digits are 64 characters; Django's own keys have 50 out of 50 different signs.
 _SECRET_LENGTH = 50
 _SECRET_SIGNS = 10
+# 32 bytes of chance hold 30 different ones; fewer than 16 is no accident.
+_KEY_SIGNS = 16
 _OLD_TLS = ("TLSv1", "TLSv1.0", "TLSv1.1")
 _UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:", "data:")
 # RFC 9700 in the words of django-oauth-toolkit, and what must be on beside.
@@ -224,6 +230,47 @@ def policy_is_enforced() -> Faults:
         )
 
 
+def audit_is_sealed() -> Faults:
+    """E030; W031, E032, E033 of the export. The bucket itself is asked, once."""
+    try:
+        keys.private_key()
+    except ImproperlyConfigured as error:
+        yield _error(
+            30,
+            f"The worker of the queue clock can seal nothing: {error}",
+            "Set AUDIT_SEAL_KEY to what this prints: openssl rand -hex 32. Other processes need none: leave it out "
+            "there and silence this check for them (SILENCED_SYSTEM_CHECKS).",
+        )
+    else:
+        if len(set(keys.private_key().private_bytes_raw())) < _KEY_SIGNS:
+            yield _error(
+                30,
+                "AUDIT_SEAL_KEY can be guessed: its bytes repeat themselves.",
+                "Set AUDIT_SEAL_KEY to what this prints: openssl rand -hex 32",
+            )
+    if not settings.AUDIT_EXPORT_BUCKET:
+        yield Warning(
+            "The audit's seals are not exported: the last ones can be removed together with their rows, unseen.",
+            hint="Set AUDIT_EXPORT_BUCKET to a bucket with Object Lock (docs/security.md).",
+            id="scheduler_project.W031",
+        )
+        return
+    endpoint = settings.AUDIT_EXPORT_ENDPOINT
+    if endpoint and urlsplit(endpoint).scheme != "https":
+        yield _error(
+            32,
+            "AUDIT_EXPORT_ENDPOINT is not https: what happened would leave in clear.",
+            "Let AUDIT_EXPORT_ENDPOINT begin with https://, or take it out of the environment.",
+        )
+    # By name: boto3 is for those who speak with Amazon, and every process reads this file.
+    if fault := import_string("audit.bucket.fault")():
+        yield _error(
+            33,
+            f"The audit's seals can't be exported: {fault}",
+            "Correct AUDIT_EXPORT_BUCKET or the credentials; Object Lock is switched on as a bucket is made.",
+        )
+
+
 RULES: tuple[Callable[[], Faults], ...] = (
     database_is_verified,
     redis_is_verified,
@@ -233,4 +280,5 @@ RULES: tuple[Callable[[], Faults], ...] = (
     switches_are_off,
     oauth_is_strict,
     policy_is_enforced,
+    audit_is_sealed,
 )

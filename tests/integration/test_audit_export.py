@@ -6,32 +6,26 @@ checksum: here both stand for a server that is worse than it says, which the ser
 """
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from moto.server import ThreadedMotoServer
 
-from audit import export, seals, trail
-from audit.bucket import Bucket, BucketError
-from audit.models import Action, AuditEvent, ExportedSeal, Seal
+from audit import export, seals
+from audit.bucket import Bucket, BucketError, fault
+from audit.models import AuditEvent, ExportedSeal, Seal
+from delivery import metrics
 from scheduler_project import tasks
 from tests.audits import problem, record, tampering, verified
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SCRIPT = Path(__file__).resolve().parents[2] / "audit" / "standalone_verify.py"
 DAYS = 30
 
 
@@ -85,10 +79,6 @@ def exported(client: Any, name: str) -> list[str]:
 def first_version(client: Any, name: str, number: int) -> dict[str, Any]:
     found = client.list_object_versions(Bucket=name, Prefix=f"audit/{export.key_of(number)}")["Versions"]
     return {"Bucket": name, "Key": found[-1]["Key"], "VersionId": found[-1]["VersionId"]}
-
-
-def public_key() -> str:
-    return seals.private_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
 
 def test_each_seal_becomes_a_locked_object_of_the_very_bytes_that_were_hashed(bucket, client, name):
@@ -362,6 +352,25 @@ def test_a_bucket_that_takes_an_object_without_locking_it_is_not_believed(bucket
     assert not ExportedSeal.objects.exists()
 
 
+def test_the_check_of_a_deployment_asks_the_bucket(bucket, client, settings):
+    assert fault() == ""
+    settings.AUDIT_EXPORT_BUCKET = "locks-nothing"
+    client.create_bucket(Bucket="locks-nothing", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    assert fault() == "The bucket locks-nothing has no Object Lock."
+    settings.AUDIT_EXPORT_BUCKET = "nobodys"
+    assert "NoSuchBucket" in fault()
+
+
+def test_metrics_tell_what_waits(bucket):
+    seal()
+    record()
+    before = metrics.page(now=timezone.now).decode()
+    assert "audit_unsealed_rows 1.0" in before
+    assert float(before.split("\naudit_oldest_unexported_seconds ")[1].split("\n")[0]) > 0
+    export.export(bucket, now=timezone.now())
+    assert "audit_oldest_unexported_seconds 0.0" in metrics.page(now=timezone.now).decode()
+
+
 def test_without_a_bucket_nothing_is_exported(settings):
     settings.AUDIT_EXPORT_BUCKET = ""
     seal()
@@ -370,83 +379,3 @@ def test_without_a_bucket_nothing_is_exported(settings):
     assert "were not compared with exported ones" in verified()
     with pytest.raises(CommandError, match="AUDIT_EXPORT_BUCKET is not set"):
         call_command("audit_verify", export=True, stdout=StringIO())
-
-
-# --- The script that needs nothing of ours ----------------------------------------------------------------------------
-@pytest.fixture
-def folder(bucket, client, name, tmp_path) -> Path:
-    """An export of three seals, downloaded."""
-    for n in range(3):
-        changes = {"n": n, "text": "Grüße\u2028\n\"'"}
-        trail.record(action=Action.SENDING_STOP, by="user:1", now=timezone.now(), changes=changes)
-    seals.seal(now=timezone.now(), limit=1)
-    export.export(bucket, now=timezone.now())
-    for key in exported(client, name):
-        client.download_file(name, key, str(tmp_path / Path(key).name))
-    return tmp_path
-
-
-def alone(folder: Path, *keys: str) -> subprocess.CompletedProcess[str]:
-    """The script in a Python that knows neither the project nor the environment."""
-    command = [sys.executable, "-I", str(SCRIPT), str(folder), *keys]
-    return subprocess.run(
-        command, cwd="/", env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60
-    )
-
-
-def test_an_export_is_verified_without_the_service(folder):
-    done = alone(folder, public_key())
-    assert done.returncode == 0, done.stderr
-    assert "Whole and signed: 3 rows under the seals 1 to 3." in done.stdout
-    assert Seal.objects.get(number=3).digest in done.stdout
-
-
-def test_the_script_imports_nothing_of_ours():
-    known = {*sys.stdlib_module_names, "cryptography"}
-    lines = [line.split() for line in SCRIPT.read_text().splitlines() if line.startswith(("import ", "from "))]
-    assert {words[1].split(".")[0] for words in lines} <= known
-
-
-def edit(number: int, old: bytes, new: bytes) -> Any:
-    def edited(folder: Path) -> None:
-        path = folder / export.key_of(number)
-        body = path.read_bytes()
-        assert old in body
-        path.write_bytes(body.replace(old, new))
-
-    return edited
-
-
-@pytest.mark.parametrize(
-    ("deed", "told"),
-    [
-        (edit(2, b"user:1", b"user:2"), "000000000002.ndjson: its rows or its seal were changed"),
-        (edit(2, b'"end_tx": ', b'"end_tx": 1'), "000000000002.ndjson: its rows or its seal were changed"),
-        (edit(3, b'"signature": "', b'"signature": "00'), "000000000003.ndjson: its signature is wrong"),
-        (lambda folder: (folder / export.key_of(2)).unlink(), "000000000003.ndjson: it does not follow seal 1"),
-        (
-            lambda folder: (folder / export.key_of(2)).write_bytes((folder / export.key_of(1)).read_bytes()),
-            "000000000002.ndjson: it holds seal 1",
-        ),
-        (lambda folder: (folder / export.key_of(1)).write_bytes(b""), "000000000001.ndjson: "),
-        (lambda folder: [path.unlink() for path in folder.iterdir()], "There is no export"),
-    ],
-)
-def test_a_changed_export_is_named_without_the_service(folder, deed, told):
-    deed(folder)
-    done = alone(folder, public_key())
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_another_key_does_not_do(folder):
-    stranger = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
-    done = alone(folder, stranger)
-    assert done.returncode == 1
-    assert "signed by an unknown key" in done.stderr
-
-
-def test_the_last_seals_missing_is_seen_by_the_number_of_the_last(folder):
-    (folder / export.key_of(3)).unlink()
-    assert "under the seals 1 to 2" in alone(folder, public_key()).stdout

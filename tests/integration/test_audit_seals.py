@@ -7,12 +7,11 @@ from io import StringIO
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 
-from audit import roles, seals, trail
+from audit import keys, roles, seals, trail
 from audit.models import Action, AuditEvent, Seal
 from delivery import partitions, tasks
 from tests.audits import conninfo, problem, record, tampering, verified
@@ -212,7 +211,7 @@ def test_whatever_a_superuser_changed_is_named(statement, told):
 def test_a_seal_made_anew_with_another_key_is_found(settings):
     record(3)
     seals.seal(now=NOW)
-    former = seals.private_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    former = keys.public_key()
     with tampering() as execute:
         execute("DELETE FROM notification_audit_seal")
         execute("UPDATE notification_audit SET actor_id = 'user:2'")
@@ -226,13 +225,19 @@ def test_a_seal_made_anew_with_another_key_is_found(settings):
 def test_seals_of_a_former_key_stay_good(settings):
     record()
     seals.seal(now=NOW)
-    former = seals.private_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    former = keys.public_key()
     settings.AUDIT_SEAL_KEY = Ed25519PrivateKey.generate().private_bytes_raw().hex()
     record()
     seals.seal(now=NOW)
     assert "seal 1 is not signed by a known key" in problem()
     settings.AUDIT_FORMER_KEYS = [former]
     assert "2 rows under 2 seals" in verified()
+
+
+def test_the_public_key_is_there_to_be_written_down(capsys):
+    call_command("audit_verify", show_public_key=True)
+    assert capsys.readouterr().out.strip() == keys.public_key()
+    assert [*keys.read_public_keys([keys.public_key()])] == [*keys.known_keys([])]
 
 
 @pytest.mark.parametrize("key", ["", "00", "not base64 at all", "AAAA"])

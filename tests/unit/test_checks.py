@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core import checks
 
+from audit.bucket import Bucket
 from delivery.providers import registry
 from stubs.google_account import write_account
 
@@ -24,6 +25,9 @@ ENVIRONMENT = {
     "BROKER_URL": "rediss://broker.example.com:6379/0?ssl_ca_certs=/etc/ssl/ca.pem",
     "COUNTERS_URL": "rediss://one.example.com:6379/0,rediss://two.example.com:6379/0",
     "SECRET_KEY": KEY,
+    "ENCRYPTION_KEYS": KEY,
+    "BLIND_INDEX_KEY": KEY[::-1],
+    "AUDIT_SEAL_KEY": KEY,
     "ALLOWED_HOSTS": "notify.example.com",
     "CSRF_TRUSTED_ORIGINS": "https://notify.example.com",
     "HTTPS": "true",
@@ -62,7 +66,10 @@ def good(settings, monkeypatch, account) -> Any:
         "PROVIDERS": {"email": "ses", "push": "fcm", "in_app": "in_app"},
         "FCM_CREDENTIALS": str(account),
         "OAUTH2_PROVIDER": settings.OAUTH2_PROVIDER | {"ALLOWED_REDIRECT_URI_SCHEMES": ["https"]},
+        "AUDIT_SEAL_KEY": KEY,
+        "AUDIT_EXPORT_BUCKET": "audit-of-the-shop",
     }
+    monkeypatch.setattr(Bucket, "fault", lambda bucket: "")
     for name, value in wanted.items():
         setattr(settings, name, value)
     registry.for_channel.cache_clear()
@@ -133,6 +140,11 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("OAUTH2_PROVIDER", _changed("OAUTH2_PROVIDER", ACCESS_TOKEN_EXPIRE_SECONDS=36_000), "E016", "ACCESS_TOKEN_S"),
     ("OAUTH2_PROVIDER", _changed("OAUTH2_PROVIDER", REFRESH_TOKEN_EXPIRE_SECONDS=None), "E017", "REFRESH_TOKEN_S"),
     ("OAUTH2_PROVIDER", _changed("OAUTH2_PROVIDER", ROTATE_REFRESH_TOKEN=False), "E018", "ROTATE_REFRESH_TOKEN"),
+    ("AUDIT_SEAL_KEY", "", "E030", "queue clock"),
+    ("AUDIT_SEAL_KEY", KEY[:32], "E030", "AUDIT_SEAL_KEY"),
+    ("AUDIT_SEAL_KEY", "ab" * 32, "E030", "openssl rand"),
+    ("AUDIT_EXPORT_ENDPOINT", "http://s3.example.com", "E032", "AUDIT_EXPORT_ENDPOINT"),
+    ("AUDIT_EXPORT_PROFILE", "nobodys", "E033", "nobodys"),
     ("CONTENT_SECURITY_POLICY", None, "E019", "CONTENT_SECURITY_POLICY_REPORT_ONLY"),
     ("CONTENT_SECURITY_POLICY", _policy(**{"script-src": ["'self'", "'unsafe-inline'"]}), "E020", "script-src"),
 ]
@@ -164,6 +176,19 @@ def test_an_address_that_boto3_reads_by_itself_is_looked_at(good, monkeypatch):
     assert "AWS_ENDPOINT_URL_SESV2" in str(found.hint)
 
 
+def test_a_bucket_that_locks_nothing_is_a_fault(good, monkeypatch):
+    monkeypatch.setattr(Bucket, "fault", lambda bucket: f"The bucket {bucket.name} has no Object Lock.")
+    (found,) = _problems()
+    assert (found.id, "audit-of-the-shop has no Object Lock" in found.msg) == ("scheduler_project.E033", True)
+
+
+def test_an_audit_that_is_not_exported_is_warned_of_and_asks_no_bucket(good, monkeypatch):
+    monkeypatch.delattr(Bucket, "fault")
+    good.AUDIT_EXPORT_BUCKET = ""
+    (found,) = _problems()
+    assert (found.id, found.level) == ("scheduler_project.W031", checks.WARNING)
+
+
 def test_the_test_clock_is_a_fault(good):
     good.TEST_CLOCK = True
     assert [each.id for each in _problems()] == ["delivery.E002"]
@@ -185,7 +210,8 @@ def _checked(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]
 def test_the_command_passes_with_the_environment_of_the_documentation(account):
     done = _checked(ENVIRONMENT | {"FCM_CREDENTIALS": str(account)})
     assert done.returncode == 0, done.stderr
-    assert not [line for line in done.stderr.splitlines() if any(f"({each}" in line for each in OURS)]
+    told = [line for line in done.stderr.splitlines() if any(f"({each}" in line for each in OURS)]
+    assert ["(scheduler_project.W031)" in line for line in told] == [True]  # a bucket would be asked
 
 
 def test_the_command_refuses_a_laptops_environment():
@@ -202,7 +228,7 @@ def test_the_command_refuses_a_laptops_environment():
     }
     done = _checked(laptop)
     assert done.returncode == 1
-    numbers = (1, 3, 6, 7, 8, 11, 12, 13, 14, 16, 17)
+    numbers = (1, 3, 6, 7, 8, 11, 12, 13, 14, 16, 17, 30)
     for each in (*(f"scheduler_project.E{number:03}" for number in numbers), "delivery.E002"):
         assert f"({each})" in done.stderr
 

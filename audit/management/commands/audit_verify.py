@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from audit import compare, seals, verify
+from audit import compare, keys, verify
 from audit.bucket import Bucket, BucketError
 
 
@@ -27,18 +27,28 @@ class Command(BaseCommand):
             "those in AUDIT_FORMER_KEYS. Whoever doubts the server gives the one he wrote down.",
         )
         parser.add_argument(
+            "--show-public-key",
+            action="store_true",
+            help="Print the public key of AUDIT_SEAL_KEY, to be written down elsewhere, and do nothing more.",
+        )
+        parser.add_argument(
             "--export",
             action=BooleanOptionalAction,
             help="Compare with the exported seals as well; so it is where AUDIT_EXPORT_BUCKET is set.",
         )
 
-    def handle(self, *, public_key: list[str] | None, export: bool | None, **_: Any) -> None:
+    def handle(
+        self, *, public_key: list[str] | None, export: bool | None, show_public_key: bool = False, **_: Any
+    ) -> None:
         try:
-            keys = seals.read_public_keys(public_key) if public_key else seals.known_keys(settings.AUDIT_FORMER_KEYS)
+            if show_public_key:
+                self.stdout.write(keys.public_key())
+                return
+            known = keys.read_public_keys(public_key) if public_key else keys.known_keys(settings.AUDIT_FORMER_KEYS)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         try:
-            done = verify.verify(keys)
+            done = verify.verify(known)
             self.stdout.write(
                 f"The audit is as it was sealed: {done.rows} rows under {done.seals} seals."
                 f" {done.unsealed} rows are younger than the last seal."

@@ -1,0 +1,50 @@
+"""Keys of the seals: Ed25519, 32 bytes each, given as base64 or hexadecimal digits."""
+
+import hashlib
+from base64 import b64decode
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+_KEY_BYTES = 32
+
+
+def private_key() -> Ed25519PrivateKey:
+    """The key in ``AUDIT_SEAL_KEY``: 32 bytes, as base64 or hexadecimal digits."""
+    return Ed25519PrivateKey.from_private_bytes(_bytes_of(settings.AUDIT_SEAL_KEY))
+
+
+def public_key() -> str:
+    """Of ``AUDIT_SEAL_KEY``, in hexadecimal digits: what is written down elsewhere, and given to whoever verifies."""
+    return private_key().public_key().public_bytes_raw().hex()
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text) if len(text) == 2 * _KEY_BYTES else b64decode(text, validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) != _KEY_BYTES:
+        raise ImproperlyConfigured(
+            "A key of the audit's seals (AUDIT_SEAL_KEY) is 32 bytes, as base64 or hexadecimal digits."
+        )
+    return raw
+
+
+def key_id(public: Ed25519PublicKey) -> str:
+    """16 hexadecimal digits of the public key's hash."""
+    return hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
+
+
+def known_keys(former: Iterable[str]) -> dict[str, Ed25519PublicKey]:
+    """By key id: the public key of the one in use, and ``former`` ones as ``read_public_keys`` takes them."""
+    public = private_key().public_key()
+    return {key_id(public): public, **read_public_keys(former)}
+
+
+def read_public_keys(given: Iterable[str]) -> dict[str, Ed25519PublicKey]:
+    """By key id: public keys of 32 bytes, as base64 or hexadecimal digits. Raises ``ImproperlyConfigured``."""
+    keys = [Ed25519PublicKey.from_public_bytes(_bytes_of(text)) for text in given]
+    return {key_id(key): key for key in keys}
