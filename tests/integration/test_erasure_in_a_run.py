@@ -1,30 +1,73 @@
-"""People are erased at random moments while a run sends: no call for them starts later than promised."""
+"""Twenty people are erased at random moments while a run sends: no call for them starts later than promised.
 
+Afterwards they are nowhere, the audit can be verified and the books close.
+"""
+
+import os
 import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from django.conf import settings as project
 from django.db import connections
 
-from delivery import calls, dispatch, erasure, sending
+from audit import seals
+from delivery import calls, dispatch, sending
 from delivery.models import Delivery, State
+from delivery.providers.base import Answer, Message, Verdict
 from delivery.receipts import LAST_CALL
+from frontend import erasing
+from schedules.models import Recipient
+from schedules.permissions import Role
+from tests.accounts import signed_in
+from tests.audits import verified
 from tests.books import assert_books_close
-from tests.factories import BY, NOW, ScheduleFactory, people
-from tests.service import only_occurrence, states
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
+from tests.recording import sent
+from tests.searching import found_in_files, found_in_redis, found_in_tables
+from tests.service import MINUTE, only_occurrence, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MOMENTS = 8
-SEED = 20261122
+MOMENTS = 20
+OTHERS = 380
+# Seconds of the run over which the moments lie; it lasts longer.
+LASTS = 5.0
+# In address, token and name of each of the twenty.
+PLANTED = ("zebulon", "quux-token", "planted.example")
 
 
-def test_no_call_starts_later_than_promised_after_an_erasure_in_the_middle_of_a_run(
-    service, provider, settings, monkeypatch
+@pytest.fixture
+def chance(request) -> random.Random:
+    """Another each time, unless ``SEED`` is set; a failure tells which it was."""
+    seed = int(os.environ.get("SEED") or random.randrange(10**9))
+    request.node.add_report_section("call", "seed", f"SEED={seed}")
+    return random.Random(seed)
+
+
+def _plant(number: int) -> Recipient:
+    person = RecipientFactory.create(
+        external_id=f"p-{number}",
+        email=f"zebulon.{number}@planted.example",
+        attributes={"first_name": f"Zebulon {number} the Great"},
+    )
+    DeviceFactory.create(recipient=person, token=f"quux-token-{number}")
+    return person
+
+
+def _refuse_some(message: Message) -> Answer:
+    """Every third for good, in words as the providers keep them."""
+    if message.recipient_id % 3:
+        return sent(message)
+    return Answer(message.key, Verdict.PERMANENT, "refused", detail="mailbox of <address> is full")
+
+
+def test_no_call_starts_later_than_promised_and_nobody_is_left(
+    service, provider, settings, monkeypatch, chance, caplog, capfd
 ):
     """Some claims are held up longer than their permit lasts, others not at all; the provider takes its time."""
-    chance = random.Random(SEED)
     settings.CALLS_IN_FLIGHT = 2
     # The whole wait of a claim that is held up lies between its claim and its call.
     holds = iter([0.0, 0.3, sending.PERMIT_S + 0.5, 0.0, 1.0])
@@ -36,8 +79,12 @@ def test_no_call_starts_later_than_promised_after_an_erasure_in_the_middle_of_a_
 
     monkeypatch.setattr(calls, "compose", compose_late)
     monkeypatch.setattr(provider, "meanwhile", staticmethod(lambda: time.sleep(0.25)))
-    persons = people(300)
-    schedules = [ScheduleFactory(), ScheduleFactory()]
+    monkeypatch.setattr(provider, "answer", staticmethod(_refuse_some))
+    people(OTHERS)
+    planted = [_plant(number) for number in range(MOMENTS)]
+    template = TemplateFactory.create(subject="For {{ first_name }}")
+    schedules = [ScheduleFactory.create(template_id=template.pk, channel=each) for each in ("email", "email", "in_app")]
+    coming = ScheduleFactory.create(template_id=template.pk, run_at=NOW + MINUTE)
     service.open()
     ended = threading.Event()
 
@@ -51,11 +98,13 @@ def test_no_call_starts_later_than_promised_after_an_erasure_in_the_middle_of_a_
             connections.close_all()
 
     sender = threading.Thread(target=send)
+    moments = sorted(chance.uniform(0.0, LASTS) for _ in planted)
+    start = time.monotonic()
     sender.start()
     erased = {}
-    for person in chance.sample(persons, MOMENTS):
-        ended.wait(chance.uniform(0.0, 0.8))
-        erasure.forget(recipient_id=person.pk, by=BY, now=NOW)
+    for moment, person in zip(moments, chance.sample(planted, MOMENTS), strict=True):
+        ended.wait(max(0.0, start + moment - time.monotonic()))
+        erasing.erase(recipient_id=person.pk, by=BY, now=NOW)
         erased[person.pk] = time.monotonic()
     in_the_middle = not ended.is_set()
     sender.join(60)
@@ -64,15 +113,27 @@ def test_no_call_starts_later_than_promised_after_an_erasure_in_the_middle_of_a_
         call.started_at - erased[message.recipient_id]
         for call in provider.calls
         for message in call.messages
-        if message.recipient_id in erased and call.started_at > erased[message.recipient_id]
+        if message.recipient_id in erased
     ]
     assert max(late, default=0.0) <= LAST_CALL.total_seconds()
-    assert_books_close()
-    for schedule in schedules:
-        outcomes = states(schedule)
-        assert outcomes.keys() <= {"sent", "erased"}
-        assert outcomes.total() == only_occurrence(schedule).targeted == 300
-    unsent = Delivery.objects.filter(recipient_id__in=erased, state=State.ERASED)
+    runs = [only_occurrence(schedule).pk for schedule in schedules]
+    unsent = Delivery.objects.filter(recipient_id__in=erased, state=State.ERASED, occurrence_id__in=runs)
     assert unsent.exists(), "everybody had been sent to before: the test shows nothing"
     handed_over = {message.key for message in provider.messages()}
     assert handed_over.isdisjoint(map(str, unsent))
+
+    service.at(NOW + MINUTE).send(rounds=5)
+    assert_books_close()
+    for schedule in schedules:
+        assert states(schedule).keys() <= {"sent", "failed", "erased"}
+        assert states(schedule).total() == only_occurrence(schedule).targeted == OTHERS + MOMENTS
+    assert states(coming)["erased"] == MOMENTS
+    assert found_in_tables(PLANTED) == []
+    assert found_in_redis(PLANTED) == []
+    assert found_in_files(PLANTED, signed_in(Role.ADMIN), people=erased) == []
+    seals.seal(now=NOW)
+    verified()
+    out, err = capfd.readouterr()
+    logs = [path.read_text(errors="replace") for path in Path(project.LOCAL_DIR).rglob("*.log")]
+    said = "\n".join([out, err, caplog.text, *logs]).lower()
+    assert [word for word in PLANTED if word in said] == []

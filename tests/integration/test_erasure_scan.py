@@ -3,18 +3,11 @@
 import json
 
 import pytest
-from django.apps import apps
-from django.conf import settings as django_settings
-from django.contrib.sessions.models import Session
-from django.db import connection
-from django.urls import reverse
-from redis import Redis
 
 from delivery import test_sends
 from delivery.models import InboxMessage, OutboxMessage
 from delivery.providers.base import Verdict
 from frontend import erasing
-from schedules.fields import Encrypted
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
 from schedules.models import Recipient
@@ -23,61 +16,13 @@ from tests.accounts import signed_in
 from tests.api import Api, token
 from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory
+from tests.searching import found_in_files, found_in_redis, found_in_tables
 from tests.service import MINUTE
 
 pytestmark = pytest.mark.django_db
 
 ADDRESS, TOKEN, NAME = "zebulon.quux@planted.example", "planted-token-7Qx9", "Zebulon Quuxington"
 PLANTED = (ADDRESS, TOKEN, NAME, "zebulon.quux", "Quuxington")
-
-
-def tables():
-    """Every table of the database, partitions through the tables they belong to."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
-            " AND relnamespace = 'public'::regnamespace ORDER BY relname"
-        )
-        return [name for (name,) in cursor.fetchall()]
-
-
-def decrypted():
-    """Table and contents of each value that is kept encrypted."""
-    for model in apps.get_models():
-        names = [each.name for each in model._meta.fields if isinstance(each, Encrypted)]
-        for values in model.objects.values_list(*names) if names else ():
-            said = (each.decode(errors="replace") if isinstance(each, bytes) else each for each in values)
-            yield model._meta.db_table, "\n".join(said).lower()
-
-
-def found_in_tables(words):
-    """Rows as text; bytes are looked at as bytes, what is encrypted is decrypted, and sessions are what they say."""
-    found = []
-    with connection.cursor() as cursor:
-        for table in tables():
-            for word in words:
-                spelt = [word.lower(), word.encode().hex()]
-                cursor.execute(
-                    f'SELECT count(*) FROM "{table}" t WHERE strpos(lower(t::text), %s) > 0'
-                    " OR strpos(lower(t::text), %s) > 0",
-                    spelt,
-                )
-                if count := cursor.fetchone()[0]:
-                    found.append((table, word, count))
-    sessions = json.dumps([session.get_decoded() for session in Session.objects.all()]).lower()
-    for table, said in decrypted():
-        found += [(table, word, 1) for word in words if word.lower() in said]
-    return found + [("sessions", word, 1) for word in words if word.lower() in sessions]
-
-
-def found_in_redis(words):
-    found = []
-    for url in {django_settings.COUNTERS_URL, django_settings.BROKER_URL}:
-        with Redis.from_url(url) as redis:
-            for key in redis.scan_iter(count=1000):
-                said = (key + (redis.dump(key) or b"")).lower()
-                found += [(key, word) for word in words if word.lower().encode() in said]
-    return found
 
 
 @pytest.fixture
@@ -125,14 +70,7 @@ def test_nothing_that_is_kept_names_somebody_erased(planted, caplog, capfd):
     assert found_in_tables(PLANTED) == []
     assert found_in_redis(PLANTED) == []
     assert_books_close()
-    files = [reverse("audit-csv"), reverse("recipients"), reverse("ledger"), reverse("recipient", args=[person.pk])]
-    for occurrence_id in _occurrences():
-        files.append(reverse("occurrence-people", args=[occurrence_id]))
-    for address in files:
-        answer = admin.get(address)
-        assert answer.status_code == 200, address
-        said = (answer.getvalue() if answer.streaming else answer.content).decode().lower()
-        assert not [word for word in PLANTED if word.lower() in said], address
+    assert found_in_files(PLANTED, admin, people=[person.pk]) == []
     out, err = capfd.readouterr()
     said = f"{out}{err}{caplog.text}".lower()
     assert not [word for word in PLANTED if word.lower() in said]
@@ -144,9 +82,3 @@ def test_the_external_id_stays_only_where_the_receipt_says_so(planted):
     receipt = erasing.erase(recipient_id=person.pk, by=BY, now=NOW)
     assert {table for table, _, _ in found_in_tables(["zq-1"])} == {"notification_audit"}
     assert "audit" in {each.what for each in receipt.remains}
-
-
-def _occurrences():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM schedules_occurrence")
-        return [occurrence_id for (occurrence_id,) in cursor.fetchall()]
