@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from audit import trail
 from audit.models import Action
+from tests import roles
 from tests.factories import NOW
 
 
@@ -28,7 +29,7 @@ def conninfo(**values: str) -> str:
 @contextmanager
 def tampering() -> Iterator[Callable[..., None]]:
     """SQL of a superuser who has put the triggers out of action."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with roles.owner(), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         yield cursor.execute
 

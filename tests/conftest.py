@@ -56,18 +56,33 @@ def pytest_configure() -> None:
     catalogue.compile_all()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """Once the tables are made, tests are the application's role."""
+    from tests import roles
+
+    with django_db_blocker.unblock():
+        roles.enter()
+    yield
+    with django_db_blocker.unblock():
+        roles.leave()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _emptied_between_tests() -> Iterator[None]:
     """Django empties every table after a test that commits; of the audit that is refused to all but a superuser."""
     from django.db import connection
     from django.test import TransactionTestCase
 
+    from tests import roles
+
     def as_superuser(case: TransactionTestCase) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET session_replication_role = replica")
-        flush(case)
-        with connection.cursor() as cursor:
-            cursor.execute("SET session_replication_role = DEFAULT")
+        with roles.owner():
+            with connection.cursor() as cursor:
+                cursor.execute("SET session_replication_role = replica")
+            flush(case)
+            with connection.cursor() as cursor:
+                cursor.execute("SET session_replication_role = DEFAULT")
 
     flush = TransactionTestCase._fixture_teardown
     with pytest.MonkeyPatch.context() as patched:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from redis import Redis
@@ -31,6 +32,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 # Under which the service keeps addresses and tokens; with them the tests put people in by SQL.
 KEYS = Keys((bytes(range(32)),), bytes(range(32, 64)))
 KEYSET = Keyset(KEYS)
+# As audit.roles calls it, which needs Django.
+APP, PASSWORD = "notification_app", "of-the-application"
 # Seconds for which a statement of ours waits for a database that is being restarted.
 _AWAY_S = 60.0
 
@@ -151,6 +154,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+def _as_application(url: str) -> str:
+    """The processes sign in as the role of a deployment; tests look on as the owner."""
+    given = urlsplit(url)
+    return given._replace(netloc=f"{APP}:{PASSWORD}@{given.hostname}:{given.port}").geturl()
+
+
 def _run(command: list[str], env: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -191,6 +200,8 @@ def running_service(
             **(settings or {}),
         }
         _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
+        _run([sys.executable, "manage.py", "grant_roles"], {**env, "APP_DATABASE_PASSWORD": PASSWORD})
+        env["DATABASE_URL"] = _as_application(urls.database)
         days = "from delivery.tasks import housekeeping; housekeeping()"
         _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)
         ses = opened.enter_context(running_ses(log=log, module=stub, env=env))

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from audit.models import Action, AuditEvent, Seal
+from audit.models import Action, AuditEvent, ExportedSeal, Seal
 from delivery.models import Batch, Delivery, FailedAttempt, Figure, InboxMessage, OutboxMessage
 from frontend.urls import site
 from schedules import models as schedule_models
@@ -43,7 +43,7 @@ FOR_ADMINS = ("admin:auth_", "admin:frontend_client_")
 PATHS_FOR_ADMINS = ("/admin/auth/", "/admin/frontend/client/")
 # Pages of ours show them; of seals and fingerprints there is nothing to look at.
 ELSEWHERE = {
-    *(Seal, ErasedPerson),
+    *(Seal, ExportedSeal, ErasedPerson),
     *(Delivery, FailedAttempt, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
     *(Recipient, Device, RecipientImport, RecipientImportChunk),
     *(Schedule, ScheduleVersion, MessageTemplate, TemplateContent, TemplateVersion, Catalogue),

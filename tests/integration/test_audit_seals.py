@@ -16,22 +16,26 @@ from audit.models import Action, AuditEvent, Seal
 from delivery import partitions, tasks
 from tests.audits import conninfo, problem, record, tampering, verified
 from tests.factories import NOW
+from tests.roles import owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
-PASSWORD = "of-the-application"
 
 
 @pytest.fixture
 def app() -> Iterator[psycopg.Connection]:
-    """A connection as the application's role. What the roles own is handed back, for the tests that follow."""
-    roles.grant(password=PASSWORD)
-    roles.grant(password=PASSWORD)
-    with psycopg.connect(conninfo(user=roles.APP, password=PASSWORD), autocommit=True) as connected:
+    """A connection of the application's, past Django; the role was made twice by then."""
+    with owner():
+        roles.grant()
+    with psycopg.connect(conninfo(), autocommit=True) as connected:
         yield connected
+
+
+def test_the_tests_are_the_applications_role(app):
+    """All of them: what the role lacks, some test would miss."""
+    who = "SELECT session_user, current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
     with connection.cursor() as cursor:
-        for role in (roles.APP, roles.LEDGER):
-            cursor.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
-            cursor.execute(f"DROP OWNED BY {role}")
+        cursor.execute(who)
+        assert cursor.fetchone() == app.execute(who).fetchone() == (roles.APP, roles.APP, False)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,8 @@ def app() -> Iterator[psycopg.Connection]:
         "UPDATE notification_audit_seal SET digest = ''",
         "DELETE FROM notification_audit_seal",
         "TRUNCATE notification_audit_seal",
+        "UPDATE notification_audit_export SET version_id = ''",
+        "DELETE FROM notification_audit_export",
         "SELECT setval('notification_audit_id_seq', 1)",
     ],
 )
@@ -73,21 +79,16 @@ def test_the_applications_role_is_refused(app, statement):
 
 
 def test_the_applications_role_may_add_read_and_look_after_the_ledger(app, ledger_days):
-    """Django's own statements, its partitions included, by the application's role."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET SESSION AUTHORIZATION {roles.APP}")
-        try:
-            (pk,) = record()
-            assert AuditEvent.objects.get().pk == pk
-            made = partitions.ensure_around(today=(NOW + timedelta(days=400)).date())
-            assert made
-            assert {*made} <= {*partitions.drop(before=(NOW + timedelta(days=450)).date())}
-            cursor.execute("TRUNCATE delivery_delivery, delivery_failedattempt")
-            tasks.seal_audit()
-            assert Seal.objects.get().row_ids == [pk]
-        finally:
-            cursor.execute("RESET SESSION AUTHORIZATION")
-        partitions.ensure_around(today=NOW.date())
+    """Django's own statements, its partitions included."""
+    (pk,) = record()
+    assert AuditEvent.objects.get().pk == pk
+    made = partitions.ensure_around(today=(NOW + timedelta(days=400)).date())
+    assert made
+    assert {*made} <= {*partitions.drop(before=(NOW + timedelta(days=450)).date())}
+    partitions.ensure_around(today=NOW.date())
+    app.execute("TRUNCATE delivery_delivery, delivery_failedattempt")
+    tasks.seal_audit()
+    assert Seal.objects.get().row_ids == [pk]
     assert "1 rows under 1 seals" in verified()
 
 
@@ -102,7 +103,7 @@ def test_the_applications_role_may_add_read_and_look_after_the_ledger(app, ledge
 )
 def test_the_triggers_refuse_a_superuser_who_has_not_disabled_them(statement):
     record()
-    with pytest.raises(DatabaseError, match="append-only"), connection.cursor() as cursor:
+    with owner(), pytest.raises(DatabaseError, match="append-only"), connection.cursor() as cursor:
         cursor.execute(statement)
     assert AuditEvent.objects.get().actor_id == "user:1"
 

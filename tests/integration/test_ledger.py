@@ -525,7 +525,7 @@ def test_seven_of_ten_updates_of_the_ledger_are_heap_only(service, channel):
     with connection.cursor() as cursor:  # a snapshot that an earlier test left open keeps every old version alive
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
         )
     before = updates()
     service.send(rounds=3)

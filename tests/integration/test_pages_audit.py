@@ -150,10 +150,7 @@ def test_stops_say_what_they_stop_and_why():
 def test_filters_find_by_who_what_which_schedule_when_and_request():
     client = signed_in(Role.ANALYST, name="ana")
     ana, schedule = f"user:{User.objects.get().pk}", ScheduleFactory(run_at=NOW + timedelta(days=1))
-    with connection.cursor() as cursor:  # past the triggers, as nobody else may
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute("DELETE FROM notification_audit")
-        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
+    before = set(AuditEvent.objects.values_list("pk", flat=True))
     with trail.of_request("abc-1"):
         record(by=ana, action=Action.SCHEDULE_PAUSE, schedule_id=schedule.pk)
     record(by="system:tick", action=Action.SCHEDULE_BREAK, schedule_id=schedule.pk, now=NOW + timedelta(hours=2))
@@ -161,7 +158,7 @@ def test_filters_find_by_who_what_which_schedule_when_and_request():
 
     def found(**query: str) -> list[str]:
         page = client.get("/audit/", query)
-        return [told.event.action for told in page.context["listed"].told]
+        return [told.event.action for told in page.context["listed"].told if told.event.pk not in before]
 
     assert found() == ["sending.go", "schedule.break", "schedule.pause"]
     assert found(actor=ana) == ["schedule.pause"]
