@@ -1,7 +1,7 @@
 """What browsers may do with an answer.
 
 Content security policies: the strict one is ``settings.CONTENT_SECURITY_POLICY``; whoever needs another says why. And
-whether it may be kept.
+whether an answer may be kept, and by which way it is asked for.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,10 @@ from typing import Any
 
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp, csp_replace, csp_update
-from django.http import HttpRequest, HttpResponse
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
+_PROGRAMS = ("/api/v1/", "/oauth/token", "/oauth/revoke", "/hooks/")
 _LOGOUT = "/admin/logout/"
 # Unfold's pages: Alpine evaluates expressions, the colours stand in a style element.
 unfold: Callable[..., Any] = csp_update({"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]})
@@ -36,6 +38,22 @@ _foreign: Callable[..., Any] = csp(
 def foreign(html: str) -> HttpResponse:
     """A message as a whole document, to be the source of a frame."""
     return HttpResponse(html, headers={"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"})
+
+
+class ProgramsByHttps:
+    """Middleware before the redirect to https: a program that comes by http is refused.
+
+    Were it redirected, it would send its token in clear each time, and nobody would notice (ASVS 5.0, 4.1.2).
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if settings.SECURE_SSL_REDIRECT and not request.is_secure() and request.path.startswith(_PROGRAMS):
+            said = {"status": 403, "title": "Come by https", "detail": "What was sent by http was sent in clear."}
+            return JsonResponse(said, status=403, content_type="application/problem+json")
+        return self._get_response(request)
 
 
 class PrivateAnswers:

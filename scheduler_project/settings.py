@@ -121,11 +121,13 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "frontend.request_ids.RequestIds",
+    "frontend.policies.ProgramsByHttps",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "frontend.policies.PrivateAnswers",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "frontend.session_life.SessionLife",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -168,9 +170,14 @@ DATABASES = {
     }
 }
 
+# Words of one's own organisation that no password may live by, beside the service's own and those of ALLOWED_HOSTS.
+PASSWORD_WORDS: list[str] = env.list("PASSWORD_WORDS", default=[])
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    *(
+        {"NAME": f"django.contrib.auth.password_validation.{name}"}
+        for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    ),
+    {"NAME": "frontend.passwords.OwnWords", "OPTIONS": {"words": [*PASSWORD_WORDS, *ALLOWED_HOSTS]}},
 ]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -223,6 +230,10 @@ WHITENOISE_USE_FINDERS = True
 CSRF_FAILURE_VIEW = "frontend.pages.errors.stale_form"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
 SECURE_SSL_REDIRECT: bool = env.bool("HTTPS", default=False)
+# A session ends so long after its last request, and so long after signing in.
+SESSION_IDLE_MINUTES: int = env.int("SESSION_IDLE_MINUTES", default=60, validate=validate.Range(min=1))
+SESSION_HOURS: int = env.int("SESSION_HOURS", default=24, validate=validate.Range(min=1))
+SESSION_COOKIE_AGE = SESSION_HOURS * 3600
 # By this prefix browsers hold a cookie to this host, this path and https (RFC 6265bis); over http it would be dropped.
 COOKIE_PREFIX = "__Host-" if SESSION_COOKIE_SECURE else ""
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid", f"{COOKIE_PREFIX}csrftoken"

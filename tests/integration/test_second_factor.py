@@ -218,7 +218,7 @@ def test_the_session_has_another_key_after_the_code_and_ends_soon_without_it(som
     assert browser.session.get_expiry_age() <= 15 * 60
     browser.post(CODE, {"code": somebody.shown()})
     assert browser.cookies["sessionid"].value != waiting
-    assert browser.session.get_expiry_age() > 24 * 3600
+    assert browser.session.get_expiry_age() > 12 * 3600
     assert Client(headers={"Cookie": f"sessionid={waiting}"}).get(CODE)["Location"] == "/"
     assert Client(headers={"Cookie": f"sessionid={waiting}"}).get("/dashboard/").status_code == 302
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from frontend.pages import policy_reports
 from frontend.zones import TIMES_COOKIE
 from schedules.permissions import Role
-from tests.accounts import signed_in
+from tests.accounts import PASSWORD, account, signed_in
 from tests.api import Api, token
 from tests.furniture import furnish
 from tests.integration.test_person_doors import call
@@ -57,6 +57,40 @@ def test_nobody_is_led_away(aim):
     for path, name in (("/language", "next"), ("/display", "next")):
         assert "evil" not in browser.post(path, {name: aim, "language": "de", "times": "utc"})["Location"], path
     assert "evil" not in signed_in(Role.ADMIN).post("/admin/logout/", {"next": aim}).get("Location", "")
+
+
+def test_programs_that_come_in_clear_are_refused_and_people_led_to_https(settings):
+    settings.SECURE_SSL_REDIRECT = True
+    for path in ("/api/v1/schedules", "/oauth/token", "/oauth/revoke", "/hooks/user-service"):
+        assert Client().post(path).status_code == 403, path
+    assert Client().get("/ledger/")["Location"] == "https://testserver/ledger/"
+    assert Client().get("/api/v1/schedules", secure=True).status_code == 401
+
+
+def test_no_folder_and_no_file_of_the_source_is_served():
+    for path in ("/static/", "/static/frontend/", "/.git/config", "/manage.py", "/static/..%2f..%2fmanage.py", "/.env"):
+        assert Client().get(path).status_code == 404, path
+
+
+def test_trace_echoes_nothing():
+    for path in ("/", "/admin/login/?next=/", "/api/v1/schedules", "/metrics", "/static/frontend/frame.js"):
+        answer = Client(headers={"X-Secret": "planted"}).trace(path)
+        assert "planted" not in str(answer.serialize_headers()), path
+        assert b"planted" not in answer.getvalue(), path
+
+
+# --- Passwords --------------------------------------------------------------------------------------------------------
+def test_a_password_is_changed_by_whoever_knows_the_present_one():
+    person, browser = account(Role.ANALYST, password=PASSWORD), Client()
+    browser.force_login(person)
+    wanted = {"new_password1": "seventeen grey herons", "new_password2": "seventeen grey herons"}
+    assert browser.post("/admin/password_change/", {"old_password": "guessed", **wanted}).status_code == 200
+    assert browser.post("/admin/password_change/", wanted).status_code == 200
+    person.refresh_from_db()
+    assert person.check_password(PASSWORD)
+    assert browser.post("/admin/password_change/", {"old_password": PASSWORD, **wanted}).status_code == 302
+    person.refresh_from_db()
+    assert person.check_password("seventeen grey herons")
 
 
 # --- Cookies ----------------------------------------------------------------------------------------------------------

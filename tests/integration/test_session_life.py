@@ -1,0 +1,80 @@
+"""A session ends an hour after its last request and a day after signing in, by the real clock."""
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from frontend import session_life
+from schedules.permissions import Role
+from tests.accounts import signed_in
+
+pytestmark = pytest.mark.django_db
+MINUTE = 60
+HOUR = 3600
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1_800_000_000.0
+
+        def time(self) -> float:
+            return self.now
+
+    hand = Clock()
+    monkeypatch.setattr(session_life, "time", hand)
+    return hand
+
+
+def test_who_is_away_for_an_hour_signs_in_again(clock):
+    browser = signed_in(Role.ANALYST)
+    for _ in range(3):
+        clock.now += 59 * MINUTE
+        assert browser.get("/ledger/").status_code == 200
+    clock.now += 61 * MINUTE
+    assert browser.get("/ledger/").status_code == 302
+    assert not Session.objects.exists()
+
+
+def test_after_a_day_everybody_signs_in_again(clock):
+    browser = signed_in(Role.ANALYST)
+    for _ in range(47):
+        clock.now += HOUR / 2
+        assert browser.get("/ledger/").status_code == 200
+    clock.now += HOUR
+    assert browser.get("/ledger/").status_code == 302
+
+
+def test_a_page_that_looks_by_itself_keeps_no_session_alive(clock):
+    browser = signed_in(Role.ANALYST)
+    for _ in range(4):
+        clock.now += 20 * MINUTE
+        answer = browser.get("/dashboard/health", headers={"HX-Request": "true"})
+    assert answer.status_code == 302
+
+
+def test_who_works_costs_one_statement_a_minute(clock):
+    browser = signed_in(Role.ANALYST)
+    clock.now += 2 * MINUTE
+    written = []
+    for _ in range(3):
+        with CaptureQueriesContext(connection) as queries:
+            assert browser.get("/ledger/").status_code == 200
+        written.append(sum("django_session" in each["sql"] and "UPDATE" in each["sql"] for each in queries))
+    assert written == [1, 0, 0]
+
+
+def test_a_session_that_knows_no_beginning_begins_now(clock):
+    browser = signed_in(Role.ANALYST)
+    session = browser.session
+    del session[session_life.BEGUN], session[session_life.SEEN]
+    session.save()
+    assert browser.get("/ledger/").status_code == 200
+    clock.now += 61 * MINUTE
+    assert browser.get("/ledger/").status_code == 302
+
+
+def test_a_stranger_gets_no_session():
+    assert "sessionid" not in Client().get("/ledger/").cookies
