@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from delivery.messages import Composed, compose, read_pinned
 from delivery.models import State
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
 from delivery.retry import THROTTLED_S, decide, not_sent, uncalled
+from schedules.encryption import UnknownKey
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ AWAY_S = 2.0
 # The share of a call's people that must be throttled for the whole channel to slow down, and for how long it stops at
 # most: what is said of single devices is no word on the account.
 THROTTLED_SHARE = 0.1
+# So many people of one claim must be unreadable, and nobody else in it, for their whole channel to be held.
+KEYLESS_PEOPLE = 10
 LONGEST_PAUSE_S = 600.0
 # Answers that a provider gives only where it has nothing against the account.
 _ACCOUNT_WORKS = (Verdict.SENT, Verdict.PERMANENT, Verdict.THROTTLED)
@@ -101,6 +104,7 @@ def prepare(claims: Sequence[Claim], *, now: datetime) -> list[Prepared]:
 
 
 def _prepare(claim: Claim, *, now: datetime) -> Prepared:
+    _alarm(claim, now=now)
     composed = _composed(claim, now=now)
     prepared = Prepared(claim, composed.messages, composed.settled, composed.limits)
     try:
@@ -117,6 +121,20 @@ def _prepare(claim: Claim, *, now: datetime) -> Prepared:
         messages=[message for message in prepared.messages if message.recipient_id not in capped],
         settled=[*prepared.settled, *(_capped_outcome(each) for each in capped.values())],
     )
+
+
+def _alarm(claim: Claim, *, now: datetime) -> None:
+    """Of whom an address can't be decrypted. Where it is everybody, a key is missing: the channel is held until a probe
+    finds that it is back.
+    """
+    faults = Counter(person.fault for person in claim.people if person.fault)
+    for fault, count in faults.items():
+        log.error("undecryptable", reason=fault, people=count, occurrence_id=claim.work.occurrence_id)
+    if faults[UnknownKey.reason] == len(claim.people) >= KEYLESS_PEOPLE:
+        try:
+            circuits.open_circuit(claim.work.channel, reason=UnknownKey.reason, detail="ENCRYPTION_KEYS", now=now)
+        except (OperationalError, InterfaceError) as error:  # the next claim says the same
+            log.warning("database_away", error=str(error).strip())
 
 
 def _held_up(prepared: Prepared, event: str, error: Exception, *, now: datetime) -> Prepared:

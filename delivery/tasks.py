@@ -18,7 +18,7 @@ from audit import seals
 from delivery import advance, dispatch, figures, heartbeats, materialise, partitions, sending, test_sends
 from delivery import sweep as sweeping
 from delivery.providers import registry
-from schedules import clock
+from schedules import clock, encryption
 from schedules.imports import uploads
 from schedules.models import Channel
 
@@ -30,12 +30,13 @@ MATERIALISE_TOGETHER = 20
 
 @celeryd_after_setup.connect
 def _make_providers(instance: Any, **_: Any) -> None:
-    """A worker whose provider can't be made ends at its start, with words, rather than at its first message."""
-    for channel in set(Channel.values) & set(instance.app.amqp.queues.consume_from):
-        try:
+    """A worker without keys or its provider ends at its start, with words, rather than at its first message."""
+    try:
+        encryption.keyset()
+        for channel in set(Channel.values) & set(instance.app.amqp.queues.consume_from):
             registry.for_channel(channel)
-        except ImproperlyConfigured as error:
-            sys.exit(str(error))
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
 
 
 @shared_task(name="delivery.tick")

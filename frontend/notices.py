@@ -13,6 +13,7 @@ from frontend.instants import show
 from frontend.wording import HELD, number, reason, timings
 from frontend.zones import Display, Zones
 from schedules import clock
+from schedules.encryption import UnknownKey
 from schedules.models import Channel, Occurrence, OccurrenceState, StopSwitch
 
 # More stops than that are summed up, so that the banners stay banners.
@@ -89,7 +90,11 @@ def _circuit(circuit: Circuit, zones: Zones, *, shift: timedelta) -> str:
         again = _("The next try is made at %(at)s.") % {"at": show(next_try, zones.of())}
     else:
         again = _("The next try is made at any moment.")
-    begin = _("%(channel)s waits: the provider refuses the account since %(since)s.") % {
+    if circuit.reason == UnknownKey.reason:
+        words = _("%(channel)s waits: a key is missing here since %(since)s.")
+    else:
+        words = _("%(channel)s waits: the provider refuses the account since %(since)s.")
+    begin = words % {
         "channel": Channel(circuit.channel).label,
         "since": show(circuit.opened_at, zones.of()),
     }

@@ -1,5 +1,11 @@
 from django.apps import AppConfig
+from django.core import checks
+
+from schedules.checks import check_keys
 
 
 class SchedulesConfig(AppConfig):
     name = "schedules"
+
+    def ready(self) -> None:
+        checks.register(check_keys, checks.Tags.security, deploy=True)

@@ -165,8 +165,16 @@ def key_of(text: str, *, name: str) -> bytes:
 @cache
 def keyset() -> Keyset:
     """This process's keys, read once. Raises ``ImproperlyConfigured``."""
-    source: Callable[[], Keys] = import_string(settings.ENCRYPTION_KEYSET)
-    return Keyset(source())
+    return Keyset(source()())
+
+
+def source() -> Callable[[], Keys]:
+    """Where the keys come from. Raises ``ImproperlyConfigured``."""
+    try:
+        found: Callable[[], Keys] = import_string(settings.ENCRYPTION_KEYSET)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"ENCRYPTION_KEYSET names nothing that can be imported: {error}") from None
+    return found
 
 
 def encrypt(text: str, of: bytes) -> bytes:

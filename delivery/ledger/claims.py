@@ -7,7 +7,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-import structlog
 from django.db import connection
 
 from delivery import counts
@@ -18,8 +17,6 @@ from delivery.models import State
 from delivery.providers.base import Target
 from schedules import encryption
 from schedules.fields import place
-
-log = structlog.get_logger(__name__)
 
 
 def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
@@ -310,7 +307,6 @@ def _reached_at(address: bytes, devices: Sequence[str]) -> tuple[str, list[Targe
     try:
         return encryption.decrypt(address, _ADDRESS), [_target(device) for device in devices], ""
     except encryption.Undecryptable as error:
-        log.error("undecryptable", reason=error.reason, error=str(error))
         return "", [], error.reason
 
 

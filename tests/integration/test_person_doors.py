@@ -67,6 +67,14 @@ def test_everything_that_is_held_is_printed_and_the_audit_keeps_that_it_was(serv
         command("export_person", "bea")
 
 
+def test_people_are_found_by_a_whole_address_however_it_is_written(anna):
+    RecipientFactory(external_id="anna-2", email="Anna@Example.com")
+    RecipientFactory(external_id="anne", email="anne@example.com")
+    assert command("find_recipients", " ANNA@example.com").split() == ["anna", "anna-2"]
+    with pytest.raises(CommandError, match="Nobody"):
+        command("find_recipients", "anna@example.co")
+
+
 # By program
 
 

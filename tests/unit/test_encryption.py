@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.core import checks
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db.models import Q
 
@@ -133,6 +134,33 @@ def test_keys_can_come_from_elsewhere_than_the_settings(settings):
     settings.ENCRYPTION_KEYSET = f"{__name__}.unwrapped"
     assert encryption.keyset().key_ids == keyset(TWO, ONE).key_ids
     assert encryption.decrypt(keyset(ONE).encrypt(b"anna", EMAIL), EMAIL) == "anna"
+
+
+def test_a_source_of_keys_that_is_not_there_is_named(settings):
+    settings.ENCRYPTION_KEYSET = "shop.keys.unwrapped"
+    with pytest.raises(ImproperlyConfigured, match="ENCRYPTION_KEYSET"):
+        encryption.keyset()
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({}, None),
+        ({"ENCRYPTION_KEYS": []}, "schedules.E001"),
+        ({"ENCRYPTION_KEYS": [ONE.hex(), "short"]}, "schedules.E001"),
+        ({"ENCRYPTION_KEYS": [ONE.hex(), ONE.hex()]}, "schedules.E001"),
+        ({"BLIND_INDEX_KEY": ""}, "schedules.E001"),
+        ({"BLIND_INDEX_KEY": ONE.hex()}, "schedules.E001"),
+        ({"ENCRYPTION_KEYSET": "shop.keys.unwrapped"}, "schedules.E001"),
+        ({"ENCRYPTION_KEYS": ["ab" * 32]}, "schedules.E002"),
+        ({"ENCRYPTION_KEYS": [ONE.hex(), "ab" * 32]}, "schedules.E002"),
+    ],
+)
+def test_a_deployment_without_good_keys_is_refused(settings, changes, check):
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    found = [each.id for each in checks.run_checks(include_deployment_checks=True) if each.id.startswith("schedules.")]
+    assert found == ([check] if check else [])
 
 
 def test_keys_are_not_shown_with_what_holds_them():
