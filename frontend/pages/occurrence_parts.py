@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from babel.numbers import format_percent
 from django.db.models import Count, Max, Min, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -14,6 +15,7 @@ from delivery.models import OUTCOME_UNKNOWN, Delivery, FailedAttempt, State
 from delivery.punctuality import Start
 from frontend.pages.decisions import Again, is_reopenable
 from frontend.wording import STATES, number, reason, remedy
+from frontend.wording.timings import locale
 from schedules.models import Occurrence, OccurrenceState, TimeZoneMode
 from schedules.recurrence import zone
 
@@ -52,8 +54,10 @@ class Figures:
         return self.done - self.sent - self.failed
 
     @property
-    def percent(self) -> int:
-        return 100 * self.done // self.targeted if self.targeted else 0
+    def percent(self) -> str:
+        """“45%”, as the viewer's language writes it; full is only what is."""
+        whole = 100 * self.done // self.targeted if self.targeted else 0
+        return str(format_percent(whole / 100, locale=locale()))
 
 
 def figures(found: Occurrence, *, counted: Mapping[str, int], now: datetime) -> Figures:

@@ -31,7 +31,8 @@ from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import preview as preview_audience
 from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import MessageTemplate, Recipient, Schedule, TemplateContent, TimeZoneMode
+from schedules.models import MessageTemplate, Recipient, Schedule, ScheduleType, TemplateContent, TimeZoneMode
+from schedules.occurrences import last_opened
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import Firing, InvalidTiming, check, next_runs, notes
 from schedules.templates import InvalidTemplate
@@ -206,7 +207,9 @@ def when(request: HttpRequest, schedule: Schedule, form: StepForm, around: Aroun
         is_typed = form.is_bound and not {problem.code for problem in problems} <= {"required"}
         return {"missing": True, "problems": [problem_in_words(each) for each in problems] if is_typed else []}
     try:
-        firings = next_runs(timing, now=around.now, count=RUNS_SHOWN)
+        # A repeating one that runs already goes on after those that have begun.
+        last = last_opened(schedule) if definition.schedule_type == ScheduleType.CRON else None
+        firings = next_runs(timing, now=around.now, count=RUNS_SHOWN, after=last)
         told = [translated(note.message) for note in notes(timing, firings)]
     except (InvalidTiming, ValueError):
         return {"missing": True}

@@ -59,7 +59,7 @@ def half(service):
 def test_a_run_shows_its_figures_books_reasons_and_punctuality(mail, role):
     page = page_of(mail, role)
     assert "5 sent, 2 left out" in page
-    assert "People 7 Sent 5 Failed 0 Left out 2 Still waiting 0 Done 100 %" in page
+    assert "People 7 Sent 5 Failed 0 Left out 2 Still waiting 0 Done 100%" in page
     assert "The books close: 7 targeted, 7 accounted for." in page
     assert "7 targeted = 5 sent + 1 suppressed + 1 no address" in page
     assert "sent 5 5" in page
@@ -110,7 +110,7 @@ def test_each_zone_of_a_user_local_run_has_its_line_on_its_own_clock(half):
     assert "2026-11-22 06:00:00 on each recipient's own clock" in page
     assert "Asia/Kathmandu 2026-11-22 06:00:00 Asia/Kathmandu (UTC+05:45) 40 40 0 0 ms done" in page
     assert "Europe/Berlin 2026-11-22 06:00:00 Europe/Berlin (UTC+01:00) 20 0 20 — ahead" in page
-    assert "Still waiting 20 Done 66 %" in page
+    assert "Still waiting 20 Done 66%" in page
 
 
 def test_instants_follow_the_clock_that_the_viewer_has_chosen(half):

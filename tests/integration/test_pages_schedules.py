@@ -188,7 +188,9 @@ def test_a_pause_keeps_its_reason(service, marketer):
 def test_what_its_state_does_not_admit_is_refused_in_words(service, marketer):
     schedule = ScheduleFactory()
     operations.cancel(schedule_id=schedule.pk, by=BY, now=NOW)
-    assert "It is cancelled, so this can't be done." in text_of(marketer.get(f"/schedules/{schedule.pk}/do/resume/"))
+    refused = text_of(marketer.get(f"/schedules/{schedule.pk}/do/resume/"))
+    assert "It is cancelled, so this can't be done." in refused
+    assert "It goes on where it stopped" not in refused
     marketer.post(f"/schedules/{schedule.pk}/do/resume/")
     assert "It is cancelled, so this can't be done." in text_of(marketer.get("/schedules/"))
 
@@ -379,6 +381,19 @@ def test_whom_it_would_reach_is_counted_when_asked(service, marketer):
     assert "1 opted out of this channel" in page
     part = marketer.get(f"/schedules/{schedule.pk}/forecast/", headers={"HX-Request": "true"})
     assert "<html" not in part.content.decode()
+
+
+def test_of_a_schedule_that_runs_the_run_after_that_is_counted_and_told_by_its_form(service, marketer):
+    people(2, time_zone="Pacific/Kiritimati")  # it is midnight there already
+    template = TemplateFactory()
+    schedule = ScheduleFactory(cron="0 18 * * *", time_zone_mode="user_local", template_id=template.pk)
+    service.step()
+    assert only_occurrence(schedule).occurrence_at == NOW.replace(hour=18)
+    page = text_of(marketer.get(f"/schedules/{schedule.pk}/forecast/"))
+    assert "2 people fit , and all would be sent a message." in page
+    look = text_of(marketer.get(f"/schedules/{schedule.pk}/look/when/"))
+    assert "2026-11-22 18:00" in look
+    assert "2026-11-21 18:00" not in look
 
 
 def test_a_draft_can_not_be_counted_yet_and_says_why(service, marketer):

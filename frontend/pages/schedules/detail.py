@@ -29,7 +29,7 @@ from schedules import clock
 from schedules import definition as definitions
 from schedules.audience.sources import AudienceTooSlow
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import Occurrence, Schedule, ScheduleStatus, TimeZoneMode
+from schedules.models import Occurrence, Schedule, ScheduleStatus, ScheduleType, TimeZoneMode
 from schedules.occurrences import upcoming
 from schedules.permissions import Ability, can
 from schedules.recurrence import Firing, InvalidTiming, Note, notes
@@ -240,7 +240,10 @@ def _foretold(schedule: Schedule) -> dict[str, Any]:
     if problems:
         return {"trouble": [problem_in_words(problem) for problem in problems]}
     try:
-        told: Forecast = foretell(definition=definition, now=now, editing=schedule.pk)
+        # Of one that repeats, the run after those that have begun already.
+        ahead = upcoming(schedule, now=now, count=1) if schedule.schedule_type == ScheduleType.CRON else []
+        at = ahead[0].occurrence_at if ahead else None
+        told: Forecast = foretell(definition=definition, now=now, occurrence_at=at, editing=schedule.pk)
     except InvalidDefinition as error:
         return {"trouble": [problem_in_words(problem) for problem in error.problems]}
     except AudienceTooSlow:
