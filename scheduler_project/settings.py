@@ -55,6 +55,8 @@ if "database" in _MISSING and "SECRET_KEY" not in os.environ:
     SECRET_KEY = services.secret(root=LOCAL_DIR, name="secret_key")
 else:
     SECRET_KEY = env.str("SECRET_KEY")
+# Former ones, with which sessions and forms that are open stay good: separated by commas, for SESSION_HOURS.
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Under which erased people are remembered, so that no import brings them back. Another key has forgotten all of them,
 # so it isn't changed with SECRET_KEY, which stands in where none is given.
 if "database" in _MISSING and "ERASURE_KEY" not in os.environ:

@@ -18,7 +18,7 @@ from django.conf import settings
 names = [
     "SESSION_COOKIE_NAME", "CSRF_COOKIE_NAME", "LANGUAGE_COOKIE_NAME", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE",
     "LANGUAGE_COOKIE_SECURE", "SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_DOMAIN", "SESSION_COOKIE_PATH", "CSRF_COOKIE_PATH",
-    "SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS",
+    "SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECRET_KEY_FALLBACKS",
 ]
 from frontend.zones import TIMES_COOKIE, ZONE_COOKIE
 print(json.dumps({name: getattr(settings, name) for name in names} | {"pages": [TIMES_COOKIE, ZONE_COOKIE]}))
@@ -28,6 +28,7 @@ print(json.dumps({name: getattr(settings, name) for name in names} | {"pages": [
 @pytest.fixture(scope="module")
 def deployed() -> dict[str, Any]:
     environment = {**ENVIRONMENT, "PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "scheduler_project.settings"}
+    environment["SECRET_KEY_FALLBACKS"] = "former,another"
     done = subprocess.run(
         [sys.executable, "-c", ASKED],
         cwd=Path(__file__).resolve().parents[2],
@@ -53,6 +54,10 @@ def test_behind_https_every_cookie_is_held_to_its_host(deployed):
 def test_hsts_covers_a_year_and_the_hosts_below(deployed):
     assert deployed["SECURE_HSTS_SECONDS"] >= 31_536_000
     assert deployed["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is True
+
+
+def test_former_keys_come_from_the_environment(deployed):
+    assert deployed["SECRET_KEY_FALLBACKS"] == ["former", "another"]
 
 
 def test_a_code_lives_a_minute():
