@@ -21,7 +21,7 @@ from frontend import actors
 from frontend.instants import show
 from frontend.wording.reasons import HELD, number, reason
 from frontend.wording.schedules import CHANNELS, FIELDS, STATUSES, value_in_words
-from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule
+from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule, ScheduleVersion
 from schedules.permissions import Role, Scope
 
 Words = str | Promise
@@ -210,6 +210,9 @@ _PARTS_OF_CONTENT: Mapping[str, Words] = {
     "text": gettext_lazy("text"),
     "html": gettext_lazy("HTML"),
 }
+_INSTANTS = frozenset({"runAt", "startAt", "endAt"})
+# Of the schedules of a page so many are looked at, the latest first; before them today's clock stands in.
+_VERSIONS = 1000
 # Of a longer text so many characters are shown.
 _LONGEST = 400
 
@@ -256,6 +259,7 @@ class _Company:
     actors: Mapping[str, str]
     roles: Mapping[str, str]
     schedules: Mapping[int, tuple[str, str, str]]
+    clocks: Mapping[int, tuple[str, str]]
     templates: Mapping[int, str]
     people: Mapping[int, str]
     runs: Mapping[int, Any]
@@ -271,10 +275,30 @@ def _company(events: list[AuditEvent]) -> _Company:
         actors.known(who),
         _roles(who),
         {row[0]: row[1:] for row in schedules.values_list("pk", "name", "time_zone", "time_zone_mode")},
+        _clocks(events),
         _looked_up(MessageTemplate, "name", templates),
         _looked_up(Recipient, "external_id", people),
         _looked_up(Occurrence, "occurrence_at", runs),
     )
+
+
+def _clocks(events: Iterable[AuditEvent]) -> Mapping[int, tuple[str, str]]:
+    """Zone and mode of a schedule at the time, by the id of each event that tells of an instant of it."""
+    timed = [event for event in events if event.schedule_id and _INSTANTS & event.payload_diff.keys()]
+    if not timed:
+        return {}
+    kept = ScheduleVersion.objects.filter(schedule__in={event.schedule_id for event in timed}).order_by("-version")
+    clocks = kept.values_list("schedule", "created_at", "definition__timeZone", "definition__timeZoneMode")
+    versions = list(clocks[:_VERSIONS])
+    found = {}
+    for event in timed:
+        then = (
+            (zone_name, mode)
+            for schedule_id, at, zone_name, mode in versions
+            if schedule_id == event.schedule_id and at <= event.created_at
+        )
+        found[event.pk] = next(then, None)
+    return {pk: clock for pk, clock in found.items() if clock}
 
 
 def _looked_up(model: Any, field: str, ids: set[int]) -> Mapping[int, Any]:
@@ -451,7 +475,8 @@ def _change(key: str, value: Any, event: AuditEvent, company: _Company) -> list[
 
 def _in_words(event: AuditEvent, company: _Company) -> Callable[[str, Any, int], str]:
     """Words for a value before (0) or after (1) the event."""
-    zone_name, mode = company.schedules.get(event.schedule_id or 0, ("", "UTC", "fixed"))[1:]
+    today = company.schedules.get(event.schedule_id or 0, ("", "UTC", "fixed"))[1:]
+    zone_name, mode = company.clocks.get(event.pk, today)
 
     def words(key: str, value: Any, side: int) -> str:
         if key in FIELDS:
