@@ -88,6 +88,16 @@ def test_actors_are_known_by_name_and_who_is_gone_is_said_to_be():
     assert told[0] == "A command on the server let the program “shop” in"
 
 
+def test_an_instant_is_told_by_the_clock_that_the_schedule_had_then():
+    schedule = ScheduleFactory(run_at=NOW + timedelta(hours=1), time_zone="Europe/Berlin")
+    later = {"run_at": NOW + timedelta(hours=2)}
+    operations.update(schedule_id=schedule.pk, changes=later, by="user:1", now=NOW)
+    moved = AuditEvent.objects.latest("id")
+    local = {"time_zone_mode": "user_local", "run_at": NOW + timedelta(days=2)}
+    operations.update(schedule_id=schedule.pk, changes=local, by="user:1", now=NOW + timedelta(minutes=1))
+    assert changes_of(moved)["Runs at"][1] == "2026-11-21 13:00:00 Europe/Berlin (UTC+01:00)"
+
+
 def test_who_was_renamed_stands_there_by_the_name_at_the_time_with_the_one_of_today():
     ada = account(Role.ADMIN, name="ada")
     record(by=f"user:{ada.pk}")
