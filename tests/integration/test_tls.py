@@ -1,10 +1,9 @@
 """TLS as it really is: servers refuse 1.0 and 1.1 by their own alert, and our connections take no strange certificate.
 
-OpenSSL 3 refuses old versions in the client already, which would say nothing of the server: ``_old_client`` lowers its
-own bar, and ``test_the_client_would_speak_old_versions`` shows that it then gets through to whoever lets it.
+OpenSSL 3 refuses old versions in the client already, which would say nothing of the server: ``tests.tls.client`` lowers
+its own bar, and ``test_the_client_would_speak_old_versions`` shows that it then gets through to whoever lets it.
 """
 
-import asyncio
 import json
 import os
 import shutil
@@ -14,19 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
 from typing import NamedTuple
 
 import dj_database_url
 import psycopg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from django.conf import settings
 from django.db import OperationalError
 from django.db.utils import ConnectionHandler
@@ -34,6 +26,7 @@ from django.db.utils import ConnectionHandler
 from scheduler_project import checks
 from scheduler_project.local import postgres, postgres_launcher, redis
 from scheduler_project.local.ports import LOOPBACK, free_port
+from tests.tls import Paper, drawn, front, spoken
 
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 
@@ -46,120 +39,22 @@ _SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)  # PostgreSQL's protocol
 _NO_TLS_IN_POSTGRES = b"SSL is not supported by this build"
 
 
-# --- Certificates and clients -----------------------------------------------------------------------------------------
-class Paper(NamedTuple):
-    """Of a server called ``localhost``, and of an authority that has nothing to do with it."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-    stranger: Path
-
-
-@pytest.fixture(scope="session")
+# --- The client -------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
-    folder = tmp_path_factory.mktemp("paper")
-    authority, signer = _signed("An authority")
-    stranger, _ = _signed("Another authority")
-    certificate, key = _signed("localhost", by=(authority, signer))
-    found = Paper(*(folder / name for name in ("ca.pem", "server.pem", "server.key", "stranger.pem")))
-    for path, each in ((found.authority, authority), (found.certificate, certificate), (found.stranger, stranger)):
-        path.write_bytes(each.public_bytes(serialization.Encoding.PEM))
-    found.key.touch(mode=0o600)
-    found.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return found
-
-
-def _signed(
-    name: str, *, by: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """A certificate for a day: by an authority for a host, by itself for an authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    draft = x509.CertificateBuilder(
-        issuer_name=by[0].subject if by else subject,
-        subject_name=subject,
-        public_key=key.public_key(),
-        serial_number=x509.random_serial_number(),
-        not_valid_before=now - timedelta(hours=1),
-        not_valid_after=now + timedelta(days=1),
-    )
-    draft = draft.add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
-    if by:
-        draft = draft.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    return draft.sign(by[1] if by else key, hashes.SHA256()), key
-
-
-def _client(version: ssl.TLSVersion) -> ssl.SSLContext:
-    """Speaks ``version`` and nothing else, with whoever it is."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_ciphers("DEFAULT@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = version
-    return context
-
-
-def _spoken(port: int, version: ssl.TLSVersion, *, first: bytes = b"") -> str | None:
-    """The version in which the server then spoke. Raises what it, or OpenSSL here, has against it."""
-    with socket.create_connection((LOOPBACK, port), timeout=10) as plain:
-        if first:
-            plain.sendall(first)
-            assert plain.recv(1) == b"S"
-        with _client(version).wrap_socket(plain) as secure:
-            return secure.version()
+    return drawn(tmp_path_factory.mktemp("paper"))
 
 
 def _is_refused(port: int, version: ssl.TLSVersion, *, first: bytes = b"") -> None:
     with pytest.raises(ssl.SSLError) as refusal:
-        _spoken(port, version, first=first)
+        spoken(port, version, first=first)
     assert refusal.value.reason == THEIR_ALERT
-
-
-@contextmanager
-def _front(paper: Paper, *, to: int | None = None, lax: bool = False) -> Iterator[int]:
-    """A TLS server of Python's, in front of the port ``to`` or of nothing; its own port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(paper.certificate, paper.key)
-    if lax:
-        context.set_ciphers("DEFAULT@SECLEVEL=0")
-        context.minimum_version = ssl.TLSVersion.TLSv1
-    loop, stop, ready, ports = asyncio.new_event_loop(), asyncio.Event(), Event(), []
-
-    async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            target.write(data)
-            await target.drain()
-        target.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if to is None:
-            writer.close()
-            return
-        behind = await asyncio.open_connection(LOOPBACK, to)
-        await asyncio.gather(pass_on(reader, behind[1]), pass_on(behind[0], writer), return_exceptions=True)
-
-    async def run() -> None:
-        server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=context)
-        ports.append(server.sockets[0].getsockname()[1])
-        ready.set()
-        await stop.wait()
-        server.close()
-
-    thread = Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    yield ports[0]
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
 
 
 @pytest.mark.parametrize("version", OLD)
 def test_the_client_would_speak_old_versions(paper, version):
-    with _front(paper, lax=True) as port:
-        assert _spoken(port, version) == {OLD[0]: "TLSv1", OLD[1]: "TLSv1.1"}[version]
+    with front(paper, lax=True) as port:
+        assert spoken(port, version) == {OLD[0]: "TLSv1", OLD[1]: "TLSv1.1"}[version]
 
 
 # --- Browsers and programs --------------------------------------------------------------------------------------------
@@ -197,7 +92,7 @@ def test_the_web_server_refuses_old_versions(web, version):
 
 @pytest.mark.parametrize("version", NEW)
 def test_the_web_server_speaks_new_versions(web, version):
-    assert _spoken(web, version) == {NEW[0]: "TLSv1.2", NEW[1]: "TLSv1.3"}[version]
+    assert spoken(web, version) == {NEW[0]: "TLSv1.2", NEW[1]: "TLSv1.3"}[version]
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
@@ -291,7 +186,7 @@ def test_postgres_would_speak_old_versions_if_it_were_let(cluster, paper):
         admin.execute("ALTER SYSTEM SET ssl_ciphers = 'DEFAULT@SECLEVEL=0'")
         admin.execute("SELECT pg_reload_conf()")
         try:
-            assert _soon(lambda: _spoken(cluster.port, OLD[1], first=_SSL_REQUEST) == "TLSv1.1")
+            assert _soon(lambda: spoken(cluster.port, OLD[1], first=_SSL_REQUEST) == "TLSv1.1")
         finally:
             admin.execute("ALTER SYSTEM RESET ALL")
             admin.execute("SELECT pg_reload_conf()")
@@ -370,7 +265,7 @@ def tls_redis(paper: Paper, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             if program:
                 yield TLSRedis(port, server.password, True)
             else:
-                with _front(paper, to=running.port) as in_front:
+                with front(paper, to=running.port) as in_front:
                     yield TLSRedis(in_front, server.password, False)
         finally:
             running.kill()
@@ -421,7 +316,7 @@ def test_redis_refuses_old_versions(tls_redis, version):
             "apt-get install redis-server"
         )
     _is_refused(tls_redis.port, version)
-    assert _spoken(tls_redis.port, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    assert spoken(tls_redis.port, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
 
 
 def test_broker_and_counters_are_reached_when_the_certificate_is_right(tls_redis, paper, monkeypatch):
