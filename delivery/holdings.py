@@ -9,8 +9,9 @@ from django.db.models import Model, Q
 from audit import trail
 from audit.models import Action, AuditEvent
 from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State, TestSend, sent_to
+from schedules import mentions
 from schedules.fields import BlindIndexField
-from schedules.models import Device, Recipient, Schedule
+from schedules.models import Device, Recipient
 from schedules.recipients import NoSuchRecipient
 
 
@@ -38,7 +39,7 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
         "deliveries": deliveries,
         "failedAttempts": [_fields(each) for each in FailedAttempt.objects.filter(**theirs).order_by("day", "at")],
         "testSends": [_fields(each) for each in TestSend.objects.filter(tests).order_by("id")],
-        "audiencesThatNameThePerson": _naming(person.external_id),
+        "audiencesThatNameThePerson": mentions.schedules_naming(external_id=person.external_id),
         "auditEvents": [
             _fields(each)
             for each in AuditEvent.objects.filter(
@@ -48,20 +49,6 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
     }
     trail.record(action=Action.EXPORT_FILE, by=by, now=now, changes={"file": f"person-{recipient_id}"})
     return held
-
-
-def _naming(external_id: str) -> list[int]:
-    """Ids of schedules whose audience names the person."""
-    written = Schedule.objects.filter(audience_query__icontains='"external_id"').order_by("id")
-    return [each.pk for each in written.iterator() if _holds(each.audience_query, external_id)]
-
-
-def _holds(data: Any, external_id: str) -> bool:
-    if isinstance(data, dict):
-        return any(_holds(each, external_id) for each in data.values())
-    if isinstance(data, list):
-        return any(_holds(each, external_id) for each in data)
-    return bool(data == external_id)
 
 
 def _fields(row: Model) -> dict[str, Any]:

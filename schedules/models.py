@@ -318,6 +318,10 @@ class Schedule(models.Model):
         return self.name
 
 
+# The external ids that a definition names in its audience, as a path of JSON.
+NAMED_IDS: Final = '$.audienceQuery.** ? (@.field == "external_id").value[*]'
+
+
 class ScheduleVersion(models.Model):
     """A schedule's definition as it was from one edit to the next; never changed. Keys as on the wire (camelCase)."""
 
@@ -329,6 +333,16 @@ class ScheduleVersion(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["schedule", "version"], name="schedule_version_unique")]
+        indexes = [
+            # Whoever is erased is looked for in all of them.
+            GinIndex(
+                OpClass(
+                    models.Func(F("definition"), models.Value(NAMED_IDS), function="jsonb_path_query_array"),
+                    name="jsonb_path_ops",
+                ),
+                name="schedule_version_named_idx",
+            )
+        ]
         ordering = ["-version"]
 
     def __str__(self) -> str:
