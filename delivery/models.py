@@ -218,7 +218,7 @@ class InboxMessage(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return self.title
+        return str(self.title)
 
 
 class OutboxMessage(models.Model):
@@ -239,7 +239,7 @@ class OutboxMessage(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return self.subject or self.text[:50]
+        return str(self.subject or self.text[:50])
 
 
 class TestSend(models.Model):

@@ -70,8 +70,8 @@ if "database" in _MISSING and "ENCRYPTION_KEYS" not in os.environ:
     ENCRYPTION_KEYS = [services.secret(root=LOCAL_DIR, name="encryption_key")]
     BLIND_INDEX_KEY = services.secret(root=LOCAL_DIR, name="blind_index_key")
 else:
-    ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
-    BLIND_INDEX_KEY: str = env.str("BLIND_INDEX_KEY", default="")
+    ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[])
+    BLIND_INDEX_KEY = env.str("BLIND_INDEX_KEY", default="")
 ENCRYPTION_KEYSET: str = env.str("ENCRYPTION_KEYSET", default="schedules.encryption.from_settings")
 # With which the user service signs what it calls /hooks/user-service for: whsec_ and base64. None, no such address.
 USER_SERVICE_HOOK_SECRET: str = env.str("USER_SERVICE_HOOK_SECRET", default="")
@@ -208,7 +208,10 @@ AXES_LOCKOUT_CALLABLE = "frontend.sign_in_limits.refused"
 AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next", "code", "offer"]
+AXES_SENSITIVE_PARAMETERS = [
+    *("username", "ip_address", "csrfmiddlewaretoken", "next", "code", "offer"),
+    *("old_password", "new_password1", "new_password2"),
+]
 # Whose X-Forwarded-For is believed: addresses or networks, separated by commas.
 TRUSTED_PROXIES: list[IPv4Network | IPv6Network] = [
     ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[], subcast=str)

@@ -12,7 +12,7 @@ from django.db.models.lookups import Exact, IsNull, Lookup
 from schedules import encryption
 
 
-class _IsEmpty(Exact):  # type: ignore[type-arg]
+class _IsEmpty(Exact):
     """Equality with the empty text, which is kept as no bytes. Anything else is encrypted anew each time."""
 
     def get_prep_lookup(self) -> bytes:

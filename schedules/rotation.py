@@ -123,7 +123,8 @@ def _write(column: Column, rows: list[tuple[int, bytes]], result: Rotated, *, re
             indexes.append(column.index.index(data.decode(errors="surrogatepass")))
     if not ids:
         return 0
-    given, made, names = [ids, values], f'"{column.name}" = v.kept', "id, kept"
+    given: list[Any] = [ids, values]
+    made, names = f'"{column.name}" = v.kept', "id, kept"
     types = "%s::bigint[], %s::bytea[]"
     if column.index and reindex:
         given.append(indexes)
