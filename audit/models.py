@@ -49,6 +49,8 @@ class Action(models.TextChoices):
     ACCOUNT_FACTOR_RESET = "account.factor_reset"
     ACCOUNT_FACTOR_REFUSE = "account.factor_refuse"
     ACCOUNT_END_SESSIONS = "account.end_sessions"
+    CLOCK_UPDATE = "clock.update"
+    CLOCK_CREATE = "clock.create"
     EXPORT_FILE = "export.file"
 
 

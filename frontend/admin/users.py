@@ -14,7 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from audit import trail
 from audit.models import Action
-from frontend import second_factor
+from frontend import second_factor, verified
 from frontend.access import actor
 from frontend.admin.base import Admin
 from frontend.admin.columns import moment
@@ -78,6 +78,7 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
         self._record(request, Action.ACCOUNT_DELETE, obj, {})
         super().delete_model(request, obj)
 
+    @transaction.atomic
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         for user in queryset:
             self._record(request, Action.ACCOUNT_DELETE, user, {})
@@ -87,7 +88,7 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
         with transaction.atomic():
             response: HttpResponse = super().user_change_password(request, id, form_url)
             if request.method == "POST" and response.status_code == 302:
-                self._record(request, Action.ACCOUNT_UPDATE, User.objects.get(pk=id), {"password": "changed"})
+                verified.password_changed(User.objects.get(pk=id), by=self.by(request))
         return response
 
     def _record(self, request: HttpRequest, action: Action, user: User, changes: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ _NOUNS = {
     "circuit": gettext_lazy("Providers"),
     "account": gettext_lazy("Accounts"),
     "export": gettext_lazy("Files"),
+    "clock": gettext_lazy("The service's clock"),
 }
 
 

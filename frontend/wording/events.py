@@ -85,6 +85,8 @@ ACTIONS: Mapping[Action, Words] = {
     Action.ACCOUNT_FACTOR_RESET: gettext_lazy("Second factor reset"),
     Action.ACCOUNT_FACTOR_REFUSE: gettext_lazy("Code refused"),
     Action.ACCOUNT_END_SESSIONS: gettext_lazy("Signed out everywhere"),
+    Action.CLOCK_UPDATE: gettext_lazy("Clock changed"),
+    Action.CLOCK_CREATE: gettext_lazy("Interval of the clock made"),
     Action.EXPORT_FILE: gettext_lazy("File taken"),
 }
 _SENTENCES: Mapping[Action, Words] = {
@@ -130,6 +132,8 @@ _SENTENCES: Mapping[Action, Words] = {
     Action.ACCOUNT_FACTOR_RESET: gettext_lazy("{actor} reset the second factor of {what}"),
     Action.ACCOUNT_FACTOR_REFUSE: gettext_lazy("{actor} refused a wrong code for {what}"),
     Action.ACCOUNT_END_SESSIONS: gettext_lazy("{actor} signed {what} out everywhere"),
+    Action.CLOCK_UPDATE: gettext_lazy("{actor} changed the clock's entry {what}"),
+    Action.CLOCK_CREATE: gettext_lazy("{actor} made the interval {what} for the clock"),
     Action.EXPORT_FILE: gettext_lazy("{actor} took the file {what}"),
 }
 # What the sentence has said already.
@@ -148,6 +152,8 @@ _TOLD: Mapping[Action, frozenset[str]] = {
     Action.SENDING_GO: frozenset({"scope"}),
     Action.CIRCUIT_OPEN: frozenset({"channel"}),
     Action.CIRCUIT_CLOSE: frozenset({"channel"}),
+    Action.CLOCK_UPDATE: frozenset({"entry"}),
+    Action.CLOCK_CREATE: frozenset({"interval"}),
     Action.EXPORT_FILE: frozenset({"file"}),
 }
 _ALWAYS_TOLD = frozenset({"template", "occurrence", "client", "locale", "account"})
@@ -188,6 +194,9 @@ _LABELS: Mapping[str, Words] = {
     "is_active": gettext_lazy("May sign in"),
     "by_code": gettext_lazy("Second factor"),
     "sessions": gettext_lazy("Sessions ended"),
+    "interval": gettext_lazy("Interval"),
+    "enabled": gettext_lazy("Switched on"),
+    "expire_seconds": gettext_lazy("Seconds until it expires"),
     "verb": gettext_lazy("What was done"),
     "schedules": gettext_lazy("Schedules"),
     "done": gettext_lazy("Done for"),
@@ -405,6 +414,8 @@ def _what(event: AuditEvent, company: _Company) -> _Part:
         case "account":
             pk = changed.get("account")
             return _Part(actors.name(f"user:{pk}") if pk else _("an unknown account"))
+        case "clock":
+            return _Part(_quoted(str(changed.get("entry") or _after(changed.get("interval")))))
         case "export":
             return _Part(_quoted(f"{changed.get('file')}.csv"))
         case "sending":
