@@ -122,8 +122,12 @@ def send(*, test_send_id: int, now: datetime) -> None:
     mine = TestSend.objects.filter(pk=test_send_id, state=TestSend.State.WAITING)
     if not mine.update(state=TestSend.State.SENDING):
         return
-    wish = TestSend.objects.get(pk=test_send_id)
-    answer, subject = _sent(wish, now=now)
+    # Before the person is read: whoever is erased meanwhile gets no call that starts later than promised.
+    permit = Permit.lasting(_PERMIT_S)
+    wish = TestSend.objects.filter(pk=test_send_id).first()
+    if wish is None:  # erased
+        return
+    answer, subject = _sent(wish, permit, now=now)
     TestSend.objects.filter(pk=wish.pk, state=TestSend.State.SENDING).update(
         state=_STATES.get(answer.verdict, TestSend.State.FAILED),
         reason=answer.reason,
@@ -135,7 +139,7 @@ def send(*, test_send_id: int, now: datetime) -> None:
     log.info("test_sent", test_send_id=wish.pk, verdict=answer.verdict.value, reason=answer.reason)
 
 
-def _sent(wish: TestSend, *, now: datetime) -> tuple[Answer, str]:
+def _sent(wish: TestSend, permit: Permit, *, now: datetime) -> tuple[Answer, str]:
     person = Recipient.objects.filter(pk=wish.recipient_id).first()
     schedule = Schedule.objects.live().select_related("template").filter(pk=wish.schedule_id).first()
     key = f"{now:%Y%m%d}-{FIRST_ID + wish.pk}-{wish.recipient_id}"
@@ -155,7 +159,7 @@ def _sent(wish: TestSend, *, now: datetime) -> tuple[Answer, str]:
         rendered.html,
         targets=_targets(person) if wish.channel == Channel.PUSH else (),
     )
-    return _called(wish.channel, [message]), rendered.subject
+    return _called(wish.channel, [message], permit), rendered.subject
 
 
 def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, *, now: datetime) -> Rendered | RenderError:
@@ -184,14 +188,14 @@ def _targets(person: Recipient) -> tuple[Target, ...]:
     return tuple(Target(*row) for row in active.values_list("id", "platform", "token"))
 
 
-def _called(channel: str, messages: Sequence[Message]) -> Answer:
+def _called(channel: str, messages: Sequence[Message], permit: Permit) -> Answer:
     provider = registry.for_channel(channel)
     try:
         if provider.transactional:
             with transaction.atomic():
-                (answer,) = provider.send(messages, permit=Permit.lasting(_PERMIT_S))
+                (answer,) = provider.send(messages, permit=permit)
         else:
-            (answer,) = provider.send(messages, permit=Permit.lasting(_PERMIT_S))
+            (answer,) = provider.send(messages, permit=permit)
     except Exception as error:  # whatever it is, the wish gets its answer
         log.exception("provider_raised", provider=provider.name)
         return Answer(messages[0].key, Verdict.UNKNOWN, "provider_raised", "", type(error).__name__)
