@@ -1,22 +1,24 @@
 """The one admin site: unfold's, with our roles at the door and what everybody must know on top of each page."""
 
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
-from django.contrib.auth.views import redirect_to_login
+from django.contrib.auth.views import PasswordChangeView, redirect_to_login
 from django.core.exceptions import ValidationError
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.templatetags.static import static
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
-from unfold.forms import AuthenticationForm
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from frontend import notices, policies, sign_in_limits, verified
+from frontend.access import actor
 from frontend.navigation import sidebar
 from schedules.permissions import Ability, can
 
@@ -40,24 +42,43 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
                 except ValidationError as error:
                     refusal = error
         except OperationalError as error:
-            raise self._too_many() from error
+            raise too_many() from error
         raise refusal
 
     def get_invalid_login_error(self) -> ValidationError:
         if getattr(self.request, "axes_locked_out", False):
-            return self._too_many()
+            return too_many()
         error: ValidationError = super().get_invalid_login_error()
         return error
-
-    def _too_many(self) -> ValidationError:
-        minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
-        words = _("Too many wrong passwords: signing in rests for %(minutes)s minutes. An admin can end that sooner.")
-        return ValidationError(words, code="too_many", params={"minutes": minutes})
 
     def confirm_login_allowed(self, user: Any) -> None:
         going_to = self.request.POST.get(REDIRECT_FIELD_NAME) or self.request.GET.get(REDIRECT_FIELD_NAME) or ""
         if not can(user, Ability.READ) and not going_to.startswith(reverse("oauth2_provider:authorize") + "?"):
             raise ValidationError(_("This account has no role yet: ask an admin to give it one."), code="no_role")
+
+
+class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
+    """Tries at the old password are counted as those at the sign-in: the session may be in the hands of a stranger."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_old_password(self) -> str:
+        typed: str = self.cleaned_data["old_password"]
+        try:
+            is_right = verified.try_password(self.request, self.user, typed)
+        except verified.TooMany as error:
+            raise too_many() from error
+        if not is_right:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return typed
+
+
+def too_many() -> ValidationError:
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    words = _("Too many wrong passwords: signing in rests for %(minutes)s minutes. An admin can end that sooner.")
+    return ValidationError(words, code="too_many", params={"minutes": minutes})
 
 
 class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
@@ -79,6 +100,21 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
         if request.method == "POST" and isinstance(response, HttpResponseRedirect):
             step = verified.step_after_password(request, response.url)
             return HttpResponseRedirect(step) if step else response
+        return response
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Of one's own. It ends the person's other sessions, as Django has it, and what apps may do in his name."""
+        view = PasswordChangeView.as_view(
+            form_class=partial(OwnPasswordForm, request=request),
+            success_url=reverse("admin:password_change_done"),
+            template_name=self.password_change_template or "registration/password_change_form.html",
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
+        request.current_app = self.name  # type: ignore[attr-defined]
+        with transaction.atomic():
+            response: HttpResponse = view(request)
+            if request.method == "POST" and response.status_code == 302:
+                verified.password_changed(request.user, by=actor(request.user))
         return response
 
     def get_urls(self) -> list[Any]:

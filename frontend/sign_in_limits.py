@@ -57,7 +57,7 @@ def client_address(request: HttpRequest) -> str | None:
     found = None
     for hop in hops:
         try:
-            address = ip_address(hop.strip())
+            address = ip_address(_without_port(hop.strip()))
         except ValueError:
             break
         found = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
@@ -66,6 +66,13 @@ def client_address(request: HttpRequest) -> str | None:
     if isinstance(found, IPv6Address):
         return str(IPv6Network((found, 64), strict=False).network_address)
     return str(found) if found else None
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies add it: ``198.51.100.1:4711``, ``[2001:db8::1]:4711``."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def refused(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None = None) -> HttpResponse:

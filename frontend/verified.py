@@ -129,10 +129,19 @@ def next_of(request: HttpRequest) -> str:
 
 def try_code(request: HttpRequest, user: AbstractBaseUser, code: str) -> Any:
     """The person with ``by_code``; None for a wrong code, which counts as a wrong password does. Raises ``TooMany``."""
+    return _tried(request, user, token=code)
+
+
+def try_password(request: HttpRequest, user: AbstractBaseUser, password: str) -> bool:
+    """For what asks the person once more: a session may be in the hands of somebody else. Raises ``TooMany``."""
+    return _tried(request, user, password=password) is not None
+
+
+def _tried(request: HttpRequest, user: AbstractBaseUser, **credentials: str) -> Any:
     name = user.get_username()
     try:
         with sign_in_limits.turn(name):
-            found = authenticate(request, username=name, token=code)
+            found = authenticate(request, username=name, **credentials)
     except OperationalError as error:
         raise TooMany from error
     if found is None and getattr(request, "axes_locked_out", False):
@@ -165,11 +174,24 @@ def end_everywhere(user: Any) -> int:
     alive = Session.objects.filter(expire_date__gt=timezone.now())
     his = [each.pk for each in alive.iterator() if each.get_decoded().get(SESSION_KEY) == str(user.pk)]
     Session.objects.filter(pk__in=his).delete()
-    for issued in (get_grant_model(), get_refresh_token_model(), get_access_token_model()):
-        issued.objects.filter(user=user).delete()
+    end_tokens(user)
     changes = {"account": user.pk, "sessions": len(his)}
     trail.record(action=Action.ACCOUNT_END_SESSIONS, by=actor(user), now=clock.now(), changes=changes)
     return len(his)
+
+
+@transaction.atomic
+def password_changed(user: Any, *, by: str) -> None:
+    """What ends besides the sessions, and the audit's word of it: that it changed."""
+    end_tokens(user)
+    changes = {"account": user.pk, "password": "changed"}
+    trail.record(action=Action.ACCOUNT_UPDATE, by=by, now=clock.now(), changes=changes)
+
+
+def end_tokens(user: AbstractBaseUser) -> None:
+    """What apps may do in the name of ``user`` ends."""
+    for issued in (get_grant_model(), get_refresh_token_model(), get_access_token_model()):
+        issued.objects.filter(user=user).delete()
 
 
 def _persistent_id(factor: int) -> str:
