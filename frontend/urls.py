@@ -2,7 +2,6 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
-from drf_spectacular.views import SpectacularAPIView
 from oauth2_provider.views import OAuthServerMetadataView
 
 # Importing frontend.admin registers every model on the site.
@@ -11,7 +10,7 @@ from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
 from frontend.hooks import user_service
 from frontend.pages.account import account, code, set_up, sign_out_everywhere, turn_off
-from frontend.pages.api_docs import ApiDocs, ApiReference
+from frontend.pages.api_docs import ApiDocs, ApiDocument, ApiReference
 from frontend.pages.audit import audit, audit_csv
 from frontend.pages.consent import Consent
 from frontend.pages.dashboard import dashboard, dashboard_csv, dashboard_health
@@ -52,7 +51,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/sign-out", sign_out_everywhere, name="sign-out-everywhere"),
     path("", include(_OAUTH)),
     path("api/problems", problem_types, name="api-problems"),
-    path("api/openapi.yaml", SpectacularAPIView.as_view(), name="openapi"),
+    path("api/openapi.yaml", ApiDocument.as_view(), name="openapi"),
     path("api/docs", ApiDocs.as_view(url_name="openapi"), name="api-docs"),
     path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),

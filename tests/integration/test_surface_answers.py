@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from django.core import checks
@@ -11,6 +12,7 @@ from django.test import Client
 from structlog.testing import capture_logs
 
 from frontend.pages import policy_reports
+from frontend.pages.api_docs import ApiDocument
 from frontend.zones import TIMES_COOKIE
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account, signed_in
@@ -158,6 +160,21 @@ def test_a_body_that_nests_without_end_and_one_that_lies_about_its_length_are_re
     assert call(body=b"[" * 60_000).status_code == 400
     answer = Client().generic("POST", "/hooks/user-service", b"x" * 70_000, CONTENT_LENGTH="999999999999")
     assert answer.status_code == 413
+
+
+# --- What is dear to make ---------------------------------------------------------------------------------------------
+def test_the_apis_document_is_written_once_whoever_asks_for_it(monkeypatch):
+    first = Client().get("/api/openapi.yaml")
+    kept = (Path(__file__).resolve().parents[2] / "docs/openapi.yaml").read_text(encoding="utf-8")
+    assert first.content.decode() == kept
+    assert first["Content-Type"] == "application/vnd.oai.openapi"
+    monkeypatch.setattr(ApiDocument, "generator_class", None)
+    assert Client().get("/api/openapi.yaml?lang=de&version=9").content == first.content
+
+
+def test_the_apis_document_comes_as_json_too():
+    answer = Client().get("/api/openapi.yaml", headers={"Accept": "application/vnd.oai.openapi+json"})
+    assert answer.json()["openapi"] == "3.1.0"
 
 
 # --- Reports of the policy --------------------------------------------------------------------------------------------
