@@ -65,13 +65,20 @@ def test_a_marketer_finds_pauses_and_copies_by_keyboard_and_sees_the_month(plann
     expect(question.get_by_role("heading", name="Pause “Weekly digest”?")).to_be_focused()
     page.keyboard.press("Escape")
     expect(question).to_be_hidden()
-    page.get_by_role("button", name="Actions for Weekly digest").press("Enter")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Pause", exact=True)).to_be_focused()
     page.keyboard.press("Enter")
     question.get_by_label("Reason").fill("The stock is gone")
     question.get_by_label("Reason").press("Enter")
     expect(page.get_by_text("“Weekly digest” is paused.")).to_be_visible()
+
+    # Whose clock: an arrow alone changes nothing, Enter does, and one stands where one stood.
+    times = page.get_by_label("Times")
+    times.press("ArrowDown")
+    expect(page.get_by_role("row", name=re.compile("Weekly digest"))).to_contain_text("Europe/Berlin (UTC+01:00)")
+    times.press("End")
+    times.press("Enter")
+    expect(times).to_be_focused()
+    expect(times).to_have_value("utc")
 
     # Its own page: why, whom it would reach, and a copy.
     page.get_by_role("link", name="Weekly digest", exact=True).click()

@@ -44,7 +44,10 @@ def test_a_schedule_is_made_in_the_lists_modal_and_stands_in_the_list(world, ope
     expect(modal).to_be_visible()
     go(page, "Next")
     expect(modal.get_by_text("Give the schedule a name.")).to_be_visible()
+    expect(modal.get_by_label("Name")).to_be_focused()
     modal.get_by_label("Name").fill("Winter sale")
+    expect(modal.get_by_text("Give the schedule a name.")).to_have_count(0)
+    expect(modal.get_by_role("alert")).to_have_count(0)
     go(page, "Next")
 
     expect(modal.get_by_role("heading", name="Audience", exact=True)).to_be_focused()
@@ -57,8 +60,9 @@ def test_a_schedule_is_made_in_the_lists_modal_and_stands_in_the_list(world, ope
     expect(modal.locator(".ns-look")).to_contain_text("1 person")
     modal.get_by_role("button", name="Add a condition").click()
     expect(modal.locator("#id_row-1-field")).to_be_focused()
-    modal.get_by_role("button", name="Remove condition 2").click()
+    modal.get_by_role("button", name="Remove condition 2").press("Enter")
     expect(modal.locator("#id_row-1-field")).to_have_count(0)
+    expect(modal.locator("button:focus")).to_have_count(1)
     go(page, "Next")
 
     expect(modal.get_by_role("heading", name="Message", exact=True)).to_be_focused()

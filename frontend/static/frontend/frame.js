@@ -47,10 +47,32 @@
     if (menu) { menu.open = false; $("summary", menu).focus(); }
   });
 
-  // A select that acts at once. Its form has a button for those without scripts.
-  document.addEventListener("change", event => {
-    if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
+  // A select that acts at once. Its form has a button for those without scripts. By keyboard every arrow is a change:
+  // there it acts on Enter, or when it is left. Afterwards one stands where one stood.
+  const STOOD = "ns-stood";
+  let byKeys = false;
+  function submitChoice(select) {
+    sessionStorage.setItem(STOOD, select.id);
+    select.form.requestSubmit();
+  }
+  const isChanged = select => select.matches("[data-submits]") && [...select.options].some(each => each.selected !== each.defaultSelected);
+  document.addEventListener("pointerdown", () => { byKeys = false; });
+  document.addEventListener("keydown", event => {
+    byKeys = true;
+    if (event.key === "Enter" && event.target.matches("select[data-submits]") && isChanged(event.target)) {
+      event.preventDefault();
+      submitChoice(event.target);
+    }
   });
+  document.addEventListener("change", event => {
+    if (event.target.matches("[data-submits]") && !byKeys) submitChoice(event.target);
+  });
+  document.addEventListener("focusout", event => {
+    if (byKeys && event.target.matches("select[data-submits]") && isChanged(event.target)) submitChoice(event.target);
+  });
+  const stood = document.getElementById(sessionStorage.getItem(STOOD) || "");
+  sessionStorage.removeItem(STOOD);
+  if (stood) (stood.closest("details") ? $("summary", stood.closest("details")) : stood).focus();
 
   // One modal for the whole page: what htmx puts into it opens it, an answer that leaves it empty closes it.
   const modal = $("#modal");
@@ -118,6 +140,37 @@
   // Forms that were answered with their errors (422) are shown like any other answer.
   document.body.addEventListener("htmx:beforeSwap", event => {
     if (event.detail.xhr.status === 422) { event.detail.shouldSwap = true; event.detail.isError = false; }
+  });
+
+  // Whoever stands in a part that is made anew stands there again, at the same control of it or the one that has come
+  // into its place; and what was unfolded stays so.
+  const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
+  let before = { places: [], unfolded: [] };
+  function placesOf(control) {
+    const found = [];
+    for (let part = control.closest("[id]"); part; part = part.parentElement && part.parentElement.closest("[id]")) {
+      found.push([part.id, [...part.querySelectorAll(CONTROLS)].indexOf(control)]);
+    }
+    return found;
+  }
+  const at = ([id, place]) => { const part = document.getElementById(id); return part && part.querySelectorAll(CONTROLS)[place]; };
+  document.body.addEventListener("htmx:beforeSwap", event => {
+    const { target } = event.detail;
+    before = {
+      places: target.contains(document.activeElement) ? placesOf(document.activeElement) : [],
+      unfolded: [...target.querySelectorAll("details[open] > summary")].map(each => [each.textContent, placesOf(each)[0]]),
+    };
+  });
+  document.body.addEventListener("htmx:afterSettle", () => {
+    for (const [words, place] of before.unfolded) {
+      const summary = place && at(place);
+      if (summary && summary.matches("summary") && summary.textContent === words) summary.parentElement.open = true;
+    }
+    if (document.activeElement === document.body) {
+      const control = before.places.map(at).find(Boolean);
+      if (control) control.focus();
+    }
+    before = { places: [], unfolded: [] };
   });
 
   // Whoever is told what is wrong stands where it is mended.
