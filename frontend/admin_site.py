@@ -110,12 +110,13 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
             template_name=self.password_change_template or "registration/password_change_form.html",
             extra_context={**self.each_context(request), **(extra_context or {})},
         )
-        request.current_app = self.name  # type: ignore[attr-defined]
+        request.current_app = self.name
         with transaction.atomic():
-            response: HttpResponse = view(request)
+            response: Any = view(request)
             if request.method == "POST" and response.status_code == 302:
                 verified.password_changed(request.user, by=actor(request.user))
-        return response
+        answer: HttpResponse = response
+        return answer
 
     def get_urls(self) -> list[Any]:
         # Django's own lets only those out who may see the admin: who waits for his code or lost his role stays in.

@@ -14,7 +14,7 @@ from typing import Any
 import segno
 import structlog
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, User
+from django.contrib.auth.models import User
 from django.core import signing
 from django.db import transaction
 from django.utils.safestring import SafeString, mark_safe
@@ -71,13 +71,13 @@ def of(user: Any) -> int | None:
     return found
 
 
-def is_demanded(user: AbstractBaseUser) -> bool:
+def is_demanded(user: Any) -> bool:
     """Whether one of the person's roles is in ``SECOND_FACTOR_REQUIRED_FOR``."""
     demanding = settings.SECOND_FACTOR_REQUIRED_FOR
     return bool(demanding) and not roles_of(user).isdisjoint(demanding)
 
 
-def offer(user: AbstractBaseUser, *, again: str = "") -> Offer:
+def offer(user: Any, *, again: str = "") -> Offer:
     """A new secret, or the one that was ``again`` sent back. Raises ``TooLate``."""
     key = _offered(user, again) if again else secrets.token_bytes(_SECRET_BYTES)
     drawn = Authenticator(user=user)
@@ -90,9 +90,7 @@ def offer(user: AbstractBaseUser, *, again: str = "") -> Offer:
 
 
 @transaction.atomic
-def turn_on(
-    *, user: AbstractBaseUser, signed: str, code: str, by: str, now: datetime
-) -> tuple[Authenticator, list[str]]:
+def turn_on(*, user: Any, signed: str, code: str, by: str, now: datetime) -> tuple[Authenticator, list[str]]:
     """The authenticator, and the recovery codes, which are known here and nowhere else: the database holds hashes.
 
     Raises ``WrongCode``, ``TooLate``.
@@ -112,7 +110,7 @@ def turn_on(
 
 
 @transaction.atomic
-def spend(*, user: AbstractBaseUser, code: str) -> tuple[Authenticator, str]:
+def spend(*, user: Any, code: str) -> tuple[Authenticator, str]:
     """Take ``code``, which is good no more after that: the authenticator, and ``APP`` or ``RECOVERY``.
 
     Raises ``WrongCode``.
@@ -135,7 +133,7 @@ def spend(*, user: AbstractBaseUser, code: str) -> tuple[Authenticator, str]:
     return device, RECOVERY
 
 
-def turn_off(*, user: AbstractBaseUser, by: str, now: datetime) -> bool:
+def turn_off(*, user: Any, by: str, now: datetime) -> bool:
     """For who has just given a code. Whether there was anything to turn off."""
     return _end(user.pk, Action.ACCOUNT_FACTOR_OFF, by=by, now=now)
 
@@ -145,7 +143,7 @@ def reset(*, user_id: int, by: str, now: datetime) -> bool:
     return _end(user_id, Action.ACCOUNT_FACTOR_RESET, by=by, now=now)
 
 
-def codes_left(user: AbstractBaseUser) -> int:
+def codes_left(user: Any) -> int:
     return RecoveryCode.objects.filter(device__user=user).count()
 
 
@@ -157,7 +155,7 @@ def _end(user_id: int, action: Action, *, by: str, now: datetime) -> bool:
     return True
 
 
-def _offered(user: AbstractBaseUser, signed: str) -> bytes:
+def _offered(user: Any, signed: str) -> bytes:
     try:
         to_whom, key = signing.loads(signed, salt=_SALT, max_age=_OFFERED_S)
     except signing.BadSignature as error:

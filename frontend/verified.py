@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from django.contrib.auth import REDIRECT_FIELD_NAME, SESSION_KEY, authenticate
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.middleware import AuthenticationMiddleware, get_user
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.models import Session
 from django.db import OperationalError, transaction
 from django.db.models import OuterRef, Subquery
@@ -50,11 +50,16 @@ class Backend(ModelBackend):
     """Django's, which looks at codes too and tells with a person, in one statement, whether he has a second factor."""
 
     def authenticate(
-        self, request: HttpRequest | None, username: str | None = None, token: str | None = None, **credentials: Any
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        **more: Any,
     ) -> Any:
         """By password, or by ``token``: a code, whose kind then stands in the person's ``by_code``."""
         if token is None:
-            return super().authenticate(request, username, **credentials)
+            return super().authenticate(request, username, password, **more)
         user: Any = User.objects.filter(username=username, is_active=True).first()
         if user is None:
             return None
@@ -87,7 +92,7 @@ def _who(request: HttpRequest) -> Any:
     return AnonymousUser()
 
 
-def is_verified(request: HttpRequest, user: AbstractBaseUser) -> bool:
+def is_verified(request: HttpRequest, user: Any) -> bool:
     """Whether the session of ``user`` needs no code: none is asked of him, or this authenticator has been given."""
     factor = second_factor.of(user)
     if factor is None:
@@ -108,7 +113,7 @@ def step_after_password(request: HttpRequest, going_to: str) -> str | None:
 
     None for who is in.
     """
-    if is_verified(request, request.user):  # type: ignore[arg-type]
+    if is_verified(request, request.user):
         return None
     request.session.set_expiry(_WAITING_S)
     return step_of(Waiting(request.user, second_factor.of(request.user) is not None), going_to)
@@ -127,17 +132,17 @@ def next_of(request: HttpRequest) -> str:
     return asked if is_ours else ""
 
 
-def try_code(request: HttpRequest, user: AbstractBaseUser, code: str) -> Any:
+def try_code(request: HttpRequest, user: Any, code: str) -> Any:
     """The person with ``by_code``; None for a wrong code, which counts as a wrong password does. Raises ``TooMany``."""
     return _tried(request, user, token=code)
 
 
-def try_password(request: HttpRequest, user: AbstractBaseUser, password: str) -> bool:
+def try_password(request: HttpRequest, user: Any, password: str) -> bool:
     """For what asks the person once more: a session may be in the hands of somebody else. Raises ``TooMany``."""
     return _tried(request, user, password=password) is not None
 
 
-def _tried(request: HttpRequest, user: AbstractBaseUser, **credentials: str) -> Any:
+def _tried(request: HttpRequest, user: Any, **credentials: str) -> Any:
     name = user.get_username()
     try:
         with sign_in_limits.turn(name):
@@ -188,7 +193,7 @@ def password_changed(user: Any, *, by: str) -> None:
     trail.record(action=Action.ACCOUNT_UPDATE, by=by, now=clock.now(), changes=changes)
 
 
-def end_tokens(user: AbstractBaseUser) -> None:
+def end_tokens(user: Any) -> None:
     """What apps may do in the name of ``user`` ends."""
     for issued in (get_grant_model(), get_refresh_token_model(), get_access_token_model()):
         issued.objects.filter(user=user).delete()

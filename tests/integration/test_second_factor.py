@@ -473,3 +473,11 @@ def test_who_the_person_is_costs_no_statement_more_than_before(somebody, django_
     request = type("Request", (), {"session": session})()
     with django_assert_num_queries(1):
         assert verified._who(request).pk == somebody.user.pk
+
+
+def test_an_account_with_a_factor_is_deleted_whole(somebody):
+    gone = Somebody(Role.MARKETER)
+    done = somebody.inside().post(reverse("admin:auth_user_delete", args=[gone.user.pk]), {"post": "yes"})
+    assert done.status_code == 302
+    assert list(Authenticator.objects.values_list("user", flat=True)) == [somebody.user.pk]
+    assert RecoveryCode.objects.count() == 10
