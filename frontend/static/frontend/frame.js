@@ -74,20 +74,29 @@
   sessionStorage.removeItem(STOOD);
   if (stood) (stood.closest("details") ? $("summary", stood.closest("details")) : stood).focus();
 
-  // One modal for the whole page: what htmx puts into it opens it, an answer that leaves it empty closes it.
+  // One modal for the whole page: what htmx puts into it opens it, an answer that leaves it empty closes it. Whoever
+  // closes it stands where it was opened, or at the button of the menu in which that was.
   const modal = $("#modal");
+  let opened = null;
   if (modal) {
     document.body.addEventListener("htmx:afterSwap", event => {
       if (event.detail.target.id !== "modal-content") return;
       if (!event.detail.target.innerHTML.trim()) { modal.close(); return; }
-      if (!modal.open) modal.showModal();
+      if (!modal.open) {
+        const menu = document.activeElement.closest("[popover]");
+        opened = menu ? $(`[popovertarget="${menu.id}"]`) : document.activeElement;
+        modal.showModal();
+      }
       const first = $("[autofocus], h1, h2", event.detail.target);
       if (first) { if (!first.matches("[autofocus]")) first.tabIndex = -1; first.focus(); }
     });
     modal.addEventListener("click", event => {
       if (event.target.closest("[data-close]")) modal.close();
     });
-    modal.addEventListener("close", () => { $("#modal-content").innerHTML = ""; });
+    modal.addEventListener("close", () => {
+      $("#modal-content").innerHTML = "";
+      if (opened) opened.focus();
+    });
   }
 
   // Whatever goes wrong on the way is said in words, with the id under which the logs know the request.
