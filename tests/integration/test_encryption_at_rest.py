@@ -17,6 +17,7 @@ from redis import Redis
 
 from delivery import test_sends
 from delivery.models import Circuit, Delivery, InboxMessage, OutboxMessage, State, TestSend
+from scheduler_project.volumes import Volume
 from schedules import encryption, rotation
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
@@ -246,6 +247,27 @@ def test_another_key_of_the_indexes_is_brought_in_by_making_them_anew(rotated):
     assert Device.objects.get(token_index=encryption.index_of_token(device.token)).pk == device.pk
     within = encryption.range_of_address(device.recipient.email)
     assert Recipient.objects.get(email_index__range=within).pk == device.recipient_id
+
+
+# What lies in clear
+
+
+def test_folders_on_disks_that_nobody_is_seen_to_encrypt_are_named(monkeypatch):
+    seen = []
+
+    def look(folder):
+        seen.append(folder)
+        return Volume.UNKNOWN if len(seen) == 2 else Volume.ENCRYPTED
+
+    monkeypatch.setattr("scheduler_project.management.commands.check_volumes.volume_of", look)
+    told = StringIO()
+    with roles.owner(), pytest.raises(CommandError, match="LUKS"):
+        call_command("check_volumes", stdout=told)
+    assert f"write-ahead log, {seen[1]}: not seen to be encrypted" in told.getvalue()
+    assert (seen[1] / "PG_VERSION").exists()
+    told = StringIO()
+    call_command("check_volumes", stdout=told)  # the application's role, which is not told where the files are
+    assert "Only a superuser" in told.getvalue()
 
 
 # What a sender does with what it can't read
