@@ -10,12 +10,14 @@ from typing import Any
 
 import structlog
 
+from scheduler_project import tracebacks
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
+    structlog.processors.ExceptionRenderer(tracebacks.without_values),
 ]
 
 _OF_REQUESTS = ("django.request", "django.security.csrf")
@@ -39,8 +41,17 @@ def _route_instead_of_path(_logger: Any, _level: str, line: Any) -> Any:
     return {**line, **said}
 
 
+def _task_instead_of_words(_logger: Any, _level: str, line: Any) -> Any:
+    """Celery tells of a task that failed by the words of the error, which may quote somebody."""
+    record = line.get("_record")
+    told = getattr(record, "data", None)
+    if record is None or record.name != "celery.app.trace" or not isinstance(told, dict):
+        return line
+    return {**line, "event": "task_failed", "task": told.get("name"), "task_id": told.get("id")}
+
+
 # For what comes by the standard library, libraries' words included.
-_FOREIGN: list[Any] = [_route_instead_of_path, *_SHARED]
+_FOREIGN: list[Any] = [_route_instead_of_path, _task_instead_of_words, *_SHARED]
 
 
 def formatter(*, as_json: bool) -> logging.Formatter:

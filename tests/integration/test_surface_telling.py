@@ -59,7 +59,8 @@ def test_a_request_that_fails_is_a_line_with_what_failed(lines, monkeypatch):
     assert Client(raise_request_exception=False).get("/metrics").status_code == 500
     (line,) = [line for line in lines() if line["event"] == "request_failed"]
     assert (line["level"], line["route"]) == ("error", "metrics")
-    assert "RuntimeError: gone" in line["exception"]
+    assert line["exception"].endswith("RuntimeError")
+    assert "in fail" in line["exception"]
 
 
 def test_what_stands_in_a_line_begins_no_other():

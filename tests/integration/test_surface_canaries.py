@@ -1,0 +1,188 @@
+"""Planted values, logs at DEBUG and faults that quote what they were given: nothing that the service tells repeats one.
+
+What it tells: every line of its logs as they are written, answers and pages of errors, messages to workers, metrics.
+"""
+
+import io
+import json
+import logging
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+
+from delivery import calls, tasks
+from delivery.models import FailedAttempt
+from delivery.providers.fcm import FcmProvider
+from delivery.providers.ses import SesProvider
+from scheduler_project.celery import app as celery
+from scheduler_project.logging import formatter
+from scheduler_project.tracebacks import without_values
+from schedules import recipients
+from schedules.imports import uploads
+from schedules.imports.recipients import Format
+from schedules.permissions import Role
+from tests.accounts import signed_in
+from tests.api import Api, token
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory
+from tests.http_double import HttpDouble, Reply, Request
+from tests.searching import found_in_redis
+from tests.service import MINUTE
+
+pytestmark = pytest.mark.django_db
+
+WORDS = ("zebulon", "quux-token", "planted.example", "secret-plan")
+ID, ADDRESS, NAME = "zebulon-7", "zebulon.quux@planted.example", "Zebulon the Great"
+
+
+def told(text: str) -> list[str]:
+    return [word for word in WORDS if word in text.lower()]
+
+
+@pytest.fixture
+def logs():
+    """Every line of every logger at DEBUG, as the service would write it; libraries are held back as it holds them."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(formatter(as_json=True))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield written
+    root.setLevel(level)
+    root.removeHandler(handler)
+
+
+@pytest.fixture
+def planted(service):
+    person = RecipientFactory.create(
+        external_id=ID, email=ADDRESS, attributes={"first_name": NAME, "plan": "secret-plan"}
+    )
+    DeviceFactory.create(recipient=person, token="quux-token-1")
+    return person
+
+
+def violate() -> None:
+    """PostgreSQL refuses a row, and quotes it whole in its DETAIL."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO schedules_recipient (external_id, attributes) VALUES (%s, %s)", [ID, f'"{NAME}"'])
+
+
+def quoting(*_: Any, **__: Any) -> Any:
+    raise ValueError(f"{NAME} <{ADDRESS}> is no {ID}")
+
+
+def _echo(request: Request) -> Reply:
+    """A provider that fails and repeats what it was asked."""
+    said = {"message": request.body.decode(errors="replace"), "to": ADDRESS}
+    return Reply(status=500, body=json.dumps(said).encode())
+
+
+def test_the_database_does_quote_what_logs_then_leave_out(planted, logs):
+    """Else the tests below would show nothing."""
+    with pytest.raises(Exception, match=ID) as caught:
+        violate()
+    said = without_values((None, caught.value, None))
+    assert told(said) == []
+    assert "SQLSTATE 23502 schedules_recipient" in said
+    logging.getLogger("any").warning("zebulon")
+    assert told(logs.getvalue()) == ["zebulon"]
+
+
+@pytest.mark.parametrize("channel", ["email", "push"])
+def test_a_provider_that_repeats_the_request_in_its_failure(planted, service, logs, monkeypatch, channel):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    template = TemplateFactory.create(subject="For {{ first_name }}", text="{{ plan }} {{ recipient.email }}")
+    ScheduleFactory.create(template_id=template.pk, channel=channel)
+    with HttpDouble(_echo) as double:
+        made = (
+            SesProvider(sender="Shop <shop@example.com>", region="eu-central-1", endpoint_url=double.url)
+            if channel == "email"
+            else FcmProvider(project="p", endpoint=double.url)
+        )
+        if channel == "push":
+            made._access = mock.Mock(headers=lambda _: ("t", {"authorization": "Bearer t"}))
+        monkeypatch.setattr("delivery.providers.registry.for_channel", cache(lambda _: made))
+        service.step()
+        assert double.requests, logs.getvalue()
+    assert told(logs.getvalue()) == []
+    kept = [*FailedAttempt.objects.values_list("reason", "detail")]
+    assert told(str(kept)) == []
+
+
+def test_a_provider_and_a_template_that_break_in_our_hands(planted, service, provider, logs, monkeypatch):
+    breaking = TemplateFactory.create(subject="{{ first_name + 1 }}", text="{{ plan // 0 }}")
+    ScheduleFactory.create(template_id=breaking.pk)
+    ScheduleFactory.create()
+    provider.answer = staticmethod(quoting)
+    service.step()
+    monkeypatch.setattr(calls, "compose", quoting)
+    ScheduleFactory.create(run_at=NOW + MINUTE)
+    service.run_to(NOW + MINUTE)
+    assert "provider_raised" in logs.getvalue()
+    assert "compose_raised" in logs.getvalue()
+    assert told(logs.getvalue()) == []
+
+
+def test_requests_that_can_not_be_read_or_that_fail(planted, service, logs, monkeypatch):
+    api, admin, nobody = Api(token()), signed_in(Role.ADMIN), Client(raise_request_exception=False)
+    admin.raise_request_exception = False
+    answers = [
+        api.call("PUT", "recipients/somebody", f'{{"email": "{ADDRESS}", "attributes": {{'.encode()),
+        api.call("POST", "schedules", f'{{"name": "{NAME}", "name": "{NAME}"}}'.encode()),
+        api.call("POST", "recipients:bulk", f"{ADDRESS}\n".encode(), content_type="text/plain"),
+        api.post("audiences:preview", {"audienceQuery": {"field": "attributes.x", "op": "gt", "value": NAME}}),
+        nobody.post("/hooks/user-service", json.dumps({"data": {"externalId": ID}}), content_type="application/json"),
+        nobody.post("/admin/login/", {"username": ADDRESS, "password": NAME}),
+    ]
+    for fault in (violate, quoting):
+        monkeypatch.setattr(recipients, "find", lambda fault=fault, **_: fault())
+        answers.append(api.get("recipients/anybody"))
+        monkeypatch.setattr("frontend.pages.messages.framed", lambda *_, fault=fault, **__: fault())
+        answers.append(admin.get("/outbox/"))
+    assert [answer.status_code for answer in answers[-4:]] == [500] * 4
+    for answer in answers[:5] + answers[-4:]:
+        assert told(answer.content.decode()) == [], answer.content[:500]
+    assert logs.getvalue().count('"exception"') >= 4
+    assert told(logs.getvalue()) == []
+
+
+def test_an_upload_that_fails_half_way(planted, service, logs, monkeypatch):
+    line = json.dumps({"externalId": ID, "email": ADDRESS, "attributes": {"plan": "secret-plan"}}).encode()
+    for fault in (violate, quoting):
+        kept = uploads.keep(name="people.ndjson", chunks=[line], format=Format.NDJSON, by=BY, now=NOW)
+        with monkeypatch.context() as patched:
+            patched.setattr(uploads, "_read", lambda *_, fault=fault, **__: fault())
+            uploads.run(import_id=kept.pk, now=NOW)
+        kept.refresh_from_db()
+        assert told(kept.detail) == []
+    assert "import_failed" in logs.getvalue()
+    assert told(logs.getvalue()) == []
+
+
+def test_messages_to_workers_and_a_task_that_fails(planted, service, provider, logs, monkeypatch):
+    ScheduleFactory.create()
+    sent: list[Any] = []
+    for task in (tasks.send, tasks.materialise_occurrences, tasks.send_test, tasks.import_people):
+        monkeypatch.setattr(task, "apply_async", lambda *args, **options: sent.append((args, options)))
+    tasks.tick()
+    service.materialise()
+    tasks.tick()
+    assert sent
+    assert told(str(sent)) == []
+    assert found_in_redis(WORDS) == []
+    failing = celery.task(name="test.failing")(quoting)
+    failing.apply(args=[NAME], kwargs={"to": ADDRESS})
+    assert '"task_failed"' in logs.getvalue()
+    assert told(logs.getvalue()) == []
+
+
+def test_metrics_and_health_name_nobody(planted, service, provider):
+    ScheduleFactory.create(name="Zebulon's schedule")
+    service.step()
+    assert told(Client().get("/metrics").content.decode()) == []
