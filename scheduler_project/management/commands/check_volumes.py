@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
         yield "temporary files of web servers and workers", Path(tempfile.gettempdir()).resolve()
-        host = settings.DATABASES["default"].get("HOST", "")
+        host = str(settings.DATABASES["default"].get("HOST", ""))
         if host and not host.startswith("/") and host not in ("localhost", "127.0.0.1", "::1"):
             self.stdout.write(f"The database is at {host}: run this there, or ask its provider.")
             return
