@@ -43,6 +43,8 @@ def compare(bucket: Bucket, *, now: datetime) -> Compared:
     The seals themselves, their rows and signatures are ``verify.verify``'s: here a digest stands for all of it. An
     object may be gone once the days of its lock are over, reckoned from the instant in its signed seal.
     """
+    # Before the bucket is listed: what is exported meanwhile may be missing in the list.
+    noted = ExportedSeal.objects.aggregate(last=Max("number"))["last"] or 0
     last = count = 0
     locked_since = now - timedelta(days=settings.AUDIT_EXPORT_DAYS)
     with ThreadPoolExecutor(READERS) as readers:
@@ -53,7 +55,6 @@ def compare(bucket: Bucket, *, now: datetime) -> Compared:
                 _check_none_missing(after=last, before=each.number, since=locked_since)
                 _check(each, stored, known.get(each.number), now=now, locked_since=locked_since)
                 last, count = each.number, count + 1
-    noted = ExportedSeal.objects.aggregate(last=Max("number"))["last"] or 0
     _check_none_missing(after=last, before=max(noted, last) + 1, since=locked_since)
     waiting = Seal.objects.filter(number__gt=max(noted, last))
     return Compared(count, waiting.count(), waiting.aggregate(since=Min("sealed_at"))["since"])
@@ -114,7 +115,7 @@ def _check(each: _Exported, stored: Stored, seal: Seal | None, *, now: datetime,
         latest = each.versions[-1]
         raise Tampered(
             f"the object of seal {each.number} was {'deleted' if latest.is_marker else 'written again'} at"
-            f" {latest.modified:%Y-%m-%d %H:%M:%S} UTC; its first version {each.versions[0].version_id} is as it was"
+            f" {latest.modified:%Y-%m-%d %H:%M:%S} UTC; its first version {_first(each).version_id} is as it was"
         )
 
 

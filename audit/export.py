@@ -5,6 +5,7 @@ of its own; the note spares a look into the bucket and proves nothing, for that 
 """
 
 import json
+import math
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -16,12 +17,9 @@ from audit import seals, verify
 from audit.bucket import Bucket, BucketError, Taken
 from audit.models import ExportedSeal, Seal
 
-# Seconds of one turn: a slow bucket must not hold up what shares the queue.
-TURN_S = 20.0
 
-
-def export(bucket: Bucket, *, now: datetime, seconds: float = TURN_S) -> int:
-    """Write what has been sealed since, in order, one object after another; how many there were.
+def export(bucket: Bucket, *, now: datetime, seconds: float = math.inf) -> int:
+    """Write what has been sealed since, in order; how many there were. After ``seconds`` no further object is begun.
 
     Two may do it at once: an object is written where none is, and whoever finds his own there goes on. Raises
     ``BucketError``, and ``verify.Tampered`` where rows are not what was sealed or another object lies in the place.

@@ -290,6 +290,23 @@ def test_an_object_that_was_changed_is_named(bucket, client, name, change, told)
         assert "2 seals" in verified()  # a number that says nothing: the rows are counted
 
 
+def test_what_is_exported_while_the_bucket_is_listed_is_not_missed(bucket, monkeypatch):
+    seal()
+    export.export(bucket, now=timezone.now())
+    listed = Bucket.versions
+
+    def meanwhile(self: Bucket, key: str = "") -> Any:
+        found = list(listed(self, key))
+        if not key:
+            seal()
+            export.export(bucket, now=timezone.now())
+        return iter(found)
+
+    monkeypatch.setattr(Bucket, "versions", meanwhile)
+    assert "The export is as the database has it: 1 seals." in verified()
+    assert ExportedSeal.objects.count() == 2
+
+
 def test_objects_may_go_once_their_days_are_over(bucket, client, name, settings):
     long_ago = timezone.now() - timedelta(days=DAYS + 1)
     record()
