@@ -34,7 +34,7 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "first_name", "last_name", "roles", "has_second_factor", "is_active", "last_seen")
-    actions = ("reset_second_factor",)
+    actions = ("sign_out", "reset_second_factor")
     list_filter = ("groups", "is_active")
     readonly_fields = ("last_seen", "joined")
     filter_horizontal = ()
@@ -100,6 +100,12 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
 
     def has_reset_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Ability.MANAGE_USERS)
+
+    @admin.action(description=_("Sign the chosen people out everywhere"), permissions=["reset"])
+    def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        ended = sum(verified.end_everywhere(each, by=self.by(request)) for each in queryset)
+        words = ngettext("%(n)s session has ended.", "%(n)s sessions have ended.", ended) % {"n": number(ended)}
+        messages.success(request, words)
 
     @admin.action(description=_("Reset the second factor of the chosen people"), permissions=["reset"])
     def reset_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

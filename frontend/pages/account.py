@@ -22,6 +22,7 @@ from schedules import clock
 from schedules.permissions import roles_of
 
 _Door = Callable[[HttpRequest], HttpResponse]
+_TOO_MANY = gettext_lazy("Too many wrong passwords or codes: signing in rests for a quarter of an hour.")
 
 
 class CodeForm(forms.Form):
@@ -38,10 +39,20 @@ class CodeForm(forms.Form):
 
 
 class FirstCodeForm(CodeForm):
-    offer = forms.CharField(max_length=500, widget=forms.HiddenInput)
+    """With the password once more: who finds a browser open must not take the account into an app of his own."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    offer = forms.CharField(max_length=500, widget=forms.HiddenInput)
+    password = forms.CharField(
+        label=gettext_lazy("Your password"),
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+    field_order = ("offer", "password", "code")
+
+    def __init__(self, *args: Any, has_just_given_it: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if has_just_given_it:
+            del self.fields["password"]
         self.fields["code"].help_text = _("The six digits that the app shows now.")
         self.fields["code"].widget.attrs["inputmode"] = "numeric"
 
@@ -82,10 +93,10 @@ def set_up(request: HttpRequest) -> HttpResponse:
     user = must.user if must else request.user
     if second_factor.of(user) is not None:
         return HttpResponseRedirect(reverse("account"))
-    form = FirstCodeForm(request.POST) if request.method == "POST" else FirstCodeForm()
+    form = FirstCodeForm(request.POST if request.method == "POST" else None, has_just_given_it=must is not None)
     sent = str(form.data.get("offer", ""))
     try:
-        if form.is_bound and form.is_valid():
+        if form.is_bound and form.is_valid() and _password_is_right(request, user, form):
             device, codes = second_factor.turn_on(
                 user=user, signed=sent, code=form.cleaned_data["code"], by=actor(user), now=clock.now()
             )
@@ -106,6 +117,19 @@ def set_up(request: HttpRequest) -> HttpResponse:
     return framed(
         request, "frontend/account/set_up.html", {**context, **_layout(must)}, status=422 if form.is_bound else 200
     )
+
+
+def _password_is_right(request: HttpRequest, user: Any, form: FirstCodeForm) -> bool:
+    """Also where it was not asked for. Tells the form what is wrong."""
+    if "password" not in form.fields:
+        return True
+    try:
+        if verified.try_password(request, user, form.cleaned_data["password"]):
+            return True
+        form.add_error("password", _("That is not your password."))
+    except verified.TooMany:
+        form.add_error("password", _TOO_MANY)
+    return False
 
 
 def _codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
@@ -138,7 +162,7 @@ def turn_off(request: HttpRequest) -> HttpResponse:
 @require_POST
 @_own
 def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
-    verified.end_everywhere(request.user)
+    verified.end_everywhere(request.user, by=actor(request.user))
     request.session.flush()
     return HttpResponseRedirect(reverse("admin:login"))
 
@@ -170,7 +194,7 @@ def code_is_right(request: HttpRequest, user: Any, form: CodeForm) -> Any:
     try:
         person = verified.try_code(request, user, form.cleaned_data["code"])
     except verified.TooMany:
-        form.add_error("code", _("Too many wrong passwords or codes: signing in rests for a quarter of an hour."))
+        form.add_error("code", _TOO_MANY)
         return None
     if person is None:
         form.add_error("code", _("That code is wrong, or was used before. An app shows a new one every 30 seconds."))

@@ -96,18 +96,19 @@ def _offered(page) -> tuple[str, bytes]:
 
 def test_a_person_sets_it_up_and_is_shown_ten_codes_once():
     browser = Client()
-    browser.force_login(account(Role.ANALYST))
+    browser.force_login(account(Role.ANALYST, password=PASSWORD))
     page = browser.get(SET_UP)
     signed, secret = _offered(page)
     assert "no-store" in page["Cache-Control"]
     assert b"<svg" in page.content
     assert not Authenticator.objects.exists()  # nothing is kept of what is only looked at
-    wrong = browser.post(SET_UP, {"offer": signed, "code": "000000" if totp(secret) else "000001"})
+    typed = {"offer": signed, "password": PASSWORD}
+    wrong = browser.post(SET_UP, {**typed, "code": "000000" if totp(secret) else "000001"})
     assert wrong.status_code == 422
     assert _offered(wrong) == (signed, secret)  # the app has it by now
     assert not Authenticator.objects.exists()
 
-    done = browser.post(SET_UP, {"offer": signed, "code": f" {totp(secret):06d} "})
+    done = browser.post(SET_UP, {**typed, "code": f" {totp(secret):06d} "})
     shown = re.findall(r'<code class="ns-secret">([a-z2-9-]+)</code>', done.content.decode())
     assert len(set(shown)) == 10
     assert browser.get("/dashboard/").status_code == 200
@@ -117,6 +118,18 @@ def test_a_person_sets_it_up_and_is_shown_ten_codes_once():
     assert browser.get(SET_UP)["Location"] == ACCOUNT
     event = AuditEvent.objects.get(action=Action.ACCOUNT_FACTOR_ON)
     assert event.payload_diff == {"account": User.objects.get().pk}
+
+
+def test_who_finds_a_browser_open_can_not_take_the_account_into_his_own_app():
+    browser = Client()
+    browser.force_login(account(Role.ADMIN, password=PASSWORD))
+    signed, secret = _offered(browser.get(SET_UP))
+    right = {"offer": signed, "code": f"{totp(secret):06d}"}
+    answers = [browser.post(SET_UP, {**right, "password": "wrong"}).status_code for _ in range(12)]
+    assert answers == [422] * 9 + [429] * 3
+    assert browser.post(SET_UP, {**right, "password": PASSWORD}).status_code == 429
+    assert browser.post(SET_UP, right).status_code == 422
+    assert not Authenticator.objects.exists()
 
 
 def test_the_picture_needs_no_room_in_the_policy():
@@ -259,12 +272,12 @@ def test_the_code_leads_to_pages_of_ours_alone(somebody, evil):
 
 
 def test_a_session_that_was_open_when_it_was_turned_on_waits(somebody):
-    other = account(Role.MARKETER)
+    other = account(Role.MARKETER, password=PASSWORD)
     here, there = Client(), Client()
     here.force_login(other)
     there.force_login(other)
     signed, secret = _offered(here.get(SET_UP))
-    here.post(SET_UP, {"offer": signed, "code": f"{totp(secret):06d}"})
+    here.post(SET_UP, {"offer": signed, "password": PASSWORD, "code": f"{totp(secret):06d}"})
     assert here.get("/dashboard/").status_code == 200
     assert there.get("/dashboard/").status_code == 302
     assert there.get("/admin/login/?next=/dashboard/")["Location"].startswith(CODE)
@@ -389,6 +402,18 @@ def test_who_is_no_admin_resets_nobodys(somebody):
     chosen = {"action": "reset_second_factor", "_selected_action": [somebody.user.pk]}
     assert browser.post(reverse("admin:auth_user_changelist"), chosen).status_code == 403
     assert Authenticator.objects.exists()
+
+
+def test_an_admin_signs_somebody_out_everywhere():
+    there, admin, other = Client(), Client(), Client()
+    person = account(Role.MARKETER)
+    for browser, user in ((there, person), (admin, account(Role.ADMIN)), (other, account(Role.ANALYST))):
+        browser.force_login(user)
+    chosen = {"action": "sign_out", "_selected_action": [person.pk]}
+    done = admin.post(reverse("admin:auth_user_changelist"), chosen, follow=True)
+    assert b"1 session has ended" in done.content
+    assert [browser.get("/dashboard/").status_code for browser in (there, admin, other)] == [302, 200, 200]
+    assert AuditEvent.objects.get().payload_diff == {"account": person.pk, "sessions": 1}
 
 
 def test_a_new_one_after_a_reset_asks_sessions_of_the_former_one(somebody):

@@ -30,12 +30,21 @@ def _is_fine(page: Page, name: str) -> None:
     assert [each["id"] for each in found if each["impact"] in SERIOUS] == [], name
 
 
+def _sign_in(page: Page, person: User) -> None:
+    page.goto("/schedules/")
+    page.get_by_label("Username").fill(person.username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+
+
 @pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "light"), (PHONE, "dark")], ids=["desk", "phone"])
 def test_a_person_sets_it_up_signs_in_with_it_and_turns_it_off(service, open_page, errors, viewport, theme):
     page = open_page(Role.MARKETER, viewport=viewport, theme=theme)
     looks = f"{viewport['width']}-{theme}"
     person = User.objects.get()
     person.set_password(PASSWORD)
+    person.save()  # which ends his session
+    _sign_in(page, person)
 
     page.get_by_label("Your account").click()
     page.get_by_role("link", name="Your account").click()
@@ -43,6 +52,7 @@ def test_a_person_sets_it_up_signs_in_with_it_and_turns_it_off(service, open_pag
     page.get_by_role("link", name="Set it up").click()
     _is_fine(page, f"set-up-{looks}")
     secret = b32decode(page.locator(".ns-secret").inner_text().replace(" ", ""))
+    page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("textbox", name="Code").fill(f"{totp(secret):06d}")
     page.get_by_role("button", name="Turn it on").click()
     _is_fine(page, f"codes-{looks}")
@@ -51,11 +61,9 @@ def test_a_person_sets_it_up_signs_in_with_it_and_turns_it_off(service, open_pag
     page.get_by_role("link", name="I have kept them").click()
     assert page.get_by_text("10 recovery codes are left").is_visible()
 
-    person.save()  # the new password ends his sessions
-    page.goto("/schedules/")
-    page.get_by_label("Username").fill(person.username)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_label("Your account").click()
+    page.get_by_role("button", name="Log out", exact=True).click()
+    _sign_in(page, person)
     page.get_by_role("textbox", name="Code").fill("000")
     page.get_by_role("button", name="Go on").click()
     assert page.get_by_text("That code is wrong").is_visible()
