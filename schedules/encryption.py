@@ -178,17 +178,25 @@ def source() -> Callable[[], Keys]:
 
 
 def encrypt(text: str, of: bytes) -> bytes:
-    return keyset().encrypt(text.encode(errors="surrogatepass"), of) if text else b""
+    """Raises ``ValueError`` for what a column of PostgreSQL's texts could not hold either, and nobody could show."""
+    return keyset().encrypt(_bytes(text), of) if text else b""
 
 
 def decrypt(kept: bytes, of: bytes) -> str:
     """Raises ``UnknownKey`` and ``Tampered``."""
-    return keyset().decrypt(kept, of).decode(errors="surrogatepass") if kept else ""
+    return keyset().decrypt(kept, of).decode() if kept else ""
 
 
 def encrypt_all(texts: Iterable[str], of: bytes) -> list[bytes]:
+    """Raises as ``encrypt``."""
     seal = keyset().encrypt
-    return [seal(text.encode(errors="surrogatepass"), of) if text else b"" for text in texts]
+    return [seal(_bytes(text), of) if text else b"" for text in texts]
+
+
+def _bytes(text: str) -> bytes:
+    if "\0" in text:
+        raise ValueError("A text holds a NUL character.")
+    return text.encode()
 
 
 def index_of_token(token: str) -> UUID | None:

@@ -120,7 +120,7 @@ def _write(column: Column, rows: list[tuple[int, bytes]], result: Rotated, *, re
         ids.append(pk)
         values.append(keyset.encrypt(data, column.place))
         if column.index and reindex:
-            indexes.append(column.index.index(data.decode(errors="surrogatepass")))
+            indexes.append(column.index.index(data.decode()))
     if not ids:
         return 0
     given: list[Any] = [ids, values]
