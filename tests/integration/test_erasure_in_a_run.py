@@ -34,9 +34,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MOMENTS = 20
 OTHERS = 380
 # Seconds of the run over which the moments lie; it lasts longer.
-LASTS = 5.0
+LASTS = 4.5
 # In address, token and name of each of the twenty.
-PLANTED = ("zebulon", "quux-token", "planted.example")
+PLANTED = ("barnabas", "fizz-token", "run.example")
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def chance(request) -> random.Random:
 def _plant(number: int) -> Recipient:
     person = RecipientFactory.create(
         external_id=f"p-{number}",
-        email=f"zebulon.{number}@planted.example",
-        attributes={"first_name": f"Zebulon {number} the Great"},
+        email=f"barnabas.{number}@run.example",
+        attributes={"first_name": f"Barnabas {number} the Great"},
     )
-    DeviceFactory.create(recipient=person, token=f"quux-token-{number}")
+    DeviceFactory.create(recipient=person, token=f"fizz-token-{number}")
     return person
 
 
@@ -78,7 +78,7 @@ def test_no_call_starts_later_than_promised_and_nobody_is_left(
         return compose(*args, **kwargs)
 
     monkeypatch.setattr(calls, "compose", compose_late)
-    monkeypatch.setattr(provider, "meanwhile", staticmethod(lambda: time.sleep(0.25)))
+    monkeypatch.setattr(provider, "meanwhile", staticmethod(lambda: time.sleep(0.35)))
     monkeypatch.setattr(provider, "answer", staticmethod(_refuse_some))
     people(OTHERS)
     planted = [_plant(number) for number in range(MOMENTS)]
