@@ -51,6 +51,7 @@ class FirstCodeForm(CodeForm):
 
     def __init__(self, *args: Any, has_just_given_it: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        del self.fields["code"].widget.attrs["autofocus"]  # the picture comes first
         if has_just_given_it:
             del self.fields["password"]
         self.fields["code"].help_text = _("The six digits that the app shows now.")

@@ -5,6 +5,7 @@ from base64 import b32decode, b32encode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from axes.models import AccessAttempt
@@ -133,7 +134,11 @@ def test_who_finds_a_browser_open_can_not_take_the_account_into_his_own_app():
 
 
 def test_the_picture_needs_no_room_in_the_policy():
-    drawn = second_factor.offer(account(Role.ADMIN)).picture
+    offer = second_factor.offer(account(Role.ADMIN))
+    said = parse_qs(urlsplit(offer.address).query)
+    assert offer.address.startswith("otpauth://totp/Notification%20scheduler%3Aadmin?")
+    assert (said["secret"], said["digits"], said["period"]) == ([offer.secret], ["6"], ["30"])
+    drawn = offer.picture
     assert "style" not in drawn
     assert "script" not in drawn
     browser = Client()
