@@ -21,7 +21,7 @@ class ApiDocument(SpectacularAPIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        renderer = request.accepted_renderer
+        renderer: Any = request.accepted_renderer
         name = f'inline; filename="notification-scheduler.{renderer.format}"'
         return HttpResponse(
             _written(type(renderer)), content_type=renderer.media_type, headers={"Content-Disposition": name}
@@ -31,7 +31,8 @@ class ApiDocument(SpectacularAPIView):
 @cache
 def _written(renderer: Any) -> bytes:
     with translation.override("en"):
-        document = ApiDocument.generator_class().get_schema(request=None, public=True)
+        generator: Any = ApiDocument.generator_class()
+        document = generator.get_schema(request=None, public=True)
         return bytes(renderer().render(document, renderer_context={}))
 
 

@@ -6,7 +6,8 @@
   // "Mine" in the switch of times is the browser's zone, unless the person has chosen another.
   const zone = encodeURIComponent(Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
   if (!document.cookie.split("; ").includes(`browser_zone=${zone}`)) {
-    document.cookie = `browser_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+    const secure = location.protocol === "https:" ? "; secure" : "";
+    document.cookie = `browser_zone=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
   }
 
   // The menu on narrow screens.
