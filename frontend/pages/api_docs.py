@@ -21,11 +21,10 @@ class ApiDocument(SpectacularAPIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        renderer: Any = request.accepted_renderer
+        renderer = request.accepted_renderer
+        kind: Any = type(renderer)
         name = f'inline; filename="notification-scheduler.{renderer.format}"'
-        return HttpResponse(
-            _written(type(renderer)), content_type=renderer.media_type, headers={"Content-Disposition": name}
-        )
+        return HttpResponse(_written(kind), content_type=renderer.media_type, headers={"Content-Disposition": name})
 
 
 @cache
