@@ -35,6 +35,9 @@ def settings_text(*, port: int) -> str:
         "timezone": "'UTC'",
         "log_timezone": "'UTC'",
         "log_checkpoints": "off",
+        # A row or a statement that is refused holds somebody's data.
+        "log_error_verbosity": "terse",
+        "log_min_error_statement": "panic",
     }
     lines = [f"{name} = {value}" for name, value in values.items()]
     first = "# Written at every start; your own settings go into local.conf."

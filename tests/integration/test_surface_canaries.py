@@ -7,11 +7,14 @@ import io
 import json
 import logging
 from functools import cache
+from pathlib import Path
 from typing import Any
 from unittest import mock
+from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
 from delivery import calls, tasks
@@ -66,10 +69,12 @@ def planted(service):
     return person
 
 
-def violate() -> None:
+def violate(external_id: str = ID) -> None:
     """PostgreSQL refuses a row, and quotes it whole in its DETAIL."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("INSERT INTO schedules_recipient (external_id, attributes) VALUES (%s, %s)", [ID, f'"{NAME}"'])
+        cursor.execute(
+            "INSERT INTO schedules_recipient (external_id, attributes) VALUES (%s, %s)", [external_id, f'"{NAME}"']
+        )
 
 
 def quoting(*_: Any, **__: Any) -> Any:
@@ -91,6 +96,18 @@ def test_the_database_does_quote_what_logs_then_leave_out(planted, logs):
     assert "SQLSTATE 23502 schedules_recipient" in said
     logging.getLogger("any").warning("zebulon")
     assert told(logs.getvalue()) == ["zebulon"]
+
+
+def test_the_embedded_servers_own_log_quotes_no_row_and_no_statement(service):
+    log = Path(settings.LOCAL_DIR) / "logs" / "database.log"
+    if not log.exists():
+        pytest.skip("PostgreSQL is another's")
+    word = f"zebulon-{uuid4().hex}"
+    with pytest.raises(IntegrityError, match=word):
+        violate(word)
+    said = log.read_text(errors="replace")
+    assert "violates not-null constraint" in said
+    assert word not in said
 
 
 @pytest.mark.parametrize("channel", ["email", "push"])
