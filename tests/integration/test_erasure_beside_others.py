@@ -15,6 +15,8 @@ from delivery.providers.base import Permit
 from frontend import erasing
 from frontend.models import IdempotencyKey
 from schedules import fingerprints, mentions, operations
+from schedules.imports import uploads
+from schedules.imports.recipients import Format
 from schedules.models import Device, Recipient, ScheduleVersion
 from schedules.recipients import NoSuchRecipient
 from tests.books import assert_books_close
@@ -194,3 +196,39 @@ def test_a_test_that_is_erased_while_a_worker_takes_it_is_nobodys(service, provi
     monkeypatch.setattr(test_sends.Permit, "lasting", staticmethod(then))
     test_sends.send(test_send_id=wish.pk, now=NOW)
     assert provider.calls == []
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_an_import_in_which_the_person_stands_brings_back_nobody_and_nothing_of_the_file(service, monkeypatch, is_read):
+    """The person is erased while a worker is at the file: before it reads it, or after everything but the last word."""
+    person = RecipientFactory.create(external_id="anna", email="anna@example.com")
+    lines = [{"externalId": "anna", "email": "anna@example.com", "tags": ["new"]}, {"externalId": "bea"}]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    kept = uploads.keep(name="people.ndjson", chunks=[data], format=Format.NDJSON, by=BY, now=NOW)
+    uploads.run(import_id=kept.pk, now=NOW)
+    uploads.confirm(import_id=kept.pk, by=BY, now=NOW)
+    read = uploads._read
+    others: list[threading.Thread] = []
+
+    def erase_beside():
+        others.append(threading.Thread(target=lambda: (erase(person), connections.close_all())))
+        others[0].start()
+        others[0].join(0 if is_read else 20)
+
+    def reading(*args, **kwargs):
+        if not is_read:
+            erase_beside()
+        found = read(*args, **kwargs)
+        if is_read:
+            erase_beside()
+            time.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(uploads, "_read", reading)
+    uploads.run(import_id=kept.pk, now=NOW)
+    others[0].join(20)
+    kept.refresh_from_db()
+    assert not Recipient.objects.filter(external_id="anna").exists()
+    assert Recipient.objects.filter(external_id="bea").exists() == is_read
+    assert not kept.chunks.exists()
+    assert "anna" not in str([kept.report, kept.bad])
