@@ -238,8 +238,8 @@ def audit_is_sealed() -> Faults:
         yield _error(
             30,
             f"The worker of the queue clock can seal nothing: {error}",
-            "Set AUDIT_SEAL_KEY to what this prints: openssl rand -hex 32. Other processes need none, so run this check "
-            "with the environment of that worker.",
+            "Set AUDIT_SEAL_KEY to what this prints: openssl rand -hex 32. Other processes need none: run this "
+            "check with the environment of that worker.",
         )
     else:
         if len(set(keys.private_key().private_bytes_raw())) < _KEY_SIGNS:
