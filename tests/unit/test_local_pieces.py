@@ -108,6 +108,8 @@ def test_secrets_of_two_names_differ_and_last(tmp_path: Path) -> None:
     assert len(first) == 64
     assert secret(root=tmp_path / ".local", name="two") != first
     assert secret(root=tmp_path / ".local", name="one") == first
+    assert (tmp_path / ".local" / "one").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".local" / "logs").stat().st_mode & 0o777 == 0o700  # PostgreSQL's quote what it was given
 
 
 def test_a_broken_state_file_reads_as_empty(tmp_path: Path) -> None:
