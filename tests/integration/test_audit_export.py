@@ -24,6 +24,7 @@ from audit.models import AuditEvent, ExportedSeal, Seal
 from delivery import metrics
 from scheduler_project import tasks
 from tests.audits import problem, record, tampering, verified
+from tests.http_double import HttpDouble, Reply, garbage, half, reset, silence
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DAYS = 30
@@ -350,6 +351,27 @@ def test_a_bucket_that_does_not_serve_is_told_and_disturbs_nothing(
             call_command("audit_verify", stdout=StringIO())
         assert raised.value.returncode == 2
     assert AuditEvent.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [Reply(403, b""), Reply(503, b"<html>"), Reply(200, b"what?"), silence, half, garbage, reset]
+)
+def test_a_bucket_that_fails_in_any_way_is_asked_once_and_left_for_the_next_turn(bucket, settings, monkeypatch, fault):
+    seal()
+    monkeypatch.setattr("audit.bucket.READ_S", 0.3)
+    with HttpDouble() as double:
+        if isinstance(fault, Reply):
+            double.answer = lambda _request: fault
+        else:
+            double.failure = fault
+        settings.AUDIT_EXPORT_ENDPOINT = double.url
+        with pytest.raises(CommandError, match="The audit was not exported: writing 000000000001"):
+            call_command("audit_export")
+        assert double.connections == 1
+    settings.AUDIT_EXPORT_ENDPOINT = bucket._client.meta.endpoint_url
+    call_command("audit_export")
+    assert ExportedSeal.objects.count() == 1
+    verified()
 
 
 def test_a_bucket_that_takes_an_object_without_locking_it_is_not_believed(bucket, client, name, monkeypatch):
