@@ -63,9 +63,9 @@ if "database" in _MISSING and "ERASURE_KEY" not in os.environ:
     ERASURE_KEY = services.secret(root=LOCAL_DIR, name="erasure_key")
 else:
     ERASURE_KEY = env.str("ERASURE_KEY", default="") or SECRET_KEY
-# Under which addresses, device tokens and messages lie in the database: the first one encrypts, the others still decrypt.
-# Each is 32 bytes, as base64 or hexadecimal digits, as is the key by which equal addresses and tokens are found. Or both
-# come from what ENCRYPTION_KEYSET names (schedules.encryption.Keys).
+# Under which addresses, device tokens and messages lie in the database: the first one encrypts, the others still
+# decrypt. Each is 32 bytes, as base64 or hexadecimal digits, and so is the key by which equal addresses and tokens are
+# found. Or all come from what ENCRYPTION_KEYSET names (schedules.encryption.Keys).
 if "database" in _MISSING and "ENCRYPTION_KEYS" not in os.environ:
     ENCRYPTION_KEYS = [services.secret(root=LOCAL_DIR, name="encryption_key")]
     BLIND_INDEX_KEY = services.secret(root=LOCAL_DIR, name="blind_index_key")

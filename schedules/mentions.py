@@ -29,7 +29,7 @@ class Mentions:
 
 
 def schedules_naming(*, external_id: str) -> list[int]:
-    """Ids of the schedules in whose audience, present or past, the person stands by name; a millisecond of any number."""
+    """Ids of the schedules in whose audience, present or past, the person stands by name: a millisecond."""
     return sorted(set(_versions_naming(external_id).values()))
 
 
