@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
-from audit import trail
+from audit import export, seals, trail
 from audit.models import Action
 from tests import roles
 from tests.factories import NOW
@@ -45,3 +47,20 @@ def problem() -> str:
         call_command("audit_verify", stdout=StringIO())
     assert raised.value.returncode == 1
     return str(raised.value)
+
+
+# --- Exported ---------------------------------------------------------------------------------------------------------
+def seal_each(number: int = 1) -> list[int]:
+    """Rows of a transaction each under a seal each; their ids."""
+    ids = record(number)
+    seals.seal(now=timezone.now(), limit=1)
+    return ids
+
+
+def exported(client: Any, name: str) -> list[str]:
+    return [each["Key"] for each in client.list_objects_v2(Bucket=name).get("Contents", [])]
+
+
+def first_version(client: Any, name: str, number: int) -> dict[str, Any]:
+    found = client.list_object_versions(Bucket=name, Prefix=f"audit/{export.key_of(number)}")["Versions"]
+    return {"Bucket": name, "Key": found[-1]["Key"], "VersionId": found[-1]["VersionId"]}

@@ -1,5 +1,6 @@
-"""Redis servers that a test may flush, silence and kill, while the shared counters stay as they are; rivals."""
+"""Redis servers that a test may flush, silence and kill, the shared counters being left alone; rivals; buckets."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from audit.bucket import Bucket
 from delivery import caps, counters
 from delivery.models import State
 from scheduler_project.local.redis import Server, running_server
@@ -89,3 +91,46 @@ def started(service, provider):
     (message,) = service.publish()
     claim_some(message.batch_ids, settle_as=State.SENT)
     return schedule, message.batch_ids
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """An S3 of moto's on this machine; its address."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket_client(s3: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Whoever has the bucket's credentials."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return boto3.client("s3", endpoint_url=s3, region_name="eu-central-1")
+
+
+@pytest.fixture
+def bucket_name(request: pytest.FixtureRequest, bucket_client: Any) -> str:
+    """A bucket with Object Lock of the test's own."""
+    name = "audit-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    bucket_client.create_bucket(
+        Bucket=name,
+        ObjectLockEnabledForBucket=True,
+        CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
+    )
+    return name
+
+
+@pytest.fixture
+def bucket(settings: Any, s3: str, bucket_name: str) -> Bucket:
+    """That is where the audit is exported to, for thirty days."""
+    settings.AUDIT_EXPORT_BUCKET, settings.AUDIT_EXPORT_ENDPOINT, settings.AUDIT_EXPORT_DAYS = bucket_name, s3, 30
+    made = Bucket.from_settings()
+    assert made is not None
+    return made
