@@ -94,7 +94,7 @@ OTHERS = frozenset(
         *("home", "display", "set_language", "metrics", "policy-reports", "security-txt", "user-service-hook"),
         *("oauth2_provider:authorize", "oauth2_provider:token", "oauth2_provider:revoke-token"),
         *("oauth2_provider:oauth-server-metadata", "api-problems", "openapi", "api-docs", "api-reference"),
-        # Everybody's own, whatever the role, and steps of signing in: test_second_factor asks who may open them.
+        # Everybody's own, whatever the role, and steps of signing in: test_own_account asks who may open them.
         *("account", "second-factor", "second-factor-off", "sign-out-everywhere", "sign-in-code"),
     }
 )

@@ -11,71 +11,30 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 from django.test import Client
-from django.urls import reverse
 from django_otp.oath import totp
 from oauth2_provider.models import get_grant_model
 
 from audit.models import Action, AuditEvent
-from frontend import second_factor, verified
-from frontend.models import Authenticator, RecoveryCode
+from frontend import second_factor
+from frontend.models import Authenticator
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account
 from tests.factories import BY, NOW
 from tests.furniture import furnish
 from tests.integration.test_oauth import SignIn
 from tests.pages import ACTIONS, ADMIN, PAGES, PARTS, addresses
+from tests.second_factor import ACCOUNT, CODE, LOGIN, OWN, SET_UP, Somebody, offered
 
 pytestmark = pytest.mark.django_db
-
-LOGIN, CODE, SET_UP = "/admin/login/?next=/", "/sign-in/code", "/account/second-factor"
-OFF, EVERYWHERE, ACCOUNT = "/account/second-factor/off", "/account/sign-out", "/account/"
-OWN = [ACCOUNT, SET_UP, OFF, EVERYWHERE]
 
 
 @pytest.fixture(autouse=True)
 def _quick_hashes(settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
-
-
-class Somebody:
-    """A person with a second factor, and what his app shows: each code once, as the app's next one comes."""
-
-    def __init__(self, role: Role | None = Role.ADMIN) -> None:
-        self.user = account(role, password=PASSWORD)
-        offer = second_factor.offer(self.user)
-        self.secret = b32decode(offer.secret)
-        self.device, self.codes = second_factor.turn_on(
-            user=self.user, signed=offer.signed, code=self.shown(), by=BY, now=NOW
-        )
-        self.half_a_minute_passes()
-
-    def shown(self) -> str:
-        return f"{totp(self.secret):06d}"
-
-    def wrong(self) -> str:
-        near = {totp(self.secret, t0=steps * 30) for steps in (-2, -1, 0, 1, 2)}
-        return next(f"{number:06d}" for number in range(10) if number not in near)
-
-    def half_a_minute_passes(self) -> None:
-        """As far as the device knows: real time can't be waited for."""
-        Authenticator.objects.filter(pk=self.device.pk).update(last_t=F("last_t") - 2)
-
-    def after_the_password(self, *, going_to: str = "/") -> Client:
-        browser = Client()
-        answer = browser.post(f"/admin/login/?next={going_to}", {"username": self.user.username, "password": PASSWORD})
-        assert answer.status_code == 302, answer.content
-        assert answer["Location"].startswith(CODE)
-        return browser
-
-    def inside(self) -> Client:
-        browser = self.after_the_password()
-        assert browser.post(CODE, {"code": self.shown()}).status_code == 302
-        self.half_a_minute_passes()
-        return browser
 
 
 @pytest.fixture
@@ -88,25 +47,18 @@ def _actions() -> list[str]:
 
 
 # --- Setting it up ----------------------------------------------------------------------------------------------------
-def _offered(page) -> tuple[str, bytes]:
-    """What comes back with the code, and the secret as a person would copy it."""
-    text = page.content.decode()
-    spelled = re.search(r'<code class="ns-secret">([A-Z2-7 ]+)</code>', text)[1]
-    return re.search(r'name="offer" value="([^"]+)"', text)[1], b32decode(spelled.replace(" ", ""))
-
-
 def test_a_person_sets_it_up_and_is_shown_ten_codes_once():
     browser = Client()
     browser.force_login(account(Role.ANALYST, password=PASSWORD))
     page = browser.get(SET_UP)
-    signed, secret = _offered(page)
+    signed, secret = offered(page)
     assert "no-store" in page["Cache-Control"]
     assert b"<svg" in page.content
     assert not Authenticator.objects.exists()  # nothing is kept of what is only looked at
     typed = {"offer": signed, "password": PASSWORD}
     wrong = browser.post(SET_UP, {**typed, "code": "000000" if totp(secret) else "000001"})
     assert wrong.status_code == 422
-    assert _offered(wrong) == (signed, secret)  # the app has it by now
+    assert offered(wrong) == (signed, secret)  # the app has it by now
     assert not Authenticator.objects.exists()
 
     done = browser.post(SET_UP, {**typed, "code": f" {totp(secret):06d} "})
@@ -124,7 +76,7 @@ def test_a_person_sets_it_up_and_is_shown_ten_codes_once():
 def test_who_finds_a_browser_open_can_not_take_the_account_into_his_own_app():
     browser = Client()
     browser.force_login(account(Role.ADMIN, password=PASSWORD))
-    signed, secret = _offered(browser.get(SET_UP))
+    signed, secret = offered(browser.get(SET_UP))
     right = {"offer": signed, "code": f"{totp(secret):06d}"}
     answers = [browser.post(SET_UP, {**right, "password": "wrong"}).status_code for _ in range(12)]
     assert answers == [422] * 9 + [429] * 3
@@ -281,7 +233,7 @@ def test_a_session_that_was_open_when_it_was_turned_on_waits(somebody):
     here, there = Client(), Client()
     here.force_login(other)
     there.force_login(other)
-    signed, secret = _offered(here.get(SET_UP))
+    signed, secret = offered(here.get(SET_UP))
     here.post(SET_UP, {"offer": signed, "password": PASSWORD, "code": f"{totp(secret):06d}"})
     assert here.get("/dashboard/").status_code == 200
     assert there.get("/dashboard/").status_code == 302
@@ -374,140 +326,3 @@ def test_of_two_who_send_the_same_code_at_once_one_is_let_in(kind):
     somebody = Somebody()
     code = somebody.shown() if kind == "app" else somebody.codes[0]
     assert _at_once([somebody.after_the_password() for _ in range(2)], [code] * 2) == [302, 422]
-
-
-# --- Turning it off, and resetting ------------------------------------------------------------------------------------
-def test_it_is_turned_off_with_a_code(somebody):
-    browser = somebody.inside()
-    assert browser.post(OFF, {"code": somebody.wrong()}).status_code == 422
-    assert Authenticator.objects.exists()
-    assert browser.post(OFF, {"code": somebody.shown()})["Location"] == ACCOUNT
-    assert not Authenticator.objects.exists()
-    assert not RecoveryCode.objects.exists()
-    assert browser.get("/dashboard/").status_code == 200
-    assert Client().post(LOGIN, {"username": "admin", "password": PASSWORD})["Location"] == "/"
-    assert _actions()[-2:] == [Action.ACCOUNT_FACTOR_OFF, Action.ACCOUNT_SIGN_IN]
-
-
-def test_an_admin_resets_somebodys_but_not_his_own():
-    lost, admin = Somebody(Role.MARKETER), Somebody(Role.ADMIN)
-    browser = admin.inside()
-    users = reverse("admin:auth_user_changelist")
-    chosen = {"action": "reset_second_factor", "_selected_action": [lost.user.pk, admin.user.pk]}
-    assert b"1 second factor was reset" in browser.post(users, chosen, follow=True).content
-    assert list(Authenticator.objects.values_list("user", flat=True)) == [admin.user.pk]
-    event = AuditEvent.objects.get(action=Action.ACCOUNT_FACTOR_RESET)
-    assert (event.actor_id, event.payload_diff) == (f"user:{admin.user.pk}", {"account": lost.user.pk})
-    assert Client().post(LOGIN, {"username": "marketer", "password": PASSWORD})["Location"] == "/"
-
-
-def test_who_is_no_admin_resets_nobodys(somebody):
-    browser = Client()
-    browser.force_login(account(Role.MARKETER))
-    chosen = {"action": "reset_second_factor", "_selected_action": [somebody.user.pk]}
-    assert browser.post(reverse("admin:auth_user_changelist"), chosen).status_code == 403
-    assert Authenticator.objects.exists()
-
-
-def test_an_admin_signs_somebody_out_everywhere():
-    there, admin, other = Client(), Client(), Client()
-    person = account(Role.MARKETER)
-    for browser, user in ((there, person), (admin, account(Role.ADMIN)), (other, account(Role.ANALYST))):
-        browser.force_login(user)
-    chosen = {"action": "sign_out", "_selected_action": [person.pk]}
-    done = admin.post(reverse("admin:auth_user_changelist"), chosen, follow=True)
-    assert b"1 session has ended" in done.content
-    assert [browser.get("/dashboard/").status_code for browser in (there, admin, other)] == [302, 200, 200]
-    assert AuditEvent.objects.get().payload_diff == {"account": person.pk, "sessions": 1}
-
-
-def test_a_new_one_after_a_reset_asks_sessions_of_the_former_one(somebody):
-    browser = somebody.inside()
-    second_factor.reset(user_id=somebody.user.pk, by=BY, now=NOW)
-    assert browser.get("/dashboard/").status_code == 200  # his password still lets him in
-    offer = second_factor.offer(somebody.user)
-    code = f"{totp(b32decode(offer.secret)):06d}"
-    second_factor.turn_on(user=somebody.user, signed=offer.signed, code=code, by=BY, now=NOW)
-    assert browser.get("/dashboard/").status_code == 302
-
-
-def test_the_only_admin_has_his_reset_on_the_server(somebody):
-    call_command("reset_second_factor", "admin")
-    assert not Authenticator.objects.exists()
-    for name in ("admin", "nobody"):
-        with pytest.raises(CommandError):
-            call_command("reset_second_factor", name)
-
-
-# --- Where a role must have one ---------------------------------------------------------------------------------------
-def test_a_role_that_must_have_one_is_let_in_once_it_has(settings):
-    settings.SECOND_FACTOR_REQUIRED_FOR = ["ADMIN"]
-    admin, marketer = account(Role.ADMIN, password=PASSWORD), account(Role.MARKETER)
-    browser, open_before, other = Client(), Client(), Client()
-    open_before.force_login(admin)
-    other.force_login(marketer)
-    assert other.get("/dashboard/").status_code == 200
-    assert open_before.get("/dashboard/").status_code == 302
-    led = browser.post("/admin/login/?next=/ledger/", {"username": "admin", "password": PASSWORD})
-    assert led["Location"] == f"{SET_UP}?next=%2Fledger%2F"
-    assert browser.get("/ledger/").status_code == 302
-    assert browser.get("/admin/")["Location"].startswith("/admin/login/")
-    signed, secret = _offered(browser.get(led["Location"]))
-    done = browser.post(led["Location"], {"offer": signed, "code": f"{totp(secret):06d}"})
-    assert b'href="/ledger/"' in done.content
-    assert browser.get("/ledger/").status_code == 200
-
-
-# --- One's own account ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("role", [*Role, None])
-def test_whoever_signs_in_has_an_account_page_and_strangers_have_none(role):
-    browser = Client()
-    for path in (ACCOUNT, SET_UP, OFF):
-        assert browser.get(path)["Location"].startswith("/admin/login/"), path
-    assert browser.post(EVERYWHERE)["Location"].startswith("/admin/login/")
-    browser.force_login(account(role))
-    page = browser.get(ACCOUNT)
-    assert page.status_code == 200
-    assert b"Set it up" in page.content
-    assert browser.get(OFF)["Location"] == ACCOUNT
-
-
-def test_forms_of_the_account_need_their_token(somebody):
-    browser = Client(enforce_csrf_checks=True)
-    browser.force_login(account(Role.MARKETER))
-    assert {browser.post(path).status_code for path in [SET_UP, OFF, EVERYWHERE, CODE]} == {403}
-
-
-def test_signing_out_everywhere_ends_every_session_and_token_of_the_person_and_nobody_elses(somebody):
-    here, there, waiting = somebody.inside(), somebody.inside(), somebody.after_the_password()
-    other = Client()
-    other.force_login(account(Role.ANALYST))
-    scene = SignIn()
-    scene.person.delete()
-    scene.person, scene.browser = somebody.user, here
-    scene.browser.force_login = lambda _: None
-    tokens = scene.tokens()
-    assert here.post(EVERYWHERE).status_code == 302
-    for browser in (here, there, waiting):
-        assert browser.get("/dashboard/").status_code == 302
-        assert browser.get(CODE)["Location"] == "/"
-    assert other.get("/dashboard/").status_code == 200
-    assert scene.refresh(tokens["refresh_token"]).status_code == 400
-    event = AuditEvent.objects.get(action=Action.ACCOUNT_END_SESSIONS)
-    assert event.payload_diff == {"account": somebody.user.pk, "sessions": 3}
-
-
-def test_who_the_person_is_costs_no_statement_more_than_before(somebody, django_assert_num_queries):
-    session = somebody.inside().session
-    assert session["otp_device_id"]  # read by now
-    request = type("Request", (), {"session": session})()
-    with django_assert_num_queries(1):
-        assert verified._who(request).pk == somebody.user.pk
-
-
-def test_an_account_with_a_factor_is_deleted_whole(somebody):
-    gone = Somebody(Role.MARKETER)
-    done = somebody.inside().post(reverse("admin:auth_user_delete", args=[gone.user.pk]), {"post": "yes"})
-    assert done.status_code == 302
-    assert list(Authenticator.objects.values_list("user", flat=True)) == [somebody.user.pk]
-    assert RecoveryCode.objects.count() == 10
