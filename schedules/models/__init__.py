@@ -1,0 +1,46 @@
+"""Schedules and what they are made of: recipients, templates, schedules, their versions and occurrences.
+
+Invariants are database constraints; rows change through ``schedules.operations`` and ``schedules.occurrences``.
+Instants are UTC.
+"""
+
+from schedules.models.controls import StopSwitch, TestClock
+from schedules.models.people import Device, ErasedPerson, Recipient, RecipientImport, RecipientImportChunk
+from schedules.models.schedules import (
+    GOES_ON,
+    NAMED_IDS,
+    Occurrence,
+    OccurrenceState,
+    OnPast,
+    Schedule,
+    ScheduleStatus,
+    ScheduleType,
+    ScheduleVersion,
+    TimeZoneMode,
+)
+from schedules.models.templates import Catalogue, Channel, MessageTemplate, TemplateContent, TemplateVersion
+
+__all__ = [
+    "GOES_ON",
+    "NAMED_IDS",
+    "Catalogue",
+    "Channel",
+    "Device",
+    "ErasedPerson",
+    "MessageTemplate",
+    "Occurrence",
+    "OccurrenceState",
+    "OnPast",
+    "Recipient",
+    "RecipientImport",
+    "RecipientImportChunk",
+    "Schedule",
+    "ScheduleStatus",
+    "ScheduleType",
+    "ScheduleVersion",
+    "StopSwitch",
+    "TemplateContent",
+    "TemplateVersion",
+    "TestClock",
+    "TimeZoneMode",
+]

@@ -1,0 +1,154 @@
+"""People, the devices by which push reaches them, and the files by which they come."""
+
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.db.models.lookups import Exact
+
+from schedules.fields import BlindIndexField, EncryptedBytesField, EncryptedTextField
+
+
+def _json_type(field: str) -> models.Func:
+    return models.Func(F(field), function="jsonb_typeof", output_field=models.TextField())
+
+
+class Recipient(models.Model):
+    """A profile. The ledger knows only its id, so deleting the profile is the anonymisation.
+
+    ``locale`` and ``time_zone`` are kept as they came, valid or not: a bad zone falls back when it is used, and the
+    ledger row says so. ``consent`` maps a channel to a boolean; ``false`` means opted out, absent means no objection.
+    ``version`` rises whenever somebody changes the profile or its devices; that a push provider has retired a device
+    is nobody's change. Rows change through ``schedules.recipients`` and ``schedules.imports``.
+    """
+
+    external_id = models.CharField(max_length=200, unique=True)
+    email = EncryptedTextField(max_length=320, blank=True, default="")
+    email_index = BlindIndexField(of="email")
+    locale = models.CharField(max_length=35, blank=True)
+    time_zone = models.CharField(max_length=64, blank=True)
+    attributes = models.JSONField(default=dict, blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    consent = models.JSONField(default=dict, blank=True)
+    version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
+    updated_by = models.CharField(max_length=100, blank=True, db_default="", editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(external_id=""), name="recipient_external_id_given"),
+            models.CheckConstraint(
+                condition=Q(Exact(_json_type("attributes"), "object"))
+                & Q(Exact(_json_type("tags"), "array"))
+                & Q(Exact(_json_type("consent"), "object")),
+                name="recipient_json_shapes",
+            ),
+            models.CheckConstraint(
+                condition=Q(email="", email_index__isnull=True) | (~Q(email="") & Q(email_index__isnull=False)),
+                name="recipient_email_indexed",
+            ),
+        ]
+        indexes = [
+            GinIndex(fields=["attributes"], name="recipient_attributes_gin", opclasses=["jsonb_path_ops"]),
+            GinIndex(fields=["tags"], name="recipient_tags_gin", opclasses=["jsonb_path_ops"]),
+            models.Index(fields=["locale"], name="recipient_locale_idx"),
+            models.Index(fields=["time_zone"], name="recipient_time_zone_idx"),
+            models.Index(fields=["created_at"], name="recipient_created_at_idx"),
+            models.Index(fields=["id"], name="recipient_no_email_idx", condition=Q(email="")),
+            models.Index(fields=["email_index"], name="recipient_email_idx", condition=Q(email_index__isnull=False)),
+        ]
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.external_id
+
+
+class Device(models.Model):
+    """Where push reaches a person: a registration token of the push provider."""
+
+    recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="devices")
+    token = EncryptedTextField(max_length=500)
+    token_index = BlindIndexField(of="token", is_address=False, unique=True)
+    platform = models.CharField(max_length=10, choices=[("android", "Android"), ("ios", "iOS"), ("web", "Web")])
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(token_index__isnull=False), name="device_token_indexed")]
+
+    def __str__(self) -> str:
+        return f"{self.platform} …{self.token[-6:]}"
+
+
+class ErasedPerson(models.Model):
+    """Somebody who was erased and whom no import brings back: a keyed fingerprint (``schedules.fingerprints``)."""
+
+    fingerprint = models.UUIDField(primary_key=True)
+    erased_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "erased people"
+
+    def __str__(self) -> str:
+        return str(self.fingerprint)
+
+
+class RecipientImport(models.Model):
+    """An uploaded file of people: looked through first, imported when somebody says so (``imports.uploads``).
+
+    ``token`` and ``leased_until`` (real time) name the worker that is at it; ``people`` and ``position`` (bytes) say
+    how far it has come. ``report`` is ``uploads.Found``, ``bad`` holds the first bad lines: [[line, field, reason]].
+    """
+
+    class State(models.TextChoices):
+        CHECK = "check"
+        CHECKED = "checked"
+        IMPORT = "import"
+        DONE = "done"
+        FAILED = "failed"
+        DISCARDED = "discarded"
+
+    name = models.CharField(max_length=200)
+    size = models.PositiveBigIntegerField()
+    format = models.CharField(max_length=10)
+    encoding = models.CharField(max_length=40)
+    delimiter = models.CharField(max_length=1, blank=True)
+    infer_types = models.BooleanField(default=False)
+    bring_back = models.BooleanField(default=False, db_default=False, help_text="People too who were erased before")
+    state = models.CharField(max_length=10, choices=State, default=State.CHECK)
+    stage = models.CharField(max_length=10, blank=True)
+    people = models.PositiveBigIntegerField(default=0)
+    position = models.PositiveBigIntegerField(default=0)
+    token = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    report = models.JSONField(default=dict)
+    bad = models.JSONField(default=list)
+    failure = models.CharField(max_length=20, blank=True)
+    detail = models.CharField(max_length=1000, blank=True)
+    created_by = models.CharField(max_length=100)
+    created_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], name="recipient_import_open_idx", condition=Q(state__in=["check", "import"]))
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RecipientImportChunk(models.Model):
+    """A piece of an uploaded file, so that any worker on any machine can read it; gone when the file is done with."""
+
+    upload = models.ForeignKey(RecipientImport, on_delete=models.CASCADE, related_name="chunks")
+    number = models.PositiveIntegerField()
+    data = EncryptedBytesField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["upload", "number"], name="recipient_import_chunk_once")]
+
+    def __str__(self) -> str:
+        return f"{self.upload_id}/{self.number}"
