@@ -53,6 +53,11 @@ def mara() -> Any:
     return account(Role.MARKETER, name="mara").pk
 
 
+def mara_signed_in() -> Any:
+    signed_in(Role.MARKETER, name="mara")
+    return User.objects.get(username="mara").pk
+
+
 def a_stop() -> Any:
     stops.stop_sending(scope="channel:push", reason="Prices", by="system:test", now=NOW)
     return StopSwitch.objects.get().pk
@@ -109,6 +114,7 @@ DEEDS: dict[tuple[Any, str], tuple[Callable[[], Any], Callable[[Browser, Any], A
     (Client, "revoke"): (a_program, acts(Client, "revoke"), {"name": "the shop", "tokens": [1, 0]}),
     (User, "add"): (lambda: None, makes_an_account, {}),
     (User, "change"): (mara, gives_a_role, {"roles": [["MARKETER"], ["ADMIN"]]}),
+    (User, "sign_out"): (mara_signed_in, acts(User, "sign_out"), {"sessions": 1}),
     (User, "delete"): (mara, deletes(User), {}),
     (User, "delete_selected"): (mara, acts(User, "delete_selected"), {}),
 }

@@ -23,9 +23,9 @@ from audit.models import AuditEvent
 from schedules import encryption
 from schedules.audience.compiler import compile
 from schedules.audience.parser import parse
+from schedules.fields import place
 from schedules.imports.lines import Unreadable
 from schedules.imports.recipients import MAX_KEPT, Format, Stage, import_recipients
-from schedules.fields import place
 from schedules.imports.staging import Written
 from schedules.models import Device, Recipient
 

@@ -11,6 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 from psycopg.errors import DeadlockDetected
 
+from audit.roles import APP
 from delivery import dispatch, erasure, materialise, pace, sending
 from delivery import sweep as sweeping
 from delivery.ledger import rows as terms
@@ -20,6 +21,7 @@ from schedules import clock, operations
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Recipient, Schedule
 from schedules.occurrences import ApplyTo
+from tests import roles
 from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory, people
 from tests.service import MINUTE, in_threads
@@ -121,6 +123,13 @@ class Answers:
                 self.accepted[message.key] += 1
         time.sleep(0.0005)
         return Answer(message.key, verdict, "so", retry_after=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _quick_to_see_a_deadlock(django_db_setup, django_db_blocker):
+    """The server looks for one after a second unless it is told otherwise, which is a superuser's to allow."""
+    with django_db_blocker.unblock(), roles.owner(), connection.cursor() as cursor:
+        cursor.execute(f"GRANT SET ON PARAMETER deadlock_timeout TO {APP}")
 
 
 @pytest.mark.parametrize("seed", range(3))
