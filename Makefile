@@ -8,6 +8,11 @@ NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis
 	COUNTERS_URL=redis://127.0.0.1:1/0 SECRET_KEY=checks-only
 APPS := audit schedules delivery frontend scheduler_project stubs benchmarks tests manage.py
 
+# Tests at once. Journeys and chaos wait more than they work.
+CORES := $(shell nproc 2>/dev/null || echo 2)
+WORKERS := $(shell expr $(CORES) '<' 4 '&' $(CORES) '|' 4)
+WAITING_WORKERS := $(shell expr $(WORKERS) + 1)
+
 # What the unit tests are about: the rooms that need no server. The rest is for the integration tests.
 UNIT_TESTED := schedules/recurrence/*,schedules/audience/tree.py,schedules/audience/parser.py,schedules/audience/values.py,\
 schedules/audience/instants.py,schedules/audience/matching.py,schedules/content.py,schedules/template_language.py,\
@@ -19,7 +24,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages screenshots programs demo test lint bench chaos openapi fmt lock clean help
+.PHONY: setup messages screenshots programs demo test lint types rules bench chaos openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -55,16 +60,21 @@ demo: setup ## the whole service with demo data; Ctrl-C ends it
 
 test: setup programs ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
-	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n 2 --cov --cov-report= -q
-	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance tests/surface -n 2 --dist worksteal --cov --cov-report= -q
-	$(PYTEST) tests/journeys tests/chaos -n 2 --dist loadfile -q
+	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n $(WORKERS) --cov --cov-report= -q
+	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance tests/surface -n $(WORKERS) --dist worksteal --cov --cov-report= -q
+	$(PYTEST) tests/journeys tests/chaos -n $(WAITING_WORKERS) --dist loadfile -q
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }
 
 lint: setup ## style, types, layers, migrations
+	@$(MAKE) --no-print-directory -j2 types rules
+
+types: setup
+	$(NO_SERVERS) $(BIN)/mypy --cache-dir=/dev/null  # the Django plugin mistakes a warm cache
+
+rules: setup
 	$(BIN)/ruff check $(APPS)
 	$(BIN)/ruff format --check $(APPS)
-	$(NO_SERVERS) $(BIN)/mypy --cache-dir=/dev/null  # the Django plugin mistakes a warm cache
 	$(BIN)/lint-imports
 	@! git rev-parse -q --git-dir >/dev/null 2>&1 || git ls-files | grep -vE '\.(png|svg|woff2?|lock)$$|^constraints.txt$$' | xargs \
 		$(BIN)/detect-secrets-hook $(foreach no,HexHighEntropyString Base64HighEntropyString KeywordDetector IPPublicDetector \

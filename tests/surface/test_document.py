@@ -1,5 +1,6 @@
 """The OpenAPI document is true of every answer, whatever is sent."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -84,10 +85,16 @@ def _wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"".join(response)]
 
 
+@functools.cache
+def _schema() -> Any:
+    """To read the document takes half a second."""
+    return schemathesis.openapi.from_wsgi("/api/openapi.yaml", _wsgi)
+
+
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_every_answer_is_one_that_the_document_names(world, method, path, mode):
-    operation = schemathesis.openapi.from_wsgi("/api/openapi.yaml", _wsgi)[path][method]
+    operation = _schema()[path][method]
     try:
         cases = operation.as_strategy(generation_mode=mode)
     except Unsatisfiable:

@@ -35,7 +35,7 @@ OPERATIONS = [
 ]
 DEEP = 300
 # Of the hostile values a place gets every so-manieth.
-STEP = 16
+STEP = 32
 
 TEXTS = [
     "", " ", "\0", "a\0b", "'", "'; DROP TABLE schedules_schedule; --", "1 OR 1=1", "%", "_", "\\", "%s", "{}", "{0}",
