@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Max, Min, QuerySet
+from django.db.models import Max, Min, OuterRef, Q, QuerySet, Subquery
 
 from audit import seals
-from audit.bucket import READERS, Bucket, Stored, Version, oldest
+from audit.bucket import COMPLIANCE, READERS, Bucket, Stored, Version, oldest
 from audit.models import ExportedSeal, Seal
 from audit.verify import Tampered
 
@@ -41,21 +41,23 @@ def compare(bucket: Bucket, *, now: datetime) -> Compared:
     """Every exported object against the seal in the database. Raises ``Tampered`` and ``BucketError``.
 
     The seals themselves, their rows and signatures are ``verify.verify``'s: here a digest stands for all of it. An
-    object may be gone once the days of its lock are over, reckoned from the instant in its signed seal.
+    object may be gone once its lock is over, which can't be shortened: by the export's note of it, or for one of before
+    there were such notes by ``AUDIT_EXPORT_DAYS`` from its seal's instant on.
     """
     # Before the bucket is listed: what is exported meanwhile may be missing in the list.
     noted = ExportedSeal.objects.aggregate(last=Max("number"))["last"] or 0
     last = count = 0
-    locked_since = now - timedelta(days=settings.AUDIT_EXPORT_DAYS)
     with ThreadPoolExecutor(READERS) as readers:
         for some in _batches(_exported(bucket)):
-            known = _plain(Seal.objects.filter(number__in=[each.number for each in some])).in_bulk()
+            numbers = [each.number for each in some]
+            known = _plain(Seal.objects.filter(number__in=numbers)).in_bulk()
+            locks = dict(ExportedSeal.objects.filter(number__in=numbers).values_list("number", "locked_until"))
             firsts = [_first(each) for each in some]
             for each, stored in zip(some, readers.map(bucket.get, firsts), strict=True):
-                _check_none_missing(after=last, before=each.number, since=locked_since)
-                _check(each, stored, known.get(each.number), now=now, locked_since=locked_since)
+                _check_none_missing(after=last, before=each.number, now=now)
+                _check(each, stored, known.get(each.number), now=now, locked_until=locks.get(each.number))
                 last, count = each.number, count + 1
-    _check_none_missing(after=last, before=max(noted, last) + 1, since=locked_since)
+    _check_none_missing(after=last, before=max(noted, last) + 1, now=now)
     waiting = Seal.objects.filter(number__gt=max(noted, last))
     return Compared(count, waiting.count(), waiting.aggregate(since=Min("sealed_at"))["since"])
 
@@ -88,15 +90,18 @@ def _first(each: _Exported) -> Version:
     return version
 
 
-def _check_none_missing(*, after: int, before: int, since: datetime) -> None:
+def _check_none_missing(*, after: int, before: int, now: datetime) -> None:
     if before == after + 1:
         return
-    missing = Seal.objects.filter(number__gt=after, number__lt=before, sealed_at__gt=since)
-    if first := missing.order_by("number").values_list("number", flat=True).first():
+    note = ExportedSeal.objects.filter(number=OuterRef("number")).values("locked_until")[:1]
+    missing = Seal.objects.filter(number__gt=after, number__lt=before).annotate(locked_until=Subquery(note))
+    unnoted = Q(locked_until=None, sealed_at__gt=now - timedelta(days=settings.AUDIT_EXPORT_DAYS))
+    locked = missing.filter(unnoted | Q(locked_until__gt=now))
+    if first := locked.order_by("number").values_list("number", flat=True).first():
         raise Tampered(f"the object of seal {first} is gone from the bucket")
 
 
-def _check(each: _Exported, stored: Stored, seal: Seal | None, *, now: datetime, locked_since: datetime) -> None:
+def _check(each: _Exported, stored: Stored, seal: Seal | None, *, now: datetime, locked_until: datetime | None) -> None:
     try:
         head, digest = read(stored.body)
     except (KeyError, TypeError, ValueError) as error:
@@ -109,7 +114,8 @@ def _check(each: _Exported, stored: Stored, seal: Seal | None, *, now: datetime,
         raise Tampered(f"seal {each.number} was made anew: another one was exported, of {head['sealed_at']}")
     if seal.signature != head["signature"]:
         raise Tampered(f"the object of seal {each.number} was changed: its signature is another")
-    if seal.sealed_at > locked_since and not stored.is_locked(until=now):
+    until = locked_until or (stored.until if stored.mode == COMPLIANCE else None)
+    if (until is None or until > now) and not stored.is_locked(until=now):
         raise Tampered(f"the object of seal {each.number} is not locked any more")
     if len(each.versions) > 1:
         latest = each.versions[-1]

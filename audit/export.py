@@ -63,23 +63,25 @@ def _next() -> Seal | None:
 def _put(bucket: Bucket, seal: Seal, *, now: datetime) -> None:
     """No transaction is open while the bucket is written to, so what was put may have gone unnoted."""
     key, body = key_of(seal.number), document(seal)
+    days_end = now + timedelta(days=settings.AUDIT_EXPORT_DAYS)
+    until: datetime | None = days_end
     try:
-        version = bucket.put(key, body, until=now + timedelta(days=settings.AUDIT_EXPORT_DAYS))
+        version = bucket.put(key, body, until=days_end)
     except Taken:
-        version = _same(bucket, key, body, now=now)
+        version, until = _same(bucket, key, body, now=now)
     try:
         with transaction.atomic():
-            ExportedSeal.objects.create(number=seal.number, version_id=version, exported_at=now)
+            ExportedSeal.objects.create(number=seal.number, version_id=version, exported_at=now, locked_until=until)
     except IntegrityError:
         return  # somebody else has noted it
 
 
-def _same(bucket: Bucket, key: str, body: bytes, *, now: datetime) -> str:
-    """The version of that key which holds just this and is locked."""
+def _same(bucket: Bucket, key: str, body: bytes, *, now: datetime) -> tuple[str, datetime | None]:
+    """The version of that key which holds just this and is locked, and until when."""
     for versions in bucket.versions(key):
         for version in versions:
             if not version.is_marker and (stored := bucket.get(version)).body == body:
                 if not stored.is_locked(until=now):
                     raise BucketError(f"{key} lies in the bucket {bucket.name} without a lock")
-                return version.version_id
+                return version.version_id, stored.until
     raise verify.Tampered(f"another object lies in the bucket {bucket.name} as {key}")

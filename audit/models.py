@@ -122,6 +122,9 @@ class ExportedSeal(models.Model):
     number = models.BigIntegerField(primary_key=True)
     version_id = models.CharField(max_length=1024)
     exported_at = models.DateTimeField()
+    locked_until = models.DateTimeField(
+        null=True, help_text="Nobody can remove the object before; none for what was noted before this was"
+    )
 
     class Meta:
         db_table = "notification_audit_export"

@@ -5,7 +5,11 @@ table, because the ledger's days are tables that the service makes and drops; so
 audit's tables, their triggers and their function stay with the role that migrates, of which it is no member.
 """
 
-from django.db import connection, transaction
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection, transaction
 from psycopg import sql
 
 APP = "notification_app"
@@ -22,7 +26,7 @@ def grant(*, password: str = "") -> None:
     """Make the roles, or bring them up to what is written here; to be repeated after each migration that adds a table.
 
     ``password`` is the application's, left as it is where empty. The connection is that of the role which migrates: it
-    needs CREATEROLE, and to own the tables.
+    needs CREATEROLE, and to own the tables and the database.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('notification roles'))")
@@ -32,9 +36,9 @@ def grant(*, password: str = "") -> None:
         for name, role in ((APP, app), (LEDGER, ledger)):
             if name not in standing:
                 cursor.execute(sql.SQL("CREATE ROLE {}").format(role))
-        safe = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT"
-        cursor.execute(sql.SQL(f"ALTER ROLE {{}} LOGIN {safe}").format(app))
-        cursor.execute(sql.SQL(f"ALTER ROLE {{}} NOLOGIN {safe}").format(ledger))
+        for name, role, login in ((APP, app, True), (LEDGER, ledger, False)):
+            if wrong := _wrong_attributes(cursor, name, login=login):
+                cursor.execute(sql.SQL("ALTER ROLE {} " + " ".join(wrong)).format(role))
         if password:
             cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(app, sql.Literal(password)))
         cursor.execute(sql.SQL("GRANT {} TO {}").format(ledger, app))
@@ -53,6 +57,51 @@ def grant(*, password: str = "") -> None:
         cursor.execute(sql.SQL("GRANT USAGE ON SEQUENCE notification_audit_id_seq TO {}").format(app))
         cursor.execute(sql.SQL("GRANT INSERT ON notification_audit_seal, notification_audit_export TO {}").format(app))
 
+
+def require_granted() -> None:
+    """At the start of a web server: it may read every table of ours. Raises ``ImproperlyConfigured``.
+
+    The connection is closed again, since servers fork. A database that is away is no reason not to start.
+    """
+    ours = [model._meta.db_table for model in apps.get_models(include_auto_created=True)]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_CLOSED, [ours])
+            closed = [name for (name,) in cursor.fetchall()]
+    except DatabaseError:
+        return
+    finally:
+        connection.close()
+    if closed:
+        raise ImproperlyConfigured(
+            f"The role in DATABASE_URL may not read {', '.join(closed)}: run manage.py grant_roles as the role that"
+            " migrates, after each migrate."
+        )
+
+
+def _wrong_attributes(cursor: Any, name: str, *, login: bool) -> list[str]:
+    """What the role must be told to be. PostgreSQL lets superusers alone write ``NOSUPERUSER``, even where it is so."""
+    wanted = {
+        "rolsuper": ("SUPERUSER", False),
+        "rolcreatedb": ("CREATEDB", False),
+        "rolcreaterole": ("CREATEROLE", False),
+        "rolreplication": ("REPLICATION", False),
+        "rolbypassrls": ("BYPASSRLS", False),
+        "rolinherit": ("INHERIT", True),
+        "rolcanlogin": ("LOGIN", login),
+    }
+    cursor.execute(f"SELECT {', '.join(wanted)} FROM pg_roles WHERE rolname = %s", [name])
+    standing = cursor.fetchone()
+    return [
+        word if is_wanted else f"NO{word}"
+        for (word, is_wanted), is_so in zip(wanted.values(), standing, strict=True)
+        if is_wanted != is_so
+    ]
+
+
+_CLOSED = """
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'public' AND c.relname = ANY (%s) AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 1"""
 
 # A sequence that belongs to a column goes with its table.
 _HAND_OVER = """

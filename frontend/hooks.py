@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
@@ -100,6 +101,12 @@ def _is_signed(request: HttpRequest, event_id: str, timestamp: str, body: bytes)
         for signature in given[:10]
     ]
     return any(found)
+
+
+def require_secrets() -> None:
+    """For the start of a web server, which runs no checks. Raises ``ImproperlyConfigured``."""
+    for fault in check_secrets(None):
+        raise ImproperlyConfigured(f"{fault.msg} {fault.hint}")
 
 
 def check_secrets(app_configs: Any, **_: Any) -> list[CheckMessage]:

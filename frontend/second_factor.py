@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from audit import trail
 from audit.models import Action
+from frontend import session_life
 from frontend.models import Authenticator, AuthenticatorSecret, RecoveryCode
 from schedules.encryption import Undecryptable
 from schedules.permissions import roles_of
@@ -105,6 +106,7 @@ def turn_on(*, user: Any, signed: str, code: str, by: str, now: datetime) -> tup
         raise WrongCode
     codes = ["-".join("".join(secrets.choice(_SIGNS) for _ in range(6)) for _ in range(4)) for _ in range(CODES)]
     RecoveryCode.objects.bulk_create(RecoveryCode(device=device, digest=_digest(each)) for each in codes)
+    session_life.end_tokens(user.pk)  # got by the password alone
     trail.record(action=Action.ACCOUNT_FACTOR_ON, by=by, now=now, changes={"account": user.pk})
     return device, codes
 
@@ -138,9 +140,17 @@ def turn_off(*, user: Any, by: str, now: datetime) -> bool:
     return _end(user.pk, Action.ACCOUNT_FACTOR_OFF, by=by, now=now)
 
 
+@transaction.atomic
 def reset(*, user_id: int, by: str, now: datetime) -> bool:
-    """For who has lost app and codes: by somebody else. Whether there was anything to reset."""
-    return _end(user_id, Action.ACCOUNT_FACTOR_RESET, by=by, now=now)
+    """For who has lost app and codes: by somebody else. Whether there was anything to reset.
+
+    Sessions and tokens of the account end: one that waits for a code may be that of who has stolen the password.
+    """
+    if not _end(user_id, Action.ACCOUNT_FACTOR_RESET, by=by, now=now):
+        return False
+    session_life.end_sessions(user_id)
+    session_life.end_tokens(user_id)
+    return True
 
 
 def codes_left(user: Any) -> int:

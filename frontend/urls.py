@@ -9,7 +9,7 @@ from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
 from frontend.hooks import user_service
-from frontend.pages.account import account, code, set_up, sign_out_everywhere, turn_off
+from frontend.pages.account import account, code, here, set_up, sign_out_everywhere, turn_off
 from frontend.pages.api_docs import ApiDocs, ApiDocument, ApiReference
 from frontend.pages.audit import audit, audit_csv
 from frontend.pages.consent import Consent
@@ -46,6 +46,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", site.urls),
     path("sign-in/code", code, name="sign-in-code"),
     path("account/", account, name="account"),
+    path("account/here", here, name="here"),
     path("account/second-factor", set_up, name="second-factor"),
     path("account/second-factor/off", turn_off, name="second-factor-off"),
     path("account/sign-out", sign_out_everywhere, name="sign-out-everywhere"),

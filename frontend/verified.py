@@ -5,14 +5,14 @@ the pages that take a code know who waits. Also a session that was open before t
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.auth import REDIRECT_FIELD_NAME, SESSION_KEY, authenticate
+from django.contrib.auth import REDIRECT_FIELD_NAME, authenticate
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.middleware import AuthenticationMiddleware, get_user
 from django.contrib.auth.models import AnonymousUser, User
-from django.contrib.sessions.models import Session
 from django.db import OperationalError, transaction
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
@@ -21,17 +21,16 @@ from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_otp import DEVICE_ID_SESSION_KEY
-from oauth2_provider.models import get_access_token_model, get_grant_model, get_refresh_token_model
 
 from audit import trail
 from audit.models import Action
-from frontend import second_factor, sign_in_limits
+from frontend import second_factor, session_life, sign_in_limits
 from frontend.access import actor
 from frontend.models import Authenticator
 from schedules import clock
 
 # So long a password alone is worth a place before the page that asks for the code.
-_WAITING_S = 15 * 60
+WAITING = timedelta(minutes=15)
 
 
 class TooMany(Exception):
@@ -115,7 +114,7 @@ def step_after_password(request: HttpRequest, going_to: str) -> str | None:
     """
     if is_verified(request, request.user):
         return None
-    request.session.set_expiry(_WAITING_S)
+    request.session.set_expiry(timezone.now() + WAITING)  # an instant: a length would begin anew at each look
     return step_of(Waiting(request.user, second_factor.of(request.user) is not None), going_to)
 
 
@@ -172,31 +171,20 @@ def signed_in(user: Any) -> None:
 
 @transaction.atomic
 def end_everywhere(user: Any, *, by: str) -> int:
-    """End every session of ``user``, and what apps got in his name; how many sessions there were.
-
-    Sessions say whose they are in what is signed: all that are alive are read.
-    """
-    alive = Session.objects.filter(expire_date__gt=timezone.now())
-    his = [each.pk for each in alive.iterator() if each.get_decoded().get(SESSION_KEY) == str(user.pk)]
-    Session.objects.filter(pk__in=his).delete()
-    end_tokens(user)
-    changes = {"account": user.pk, "sessions": len(his)}
+    """End every session of ``user``, and what apps got in his name; how many sessions there were."""
+    ended = session_life.end_sessions(user.pk)
+    session_life.end_tokens(user.pk)
+    changes = {"account": user.pk, "sessions": ended}
     trail.record(action=Action.ACCOUNT_END_SESSIONS, by=by, now=clock.now(), changes=changes)
-    return len(his)
+    return ended
 
 
 @transaction.atomic
 def password_changed(user: Any, *, by: str) -> None:
     """What ends besides the sessions, and the audit's word of it: that it changed."""
-    end_tokens(user)
+    session_life.end_tokens(user.pk)
     changes = {"account": user.pk, "password": "changed"}
     trail.record(action=Action.ACCOUNT_UPDATE, by=by, now=clock.now(), changes=changes)
-
-
-def end_tokens(user: Any) -> None:
-    """What apps may do in the name of ``user`` ends."""
-    for issued in (get_grant_model(), get_refresh_token_model(), get_access_token_model()):
-        issued.objects.filter(user=user).delete()
 
 
 def _persistent_id(factor: int) -> str:

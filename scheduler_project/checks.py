@@ -148,7 +148,14 @@ def clients_are_encrypted() -> Faults:
 
 # --- At start ---------------------------------------------------------------------------------------------------------
 def secrets_are_secret() -> Faults:
-    """E011, for the key in use and for those still accepted."""
+    """E011, for the key in use and for those still accepted; E022."""
+    if settings.ERASURE_KEY == settings.SECRET_KEY and not os.environ.get("ERASURE_KEY"):
+        yield _error(
+            22,
+            "Erased people are remembered under SECRET_KEY: changing it would bring them back by the next import.",
+            "Set ERASURE_KEY and keep it: to today's SECRET_KEY where the service has run without, else to what this "
+            "prints: python -c 'import secrets; print(secrets.token_hex(32))'",
+        )
     former = [("SECRET_KEY_FALLBACKS", str(key)) for key in settings.SECRET_KEY_FALLBACKS]
     of_erasures = [("ERASURE_KEY", settings.ERASURE_KEY)] if settings.ERASURE_KEY != settings.SECRET_KEY else []
     for name, key in [("SECRET_KEY", str(settings.SECRET_KEY)), *of_erasures, *former]:

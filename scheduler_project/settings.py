@@ -15,6 +15,7 @@ from zoneinfo import reset_tzpath
 import dj_database_url
 import structlog
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy
 from environs import Env, validate
@@ -63,6 +64,11 @@ if "database" in _MISSING and "ERASURE_KEY" not in os.environ:
     ERASURE_KEY = services.secret(root=LOCAL_DIR, name="erasure_key")
 else:
     ERASURE_KEY = env.str("ERASURE_KEY", default="") or SECRET_KEY
+    if SECRET_KEY_FALLBACKS and not env.str("ERASURE_KEY", default=""):
+        raise ImproperlyConfigured(
+            "SECRET_KEY is changed and ERASURE_KEY is not set: everybody who was erased would be forgotten, and imports"
+            " would bring them back. Set ERASURE_KEY to the SECRET_KEY of before, and keep it."
+        )
 # Under which addresses, device tokens and messages lie in the database: the first one encrypts, the others still
 # decrypt. Each is 32 bytes, as base64 or hexadecimal digits, and so is the key by which equal addresses and tokens are
 # found. Or all come from what ENCRYPTION_KEYSET names (schedules.encryption.Keys).
@@ -247,8 +253,8 @@ LANGUAGE_COOKIE_NAME = f"{COOKIE_PREFIX}django_language"
 LANGUAGE_COOKIE_SECURE, LANGUAGE_COOKIE_HTTPONLY, LANGUAGE_COOKIE_SAMESITE = SESSION_COOKIE_SECURE, True, "Lax"
 LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 SECURE_HSTS_SECONDS: int = env.int("HSTS_SECONDS", default=0)
-# Hosts below this one's name, which nobody else has; false where one of them speaks plain http.
-SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = env.bool("HSTS_SUBDOMAINS", default=True)
+# Hosts below this one's name too: only where each of them speaks https, for browsers keep to it for all that time.
+SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = env.bool("HSTS_SUBDOMAINS", default=False)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
 X_FRAME_OPTIONS = "SAMEORIGIN"
 # Of our own pages; whoever needs another says why in frontend.policies.

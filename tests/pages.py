@@ -95,7 +95,7 @@ OTHERS = frozenset(
         *("oauth2_provider:authorize", "oauth2_provider:token", "oauth2_provider:revoke-token"),
         *("oauth2_provider:oauth-server-metadata", "api-problems", "openapi", "api-docs", "api-reference"),
         # Everybody's own, whatever the role, and steps of signing in: test_own_account asks who may open them.
-        *("account", "second-factor", "second-factor-off", "sign-out-everywhere", "sign-in-code"),
+        *("account", "here", "second-factor", "second-factor-off", "sign-out-everywhere", "sign-in-code"),
     }
 )
 # The admin's pages, by role: the rest of what its models have is checked by their own permissions.

@@ -3,11 +3,13 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -85,6 +87,8 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
         super().delete_queryset(request, queryset)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        if self.get_object(request, unquote(id)) == request.user:
+            return HttpResponseRedirect(reverse("admin:password_change"))  # which asks for the present one
         with transaction.atomic():
             response: HttpResponse = super().user_change_password(request, id, form_url)
             if request.method == "POST" and response.status_code == 302:
@@ -103,7 +107,10 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
 
     @admin.action(description=_("Sign the chosen people out everywhere"), permissions=["reset"])
     def sign_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        ended = sum(verified.end_everywhere(each, by=self.by(request)) for each in queryset)
+        chosen = list(queryset)
+        ended = sum(verified.end_everywhere(each, by=self.by(request)) for each in chosen)
+        if request.user in chosen:
+            request.session.flush()  # or it would be saved once more, and is gone
         words = ngettext("%(n)s session has ended.", "%(n)s sessions have ended.", ended) % {"n": number(ended)}
         messages.success(request, words)
 

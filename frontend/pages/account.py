@@ -7,14 +7,15 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from frontend import second_factor, verified
+from frontend import second_factor, session_life, verified
 from frontend.access import actor
 from frontend.pages.frame import framed
 from frontend.wording.events import ROLES
@@ -85,6 +86,15 @@ def account(request: HttpRequest) -> HttpResponse:
     return framed(request, "frontend/account/account.html", context)
 
 
+@require_safe
+@never_cache
+def here(request: HttpRequest) -> HttpResponse:
+    """For a page that is open: 401 once its person is signed out, else the token that its forms need by now."""
+    if not request.user.is_authenticated:
+        return HttpResponse(status=401)
+    return JsonResponse({"token": get_token(request)})
+
+
 @never_cache
 def set_up(request: HttpRequest) -> HttpResponse:
     """Also for who has given his password and must set one up before he is let in."""
@@ -94,7 +104,9 @@ def set_up(request: HttpRequest) -> HttpResponse:
     user = must.user if must else request.user
     if second_factor.of(user) is not None:
         return HttpResponseRedirect(reverse("account"))
-    form = FirstCodeForm(request.POST if request.method == "POST" else None, has_just_given_it=must is not None)
+    # A session may have been open for hours before a role demanded a factor.
+    has_just_given_it = must is not None and session_life.age_s(request) < verified.WAITING.total_seconds()
+    form = FirstCodeForm(request.POST if request.method == "POST" else None, has_just_given_it=has_just_given_it)
     sent = str(form.data.get("offer", ""))
     try:
         if form.is_bound and form.is_valid() and _password_is_right(request, user, form):

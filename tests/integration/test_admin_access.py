@@ -126,7 +126,15 @@ OPEN = {
 }
 # These lead a stranger to the login, or are steps of it; the tests of their own ask who may what.
 LED = {
-    *("home", "oauth2_provider:authorize", "account", "second-factor", "second-factor-off", "sign-out-everywhere"),
+    *(
+        "home",
+        "oauth2_provider:authorize",
+        "account",
+        "here",
+        "second-factor",
+        "second-factor-off",
+        "sign-out-everywhere",
+    ),
     "sign-in-code",
 }
 

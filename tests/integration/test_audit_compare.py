@@ -11,10 +11,11 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from audit import export, seals
+from audit import compare, export, seals
 from audit.bucket import Bucket
 from audit.models import ExportedSeal
-from tests.audits import first_version, problem, record, seal_each, tampering, verified
+from audit.verify import Tampered
+from tests.audits import first_version, problem, seal_each, tampering, verified
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DAYS = 30
@@ -149,13 +150,28 @@ def test_what_is_exported_while_the_bucket_is_listed_is_not_missed(bucket, monke
     assert ExportedSeal.objects.count() == 2
 
 
-def test_objects_may_go_once_their_days_are_over(bucket, bucket_client, bucket_name, settings):
-    long_ago = timezone.now() - timedelta(days=DAYS + 1)
-    record()
-    seals.seal(now=long_ago)
+@pytest.mark.parametrize("days", [1, 365])
+def test_objects_may_go_once_their_own_days_are_over_whatever_is_set_by_then(
+    bucket, bucket_client, bucket_name, settings, days
+):
+    now = timezone.now()
+    for _ in range(2):
+        seal_each()
+    export.export(bucket, now=now)
+    settings.AUDIT_EXPORT_DAYS = days
+    lifted = first_version(bucket_client, bucket_name, 1)
+    later = now + timedelta(days=DAYS + 1)
+    assert compare.compare(bucket, now=later).objects == 2
+    lift(bucket_client, lifted)
+    assert compare.compare(bucket, now=later).objects == 1
+    with pytest.raises(Tampered, match="the object of seal 1 is gone"):
+        compare.compare(bucket, now=now + timedelta(days=DAYS - 1))
+
+
+def test_an_object_of_before_there_were_notes_of_its_lock_is_judged_by_the_lock_itself(bucket, settings):
     seal_each()
     export.export(bucket, now=timezone.now())
-    lift(bucket_client, first_version(bucket_client, bucket_name, 1))
-    assert "The export is as the database has it: 1 seals." in verified()
-    settings.AUDIT_EXPORT_DAYS = DAYS + 2
-    assert "the object of seal 1 is gone" in problem()
+    with tampering() as execute:
+        execute("UPDATE notification_audit_export SET locked_until = NULL")
+    settings.AUDIT_EXPORT_DAYS = 365
+    assert compare.compare(bucket, now=timezone.now() + timedelta(days=DAYS + 1)).objects == 1

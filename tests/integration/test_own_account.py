@@ -1,20 +1,25 @@
 """One's own account: the second factor turned off and reset, a role that must have one, signing out everywhere."""
 
 from base64 import b32decode
+from datetime import timedelta
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from django_otp.oath import totp
+from oauth2_provider.models import get_access_token_model
 
 from audit.models import Action, AuditEvent
-from frontend import second_factor, verified
+from frontend import clients, second_factor, session_life, verified
 from frontend.models import Authenticator, RecoveryCode
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account
+from tests.api import Api
 from tests.factories import BY, NOW
-from tests.integration.test_oauth import SignIn
+from tests.integration.test_oauth import BACK, SignIn
 from tests.second_factor import ACCOUNT, CODE, EVERYWHERE, LOGIN, OFF, SET_UP, Somebody, offered
 
 pytestmark = pytest.mark.django_db
@@ -79,13 +84,36 @@ def test_an_admin_signs_somebody_out_everywhere():
     assert AuditEvent.objects.get().payload_diff == {"account": person.pk, "sessions": 1}
 
 
-def test_a_new_one_after_a_reset_asks_sessions_of_the_former_one(somebody):
-    browser = somebody.inside()
+def test_a_reset_lets_in_nobody_who_waits_with_a_stolen_password(somebody):
+    inside, thief = somebody.inside(), somebody.after_the_password()
+    app = clients.create_app(name="Planner", redirect_uris=[BACK], by=BY, now=NOW).client
+    later = timezone.now() + timedelta(hours=1)
+    get_access_token_model().objects.create(user=somebody.user, application=app, token="t", expires=later)
     second_factor.reset(user_id=somebody.user.pk, by=BY, now=NOW)
-    assert browser.get("/dashboard/").status_code == 200  # his password still lets him in
-    offer = second_factor.offer(somebody.user)
+    assert [each.get("/dashboard/").status_code for each in (inside, thief)] == [302, 302]
+    assert not Session.objects.exists()
+    assert not get_access_token_model().objects.exists()
+
+
+def test_what_an_app_got_by_the_password_alone_ends_as_the_factor_is_turned_on():
+    scene = SignIn()
+    tokens = scene.tokens()
+    assert Api(tokens["access_token"]).get("schedules").status_code == 200
+    offer = second_factor.offer(scene.person)
     code = f"{totp(b32decode(offer.secret)):06d}"
-    second_factor.turn_on(user=somebody.user, signed=offer.signed, code=code, by=BY, now=NOW)
+    second_factor.turn_on(user=scene.person, signed=offer.signed, code=code, by=BY, now=NOW)
+    assert Api(tokens["access_token"]).get("schedules").status_code == 401
+    assert scene.refresh(tokens["refresh_token"]).status_code == 400
+
+
+def test_an_admin_signs_himself_out_with_others():
+    browser, admin = Client(), account(Role.ADMIN)
+    browser.force_login(admin)
+    chosen = {"action": "sign_out", "_selected_action": [admin.pk]}
+    session = browser.session
+    session[session_life.SEEN] -= 120  # so that this request is noted in it
+    session.save()
+    assert browser.post(reverse("admin:auth_user_changelist"), chosen).status_code == 302
     assert browser.get("/dashboard/").status_code == 302
 
 
@@ -114,6 +142,21 @@ def test_a_role_that_must_have_one_is_let_in_once_it_has(settings):
     done = browser.post(led["Location"], {"offer": signed, "code": f"{totp(secret):06d}"})
     assert b'href="/ledger/"' in done.content
     assert browser.get("/ledger/").status_code == 200
+
+
+def test_whose_session_was_open_before_his_role_demanded_one_gives_his_password_once_more(settings):
+    admin, browser = account(Role.ADMIN, password=PASSWORD), Client()
+    browser.force_login(admin)
+    session = browser.session
+    session[session_life.BEGUN] -= 16 * 60
+    session.save()
+    settings.SECOND_FACTOR_REQUIRED_FOR = ["ADMIN"]
+    signed, secret = offered(browser.get(SET_UP))
+    right = {"offer": signed, "code": f"{totp(secret):06d}"}
+    assert browser.post(SET_UP, right).status_code == 422
+    assert not Authenticator.objects.exists()
+    assert browser.post(SET_UP, {**right, "password": PASSWORD}).status_code == 200
+    assert Authenticator.objects.exists()
 
 
 # --- One's own account ------------------------------------------------------------------------------------------------

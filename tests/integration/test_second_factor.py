@@ -19,7 +19,7 @@ from django_otp.oath import totp
 from oauth2_provider.models import get_grant_model
 
 from audit.models import Action, AuditEvent
-from frontend import second_factor
+from frontend import second_factor, session_life
 from frontend.models import Authenticator
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account
@@ -191,6 +191,17 @@ def test_the_session_has_another_key_after_the_code_and_ends_soon_without_it(som
     assert browser.session.get_expiry_age() > 12 * 3600
     assert Client(headers={"Cookie": f"sessionid={waiting}"}).get(CODE)["Location"] == "/"
     assert Client(headers={"Cookie": f"sessionid={waiting}"}).get("/dashboard/").status_code == 302
+
+
+def test_the_place_of_who_waits_is_not_prolonged_by_looking(somebody):
+    browser = somebody.after_the_password()
+    ends = Session.objects.get().expire_date
+    session = browser.session
+    session[session_life.SEEN] -= 120  # so that the next request is noted in it
+    session.save()
+    assert browser.get(CODE).status_code == 200
+    assert browser.session[session_life.SEEN] > session[session_life.SEEN]
+    assert Session.objects.get().expire_date == ends
 
 
 def test_a_code_is_good_once(somebody):

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from frontend import session_life
 from schedules.permissions import Role
-from tests.accounts import signed_in
+from tests.accounts import account, signed_in
 
 pytestmark = pytest.mark.django_db
 MINUTE = 60
@@ -52,7 +52,27 @@ def test_a_page_that_looks_by_itself_keeps_no_session_alive(clock):
     for _ in range(4):
         clock.now += 20 * MINUTE
         answer = browser.get("/dashboard/health", headers={"HX-Request": "true"})
-    assert answer.status_code == 302
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/dashboard/health", "/account/", "/admin/"])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_part_of_a_page_after_the_end_is_no_login(path, method):
+    answer = getattr(Client(), method)(path, headers={"HX-Request": "true"})
+    assert (answer.status_code in (401, 405), answer.content) == (True, b"")
+    assert Client().get(path).status_code == 302
+
+
+def test_a_page_learns_whether_its_person_is_signed_in_and_the_token_of_its_forms(clock):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(account(Role.ANALYST))
+    clock.now += 50 * MINUTE
+    token = browser.get("/account/here", headers={"HX-Request": "true"}).json()["token"]
+    assert browser.post("/display", {"times": "utc"}).status_code == 403
+    assert browser.post("/display", {"times": "utc", "csrfmiddlewaretoken": token}).status_code == 302
+    clock.now += 70 * MINUTE
+    answer = browser.get("/account/here", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.content) == (401, b"")
 
 
 def test_who_works_costs_one_statement_a_minute(clock):

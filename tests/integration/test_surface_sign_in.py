@@ -233,6 +233,17 @@ def test_a_changed_password_ends_sessions_and_what_apps_have(whose):
     assert event.payload_diff == {"account": scene.person.pk, "password": "changed"}
 
 
+def test_no_admin_sets_his_own_password_without_the_present_one():
+    person, browser = account(Role.ADMIN, password=PASSWORD), Client()
+    browser.force_login(person)
+    new = {"password1": "another-42-word", "password2": "another-42-word", "usable_password": "true"}
+    for path in (f"/admin/auth/user/{person.pk}/password/", f"/admin/auth/user/0{person.pk}/password/"):
+        assert browser.post(path, new)["Location"] == "/admin/password_change/"
+        assert browser.get(path)["Location"] == "/admin/password_change/"
+    person.refresh_from_db()
+    assert person.check_password(PASSWORD)
+
+
 @pytest.mark.usefixtures("_quick_hashes")
 @pytest.mark.parametrize("evil", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"])
 def test_signing_in_leads_to_pages_of_ours_alone(evil):

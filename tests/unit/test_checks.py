@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "ENCRYPTION_KEYS": KEY,
     "BLIND_INDEX_KEY": KEY[::-1],
     "AUDIT_SEAL_KEY": KEY,
+    "ERASURE_KEY": KEY[1:] + "0",
     "ALLOWED_HOSTS": "notify.example.com",
     "CSRF_TRUSTED_ORIGINS": "https://notify.example.com",
     "HTTPS": "true",
@@ -126,6 +127,7 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("SECRET_KEY", "changeme" * 10, "E011", "SECRET_KEY"),
     ("SECRET_KEY", "django-insecure-" + KEY, "E011", "SECRET_KEY"),
     ("SECRET_KEY_FALLBACKS", ["old"], "E011", "SECRET_KEY_FALLBACKS"),
+    ("ERASURE_KEY", KEY, "E022", "ERASURE_KEY"),
     ("DEBUG", True, "E012", "DEBUG"),
     ("PROVIDERS", _changed("PROVIDERS", email="outbox"), "E013", "EMAIL_PROVIDER"),
     ("PROVIDERS", _changed("PROVIDERS", push="outbox"), "E013", "PUSH_PROVIDER"),
@@ -228,9 +230,32 @@ def test_the_command_refuses_a_laptops_environment():
     }
     done = _checked(laptop)
     assert done.returncode == 1
-    numbers = (1, 3, 6, 7, 8, 11, 12, 13, 14, 16, 17, 30)
+    numbers = (1, 3, 6, 7, 8, 11, 12, 13, 14, 16, 17, 22, 30)
     for each in (*(f"scheduler_project.E{number:03}" for number in numbers), "delivery.E002"):
         assert f"({each})" in done.stderr
+
+
+@pytest.mark.parametrize(("secret", "words"), [("whsec_c2hvcnQ=", "can be guessed"), ("whsec_%", "can't be read")])
+def test_no_web_server_starts_with_a_secret_of_the_hook_that_can_be_guessed(secret, words):
+    given = {"PATH": os.environ["PATH"], **ENVIRONMENT, "USER_SERVICE_HOOK_SECRET": secret}
+    command = [sys.executable, "-c", "import scheduler_project.wsgi"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, env=given, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def test_no_process_starts_with_a_changed_secret_key_that_would_forget_who_was_erased():
+    given = {name: value for name, value in ENVIRONMENT.items() if name != "ERASURE_KEY"}
+    done = _checked(given | {"SECRET_KEY_FALLBACKS": KEY[::-1]})
+    assert done.returncode == 1
+    assert "Set ERASURE_KEY to the SECRET_KEY of before" in done.stderr
+
+
+def test_a_key_of_erasures_that_is_the_secret_key_of_before_is_no_fault(good, monkeypatch):
+    good.ERASURE_KEY = KEY
+    monkeypatch.setenv("ERASURE_KEY", KEY)
+    assert _problems() == []
 
 
 def test_the_broker_is_asked_for_its_certificate():

@@ -51,9 +51,9 @@ def test_behind_https_every_cookie_is_held_to_its_host(deployed):
     assert {deployed["SESSION_COOKIE_PATH"], deployed["CSRF_COOKIE_PATH"]} == {"/"}
 
 
-def test_hsts_covers_a_year_and_the_hosts_below(deployed):
+def test_hsts_covers_a_year_and_no_hosts_below_unless_asked(deployed):
     assert deployed["SECURE_HSTS_SECONDS"] >= 31_536_000
-    assert deployed["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is True
+    assert deployed["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
 
 
 def test_former_keys_come_from_the_environment(deployed):

@@ -78,6 +78,8 @@
   // One modal for the whole page: what htmx puts into it opens it, an answer that leaves it empty closes it. Whoever
   // closes it stands where it was opened, or at the button of the menu in which that was.
   const modal = $("#modal");
+  const trouble = $("#trouble");
+  const signedOut = $("#signed-out");
   let opened = null;
   if (modal) {
     document.body.addEventListener("htmx:afterSwap", event => {
@@ -96,24 +98,74 @@
     });
     modal.addEventListener("close", () => {
       $("#modal-content").innerHTML = "";
+      document.body.append(trouble, signedOut);
       if (opened) opened.focus();
     });
   }
 
   // Whatever goes wrong on the way is said in words, with the id under which the logs know the request.
-  const trouble = $("#trouble");
   function tell(words, xhr) {
     const id = xhr && xhr.getResponseHeader("X-Request-ID");
     $("p", trouble).textContent = id ? `${words} (${trouble.dataset.request} ${id})` : words;
-    trouble.hidden = false;
+    show(trouble);
+  }
+  // Nothing beside an open modal can be seen or reached.
+  function show(words) {
+    (modal && modal.open ? modal : document.body).append(words);
+    words.hidden = false;
   }
   document.body.addEventListener("htmx:responseError", event => {
     const status = event.detail.xhr.status;
+    if (status === 401) { leave(); return; }
+    if (status === 403) ask();
     tell(status === 403 ? trouble.dataset.forbidden : trouble.dataset.failed, event.detail.xhr);
   });
   document.body.addEventListener("htmx:sendError", () => tell(trouble.dataset.away));
   document.body.addEventListener("htmx:afterRequest", event => {
     if (event.detail.successful) trouble.hidden = true;
+  });
+
+  // A session may end while its page is open. Nothing is swapped then, what the page asks for by itself rests, and what
+  // was typed stays until somebody has signed in in another tab, which gives every form another token.
+  let isOut = false;
+  function leave() {
+    isOut = true;
+    show(signedOut);
+  }
+  // Whether somebody is signed in; undefined where nobody can say.
+  async function ask() {
+    const answer = await fetch(signedOut.dataset.here, { headers: { "HX-Request": "true" } }).catch(() => null);
+    if (answer && answer.status === 401) { leave(); return false; }
+    if (!answer || !answer.ok) return undefined;
+    const { token } = await answer.json();
+    document.body.setAttribute("hx-headers", JSON.stringify({ "X-CSRFToken": token }));
+    document.querySelectorAll("[name=csrfmiddlewaretoken]").forEach(field => { field.value = token; });
+    isOut = false;
+    signedOut.hidden = true;
+    return true;
+  }
+  async function whenIn(goOn) {
+    const isIn = await ask();
+    if (isIn) goOn();
+    else if (isIn === undefined) tell(trouble.dataset.away);
+  }
+  window.addEventListener("focus", () => ask());
+  document.body.addEventListener("htmx:confirm", event => {
+    if (!isOut) return;
+    event.preventDefault();
+    if (event.detail.triggeringEvent) whenIn(() => event.detail.issueRequest(true));
+  });
+  // Forms that leave the page take along what was typed, so they ask first.
+  const asking = new WeakSet();
+  const asked = new WeakSet();
+  document.addEventListener("submit", event => {
+    const { target: form, submitter } = event;
+    const goesElsewhere = form.hasAttribute("target") || (submitter && submitter.hasAttribute("formtarget"));
+    if (event.defaultPrevented || goesElsewhere || form.getAttribute("method") !== "post" || asked.delete(form)) return;
+    event.preventDefault();
+    if (asking.has(form)) return;
+    asking.add(form);
+    whenIn(() => { asked.add(form); form.requestSubmit(submitter); }).finally(() => asking.delete(form));
   });
 
   // What somebody types while an answer is on its way stays, though the answer was made without it.
