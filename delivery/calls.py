@@ -98,14 +98,14 @@ def prepare(claims: Sequence[Claim], *, now: datetime) -> list[Prepared]:
     """Render the messages of committed claims and reserve their places under the caps."""
     try:
         read_pinned(claims)
-    except Exception as error:  # then each finds out for itself
-        log.warning("pinned_not_read", error=str(error).strip())
+    except Exception:  # then each finds out for itself
+        log.warning("pinned_not_read", exc_info=True)
     return [_prepare(claim, now=now) for claim in claims]
 
 
 def _prepare(claim: Claim, *, now: datetime) -> Prepared:
-    _alarm(claim, now=now)
     composed = _composed(claim, now=now)
+    _alarm(claim, composed, now=now)
     prepared = Prepared(claim, composed.messages, composed.settled, composed.limits)
     try:
         capped = _reserve(prepared)
@@ -123,16 +123,26 @@ def _prepare(claim: Claim, *, now: datetime) -> Prepared:
     )
 
 
-def _alarm(claim: Claim, *, now: datetime) -> None:
-    """Of whom an address can't be decrypted. Where it is everybody, a key is missing: the channel is held until a probe
-    finds that it is back.
+def _alarm(claim: Claim, composed: Composed, *, now: datetime) -> None:
+    """Of whom an address or a device can't be decrypted. Where everybody waits for it, a key is missing: the channel is
+    held until a probe finds that it is back.
     """
-    faults = Counter(person.fault for person in claim.people if person.fault)
-    for fault, count in faults.items():
-        log.error("undecryptable", reason=fault, people=count, occurrence_id=claim.work.occurrence_id)
-    if faults[UnknownKey.reason] == len(claim.people) >= KEYLESS_PEOPLE:
+    unread = [person for person in claim.people if person.address_fault or person.device_fault]
+    if not unread:
+        return
+    faults = Counter(
+        told
+        for person in unread
+        for told in {(each.reason, each.key_id) for each in (person.address_fault, person.device_fault) if each}
+    )
+    for (fault, key_id), count in faults.items():
+        log.error("undecryptable", reason=fault, key_id=key_id, people=count, occurrence_id=claim.work.occurrence_id)
+    keyless = sum(outcome.reason == UnknownKey.reason for outcome in composed.settled)
+    if keyless == len(claim.people) >= KEYLESS_PEOPLE:
         try:
-            circuits.open_circuit(claim.work.channel, reason=UnknownKey.reason, detail="ENCRYPTION_KEYS", now=now)
+            circuits.open_circuit(
+                claim.work.channel, reason=UnknownKey.reason, detail="ENCRYPTION_KEYS", now=now, grows=False
+            )
         except (OperationalError, InterfaceError) as error:  # the next claim says the same
             log.warning("database_away", error=str(error).strip())
 

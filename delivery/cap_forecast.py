@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from delivery import usage
 from delivery.caps import DAY, PATIENCE, WEEK, Limits
@@ -104,10 +104,12 @@ def limits_of(definition: Definition) -> Limits:
 def people(ids: Sequence[int]) -> list[Person]:
     """These recipients, as far as judging needs them."""
     has_device = Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True))
-    rows = Recipient.objects.filter(pk__in=ids).values_list("pk", "time_zone", "email", "consent", has_device)
+    found = Recipient.objects.filter(pk__in=ids).annotate(has_email=~Q(email=""), has_device=has_device)
     return [
-        Person(pk, zone, reachable_channels(has_email=bool(email), has_device=device, consent=consent))
-        for pk, zone, email, consent, device in rows
+        Person(pk, zone, reachable_channels(has_email=has_email, has_device=has_device, consent=consent))
+        for pk, zone, has_email, consent, has_device in found.values_list(
+            "pk", "time_zone", "has_email", "consent", "has_device"
+        )
     ]
 
 

@@ -15,14 +15,17 @@ from delivery.models import Circuit
 
 log = structlog.get_logger(__name__)
 
-# Real seconds until the first probe; each further opening doubles it.
+# Real seconds until the first probe; each further opening doubles it, where the provider is asked by it.
 FIRST_S = 30
 LONGEST_S = 900
 BY = "system:circuit"
 
 
-def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> None:
-    """The provider refuses the account: hold the channel."""
+def open_circuit(channel: str, *, reason: str, detail: str, now: datetime, grows: bool = True) -> None:
+    """The provider refuses the account: hold the channel.
+
+    Unless its wait ``grows``, one that is open for this reason stays as it is, and is probed each ``ledger.PROBE_S``.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             """
@@ -34,7 +37,7 @@ def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> No
                 probe_at = clock_timestamp()
                            + make_interval(secs => LEAST(%(first)s * 2 ^ LEAST(c.openings, 20), %(longest)s))
                 -- the answers of calls under way together are one opening
-                WHERE c.probe_at < clock_timestamp() + make_interval(secs => %(first)s / 2.0)
+                WHERE %(grows)s AND c.probe_at < clock_timestamp() + make_interval(secs => %(first)s / 2.0)
                    OR c.reason <> EXCLUDED.reason
             RETURNING c.openings
             """,
@@ -44,7 +47,8 @@ def open_circuit(channel: str, *, reason: str, detail: str, now: datetime) -> No
                 "detail": detail,
                 "now": now,
                 "first": FIRST_S,
-                "longest": LONGEST_S,
+                "longest": LONGEST_S if grows else FIRST_S,
+                "grows": grows,
             },
         )
         news = cursor.fetchone()

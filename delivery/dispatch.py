@@ -212,7 +212,7 @@ def _break(schedule: Schedule, error: Exception, *, now: datetime) -> None:
     )
     changes = {"status": [schedule.status, ScheduleStatus.BROKEN.value]}
     trail.record(action=Action.SCHEDULE_BREAK, by=BY_CLOCK, now=now, schedule_id=schedule.pk, changes=changes)
-    log.error("schedule_broken", schedule_id=schedule.pk, error=str(error))
+    log.error("schedule_broken", schedule_id=schedule.pk, exc_info=error)
 
 
 def refresh_zone_data(*, now: datetime, limit: int = OPEN_CHUNK) -> int:

@@ -1,7 +1,7 @@
 """Forgetting a person. Deleting the profile is the anonymisation: the ledger holds a surrogate id and nothing else."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -62,6 +62,8 @@ def forget(
     devices = list(Device.objects.filter(recipient_id=recipient_id).order_by("id").select_for_update())
     # Whoever is laying a message into the inbox holds the profile: wait, so that this message is deleted too.
     held = _refuse_changed(Recipient.objects.select_for_update().filter(pk=recipient_id).first(), expected_version)
+    if held.external_id != known.external_id:  # changed meanwhile: seldom, hence out of the order above
+        named = named.and_also(mentions.forget(external_id=held.external_id, recipient_id=recipient_id))
     words = {known.external_id, held.external_id, held.email, *(device.token for device in devices)} - {""}
     tests = _forget_tests(recipient_id, held.email)
     copies = OutboxMessage.objects.filter(sent_to(held.email)).delete()[0] if held.email else 0
@@ -84,7 +86,9 @@ def forget(
             "uploadedFiles": files,
             **(elsewhere or {}),
         },
-        remains=tuple(_remains(recipient_id, held.external_id, named.schedule_ids, prints, now=now)),
+        remains=tuple(
+            _remains(recipient_id, {known.external_id, held.external_id}, named.schedule_ids, prints, now=now)
+        ),
     )
     changes = {"recipient": recipient_id, "pending": receipt.pending, "receipt": receipt.to_json()}
     trail.record(action=Action.RECIPIENT_ERASE, by=by, now=now, changes=changes)
@@ -112,7 +116,7 @@ def _forget_tests(recipient_id: int, address: str) -> int:
 
 
 def _remains(
-    recipient_id: int, external_id: str, schedule_ids: tuple[int, ...], prints: int, *, now: datetime
+    recipient_id: int, external_ids: Collection[str], schedule_ids: tuple[int, ...], prints: int, *, now: datetime
 ) -> list[Remainder]:
     counts = _rows_by_state(recipient_id)
     remains = [
@@ -126,12 +130,12 @@ def _remains(
     if counts[State.SENDING]:
         why = "A call that had begun can't be taken back: it ends, and is recorded as what it was."
         remains.append(Remainder("callsInFlight", why, counts[State.SENDING], now + timedelta(seconds=LEASE_S)))
-    if schedule_ids and (events := _events_naming(external_id, schedule_ids)):
+    if schedule_ids and (events := _events_naming(external_ids, schedule_ids)):
         why = "The audit is never changed: audiences that named the person stand in it with the external id alone."
         remains.append(Remainder("audit", why, events))
     why = "So that no import brings the person back: keyed fingerprints of id and address, which nobody can read."
     remains.append(Remainder("fingerprints", why, prints))
-    if get_user_model()._default_manager.filter(username=external_id).exists():
+    if get_user_model()._default_manager.filter(username__in=external_ids).exists():
         why = "The account by which the person signs in to the inbox has a life of its own: delete it under Users."
         remains.append(Remainder("account", why, 1))
     copies = "Backups and logs are kept by whoever runs the service. Logs hold this number and no name."
@@ -147,17 +151,17 @@ def _rows_by_state(recipient_id: int) -> Counter[int]:
         return Counter(dict(cursor.fetchall()))
 
 
-def _events_naming(external_id: str, schedule_ids: tuple[int, ...]) -> int:
+def _events_naming(external_ids: Collection[str], schedule_ids: tuple[int, ...]) -> int:
     events = AuditEvent.objects.filter(schedule_id__in=schedule_ids)
-    return sum(_mentions(event.payload_diff, external_id) for event in events.iterator())
+    return sum(_mentions(event.payload_diff, external_ids) for event in events.iterator())
 
 
-def _mentions(data: object, external_id: str) -> bool:
+def _mentions(data: object, external_ids: Collection[str]) -> bool:
     if isinstance(data, dict):
-        return any(_mentions(each, external_id) for each in data.values())
+        return any(_mentions(each, external_ids) for each in data.values())
     if isinstance(data, list):
-        return any(_mentions(each, external_id) for each in data)
-    return data == external_id
+        return any(_mentions(each, external_ids) for each in data)
+    return isinstance(data, str) and data in external_ids
 
 
 def _open_batches(recipient_id: int) -> list[int]:

@@ -11,14 +11,14 @@ from delivery.caps import Limits
 from delivery.ledger import Claim, Outcome, Person
 from delivery.models import State
 from delivery.providers.base import Message
-from delivery.rendering import Shared, render_many
+from delivery.rendering import Shared, reads, render_many
 from delivery.rendering_limits import RenderError
 from schedules.audience.matching import Profile, matches, reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.tree import Node
 from schedules.content import Catalogues, Content, read_catalogues, read_contents
 from schedules.definition import Definition
-from schedules.encryption import UnknownKey
+from schedules.encryption import Undecryptable, UnknownKey
 from schedules.models import Catalogue, ScheduleVersion, TemplateVersion
 from schedules.occurrences import EDITED
 
@@ -52,10 +52,9 @@ def compose(claim: Claim, *, now: datetime) -> Composed:
     """Render the messages of a claim. One person's failure is that person's outcome alone."""
     read_pinned([claim])
     pinned = _known[_key(claim)]
-    people, settled = _still_meant(claim, pinned, now=now)
-    if unread := [person for person in people if person.fault]:
-        people = [person for person in people if not person.fault]
-        settled += [_not_read(person, now=now) for person in unread]
+    legible, unread = _legible(claim, pinned, now=now)
+    people, settled = _still_meant(claim, legible, pinned, now=now)
+    settled += unread
     shared = Shared(
         schedule_name=pinned.definition.name,
         schedule_zone=pinned.definition.time_zone,
@@ -100,24 +99,48 @@ def _not_rendered(person: Person, error: RenderError) -> Outcome:
     return Outcome(person.recipient_id, State.FAILED, error.reason, verdict="permanent", detail=error.detail)
 
 
-def _not_read(person: Person, *, now: datetime) -> Outcome:
-    """A missing key is this service's settings, not the person: waiting for it, nobody is lost."""
-    if person.fault == UnknownKey.reason:
+def _legible(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[list[Person], list[Outcome]]:
+    """Of whom all can be read that the message needs, and what becomes of the others."""
+    if not any(person.address_fault or person.device_fault for person in claim.people):
+        return claim.people, []
+    channel = claim.work.channel
+    needs_address = channel == "email" or reads("email", contents=pinned.contents, channel=channel)
+    legible, settled = [], []
+    for person in claim.people:
+        if fault := _fault(person, needs_address=needs_address):
+            settled.append(_not_read(person, fault, now=now))
+        else:
+            legible.append(person)
+    return legible, settled
+
+
+def _fault(person: Person, *, needs_address: bool) -> Undecryptable | None:
+    """A damaged device is left out where there are others; one whose key is missing will be reached with the others."""
+    if person.device_fault and (isinstance(person.device_fault, UnknownKey) or not person.targets):
+        return person.device_fault
+    return person.address_fault if needs_address else None
+
+
+def _not_read(person: Person, fault: Undecryptable, *, now: datetime) -> Outcome:
+    """A missing key is this service's settings, not the person, who waits for it."""
+    if isinstance(fault, UnknownKey):
         later = now + timedelta(seconds=_KEYLESS_S)
-        return Outcome(person.recipient_id, State.PENDING, person.fault, due_at=later, is_attempt=False)
-    return Outcome(person.recipient_id, State.FAILED, person.fault, verdict="permanent")
+        return Outcome(person.recipient_id, State.PENDING, fault.reason, due_at=later, is_attempt=False)
+    return Outcome(person.recipient_id, State.FAILED, fault.reason, verdict="permanent")
 
 
-def _still_meant(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[Sequence[Person], list[Outcome]]:
+def _still_meant(
+    claim: Claim, people: Sequence[Person], pinned: Pinned, *, now: datetime
+) -> tuple[Sequence[Person], list[Outcome]]:
     """Who gets the message. An edit of the audience has not asked those who were being sent to at that moment."""
     query = pinned.definition.audience_query
-    others = {person.version for person in claim.people} - {claim.version}
+    others = {person.version for person in people} - {claim.version}
     unasked = {version for version in others if _audience(claim.schedule_id, version) != query}
     if pinned.recheck is None and not unasked:
-        return claim.people, []
+        return people, []
     audience = pinned.recheck or parse(query)
     staying, settled = [], []
-    for person in claim.people:
+    for person in people:
         is_unasked = person.version in unasked
         if not (pinned.recheck or is_unasked) or matches(audience, _profile(person), now=now):
             staying.append(person)
@@ -130,7 +153,7 @@ def _still_meant(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[Sequen
 
 @lru_cache(maxsize=1024)
 def _audience(schedule_id: int, version: int) -> Mapping[str, Any]:
-    """The audience query of a version; versions never change."""
+    """The audience query of a version; only an erasure changes one, and whom it named there has no profile any more."""
     return Definition.from_json(_versions([schedule_id], [version])[schedule_id, version]).audience_query
 
 
@@ -141,13 +164,14 @@ def _versions(schedule_ids: Sequence[int], versions: Sequence[int]) -> dict[tupl
 
 
 def _profile(person: Person) -> Profile:
+    has_email = bool(person.email or person.address_fault)
     return Profile(
         external_id=person.external_id,
         locale=person.locale,
         time_zone=person.time_zone,
         created_at=person.created_at,
         tags=person.tags,
-        channels=reachable_channels(has_email=bool(person.email), has_device=person.has_device, consent=person.consent),
+        channels=reachable_channels(has_email=has_email, has_device=person.has_device, consent=person.consent),
         attributes=person.attributes,
     )
 
@@ -167,7 +191,7 @@ def read_pinned(claims: Iterable[Claim]) -> None:
 
 _Key = tuple[int, int, int]
 _MOST_KNOWN = 1024
-# Versions never change, so what was read once stays true.
+# What was read once stays true: only an erasure changes a version, and whom it named there has no profile any more.
 _known: dict[_Key, Pinned] = {}
 
 

@@ -111,6 +111,16 @@ def preview(*, contents: Sequence[Content], channel: str, recipient: Mapping[str
     return rendered._replace(missing_tokens=compiled.missing_tokens(recipient=recipient, shared=shared))
 
 
+def reads(field: str, *, contents: Iterable[Content], channel: str) -> bool:
+    """Whether some content of the channel reads this field of ``recipient``."""
+    for content in contents:
+        if content.channel == channel:
+            with suppress(RenderError):  # then nobody gets it
+                if field in compile_content(content=content).fields:
+                    return True
+    return False
+
+
 def compile_content(*, content: Content) -> "CompiledContent":
     """The content ready to render, kept for the next call. Raises RenderError (template_error, too_large)."""
     return _compile(content)
@@ -157,7 +167,7 @@ class CompiledContent:
         self._names = frozenset(name.partition(".")[0] for name in self._tokens)
         self._attributes = tuple(self._names - _RESERVED)
         # Only what is named is handed over: making all attributes readable costs more than printing some.
-        self._fields = tuple(field for field in _FIELDS if self._tokens_under(field))
+        self.fields = tuple(field for field in _FIELDS if self._tokens_under(field))
         self._fixed = sources
         for part in set(PARTS) - set(self._live):
             check_part(part=part, rendered=sources[part])
@@ -199,9 +209,9 @@ class CompiledContent:
                 context[name] = value
             elif value is not None:
                 context[name] = _readable(value)
-        if self._fields:
+        if self.fields:
             context["recipient"] = _Named(
-                **{field: _readable(value) for field in self._fields if (value := recipient.get(field))}
+                **{field: _readable(value) for field in self.fields if (value := recipient.get(field))}
             )
         if "schedule" in self._names:
             context["schedule"] = _Named(name=shared.schedule_name)

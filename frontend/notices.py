@@ -98,7 +98,10 @@ def _circuit(circuit: Circuit, zones: Zones, *, shift: timedelta) -> str:
         "channel": Channel(circuit.channel).label,
         "since": show(circuit.opened_at, zones.of()),
     }
-    end = _("Nothing is lost meanwhile, and no attempt is used up.")
+    end = _(
+        "Meanwhile no attempt is used up. People whose time passes by more than the schedule's grace expire with a "
+        "reason, as in any outage, unless their wave had begun."
+    )
     return f"{begin} {reason(circuit.reason)} {again} {end}"
 
 

@@ -15,7 +15,18 @@ from django.db import Error as DatabaseError
 from psycopg import Error as PostgresError
 from redis import RedisError
 
-_OF_CODE: Final = (ImproperlyConfigured, OSError, RedisError, ImportError, AttributeError, NameError, TypeError)
+from schedules.encryption import Undecryptable
+
+_OF_CODE: Final = (
+    ImproperlyConfigured,
+    OSError,
+    RedisError,
+    ImportError,
+    AttributeError,
+    NameError,
+    TypeError,
+    Undecryptable,
+)
 _LONGEST: Final = 300
 _QUOTED: Final = re.compile(r"\S+@\S+")
 

@@ -33,9 +33,13 @@ _SETTINGS: Final = ("ENCRYPTION_KEYS", "BLIND_INDEX_KEY", "ENCRYPTION_KEYSET")
 
 
 class Undecryptable(Exception):
-    """A kept value can't be read: ``reason`` is the slug that the ledger keeps."""
+    """A kept value can't be read: ``reason`` is the slug that the ledger keeps, ``key_id`` the key that is missing.
+
+    Its words name keys and columns, and no value.
+    """
 
     reason = "unreadable"
+    key_id = ""
 
 
 class UnknownKey(Undecryptable):

@@ -27,6 +27,10 @@ class Mentions:
     schedule_ids: tuple[int, ...]
     definitions: int
 
+    def and_also(self, other: "Mentions") -> "Mentions":
+        """Both together, of one person under two ids."""
+        return Mentions(tuple(sorted({*self.schedule_ids, *other.schedule_ids})), self.definitions + other.definitions)
+
 
 def schedules_naming(*, external_id: str) -> list[int]:
     """Ids of the schedules in whose audience, present or past, the person stands by name: a millisecond."""
@@ -40,18 +44,21 @@ def forget(*, external_id: str, recipient_id: int) -> Mentions:
     Nobody is added to an audience or taken out of it by that, so no version number rises, and what is said of others
     stays as it was.
     """
-    schedules = schedules_naming(external_id=external_id)
     instead = f"erased person #{recipient_id}"
     named: set[int] = set()
     definitions = 0
-    for schedule in Schedule.objects.filter(pk__in=schedules).order_by("id").select_for_update(no_key=True):
-        after = _replaced(schedule.audience_query, external_id, instead)
-        if after != schedule.audience_query:
-            Schedule.objects.filter(pk=schedule.pk).update(audience_query=after)
-            named.add(schedule.pk)
-            definitions += 1
-    # Looked for again: an edit that was under way has left another version by now.
-    for version in ScheduleVersion.objects.filter(pk__in=_versions_naming(external_id)).order_by("id"):
+    locked: set[int] = set()
+    # Looked for again after each wait for a lock: an edit that was under way has left another version by now, maybe of
+    # a schedule that named the person nowhere before. Versions are added under their schedule's lock alone.
+    while fresh := set((versions := _versions_naming(external_id)).values()) - locked:
+        for schedule in Schedule.objects.filter(pk__in=fresh).order_by("id").select_for_update(no_key=True):
+            after = _replaced(schedule.audience_query, external_id, instead)
+            if after != schedule.audience_query:
+                Schedule.objects.filter(pk=schedule.pk).update(audience_query=after)
+                named.add(schedule.pk)
+                definitions += 1
+        locked |= fresh
+    for version in ScheduleVersion.objects.filter(pk__in=versions).order_by("id"):
         after = _replaced(version.definition, external_id, instead)
         if after != version.definition:
             ScheduleVersion.objects.filter(pk=version.pk).update(definition=after)

@@ -368,9 +368,13 @@ def _is_same(before: object, after: object) -> bool:
 def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now: datetime) -> None:
     recipient.version += 1
     recipient.updated_at, recipient.updated_by = now, by
+    written = {*changed, "version", "updated_at", "updated_by"} - {"devices"}
+    if "email" in changed:
+        written.add("email_index")
     try:
         with transaction.atomic():
-            recipient.save(force_update=True)
+            # An address that is written is encrypted anew: then every index of the row is written too.
+            recipient.save(update_fields=written)
     except IntegrityError:
         raise AlreadyThere(Recipient.objects.get(external_id=recipient.external_id)) from None
     _record(recipient.pk, changed, by=by, now=now)

@@ -295,19 +295,40 @@ def _person(row: tuple[Any, ...]) -> Person:
     # Django hands JSON out as text on a plain cursor.
     read = [orjson.loads(attributes), orjson.loads(tags), orjson.loads(consent), _read(created_at)]
     attempt, external_id, address, *others = words
-    email, targets, fault = _reached_at(address, devices)
-    past = [_ids(reached), is_first_call, version, fault]
+    email, targets, *faults = _reached_at(address, devices)
+    past = [_ids(reached), is_first_call, version, *faults]
     return Person._make(
         [recipient_id, _read(wave_at), attempt, external_id, email, *others, *read, has_device, targets, *past]
     )
 
 
-def _reached_at(address: bytes, devices: Sequence[str]) -> tuple[str, list[Target], str]:
-    """Address and devices as they are kept, decrypted; or why they can't be."""
+_Reached = tuple[str, list[Target], encryption.Undecryptable | None, encryption.Undecryptable | None]
+
+
+def _reached_at(address: bytes, devices: Sequence[str]) -> _Reached:
+    """Address and devices as they are kept, decrypted; and why they can't be."""
     try:
-        return encryption.decrypt(address, _ADDRESS), [_target(device) for device in devices], ""
+        return encryption.decrypt(address, _ADDRESS), [_target(device) for device in devices], None, None
+    except encryption.Undecryptable:
+        return _reached_in_part(address, devices)
+
+
+def _reached_in_part(address: bytes, devices: Sequence[str]) -> _Reached:
+    """Value by value. Of the devices' faults a missing key goes before damage: with it the device can be reached."""
+    email, address_fault = "", None
+    try:
+        email = encryption.decrypt(address, _ADDRESS)
     except encryption.Undecryptable as error:
-        return "", [], error.reason
+        address_fault = error.with_traceback(None)
+    targets: list[Target] = []
+    device_fault: encryption.Undecryptable | None = None
+    for device in devices:
+        try:
+            targets.append(_target(device))
+        except encryption.Undecryptable as error:
+            if not isinstance(device_fault, encryption.UnknownKey):
+                device_fault = error.with_traceback(None)
+    return email, targets, address_fault, device_fault
 
 
 def _target(device: str) -> Target:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from delivery.models import State
 from delivery.providers.base import Target
+from schedules.encryption import Undecryptable
 from schedules.models import GOES_ON
 
 # Real time. Longer than permit (3 s), connecting (3 s) and reading (10 s) together.
@@ -53,8 +54,8 @@ class Person(NamedTuple):
 
     ``attempt`` counts from 1; ``reached`` are the devices that have the message since an earlier one, with
     ``SOME_DEVICE`` among them where an earlier call was never answered. ``is_first_call``: the provider has not been
-    asked for this delivery before. ``version``: of the schedule, when the row was written or last sent. ``fault`` is
-    the reason why address or devices could not be decrypted; they are empty then.
+    asked for this delivery before. ``version``: of the schedule, when the row was written or last sent. What could not
+    be decrypted is left out, and the faults say why: ``email`` is empty, ``targets`` are those that can be read.
     """
 
     recipient_id: int
@@ -73,7 +74,8 @@ class Person(NamedTuple):
     reached: tuple[int, ...]
     is_first_call: bool
     version: int
-    fault: str = ""
+    address_fault: Undecryptable | None = None
+    device_fault: Undecryptable | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,43 @@ def test_an_edit_under_way_that_still_names_the_person_is_met(service):
     assert person.external_id not in str(schedule.audience_query)
 
 
+def test_a_schedule_that_names_the_person_for_the_first_time_meanwhile_is_met(service, monkeypatch):
+    """Between two look-ups, as while the erasure waits for the lock of another schedule."""
+    person = people(1)[0]
+    ScheduleFactory.create(run_at=NOW + MINUTE, audience_query=naming(person.external_id))
+    look, late = mentions._versions_naming, []
+
+    def looked(external_id):
+        found = look(external_id)
+        if not late:
+            late.append(ScheduleFactory.create(run_at=NOW + MINUTE, audience_query=naming("more", external_id)))
+        return found
+
+    monkeypatch.setattr(mentions, "_versions_naming", looked)
+    receipt = erase(person)
+    late[0].refresh_from_db()
+    assert late[0].audience_query == naming("more", f"erased person #{person.pk}")
+    assert late[0].versions.get().definition["audienceQuery"] == late[0].audience_query
+    assert receipt.gone["definitions"] == 4
+
+
+def test_an_id_that_is_changed_while_the_person_is_erased_is_forgotten_too(service, monkeypatch):
+    person = people(1)[0]
+    schedule = ScheduleFactory.create(run_at=NOW + MINUTE, audience_query=naming(person.external_id, "renamed"))
+    forget = mentions.forget
+
+    def forgotten(**arguments):
+        Recipient.objects.filter(pk=person.pk).update(external_id="renamed")
+        return forget(**arguments)
+
+    monkeypatch.setattr(mentions, "forget", forgotten)
+    receipt = erase(person)
+    schedule.refresh_from_db()
+    assert schedule.audience_query == naming(*[f"erased person #{person.pk}"] * 2)
+    assert receipt.gone["definitions"] == 4
+    assert next(each.count for each in receipt.remains if each.what == "audit") == 1
+
+
 def test_somebody_with_a_thousand_devices_and_many_stored_answers_is_erased_within_seconds(service):
     person = RecipientFactory.create()
     Device.objects.bulk_create(DeviceFactory.build_batch(1_000, recipient=person))

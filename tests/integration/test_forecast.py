@@ -11,7 +11,7 @@ import pytest
 from delivery import cap_forecast, forecast
 from delivery.forecast import Forecast
 from delivery.models import Delivery, State, ZoneSource
-from schedules import operations
+from schedules import encryption, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Occurrence, Recipient, Schedule
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TemplateFactory, people
@@ -278,3 +278,14 @@ def test_of_a_cron_that_fires_too_often_the_latest_runs_are_looked_at(
     monkeypatch.setattr(cap_forecast, "MAX_FIRINGS_EACH", 100)
     told = forecast.forecast(definition=cron, now=NOW, occurrence_at=at).capped
     assert told == forecast.Capped(3, is_estimate=True, sample=3)
+
+
+def test_who_has_an_address_is_known_without_reading_any(db, monkeypatch):
+    found = [RecipientFactory(), RecipientFactory(email=""), DeviceFactory().recipient]
+    monkeypatch.setattr(encryption, "decrypt", None)
+    judged = cap_forecast.people([person.pk for person in found])
+    assert [sorted(person.channels) for person in judged] == [
+        ["email", "in_app"],
+        ["in_app"],
+        ["email", "in_app", "push"],
+    ]

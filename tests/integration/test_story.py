@@ -438,7 +438,7 @@ def test_an_open_circuit_is_told_on_every_page_with_its_next_try(service):
         shown = text_of(client.get(page))
         assert "E-mail waits: the provider refuses the account since 2026-11-21 10:00:00 UTC." in shown
         assert "The provider's daily quota is used up. The next try is made at" in shown
-        assert "Nothing is lost meanwhile, and no attempt is used up." in shown
+        assert "Meanwhile no attempt is used up. People whose time passes by more than" in shown
     assert "once the provider takes messages again 2" in shown
 
 

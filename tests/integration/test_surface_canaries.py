@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
-from delivery import calls, tasks
+from delivery import calls, dispatch, tasks
 from delivery.models import FailedAttempt
 from delivery.providers.fcm import FcmProvider
 from delivery.providers.ses import SesProvider
@@ -203,3 +203,15 @@ def test_metrics_and_health_name_nobody(planted, service, provider):
     ScheduleFactory.create(name="Zebulon's schedule")
     service.step()
     assert told(Client().get("/metrics").content.decode()) == []
+
+
+def test_what_keeps_schedules_from_being_read_is_told_without_its_words(planted, service, provider, logs, monkeypatch):
+    ScheduleFactory.create()
+    ScheduleFactory.create(cron="1 10 * * *")
+    monkeypatch.setattr(calls, "read_pinned", quoting)
+    monkeypatch.setattr(dispatch, "next_firing", quoting)
+    service.step()
+    service.after(MINUTE).tick()
+    events = {json.loads(line)["event"]: line for line in logs.getvalue().splitlines()}
+    assert all("ValueError" in events[event] for event in ("pinned_not_read", "schedule_broken"))
+    assert told(logs.getvalue()) == []

@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from audit.models import AuditEvent
 from delivery import test_sends
 from delivery.models import Count, Delivery, InboxMessage, TestSend
 from delivery.providers.base import Verdict
-from schedules import stops
+from schedules import encryption, stops
 from tests.api import Api, token
 from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory
 
@@ -139,6 +140,27 @@ def test_what_the_provider_said_is_told(api, provider, verdict, state):
     work_off()
     told = api.get(answer["Location"].removeprefix("/api/v1/")).json()
     assert (told["state"], told["reason"]) == (state, "said_so")
+
+
+@pytest.mark.parametrize("what", ["the address wished for", "the person's address", "the device"])
+def test_what_cannot_be_read_stops_no_tick_and_fails_with_its_reason(api, provider, settings, monkeypatch, what):
+    device = DeviceFactory.create(recipient=RecipientFactory.create(external_id="anna"))
+    schedule = ScheduleFactory.create(channel="push" if what == "the device" else "email")
+    to = {"to": "me@example.org"} if what == "the address wished for" else {}
+    api.post(f"schedules/{schedule.pk}/test-send", {"recipient": "anna", **to})
+    wish = TestSend.objects.get().pk
+    column = {"the address wished for": "to", "the person's address": "email", "the device": "token"}[what]
+    row = {"to": TestSend(pk=wish), "email": device.recipient, "token": device}[column]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'UPDATE {row._meta.db_table} SET "{column}" = substr("{column}", 1, 30) WHERE id = %s', [row.pk]
+        )
+    with monkeypatch.context() as patched:
+        patched.setattr(encryption, "decrypt", None)
+        assert test_sends.take_waiting() == [(wish, schedule.channel)]
+    test_sends.send(test_send_id=wish, now=NOW)
+    assert TestSend.objects.values_list("state", "reason").get() == ("failed", "unreadable")
+    assert provider.calls == []
 
 
 def test_a_wish_that_nobody_answers_is_given_up(api, provider):

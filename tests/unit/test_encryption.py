@@ -10,6 +10,7 @@ from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db.models import Q
 
 from delivery.models import OutboxMessage
+from scheduler_project.tracebacks import in_words
 from schedules import encryption
 from schedules.encryption import HEAD_BYTES, Keys, Keyset, Tampered, UnknownKey
 from schedules.models import Device, Recipient
@@ -221,3 +222,8 @@ def test_equality_is_asked_of_the_index():
         Device.objects.filter(token="a-token")
     assert "email" in str(Recipient.objects.filter(~Q(email="")).query)
     assert "to_index" in str(OutboxMessage.objects.filter(to_index=encryption.index_of_address("a@b")).query)
+
+
+def test_logs_name_the_key_that_is_missing():
+    assert "0a0b0c0d" in in_words(UnknownKey("0a0b0c0d"))
+    assert "schedules_recipient.email" in in_words(Tampered(b"schedules_recipient.email"))
