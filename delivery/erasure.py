@@ -16,6 +16,7 @@ from delivery.ledger import LEASE_S, Tally
 from delivery.models import Batch, InboxMessage, OutboxMessage, State, TestSend, sent_to
 from delivery.receipts import Receipt, Remainder
 from schedules import fingerprints, mentions
+from schedules.fields import legible
 from schedules.imports.naming import discard_naming
 from schedules.models import Device, Recipient
 from schedules.recipients import NoSuchRecipient, RecipientChanged
@@ -64,10 +65,13 @@ def forget(
     held = _refuse_changed(Recipient.objects.select_for_update().filter(pk=recipient_id).first(), expected_version)
     if held.external_id != known.external_id:  # changed meanwhile: seldom, hence out of the order above
         named = named.and_also(mentions.forget(external_id=held.external_id, recipient_id=recipient_id))
-    words = {known.external_id, held.external_id, held.email, *(device.token for device in devices)} - {""}
-    tests = _forget_tests(recipient_id, held.email)
-    copies = OutboxMessage.objects.filter(sent_to(held.email)).delete()[0] if held.email else 0
-    prints = fingerprints.keep(external_ids={known.external_id, held.external_id}, address=held.email, now=now)
+    # What can't be read is nowhere to be looked for: it goes by its index, and by whose it is.
+    words = {known.external_id, held.external_id, *legible([held.email, *(device.token for device in devices)])}
+    tests = _forget_tests(held)
+    copies = OutboxMessage.objects.filter(sent_to(held)).delete()[0]
+    prints = fingerprints.keep(
+        external_ids={known.external_id, held.external_id}, address="".join(legible([held.email])), now=now
+    )
     _, deleted = held.delete()
     # An import in progress locks profiles, then its own row.
     files = discard_naming(words=words, now=now)
@@ -109,10 +113,9 @@ def _refuse_changed(recipient: Recipient | None, expected_version: int | None) -
     return recipient
 
 
-def _forget_tests(recipient_id: int, address: str) -> int:
+def _forget_tests(person: Recipient) -> int:
     """Tests that were sent to the person, or as somebody else's to the person's address."""
-    theirs = Q(recipient_id=recipient_id) | (sent_to(address) if address else Q())
-    return TestSend.objects.filter(theirs).delete()[0]
+    return TestSend.objects.filter(Q(recipient_id=person.pk) | sent_to(person)).delete()[0]
 
 
 def _remains(

@@ -29,7 +29,7 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
         {**_fields(each), "state": State(each.state).label}
         for each in Delivery.objects.filter(**theirs).order_by("day", "occurrence_id")
     ]
-    tests = Q(**theirs) | (sent_to(person.email) if person.email else Q())
+    tests = Q(**theirs) | sent_to(person)
     held = {
         "exportedAt": _readable(now),
         "profile": _fields(person),

@@ -18,7 +18,7 @@ from audit import seals
 from delivery import advance, dispatch, figures, heartbeats, materialise, partitions, sending, test_sends
 from delivery import sweep as sweeping
 from delivery.providers import registry
-from schedules import clock, encryption
+from schedules import clock, encryption, rotation
 from schedules.imports import uploads
 from schedules.models import Channel
 
@@ -37,6 +37,7 @@ def _make_providers(instance: Any, **_: Any) -> None:
             registry.for_channel(channel)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
+    rotation.tell_stale()
 
 
 @shared_task(name="delivery.tick")
@@ -141,11 +142,13 @@ def count_figures(**_: Any) -> None:
 
 @shared_task(name="delivery.daily")  # the name in beat's entry and in messages of a running service
 def housekeeping(**_: Any) -> None:
-    """Make the ledger's coming days, drop those past their retention, follow new zone data. Once an hour."""
+    """Make the ledger's coming days, drop those past their retention, tests too, follow new zone data. Once an hour."""
     now = clock.now()
     partitions.ensure_around(today=now.date())
+    past = now - timedelta(days=settings.LEDGER_RETENTION_DAYS)
+    test_sends.purge(before=past)
     try:
-        partitions.drop(before=(now - timedelta(days=settings.LEDGER_RETENTION_DAYS)).date())
+        partitions.drop(before=past.date())
     except partitions.PartitionInUse as error:
         log.warning("partition_in_use", error=str(error))
     if strays := partitions.rows_in_default():

@@ -21,6 +21,7 @@ from delivery.rendering import Rendered, Shared, render_many
 from delivery.rendering_limits import RenderError
 from schedules import stops
 from schedules.encryption import Undecryptable
+from schedules.fields import UnreadableText
 from schedules.imports import values
 from schedules.models import Channel, Recipient, Schedule
 from schedules.operations import NotAllowed
@@ -119,6 +120,11 @@ def give_up(*, now: datetime) -> int:
     return lost + sending.update(state=TestSend.State.UNANSWERED, reason="worker_lost", settled_at=now)
 
 
+def purge(*, before: datetime) -> int:
+    """Throw away the tests that were wished for earlier, as the ledger's days are; how many."""
+    return TestSend.objects.filter(created_at__lt=before).delete()[0]
+
+
 def send(*, test_send_id: int, now: datetime) -> None:
     """Render, call, and keep the answer; of two workers with the same wish one does it."""
     mine = TestSend.objects.filter(pk=test_send_id, state=TestSend.State.WAITING)
@@ -156,14 +162,19 @@ def _sent(wish: TestSend, permit: Permit, *, now: datetime) -> tuple[Answer, str
     rendered = _rendered(wish, person, schedule, now=now)
     if isinstance(rendered, RenderError):
         return Answer(key, Verdict.PERMANENT, rendered.reason, "", rendered.detail), ""
+    to = (wish.to or person.email) if wish.channel == Channel.EMAIL else ""
+    targets = _targets(person) if wish.channel == Channel.PUSH else ()
+    for each in (to, *(target.token for target in targets)):
+        if isinstance(each, UnreadableText):
+            raise each.error
     message = Message(
         key,
         person.pk,
-        (wish.to or person.email) if wish.channel == Channel.EMAIL else "",
+        to,
         rendered.subject,
         rendered.text,
         rendered.html,
-        targets=_targets(person) if wish.channel == Channel.PUSH else (),
+        targets=targets,
     )
     return _called(wish.channel, [message], permit), rendered.subject
 

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from delivery import erasure
 from delivery.receipts import Receipt
+from schedules.fields import legible
 from schedules.models import Device, Recipient
 from schedules.recipients import NoSuchRecipient
 
@@ -27,7 +28,7 @@ def erase(*, recipient_id: int, by: str, now: datetime, expected_version: int | 
     if person is None:
         raise NoSuchRecipient
     tokens = Device.objects.filter(recipient=person).values_list("token", flat=True)
-    identifiers = [word for word in (person.email, *tokens) if word]
+    identifiers = legible([person.email, *tokens])
     elsewhere = {
         "storedAnswers": _clean_answers(person.external_id, identifiers),
         "sessions": _clean_sessions(person.external_id, identifiers),

@@ -22,8 +22,6 @@ _MONTH_S = 30 * 24 * 3600
 # 256 bits in hexadecimal digits are 64 characters; Django's own keys have 50 out of 50 different signs.
 _SECRET_LENGTH = 50
 _SECRET_SIGNS = 10
-# 32 bytes of chance hold 30 different ones; fewer than 16 is no accident.
-_KEY_SIGNS = 16
 _OLD_TLS = ("TLSv1", "TLSv1.0", "TLSv1.1")
 _UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:", "data:")
 # RFC 9700 in the words of django-oauth-toolkit, and what must be on beside.
@@ -249,7 +247,7 @@ def audit_is_sealed() -> Faults:
             "check with the environment of that worker.",
         )
     else:
-        if len(set(keys.private_key().private_bytes_raw())) < _KEY_SIGNS:
+        if keys.is_guessable(keys.private_key().private_bytes_raw()):
             yield _error(
                 30,
                 "AUDIT_SEAL_KEY can be guessed: its bytes repeat themselves.",

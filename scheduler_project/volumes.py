@@ -3,7 +3,6 @@
 A disk that a provider encrypts below the machine looks like any other from here.
 """
 
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,8 +20,7 @@ def volume_of(folder: Path, *, root: Path = _ROOT) -> Volume:
     device, kind = _mounted(folder, root)
     if kind in ("tmpfs", "ramfs"):
         return Volume.MEMORY
-    names = _below(root / "sys/dev/block" / device)
-    return Volume.ENCRYPTED if any(name.startswith("CRYPT-") for name in names) else Volume.UNKNOWN
+    return Volume.ENCRYPTED if _is_encrypted(root / "sys/dev/block" / device) else Volume.UNKNOWN
 
 
 def _mounted(folder: Path, root: Path) -> tuple[str, str]:
@@ -38,10 +36,10 @@ def _mounted(folder: Path, root: Path) -> tuple[str, str]:
     return found[1:]
 
 
-def _below(device: Path) -> Iterator[str]:
-    """The device mapper's names of a block device and of those that it lies on: a volume group on an encrypted disk."""
-    name = device / "dm/uuid"
-    if name.exists():
-        yield name.read_text().strip()
-    for lower in (device / "slaves").glob("*"):
-        yield from _below(lower)
+def _is_encrypted(device: Path) -> bool:
+    """Whether it is dm-crypt's, or lies on devices that all are: a volume group may have one encrypted disk of two."""
+    uuid = device / "dm/uuid"  # the device mapper's name of it
+    if uuid.exists() and uuid.read_text().startswith("CRYPT-"):
+        return True
+    lower = list((device / "slaves").glob("*"))
+    return bool(lower) and all(_is_encrypted(each) for each in lower)

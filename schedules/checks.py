@@ -1,15 +1,13 @@
 """System checks: whether there are keys for what lies encrypted in the database."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
+from audit.keys import is_guessable
 from schedules import encryption
-
-# 32 bytes of chance hold 30 different ones; fewer than 16 is no accident.
-_DIFFERENT: Final = 16
 
 
 def check_keys(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
@@ -26,7 +24,7 @@ def check_keys(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage
             "let ENCRYPTION_KEYSET name a function that gives them (docs/security.md)."
         )
         return [Error(str(error), hint=hint, id="schedules.E001")]
-    if all(len(set(key)) >= _DIFFERENT for key in (*keys.encryption, keys.index)):
+    if not any(is_guessable(key) for key in (*keys.encryption, keys.index)):
         return []
     words = "A key of the encryption can be guessed: its bytes repeat themselves."
     hint = "Put a key made by openssl rand -hex 32 in front of ENCRYPTION_KEYS, and run manage.py rotate_keys."

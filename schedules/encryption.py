@@ -6,7 +6,6 @@ is kept as no bytes: whether there is an address is no secret. A blind index is 
 of its own, by which equal values are found without being read. ``docs/security.md`` says what is kept so.
 """
 
-from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,11 +23,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-KEY_BYTES: Final = 32
+from audit.keys import KEY_BYTES, key_of
+
 HEAD_BYTES: Final = 5  # version and key
 _VERSION: Final = b"\x01"
 _NONCE: Final = 12
 _TAG: Final = 16
+_FOLDED: Final = 12  # bytes of an address's index that tell nothing of small letters and large
 _SETTINGS: Final = ("ENCRYPTION_KEYS", "BLIND_INDEX_KEY", "ENCRYPTION_KEYSET")
 
 
@@ -129,11 +130,15 @@ class Keyset:
 
     def range_of_address(self, address: str) -> tuple[UUID, UUID]:
         """First and last of the indexes that the address has in any use of small letters and large."""
-        folded = self._folded(address)
-        return UUID(bytes=folded + b"\0" * 4), UUID(bytes=folded + b"\xff" * 4)
+        return range_of_index(UUID(bytes=self._folded(address) + b"\0" * 4))
+
+    @property
+    def heads(self) -> list[bytes]:
+        """With which the values begin whose keys are known."""
+        return list(self._ciphers)
 
     def _folded(self, address: str) -> bytes:
-        return self._mac("address", address.strip().casefold())[:12]
+        return self._mac("address", address.strip().casefold())[:_FOLDED]
 
     def _mac(self, purpose: str, text: str) -> bytes:
         mac = self._index(purpose).copy()
@@ -150,20 +155,6 @@ def from_settings() -> Keys:
     """The keys in ``ENCRYPTION_KEYS`` and ``BLIND_INDEX_KEY``, each as base64 or hexadecimal digits."""
     read = [key_of(text, name="ENCRYPTION_KEYS") for text in settings.ENCRYPTION_KEYS]
     return Keys(tuple(read), key_of(settings.BLIND_INDEX_KEY, name="BLIND_INDEX_KEY"))
-
-
-def key_of(text: str, *, name: str) -> bytes:
-    """A key of 32 bytes. Raises ``ImproperlyConfigured``, which names the setting and no part of the key."""
-    text = text.strip()
-    try:
-        raw = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else b64decode(text, validate=True)
-    except ValueError:
-        raw = b""
-    if len(raw) != KEY_BYTES:
-        raise ImproperlyConfigured(
-            f"{name} needs keys of 32 bytes, as base64 or 64 hexadecimal digits: openssl rand -hex 32 prints one."
-        )
-    return raw
 
 
 @cache
@@ -213,6 +204,11 @@ def index_of_address(address: str) -> UUID | None:
 
 def range_of_address(address: str) -> tuple[UUID, UUID]:
     return keyset().range_of_address(address)
+
+
+def range_of_index(index: UUID) -> tuple[UUID, UUID]:
+    """As ``range_of_address``, of an address of which nothing but the index is known."""
+    return UUID(bytes=index.bytes[:_FOLDED] + b"\0" * 4), UUID(bytes=index.bytes[:_FOLDED] + b"\xff" * 4)
 
 
 def _id_of(key: bytes) -> bytes:

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+import structlog
 from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.lookups import Exact, IsNull, Lookup
+from django.utils.html import escape
+from django.utils.translation import gettext
 
 from schedules import encryption
+from schedules.problems import Saying, say
+
+log = structlog.get_logger(__name__)
+
+
+class UnreadableText(Saying):
+    """Stands where a kept text can't be decrypted, and says so to people: one damaged value spoils no whole page.
+
+    Written again, it is what was kept.
+    """
+
+    kept: bytes
+    error: encryption.Undecryptable
+
+    @classmethod
+    def of(cls, kept: bytes, error: encryption.Undecryptable) -> UnreadableText:
+        words = say("(unreadable)")
+        made = cls(words)
+        made.text, made.values, made.kept, made.error = words.text, words.values, kept, error
+        return made
+
+    def __html__(self) -> str:
+        """For templates: in the reader's language."""
+        return escape(gettext(self.text))
+
+
+def legible(texts: Iterable[str]) -> list[str]:
+    """Those that are not empty and could be read."""
+    return [text for text in texts if text and not isinstance(text, UnreadableText)]
 
 
 class _IsEmpty(Exact):
@@ -34,6 +67,10 @@ class Encrypted(models.Field):  # type: ignore[type-arg]
     def place(self) -> bytes:
         return place(self.model._meta.db_table, str(self.column))
 
+    def db_check(self, connection: Any) -> str:
+        """Nothing but the empty value and what begins with the version, so that nobody can leave a text in clear."""
+        return f"substr({connection.ops.quote_name(str(self.column))}, 1, 1) IN ('', '\\x01')"
+
     def get_lookup(self, lookup_name: str) -> type[Lookup[Any]]:
         if lookup_name == "exact":
             return _IsEmpty
@@ -43,20 +80,29 @@ class Encrypted(models.Field):  # type: ignore[type-arg]
 
 
 class EncryptedTextField(Encrypted):
-    """A text. ``max_length`` counts characters of it, not bytes of what is kept."""
+    """A text. ``max_length`` counts characters of it, not bytes of what is kept. One that can't be read is shown so."""
 
     def get_prep_value(self, value: Any) -> bytes | None:
+        if isinstance(value, UnreadableText):
+            return value.kept
         return None if value is None else encryption.encrypt(str(value), self.place)
 
     def from_db_value(self, value: bytes | None, *_: Any) -> str | None:
-        return None if value is None else encryption.decrypt(bytes(value), self.place)
+        if value is None:
+            return None
+        kept = bytes(value)
+        try:
+            return encryption.decrypt(kept, self.place)
+        except encryption.Undecryptable as error:
+            log.error("undecryptable", reason=error.reason, key_id=error.key_id, of=self.place.decode())
+            return UnreadableText.of(kept, error)
 
     def to_python(self, value: Any) -> str | None:
         return None if value is None else str(value)
 
 
 class EncryptedBytesField(Encrypted):
-    """Bytes, none of which are kept as none."""
+    """Bytes, none of which are kept as none. Reading them raises ``encryption.Undecryptable``."""
 
     def get_prep_value(self, value: Any) -> bytes | None:
         return encryption.keyset().encrypt(bytes(value), self.place) if value else value
@@ -83,7 +129,8 @@ class BlindIndexField(models.UUIDField):  # type: ignore[type-arg]
         return encryption.index_of_address(text) if self.is_address else encryption.index_of_token(text)
 
     def pre_save(self, model_instance: models.Model, add: bool) -> UUID | None:
-        found = self.index(getattr(model_instance, self.of))
+        text = getattr(model_instance, self.of)
+        found = getattr(model_instance, self.attname) if isinstance(text, UnreadableText) else self.index(text)
         setattr(model_instance, self.attname, found)
         return found
 

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
+from schedules.fields import UnreadableText
+
 
 class Role(StrEnum):
     """Names of the groups, made by a migration."""
@@ -90,12 +92,16 @@ def shown_address(address: str, *, in_clear: bool) -> str:
 
     Of several, separated by commas, each. A device token is masked for everyone: nobody reads one.
     """
+    if isinstance(address, UnreadableText):
+        return address
     parts = (part.strip() for part in address.split(","))
     return ", ".join(part if in_clear and "@" in part else masked(part) for part in parts)
 
 
 def masked(address: str) -> str:
     """``a…@example.com`` for ``anna@example.com``; of a device token the last six characters."""
+    if isinstance(address, UnreadableText):
+        return address
     name, at, domain = address.rpartition("@")
     if at:
         return f"{name[:1]}…@{domain}"

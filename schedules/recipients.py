@@ -383,21 +383,25 @@ def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now
 def _give(recipient: Recipient, wanted: Sequence[Mapping[str, str]], *, is_whole: bool, by: str, now: datetime) -> bool:
     """Give the person these devices, switched on, and with ``is_whole`` take the others away; whether any changed."""
     platforms = {each["token"]: each["platform"] for each in wanted}
-    known = set(Device.objects.filter(_with(platforms)).values_list("token", flat=True))
+    tokens = {encryption.index_of_token(token): token for token in platforms}
+    known = set(Device.objects.filter(_with(platforms)).values_list("token_index", flat=True))
     new = [
-        Device(recipient=recipient, token=token, platform=platform, created_at=now)
-        for token, platform in platforms.items()
-        if token not in known
+        Device(recipient=recipient, token=token, platform=platforms[token], created_at=now)
+        for index, token in tokens.items()
+        if index not in known
     ]
     Device.objects.bulk_create(new, ignore_conflicts=True)
     # Whoever has registered one of them at the same instant has it now, and loses it again.
     losers, differing = set(), []
     for device in _devices(_with(platforms)):
-        if (device.recipient_id, device.platform, device.active) != (recipient.pk, platforms[device.token], True):
+        token = tokens[device.token_index]
+        now_is = (recipient.pk, platforms[token], True, token)
+        if (device.recipient_id, device.platform, device.active, device.token) != now_is:
             losers |= {device.recipient_id} - {recipient.pk}
-            device.recipient, device.platform, device.active = recipient, platforms[device.token], True
+            device.recipient, device.platform, device.active = recipient, platforms[token], True
+            device.token = token  # another one only where what was kept can't be read
             differing.append(device)
-    Device.objects.bulk_update(differing, ["recipient", "platform", "active"])
+    Device.objects.bulk_update(differing, ["recipient", "platform", "active", "token"])
     for loser in Recipient.objects.filter(pk__in=losers).order_by("id"):
         Recipient.objects.filter(pk=loser.pk).update(version=F("version") + 1, updated_at=now, updated_by=by)
         _record(loser.pk, ["devices"], by=by, now=now)

@@ -10,15 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import structlog
 from django.apps import apps
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from schedules import encryption
 from schedules.encryption import HEAD_BYTES, Undecryptable
 from schedules.fields import BlindIndexField, Encrypted, EncryptedBytesField
 
+log = structlog.get_logger(__name__)
+
 _ROUNDS: Final = 5
 _PAUSE_S: Final = 0.5  # for those who hold rows
+EXAMPLES: Final = 20  # a key that is lost may be that of millions
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,18 @@ class Column:
 
 @dataclass
 class Rotated:
-    """What became of it. ``unreadable``: table, column and id of values that can't be decrypted, and why.
+    """What became of it. ``unreadable`` counts values that can't be decrypted by table, column and reason.
 
-    ``held`` counts values that others held to the end, ``kept`` all values by the name of the key they are under now.
+    ``examples`` names the first of those: table, column, id and why. ``held`` counts values that others held to the
+    end, ``doubled`` rows that stood there twice and went, ``kept`` all values by the name of the key they are under
+    now.
     """
 
     done: int = 0
     held: int = 0
-    unreadable: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    doubled: int = 0
+    unreadable: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str, int], str] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
 
 
@@ -61,17 +69,19 @@ def rotate(*, progress: Callable[[int], None] = lambda done: None, reindex: bool
     """Encrypt anew all that needs it; ``progress`` is told how many values more are done.
 
     ``reindex`` makes the blind indexes anew as well, after a change of their key. Let the service stand still for that:
-    until it is through, equal addresses and tokens are not found.
+    until it is through, equal addresses and tokens are not found. If it ran with the new key before, devices that were
+    registered meanwhile may stand there twice: the newer one stays.
     """
     result = Rotated()
     for column in columns():
-        _pass(column, result, progress, reindex=reindex)
+        unreadable = _pass(column, result, progress, reindex=reindex)
         for _ in range(_ROUNDS):
-            if not _left(column, result):
+            if not _left(column, unreadable):
                 break
             time.sleep(_PAUSE_S)
-            _pass(column, result, progress, reindex=False)
-        result.held += _left(column, result)
+            unreadable |= _pass(column, result, progress, reindex=False)
+        result.held += _left(column, unreadable)
+        result.unreadable.update({(column.table, column.name, why): count for why, count in unreadable.items()})
         result.kept += _by_key(column)
     return result
 
@@ -83,15 +93,54 @@ def _column(encrypted: Encrypted) -> Column:
     return Column(encrypted.model._meta.db_table, str(encrypted.column), encrypted.place, index, piece)
 
 
-def _pass(column: Column, result: Rotated, progress: Callable[[int], None], *, reindex: bool) -> None:
-    """Once over the table by ascending id."""
-    after = 0
+def stale_indexes() -> list[str]:
+    """Columns whose blind indexes were made with another key than this process has, by their oldest and newest value.
+
+    Values of them are not found, and a token that is registered again would stand there twice.
+    """
+    return [f"{column.table}.{column.index.column}" for column in columns() if column.index and _is_stale(column)]
+
+
+def tell_stale() -> None:
+    """At the start of a process: say so in the log where ``BLIND_INDEX_KEY`` is another one than that of the indexes.
+
+    The connection is closed again, since workers and servers fork. A database that is away is no reason not to start.
+    """
+    try:
+        if stale := stale_indexes():
+            log.error("blind_index_key_changed", columns=stale, remedy="manage.py rotate_keys --reindex")
+    except DatabaseError as error:
+        log.warning("indexes_not_compared", error=str(error).strip())
+    finally:
+        connection.close()
+
+
+def _is_stale(column: Column) -> bool:
+    assert column.index is not None
+    index = column.index.column
+    asked = f'(SELECT "{column.name}", {index} FROM {column.table} WHERE {index} IS NOT NULL ORDER BY id %s LIMIT 1)'
+    with connection.cursor() as cursor:
+        cursor.execute(f"{asked % 'ASC'} UNION ALL {asked % 'DESC'}")
+        rows = cursor.fetchall()
+    for kept, stored in rows:
+        try:
+            text = encryption.decrypt(bytes(kept), column.place)
+        except Undecryptable:
+            continue
+        if column.index.index(text) != stored:
+            return True
+    return False
+
+
+def _pass(column: Column, result: Rotated, progress: Callable[[int], None], *, reindex: bool) -> Counter[str]:
+    """Once over the table by ascending id; how many values can't be read, by reason."""
+    after, unreadable = 0, Counter[str]()
     while True:
         with transaction.atomic():
             rows = _locked(column, after, reindex=reindex)
-            done = _write(column, rows, result, reindex=reindex)
+            done = _write(column, rows, result, unreadable, reindex=reindex)
         if not rows:
-            return
+            return unreadable
         after = rows[-1][0]
         result.done += done
         progress(done)
@@ -108,14 +157,18 @@ def _locked(column: Column, after: int, *, reindex: bool) -> list[tuple[int, byt
         return [(pk, bytes(kept)) for pk, kept in cursor.fetchall()]
 
 
-def _write(column: Column, rows: list[tuple[int, bytes]], result: Rotated, *, reindex: bool) -> int:
+def _write(
+    column: Column, rows: list[tuple[int, bytes]], result: Rotated, unreadable: Counter[str], *, reindex: bool
+) -> int:
     keyset = encryption.keyset()
     ids, values, indexes = [], [], []
     for pk, kept in rows:
         try:
             data = keyset.decrypt(kept, column.place)
         except Undecryptable as error:
-            result.unreadable[column.table, column.name, pk] = str(error)
+            unreadable[error.reason] += 1
+            if len(result.examples) < EXAMPLES:
+                result.examples[column.table, column.name, pk] = str(error)
             continue
         ids.append(pk)
         values.append(keyset.encrypt(data, column.place))
@@ -129,6 +182,8 @@ def _write(column: Column, rows: list[tuple[int, bytes]], result: Rotated, *, re
     if column.index and reindex:
         given.append(indexes)
         types, names, made = f"{types}, %s::uuid[]", f"{names}, index", f'{made}, "{column.index.column}" = v.index'
+        if column.index.unique:
+            result.doubled += _drop_doubled(column.table, str(column.index.column), ids, indexes)
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {column.table} t SET {made} FROM unnest({types}) AS v({names}) WHERE t.id = v.id", given
@@ -136,9 +191,26 @@ def _write(column: Column, rows: list[tuple[int, bytes]], result: Rotated, *, re
         return int(cursor.rowcount)
 
 
-def _left(column: Column, result: Rotated) -> int:
-    unreadable = sum(key[:2] == (column.table, column.name) for key in result.unreadable)
-    return max(outdated(column) - unreadable, 0)
+def _drop_doubled(table: str, index: str, ids: list[int], indexes: list[Any]) -> int:
+    """Of rows that are to have one index, or of which one has it already, the newest stays; how many went."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH made AS MATERIALIZED (
+                SELECT * FROM unnest(%s::bigint[], %s::uuid[]) AS v(id, index)
+            ), alike AS MATERIALIZED (
+                SELECT id, index FROM made
+                UNION SELECT t.id, t.{index} FROM {table} t JOIN made m ON m.index = t.{index}
+            )
+            DELETE FROM {table} t USING alike a, alike b WHERE t.id = a.id AND a.index = b.index AND a.id < b.id
+            """,
+            [ids, indexes],
+        )
+        return int(cursor.rowcount)
+
+
+def _left(column: Column, unreadable: Counter[str]) -> int:
+    return max(outdated(column) - unreadable.total(), 0)
 
 
 def _by_key(column: Column) -> Counter[str]:

@@ -15,8 +15,8 @@ TABLES = {
 def encrypt(apps, schema_editor):
     with schema_editor.connection.cursor() as cursor:
         for table, columns in TABLES.items():
-            if encrypt_texts(cursor, table, columns):
-                rewrite(cursor, table)
+            encrypt_texts(cursor, table, columns)
+            rewrite(cursor, table)
 
 
 class Migration(migrations.Migration):

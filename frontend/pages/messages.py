@@ -18,6 +18,7 @@ from frontend import policies
 from frontend.access import needs
 from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, RecipientField, link
+from schedules.fields import legible
 from schedules.models import Channel, Occurrence, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
 
@@ -172,10 +173,10 @@ def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Show
 def _readable(person: Recipient, request: HttpRequest) -> Callable[[str], str]:
     """What a template has put the person's address into, with the address as the viewer may see it."""
     address = person.email
-    if not address or can(request.user, Ability.SEE_ADDRESSES):
+    if not legible([address]) or can(request.user, Ability.SEE_ADDRESSES):
         return str
     known = re.compile(re.escape(address), re.IGNORECASE)
-    return lambda text: known.sub(lambda _: masked(address), text)
+    return lambda text: known.sub(lambda _: masked(address), text) if legible([text]) else text
 
 
 def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpRequest) -> Shown:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from schedules.encryption import Undecryptable
 from schedules.models import RecipientImport, RecipientImportChunk
 
 FAILURE = "person_erased"
@@ -49,11 +50,17 @@ def _spellings(word: str, encoding: str) -> Iterator[bytes]:
 
 
 def _holds(upload: RecipientImport, spelt: Collection[bytes]) -> bool:
-    """Piece by piece, each with the end of the one before: a word may lie across the cut."""
+    """Piece by piece, each with the end of the one before: a word may lie across the cut.
+
+    A file that can't be read, which nobody can import either, is taken to hold one.
+    """
     overlap = max(map(len, spelt)) - 1
     rest = b""
     for number in upload.chunks.order_by("number").values_list("number", flat=True):
-        data = rest + bytes(upload.chunks.get(number=number).data).lower()
+        try:
+            data = rest + bytes(upload.chunks.get(number=number).data).lower()
+        except Undecryptable:
+            return True
         if any(each in data for each in spelt):
             return True
         rest = data[-overlap:] if overlap else b""

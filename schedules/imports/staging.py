@@ -22,6 +22,12 @@ _EMAIL: Final = place("schedules_recipient", "email")
 _TOKEN: Final = place("schedules_device", "token")
 _DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
 
+
+def _is_lost(column: str) -> str:
+    """Whether what is kept is under a key that nobody has any more, as SQL."""
+    return f"substr({column}, 1, {encryption.HEAD_BYTES}) <> ALL(%(heads)s::bytea[])"
+
+
 _CREATE = """
 DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed;
 CREATE TEMPORARY TABLE import_people (
@@ -85,8 +91,10 @@ _MERGED = {
     "consent": "r.consent || COALESCE(p.consent, '{}')",
     "attributes": "(r.attributes || COALESCE(p.attributes, '{}')) - COALESCE(p.dropped, '{}')",
 }
-# An address is encrypted anew each time, so its index tells whether it is another one.
-_ADDRESS = "CASE WHEN p.email IS NULL OR p.email_index = r.email_index THEN r.email ELSE p.email END"
+# An address is encrypted anew each time, so its index tells whether it is another one. One whose key is lost is taken
+# from the file again.
+_LOST = f"(r.email <> '' AND p.email_index = r.email_index AND {_is_lost('r.email')}) IS TRUE"
+_ADDRESS = f"CASE WHEN p.email IS NULL OR (p.email_index = r.email_index AND NOT {_LOST}) THEN r.email ELSE p.email END"
 _DATED = "version = r.version + 1, updated_at = %(now)s, updated_by = %(by)s"
 _UPDATE_PEOPLE = f"""
 UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, merged in _MERGED.items())},
@@ -94,7 +102,7 @@ UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, m
 FROM pg_temp.import_people p
 WHERE p.external_id = r.external_id
   AND (({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
-       OR r.id IN (SELECT recipient_id FROM pg_temp.import_changed))
+       OR {_LOST} OR r.id IN (SELECT recipient_id FROM pg_temp.import_changed))
 """
 
 # Devices are locked before profiles, in the order in which deleting a person locks them.
@@ -104,12 +112,12 @@ SELECT count(*) FROM (
 ) locked
 """
 # Who is known already and gets a device, or has one renewed.
-_FIND_CHANGED = """
+_FIND_CHANGED = f"""
 INSERT INTO pg_temp.import_changed
 SELECT DISTINCT r.id
 FROM pg_temp.import_devices d
 JOIN schedules_recipient r USING (external_id) LEFT JOIN schedules_device v USING (token_index)
-WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true)
+WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true) OR {_is_lost("v.token")}
 """
 _DATE_LOSERS = f"""
 UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
@@ -118,24 +126,28 @@ UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
     WHERE v.recipient_id <> o.id
 )
 """
-_COUNT_DEVICES = """
+_COUNT_DEVICES = f"""
 SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
-       count(*) FILTER (WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform))
+       count(*) FILTER (
+           WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform OR {_is_lost("v.token")}))
 FROM pg_temp.import_devices d
 JOIN schedules_device v USING (token_index) JOIN schedules_recipient r USING (external_id)
 """
-_WRITE_DEVICES = """
+_WRITE_DEVICES = f"""
 INSERT INTO schedules_device AS v (recipient_id, token, token_index, platform, active, created_at)
 SELECT r.id, d.token, d.token_index, d.platform, true, %(now)s
 FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id)
 ON CONFLICT (token_index) DO UPDATE
-SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true
+SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true,
+    token = CASE WHEN {_is_lost("v.token")} THEN excluded.token ELSE v.token END
 WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipient_id, excluded.platform, true)
+   OR {_is_lost("v.token")}
 """
 
 
 class Written(NamedTuple):
-    """How many profiles and devices became what. A device is *renewed* when it was inactive or changed platform.
+    """How many profiles and devices became what. A device is *renewed* when it was inactive, changed platform or
+    could not be read.
 
     ``left_out``: people who were erased before, and are not brought back.
     """
@@ -245,7 +257,7 @@ def merge(
     ``on_person`` is told the external id of each person who is created (true) or updated (false). People who were
     erased are left out, which ``on_left_out`` is told, unless ``bring_back`` forgets that they were.
     """
-    dated: dict[str, Any] = {"now": now, "by": by}
+    dated: dict[str, Any] = {"now": now, "by": by, "heads": encryption.keyset().heads}
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
         left_out = 0
@@ -256,16 +268,16 @@ def merge(
         cursor.execute(_LOCK_DEVICES)
         cursor.execute("SELECT count(*) FROM pg_temp.import_people")
         (people,) = cursor.fetchone()
-        cursor.execute(_FIND_CHANGED)
+        cursor.execute(_FIND_CHANGED, dated)
         created = _write(cursor, _CREATE_PEOPLE, "external_id", dated, _with(on_person, True))
         updated = 0
         if created < people:
             updated = _write(cursor, _UPDATE_PEOPLE, "r.external_id", dated, _with(on_person, False))
-        cursor.execute(_COUNT_DEVICES)
+        cursor.execute(_COUNT_DEVICES, dated)
         moved, renewed = cursor.fetchone()
         if moved:
             cursor.execute(_DATE_LOSERS, dated)
-        cursor.execute(_WRITE_DEVICES, {"now": now})
+        cursor.execute(_WRITE_DEVICES, dated)
         added = cursor.rowcount - moved - renewed
         if created >= _STEP:
             # Queries that run right after a large import should not be planned for the table as it was.

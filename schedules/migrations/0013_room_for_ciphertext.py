@@ -1,4 +1,7 @@
-"""Addresses, device tokens and uploaded files are to be encrypted (0014); what was in clear is set aside for that."""
+"""Addresses, device tokens and uploaded files are to be encrypted (0014); what was in clear is set aside for that.
+
+The new columns refuse a text in clear, such as a process of the version before would go on writing.
+"""
 
 from django.db import migrations, models
 
@@ -37,5 +40,4 @@ class Migration(migrations.Migration):
             name="token_index",
             field=fields.BlindIndexField(editable=False, is_address=False, null=True, of="token", unique=True),
         ),
-        migrations.AlterField(model_name="recipientimportchunk", name="data", field=fields.EncryptedBytesField()),
     ]

@@ -11,16 +11,15 @@ FILES = "schedules_recipientimportchunk"
 
 def encrypt(apps, schema_editor):
     with schema_editor.connection.cursor() as cursor:
-        if encrypt_texts(cursor, "schedules_recipient", {"email": encryption.index_of_address}):
-            rewrite(cursor, "schedules_recipient")
-        if encrypt_texts(cursor, "schedules_device", {"token": encryption.index_of_token}, nothing="NULL"):
-            rewrite(cursor, "schedules_device")
-        if _encrypt_files(cursor):
-            rewrite(cursor, FILES)
+        encrypt_texts(cursor, "schedules_recipient", {"email": encryption.index_of_address})
+        encrypt_texts(cursor, "schedules_device", {"token": encryption.index_of_token}, nothing="NULL")
+        _encrypt_files(cursor)
+        for table in ("schedules_recipient", "schedules_device", FILES):
+            rewrite(cursor, table)
 
 
 def _encrypt_files(cursor):
-    of, is_any = place(FILES, "data"), False
+    of = place(FILES, "data")
     cursor.execute(f"SELECT id FROM {FILES} ORDER BY id")
     for (pk,) in cursor.fetchall():
         cursor.execute(f"SELECT data FROM {FILES} WHERE id = %s", [pk])
@@ -30,8 +29,6 @@ def _encrypt_files(cursor):
         except encryption.Undecryptable:  # not yet done
             kept = encryption.keyset().encrypt(data, of)
             cursor.execute(f"UPDATE {FILES} SET data = %s WHERE id = %s", [kept, pk])
-            is_any = True
-    return is_any
 
 
 class Migration(migrations.Migration):

@@ -1,6 +1,8 @@
-"""The columns in clear go, empty by now."""
+"""The columns in clear go, empty by now. From here on a file in clear is refused, as a text has been since 0013."""
 
 from django.db import migrations, models
+
+from schedules import fields
 
 
 class Migration(migrations.Migration):
@@ -10,6 +12,13 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RemoveField(model_name="recipient", name="email_plain"),
         migrations.RemoveField(model_name="device", name="token_plain"),
+        migrations.AlterField(model_name="recipientimportchunk", name="data", field=fields.EncryptedBytesField()),
+        # As the field says itself where a column is made; of one that is altered Django does not ask it.
+        migrations.RunSQL(
+            "ALTER TABLE schedules_recipientimportchunk ADD CONSTRAINT schedules_recipientimportchunk_data_check"
+            " CHECK (substr(data, 1, 1) IN ('', '\\x01'))",
+            "ALTER TABLE schedules_recipientimportchunk DROP CONSTRAINT schedules_recipientimportchunk_data_check",
+        ),
         migrations.AddIndex(
             model_name="recipient",
             index=models.Index(condition=models.Q(("email", "")), fields=["id"], name="recipient_no_email_idx"),

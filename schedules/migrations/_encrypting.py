@@ -11,11 +11,11 @@ CHUNK = 2_000
 
 
 def encrypt_texts(cursor, table, columns, *, nothing="''"):
-    """Encrypt; ``columns`` maps each to the function that makes its blind index, or None. Whether there was anything.
+    """Encrypt; ``columns`` maps each to the function that makes its blind index, or None.
 
     What was in clear becomes ``nothing``, as SQL.
     """
-    is_any, after = False, 0
+    after = 0
     written, made, types = ["id"], [], ["bigint"]
     for column, index_of in columns.items():
         written.append(column)
@@ -35,7 +35,7 @@ def encrypt_texts(cursor, table, columns, *, nothing="''"):
         )
         rows = cursor.fetchall()
         if not rows:
-            return is_any
+            return
         ids, *texts = (list(each) for each in zip(*rows))
         values = [ids]
         for (column, index_of), found in zip(columns.items(), texts):
@@ -45,10 +45,16 @@ def encrypt_texts(cursor, table, columns, *, nothing="''"):
         cursor.execute(
             f"UPDATE {table} t SET {', '.join(made)} FROM unnest({given}) AS v({names}) WHERE t.id = v.id", values
         )
-        is_any, after = True, ids[-1]
+        after = ids[-1]
 
 
 def rewrite(cursor, table):
-    """Leave nothing of the rows as they were: neither what updates left behind nor the planner's samples."""
+    """Leave nothing of the rows as they were: neither what updates left behind nor the planner's samples.
+
+    Whoever encrypted them: a run before this one may have been killed, or had no room, before it got here.
+    """
+    cursor.execute("SELECT pg_relation_size(%s::regclass)", [table])
+    if not cursor.fetchone()[0]:
+        return
     cursor.execute(f"VACUUM (FULL, ANALYZE) {table}")
     cursor.execute("VACUUM FULL pg_statistic")  # no more than a warning to who isn't a superuser

@@ -2,22 +2,22 @@
 
 import json
 import threading
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from secrets import token_hex
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import IntegrityError, OperationalError, connection, connections
 from django.urls import reverse
-from django.utils import timezone
 from redis import Redis
 
 from delivery import test_sends
-from delivery.models import Circuit, Delivery, InboxMessage, OutboxMessage, State, TestSend
-from scheduler_project.volumes import Volume
+from delivery.models import InboxMessage, OutboxMessage, TestSend
 from schedules import encryption, rotation
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
@@ -129,8 +129,7 @@ def test_columns_that_were_in_clear_are_encrypted_piece_by_piece_and_read_as_bef
                 encrypt_texts(cursor, table, {"email": lambda text: next(made)(text)})
             cursor.execute(f"SELECT count(*) FROM {table} WHERE email_plain <> ''")
             assert cursor.fetchone()[0] == 2
-            assert encrypt_texts(cursor, table, {"email": encryption.index_of_address})
-            assert not encrypt_texts(cursor, table, {"email": encryption.index_of_address})
+            encrypt_texts(cursor, table, {"email": encryption.index_of_address})
             cursor.execute(f"SELECT count(*) FROM {table} WHERE email_plain <> ''")
             assert cursor.fetchone()[0] == 0
         finally:
@@ -140,6 +139,57 @@ def test_columns_that_were_in_clear_are_encrypted_piece_by_piece_and_read_as_bef
     pk = next(pk for pk in found if found[pk])
     within = encryption.range_of_address(found[pk].upper())
     assert Recipient.objects.get(email_index__range=within).pk == pk
+
+
+def test_a_migration_that_was_killed_before_it_rewrote_the_tables_does_so_when_it_runs_again(monkeypatch):
+    migration = import_module("schedules.migrations.0014_encrypt")
+    editor = SimpleNamespace(connection=connection)
+    people(3, email="")
+
+    def no_room(cursor, table):
+        raise OperationalError("No space left on device")
+
+    def file():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_relation_filenode('schedules_recipient')")
+            return cursor.fetchone()[0]
+
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE schedules_recipient ADD COLUMN email_plain text NOT NULL DEFAULT 'a@example.com'")
+        cursor.execute("ALTER TABLE schedules_device ADD COLUMN token_plain text")
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(migration, "rewrite", no_room)
+                with pytest.raises(OperationalError):
+                    migration.encrypt(None, editor)
+            assert {each.email for each in Recipient.objects.all()} == {"a@example.com"}
+            before = file()
+            migration.encrypt(None, editor)
+            assert file() != before
+        finally:
+            cursor.execute("ALTER TABLE schedules_recipient DROP COLUMN email_plain")
+            cursor.execute("ALTER TABLE schedules_device DROP COLUMN token_plain")
+
+
+def test_no_column_takes_a_value_in_clear():
+    """As a process of an older version would write it: a text that PostgreSQL takes for bytes."""
+    DeviceFactory()
+    refused = set()
+    for column in rotation.columns():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'c'",
+                [column.table],
+            )
+            if any(f"substr({name}, 1, 1)" in rule for (rule,) in cursor for name in (column.name, f'"{column.name}"')):
+                refused.add(f"{column.table}.{column.name}")
+    assert refused == {f"{column.table}.{column.name}" for column in rotation.columns()}
+    for statement in (
+        "UPDATE schedules_recipient SET email = 'a@b.c', email_index = gen_random_uuid()",
+        "UPDATE schedules_device SET token = 'a-token'",
+    ):
+        with connection.cursor() as cursor, pytest.raises(IntegrityError):
+            cursor.execute(statement)
 
 
 # Rotation
@@ -205,7 +255,23 @@ def test_values_that_nobody_can_read_are_named_and_the_others_are_rotated(rotate
     assert f"schedules_recipient.email, id {bad.pk}: " in told.getvalue()
     assert f"schedules_recipient.email, id {foreign.pk}: " in told.getvalue()
     assert "ENCRYPTION_KEYS" in told.getvalue()
+    assert "schedules_recipient.email, unreadable: 1" in told.getvalue()
+    assert "schedules_recipient.email, key_unknown: 1" in told.getvalue()
     assert outdated() == 2
+
+
+def test_of_a_key_that_is_lost_the_values_are_counted_and_the_first_ones_named(rotated, monkeypatch):
+    monkeypatch.setattr(rotation, "_PAUSE_S", 0.0)
+    rotated.ENCRYPTION_KEYS = [OTHER]
+    with psycopg.connect(**_address()) as other:
+        other.execute("SELECT FROM schedules_recipient WHERE id = (SELECT max(id) FROM schedules_recipient) FOR UPDATE")
+        result = rotation.rotate()  # goes over the table again and again for the row that is held
+    assert result.unreadable == {
+        ("schedules_recipient", "email", "key_unknown"): 1_199,
+        ("schedules_device", "token", "key_unknown"): 10,
+    }
+    assert len(result.examples) == rotation.EXAMPLES
+    assert result.held == 1
 
 
 def test_rows_that_somebody_holds_are_not_waited_for(rotated, monkeypatch):
@@ -249,77 +315,33 @@ def test_another_key_of_the_indexes_is_brought_in_by_making_them_anew(rotated):
     assert Recipient.objects.get(email_index__range=within).pk == device.recipient_id
 
 
-# What lies in clear
+def test_devices_that_were_registered_again_under_the_new_key_of_the_indexes_stand_there_once_again(rotated):
+    one, two = Device.objects.order_by("pk")[:2]
+    former = rotated.BLIND_INDEX_KEY
+    assert rotation.stale_indexes() == []
+    rotated.BLIND_INDEX_KEY = "a0" * 32
+    again = DeviceFactory(recipient=two.recipient, token=one.token)
+    assert rotation.stale_indexes() == ["schedules_recipient.email_index", "schedules_device.token_index"]
+    assert "stood there twice, of which the newer one stays: 1." in rotate_keys("--reindex")
+    assert not Device.objects.filter(pk=one.pk).exists()
+    assert Device.objects.get(token_index=encryption.index_of_token(one.token)).pk == again.pk
+    assert Device.objects.count() == 10
+    assert rotation.stale_indexes() == []
+    # And back, when a device has been registered once more under the key before.
+    rotated.BLIND_INDEX_KEY = former
+    newest = DeviceFactory(recipient=one.recipient, token=one.token)
+    rotate_keys("--reindex")
+    assert Device.objects.get(token_index=encryption.index_of_token(one.token)).pk == newest.pk
+    assert Device.objects.count() == 10
 
 
-def test_folders_on_disks_that_nobody_is_seen_to_encrypt_are_named(monkeypatch):
-    seen = []
-
-    def look(folder):
-        seen.append(folder)
-        return Volume.UNKNOWN if len(seen) == 2 else Volume.ENCRYPTED
-
-    monkeypatch.setattr("scheduler_project.management.commands.check_volumes.volume_of", look)
-    told = StringIO()
-    with roles.owner(), pytest.raises(CommandError, match="LUKS"):
-        call_command("check_volumes", stdout=told)
-    assert f"write-ahead log, {seen[1]}: not seen to be encrypted" in told.getvalue()
-    assert (seen[1] / "PG_VERSION").exists()
-    told = StringIO()
-    call_command("check_volumes", stdout=told)  # the application's role, which is not told where the files are
-    assert "Only a superuser" in told.getvalue()
-
-
-# What a sender does with what it can't read
-
-
-@pytest.mark.parametrize("channel", ["email", "push"])
-def test_a_missing_key_keeps_people_waiting_and_costs_them_nothing(service, provider, settings, channel):
-    keys = settings.ENCRYPTION_KEYS
-    DeviceFactory()
-    schedule = ScheduleFactory(channel=channel)
-    settings.ENCRYPTION_KEYS = [OTHER]
-    service.step()
-    row = Delivery.objects.get()
-    assert (row.state, row.reason, row.attempt) == (State.PENDING, "key_unknown", 0)
-    assert not provider.calls
-    settings.ENCRYPTION_KEYS = [OTHER, *keys]
-    service.after(MINUTE).step()
-    assert states(schedule) == {"sent": 1}
-    assert Delivery.objects.get().attempt == 1
-
-
-def test_where_nobody_can_be_read_the_channel_is_held_and_says_so(service, provider, settings):
-    keys = settings.ENCRYPTION_KEYS
-    people(30)
-    schedule = ScheduleFactory()
-    settings.ENCRYPTION_KEYS = [OTHER]
-    service.step()
-    assert Circuit.objects.get().reason == "key_unknown"
-    assert "a key is missing here" in signed_in(Role.ANALYST).get("/schedules/").content.decode()
-    settings.ENCRYPTION_KEYS = [OTHER, *keys]
-    Circuit.objects.update(probe_at=timezone.now() - MINUTE)
-    service.after(MINUTE).step()
-    service.after(MINUTE).step()
-    assert states(schedule) == {"sent": 30}
-    assert not Circuit.objects.exists()
-
-
-def test_a_changed_address_is_one_persons_failure_with_a_reason(service, provider):
-    people(3)
-    schedule = ScheduleFactory()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE schedules_recipient a SET email = b.email FROM schedules_recipient b"
-            " WHERE a.id = (SELECT min(id) FROM schedules_recipient) AND b.id = a.id + 1"
-        )
-        cursor.execute(
-            "UPDATE schedules_recipient SET email = substr(email, 1, 30) WHERE id = (SELECT max(id)"
-            " FROM schedules_recipient)"
-        )
-    service.step()
-    assert states(schedule) == {"sent": 2, "failed": 1}
-    assert Delivery.objects.get(state=State.FAILED).reason == "unreadable"
+def test_a_process_that_starts_with_another_key_of_the_indexes_says_so(rotated, caplog):
+    rotation.tell_stale()
+    assert "blind_index_key_changed" not in caplog.text
+    rotated.BLIND_INDEX_KEY = "a0" * 32
+    rotation.tell_stale()
+    assert "blind_index_key_changed" in caplog.text
+    assert "schedules_device.token_index" in caplog.text
 
 
 def _address():

@@ -5,8 +5,8 @@ from datetime import date, timedelta
 import pytest
 from django.db import connection
 
-from delivery import books, partitions
-from delivery.models import Batch, Delivery, FailedAttempt
+from delivery import books, partitions, tasks
+from delivery.models import Batch, Delivery, FailedAttempt, TestSend
 from delivery.providers.base import Verdict
 from tests.books import assert_books_close
 from tests.factories import NOW, ScheduleFactory, people
@@ -212,3 +212,11 @@ def test_a_statement_of_one_day_does_not_even_look_at_the_others(service):
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert plan.count("delivery_delivery_2026") >= 1
     assert "delivery_delivery_20261122" not in plan
+
+
+def test_tests_go_when_the_ledgers_days_of_their_time_do(service, settings):
+    kept = timedelta(days=settings.LEDGER_RETENTION_DAYS)
+    for at in (service.now - kept - MINUTE, service.now - kept + MINUTE):
+        TestSend.objects.create(schedule_id=1, recipient_id=1, channel="email", created_at=at)
+    tasks.housekeeping()
+    assert TestSend.objects.get().created_at == service.now - kept + MINUTE

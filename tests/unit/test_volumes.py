@@ -54,6 +54,12 @@ def test_a_folder_is_traced_to_its_disks(root, folder, volume):
     assert volume_of(Path(folder), root=root) is volume
 
 
+def test_a_volume_over_one_encrypted_disk_and_one_in_clear_is_not_encrypted(root):
+    slaves = root / "sys/dev/block/253:1/slaves"
+    (slaves / "8-1").symlink_to(root / "sys/dev/block/8:1")
+    assert volume_of(Path("/var/lib/postgresql"), root=root) is Volume.UNKNOWN
+
+
 def test_a_logical_volume_on_a_disk_in_clear_is_not_taken_for_encrypted(root):
     mounts = (root / "proc/self/mountinfo").read_text().splitlines()[:-1]
     (root / "proc/self/mountinfo").write_text("\n".join(mounts))

@@ -10,8 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from schedules import encryption, rotation
 from schedules.rotation import Rotated
 
-_SHOWN = 20
-
 
 class Command(BaseCommand):
     help = (
@@ -48,9 +46,13 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"Under the former key {key_id}: {left:,}" + ("." if left else ", so it may be taken out.")
             )
-        for (table, column, pk), why in list(result.unreadable.items())[:_SHOWN]:
+        if result.doubled:
+            self.stdout.write(f"Devices that stood there twice, of which the newer one stays: {result.doubled:,}.")
+        for (table, column, pk), why in result.examples.items():
             self.stderr.write(f"{table}.{column}, id {pk}: {why}")
+        for (table, column, reason), count in result.unreadable.items():
+            self.stderr.write(f"{table}.{column}, {reason}: {count:,}")
         if result.unreadable:
-            raise CommandError(f"{len(result.unreadable):,} values can't be decrypted.")
+            raise CommandError(f"{result.unreadable.total():,} values can't be decrypted.")
         if result.held:
             raise CommandError(f"{result.held:,} values were held by others all the time: run it again.")
