@@ -21,11 +21,17 @@ from django.conf import settings
 CONNECT_S, READ_S = 3.0, 10.0
 # Requests at once where many objects are read.
 READERS = 8
+# Answers that tell of the bucket, and not of who asks or when.
+_ITS_OWN = frozenset({301, 400, 404, 405, 409, 412, 501})
 COMPLIANCE = "COMPLIANCE"  # before its day not even the account's owner removes it
 
 
 class BucketError(Exception):
     """The bucket did not do what was asked of it; the words say what it answered."""
+
+
+class BucketAway(BucketError):
+    """It could not be asked: it is away, or these credentials may not ask. Says nothing of how it is set up."""
 
 
 class Taken(Exception):
@@ -149,10 +155,12 @@ class Bucket:
             return _stored(found, found["Body"].read())
 
     def fault(self) -> str:
-        """Why objects would not be locked in there, in words; empty for nothing."""
+        """Why objects would not be locked in there, in words; empty for nothing. Raises ``BucketAway``."""
         try:
             with self._asked("asking for its Object Lock"):
                 found = self._client.get_object_lock_configuration(Bucket=self.name)
+        except BucketAway:
+            raise
         except BucketError as error:
             if "ObjectLockConfigurationNotFoundError" not in str(error):
                 return str(error)
@@ -168,8 +176,12 @@ class Bucket:
     def _asked(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise BucketError(f"{what}: {error}") from error
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            kind = BucketError if status in _ITS_OWN else BucketAway
+            raise kind(f"{what}: {error}") from error
+        except (BotoCoreError, OSError) as error:
+            raise BucketAway(f"{what}: {error}") from error
 
 
 def _stored(found: dict[str, Any], body: bytes) -> Stored:
@@ -182,9 +194,14 @@ def oldest(versions: Sequence[Version]) -> Version | None:
 
 
 def fault() -> str:
-    """Why nothing can be exported as the settings are, in words; empty for nothing, or where no bucket is set."""
+    """Why nothing can be exported as the settings are, in words; empty for nothing, or where no bucket is set.
+
+    Raises ``BucketAway``.
+    """
     try:
         bucket = Bucket.from_settings()
         return bucket.fault() if bucket else ""
+    except BucketAway:
+        raise
     except BucketError as error:
         return str(error)

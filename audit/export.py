@@ -7,7 +7,7 @@ of its own; the note spares a look into the bucket and proves nothing, for that 
 import json
 import math
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -47,7 +47,7 @@ def document(seal: Seal) -> bytes:
         "first_tx": seal.first_tx,
         "end_tx": seal.end_tx,
         "rows": seal.rows,
-        "sealed_at": seal.sealed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "sealed_at": seals.instant(seal.sealed_at),
         "key_id": seal.key_id,
         "digest": seal.digest,
         "signature": seal.signature,

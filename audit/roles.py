@@ -2,7 +2,8 @@
 
 Two roles are made. ``notification_app`` signs in. It is a member of ``notification_ledger``, which owns every other
 table, because the ledger's days are tables that the service makes and drops; so it may do there what it likes. The
-audit's tables, their triggers and their function stay with the role that migrates, of which it is no member.
+audit's tables, their triggers and their function stay with the role that migrates, of which it is no member, and so
+does the list of migrations, which each migrate writes: a trigger there would run as the role that migrates.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from psycopg import sql
 APP = "notification_app"
 LEDGER = "notification_ledger"
 TABLES = ("notification_audit", "notification_audit_seal", "notification_audit_export")
+MIGRATIONS = "django_migrations"
 # What the application may write of a row: its id and its transaction's number are the database's to give.
 COLUMNS = (
     "action", "actor_id", "actor_label", "schedule_id", "payload_diff", "request_id", "correlation_id", "created_at",
@@ -32,7 +34,7 @@ def grant(*, password: str = "") -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('notification roles'))")
         cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[APP, LEDGER]])
         standing = {name for (name,) in cursor.fetchall()}
-        app, ledger = sql.Identifier(APP), sql.Identifier(LEDGER)
+        app, ledger, migrations = sql.Identifier(APP), sql.Identifier(LEDGER), sql.Identifier(MIGRATIONS)
         for name, role in ((APP, app), (LEDGER, ledger)):
             if name not in standing:
                 cursor.execute(sql.SQL("CREATE ROLE {}").format(role))
@@ -45,9 +47,13 @@ def grant(*, password: str = "") -> None:
         # So that whoever migrates may go on changing what he has handed over.
         cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(ledger))
         cursor.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(ledger))
-        cursor.execute(_HAND_OVER, [list(TABLES), LEDGER])
+        cursor.execute(sql.SQL("ALTER TABLE {} OWNER TO CURRENT_USER").format(migrations))
+        cursor.execute(_HAND_OVER, [[*TABLES, MIGRATIONS], LEDGER])
         for statement in [row[0] for row in cursor.fetchall()]:
             cursor.execute(statement)
+        cursor.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC, {}, {}").format(migrations, app, ledger))
+        cursor.execute(sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(migrations, app))
+        cursor.execute(sql.SQL("GRANT USAGE ON SEQUENCE django_migrations_id_seq TO {}").format(app))
         for table in TABLES:
             named = sql.Identifier(table)
             cursor.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC, {}, {}").format(named, app, ledger))

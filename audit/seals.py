@@ -72,13 +72,19 @@ def rows(*, first_tx: int, end_tx: int | None = None) -> Iterator[Row]:
             yield Row(values[1], canonical(dict(zip(_COLUMNS, values, strict=True))))
 
 
+def instant(at: datetime) -> str:
+    """In UTC to the microsecond: part of what is hashed and signed."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def canonical(row: dict[str, Any]) -> bytes:
     """JSON with sorted keys and no spaces, UTF-8; the instant in UTC to the microsecond.
 
     ``payload_diff`` stays the text that PostgreSQL writes of it: so no reader's idea of a number matters.
     """
-    at = row["created_at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    text = json.dumps({**row, "created_at": at}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(
+        {**row, "created_at": instant(row["created_at"])}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     return text.encode()
 
 
@@ -88,7 +94,7 @@ def statement(seal: Seal) -> bytes:
     ids = hashlib.sha256(",".join(map(str, seal.row_ids)).encode()).hexdigest()
     parts = [
         "notification_audit 1", seal.number, seal.previous, seal.first_tx, seal.end_tx, seal.rows, ids, hashes,
-        seal.sealed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), seal.key_id,
+        instant(seal.sealed_at), seal.key_id,
     ]  # fmt: skip
     return "\n".join(map(str, parts)).encode()
 

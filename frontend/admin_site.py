@@ -104,6 +104,8 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Of one's own. It ends the person's other sessions, as Django has it, and what apps may do in his name."""
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())  # here, as below a redirect is a success
         view = PasswordChangeView.as_view(
             form_class=partial(OwnPasswordForm, request=request),
             success_url=reverse("admin:password_change_done"),
@@ -119,8 +121,17 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
         return answer
 
     def get_urls(self) -> list[Any]:
-        # Django's own lets only those out who may see the admin: who waits for his code or lost his role stays in.
-        return [path("logout/", never_cache(policies.unfold(self.logout))), *super().get_urls()]
+        # Django's own are for those who may see the admin: who waits for his code or lost his role could not leave, and
+        # who has no role, but an inbox in an app, not change his password. The views ask who it is themselves.
+        own = {
+            "logout/": self.logout,
+            "password_change/": self.password_change,
+            "password_change/done/": self.password_change_done,
+        }
+        return [
+            *(path(address, never_cache(policies.unfold(view))) for address, view in own.items()),
+            *super().get_urls(),
+        ]
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         return policies.unfold(super().admin_view(view, cacheable))

@@ -53,7 +53,7 @@ def end_sessions(user_id: int) -> int:
 def end_tokens(user_id: int) -> None:
     """What apps may do in the name of that person ends."""
     for issued in (get_grant_model(), get_refresh_token_model(), get_access_token_model()):
-        issued.objects.filter(user=user_id).delete()
+        issued.objects.filter(user__in=[user_id]).delete()  # tokens of services have no user: None must not be theirs
 
 
 class SessionLife:

@@ -236,7 +236,7 @@ def policy_is_enforced() -> Faults:
 
 
 def audit_is_sealed() -> Faults:
-    """E030; W031, E032, E033 of the export. The bucket itself is asked, once."""
+    """E030; W031, E032, E033, W034 of the export. The bucket itself is asked, once; it may be away."""
     try:
         keys.private_key()
     except ImproperlyConfigured as error:
@@ -268,7 +268,16 @@ def audit_is_sealed() -> Faults:
             "Let AUDIT_EXPORT_ENDPOINT begin with https://, or take it out of the environment.",
         )
     # By name: boto3 is for those who speak with Amazon, and every process reads this file.
-    if fault := import_string("audit.bucket.fault")():
+    try:
+        fault = import_string("audit.bucket.fault")()
+    except import_string("audit.bucket.BucketAway") as error:
+        yield Warning(
+            f"Whether the audit's bucket locks objects is not known: {error}",
+            hint="Run this check once with the credentials of the worker of the queue materialise.",
+            id="scheduler_project.W034",
+        )
+        return
+    if fault:
         yield _error(
             33,
             f"The audit's seals can't be exported: {fault}",

@@ -110,17 +110,16 @@ def set_up(request: HttpRequest) -> HttpResponse:
     sent = str(form.data.get("offer", ""))
     try:
         if form.is_bound and form.is_valid() and _password_is_right(request, user, form):
-            device, codes = second_factor.turn_on(
-                user=user, signed=sent, code=form.cleaned_data["code"], by=actor(user), now=clock.now()
-            )
-            verified.let_in(request, user, device.pk)
-            return _codes(request, codes)
-    except second_factor.WrongCode:
-        form.add_error("code", _("That is not the code that the app shows now. Wait for the next one and try it."))
-    except second_factor.TooLate:
-        messages.warning(request, _("That took too long, or was done already. Begin again."))
-        return HttpResponseRedirect(request.get_full_path())
-    try:
+            try:
+                device, codes = second_factor.turn_on(
+                    user=user, signed=sent, code=form.cleaned_data["code"], by=actor(user), now=clock.now()
+                )
+            except second_factor.WrongCode:
+                words = _("That is not the code that the app shows now. Wait for the next one and try it.")
+                form.add_error("code", words)
+            else:
+                verified.let_in(request, user, device.pk)
+                return _codes(request, codes)
         offered = second_factor.offer(user, again=sent)
     except second_factor.TooLate:
         messages.warning(request, _("That took too long, or was done already. Begin again."))

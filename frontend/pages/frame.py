@@ -24,7 +24,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     return {
         "site_header": site.site_header,
         "navigation": sidebar(request),
-        "banners": notices.banners(zones),
+        "banners": notices.banners(zones) if can(request.user, Ability.READ) else [],
         "zones": zones,
         "roles": ", ".join(sorted(roles_of(request.user))),
         "may_decide": can(request.user, Ability.EDIT_SCHEDULES),

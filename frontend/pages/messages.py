@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
@@ -160,7 +162,7 @@ def outbox_body(request: HttpRequest, message_id: int) -> HttpResponse:
     found = OutboxMessage.objects.select_related("recipient").filter(pk=message_id).first()
     if found is None:
         raise Http404(_("There is no message %(id)s; an erased person's messages are gone.") % {"id": message_id})
-    response: HttpResponse = policies.foreign(_readable(found.recipient, request)(found.html))
+    response: HttpResponse = policies.foreign(_readable(found, request)(found.html))
     return response
 
 
@@ -170,18 +172,27 @@ def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Show
     return [_show(message, schedules.get(message.occurrence_id), box, request) for message in messages]
 
 
-def _readable(person: Recipient, request: HttpRequest) -> Callable[[str], str]:
-    """What a template has put the person's address into, with the address as the viewer may see it."""
-    address = person.email
-    if not legible([address]) or can(request.user, Ability.SEE_ADDRESSES):
+def _readable(message: Any, request: HttpRequest) -> Callable[[str], str]:
+    """What a template has put the person's address into, with the address as the viewer may see it.
+
+    His present one and the one that it went to, as they are and as HTML and addresses of links write them.
+    """
+    addresses = legible([message.recipient.email, getattr(message, "to", "")])
+    if not addresses or can(request.user, Ability.SEE_ADDRESSES):
         return str
-    known = re.compile(re.escape(address), re.IGNORECASE)
-    return lambda text: known.sub(lambda _: masked(address), text) if legible([text]) else text
+    instead = {form.lower(): masked(address) for address in addresses for form in _forms(address)}
+    known = re.compile("|".join(map(re.escape, sorted(instead, key=len, reverse=True))), re.IGNORECASE)
+    return lambda text: known.sub(lambda found: instead[found[0].lower()], text) if legible([text]) else text
+
+
+def _forms(address: str) -> list[str]:
+    escaped = escape(address)
+    return [address, escaped, escaped.replace("&#x27;", "&#39;"), quote(address), quote(address, safe="@")]
 
 
 def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpRequest) -> Shown:
     is_inbox = box is INBOX
-    readable = _readable(message.recipient, request)
+    readable = _readable(message, request)
     channel = Channel.IN_APP if is_inbox else (schedule.channel if schedule else "")
     return Shown(
         pk=message.pk,

@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import DateTimeField
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
@@ -35,7 +36,7 @@ from schedules.models import (
 )
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account, signed_in
-from tests.factories import NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("service")]
 
@@ -268,9 +269,27 @@ def test_an_admin_gives_somebody_a_role():
     assert not User.objects.get(pk=newcomer.pk).is_staff
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", [*Role, None])
 def test_everybody_may_change_the_own_password(role):
-    assert signed_in(role).get("/admin/password_change/").status_code == 200
+    account(role, name="somebody", password=PASSWORD)
+    client = Client()
+    for address in ("/admin/password_change/", "/admin/password_change/done/"):
+        assert client.get(address)["Location"].startswith("/admin/login/")
+        assert client.post(address).status_code in (302, 405)
+    assert not AuditEvent.objects.exists()
+    client.force_login(User.objects.get())
+    new = {"old_password": PASSWORD, "new_password1": "another-42-word", "new_password2": "another-42-word"}
+    assert client.get("/admin/password_change/").status_code == 200
+    done = client.post("/admin/password_change/", new)
+    assert client.get(done["Location"]).status_code == 200
+    assert User.objects.get().check_password("another-42-word")
+
+
+def test_who_has_no_role_is_told_nothing_of_the_service(service):
+    StopSwitch.objects.create(scope=StopSwitch.ALL, reason="Provider leaked", created_by=BY, created_at=NOW)
+    assert b"Provider leaked" in signed_in(Role.ANALYST).get("/account/").content
+    page = signed_in(None).get("/account/")
+    assert (page.status_code, b"Provider leaked" in page.content) == (200, False)
 
 
 def test_nobody_deletes_his_own_account():

@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from audit import export
-from audit.bucket import Bucket, BucketError, fault
+from audit import export, seals
+from audit.bucket import Bucket, BucketAway, BucketError, fault
 from audit.models import AuditEvent, ExportedSeal, Seal
 from delivery import metrics
 from scheduler_project import tasks
@@ -206,6 +206,32 @@ def test_the_check_of_a_deployment_asks_the_bucket(bucket, bucket_client, settin
     assert fault() == "The bucket locks-nothing has no Object Lock."
     settings.AUDIT_EXPORT_BUCKET = "nobodys"
     assert "NoSuchBucket" in fault()
+
+
+def test_a_bucket_that_can_not_be_asked_is_no_fault_of_its_own(bucket, settings):
+    settings.AUDIT_EXPORT_ENDPOINT = "http://127.0.0.1:9"
+    with pytest.raises(BucketAway, match="asking for its Object Lock"):
+        fault()
+
+
+def test_verifying_says_when_nothing_was_exported_for_a_quarter_of_an_hour(bucket):
+    record()
+    seals.seal(now=timezone.now() - timedelta(minutes=14))
+    call_command("audit_verify", stdout=StringIO())
+    export.export(bucket, now=timezone.now())
+    record()
+    seals.seal(now=timezone.now() - timedelta(minutes=16))
+    with pytest.raises(CommandError, match="1 seals are not exported yet") as raised:
+        call_command("audit_verify", stdout=StringIO())
+    assert raised.value.returncode == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("AUDIT_SEAL_KEY", ""), ("AUDIT_EXPORT_BUCKET", "")])
+def test_settings_that_lack_something_are_no_tampering(bucket, settings, name, value):
+    setattr(settings, name, value)
+    with pytest.raises(CommandError) as raised:
+        call_command("audit_verify", export=True, stdout=StringIO())
+    assert raised.value.returncode == 3
 
 
 def test_metrics_tell_what_waits(bucket):

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit import keys, roles, seals, trail
 from audit.models import Action, AuditEvent, Seal
@@ -262,3 +264,13 @@ def test_the_clock_seals_every_minute():
     record(2)
     tasks.seal_audit()
     assert Seal.objects.get().rows == 2
+
+
+def test_seals_are_read_some_at_a_time():
+    for _ in range(45):
+        record()
+        seals.seal(now=timezone.now())
+    with CaptureQueriesContext(connection) as queries:
+        assert "45 rows under 45 seals" in verified()
+    read = [each["sql"] for each in queries if "row_hashes" in each["sql"]]
+    assert ["LIMIT 20" in sql for sql in read] == [True] * 4

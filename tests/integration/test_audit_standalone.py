@@ -93,3 +93,9 @@ def test_another_key_does_not_do(folder):
 def test_the_last_seals_missing_is_seen_by_the_number_of_the_last(folder):
     (folder / export.key_of(3)).unlink()
     assert "under the seals 1 to 2" in alone(folder, keys.public_key()).stdout
+
+
+def test_rows_are_counted_and_not_believed(folder):
+    whole = alone(folder, keys.public_key()).stdout
+    edit(1, b'"rows": 1', b'"rows": 9')(folder)
+    assert alone(folder, keys.public_key()).stdout == whole

@@ -1,12 +1,16 @@
 """A session ends an hour after its last request and a day after signing in, by the real clock."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from frontend import session_life
+from scheduler_project.tasks import tidy
 from schedules.permissions import Role
 from tests.accounts import account, signed_in
 
@@ -98,3 +102,10 @@ def test_a_session_that_knows_no_beginning_begins_now(clock):
 
 def test_a_stranger_gets_no_session():
     assert "sessionid" not in Client().get("/ledger/").cookies
+
+
+def test_sessions_that_are_over_are_thrown_away_within_the_hour():
+    over, alive = signed_in(Role.ANALYST), signed_in(Role.MARKETER)
+    Session.objects.filter(pk=over.session.session_key).update(expire_date=timezone.now() - timedelta(minutes=1))
+    tidy()
+    assert [each.pk for each in Session.objects.all()] == [alive.session.session_key]

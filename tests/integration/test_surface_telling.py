@@ -99,3 +99,19 @@ def test_an_address_in_a_message_that_was_sent_is_masked_for_who_may_not_see_it(
         assert "anna@example.com" not in told, path
         assert "a…@example.com" in told, path
         assert "anna@example.com" in marketer.get(path).content.decode().lower(), path
+
+
+@pytest.mark.parametrize(
+    "written", ["{}", "pat.o&#x27;hara@example.com", "pat.o&#39;hara@example.com", "mailto:pat.o%27hara%40example.com"]
+)
+def test_so_is_the_address_that_it_went_to_however_a_template_wrote_it(service, written):
+    ScheduleFactory()
+    service.step()
+    former, person = "pat.o'hara@example.com", RecipientFactory(email="new@example.com")
+    mail = OutboxMessage.objects.create(
+        recipient=person, occurrence_id=Occurrence.objects.get().pk, created_at=NOW, to=former,
+        subject="", text="", html=f"<p>{written.format(former)}",
+    )  # fmt: skip
+    told = signed_in(Role.ANALYST).get(f"/outbox/{mail.pk}/body").content.decode()
+    assert "hara" not in told
+    assert "p…@example.com" in told

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core import checks
 
-from audit.bucket import Bucket
+from audit.bucket import Bucket, BucketAway
 from delivery.providers import registry
 from stubs.google_account import write_account
 
@@ -182,6 +182,15 @@ def test_a_bucket_that_locks_nothing_is_a_fault(good, monkeypatch):
     monkeypatch.setattr(Bucket, "fault", lambda bucket: f"The bucket {bucket.name} has no Object Lock.")
     (found,) = _problems()
     assert (found.id, "audit-of-the-shop has no Object Lock" in found.msg) == ("scheduler_project.E033", True)
+
+
+def test_a_bucket_that_is_away_stops_nobody(good, monkeypatch):
+    def away(bucket):
+        raise BucketAway("asking for its Object Lock: timed out")
+
+    monkeypatch.setattr(Bucket, "fault", away)
+    (found,) = _problems()
+    assert (found.id, found.level) == ("scheduler_project.W034", checks.WARNING)
 
 
 def test_an_audit_that_is_not_exported_is_warned_of_and_asks_no_bucket(good, monkeypatch):

@@ -1,9 +1,11 @@
 """``manage.py audit_verify``: is the audit what was sealed, and the seals those that were exported?
 
-Exits 1 and names the first row, seal or object that is not; 2 where the export can't be looked at.
+Exits 1 and names the first row, seal or object that is not; 2 where the export can't be looked at, or has not been
+made for a quarter of an hour; 3 where the settings lack what is needed to verify.
 """
 
 from argparse import ArgumentParser, BooleanOptionalAction
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +15,9 @@ from django.utils import timezone
 
 from audit import compare, keys, verify
 from audit.bucket import Bucket, BucketError
+
+# A turn of the export comes each minute.
+_LATE = timedelta(minutes=15)
 
 
 class Command(BaseCommand):
@@ -46,7 +51,7 @@ class Command(BaseCommand):
                 return
             known = keys.read_public_keys(public_key) if public_key else keys.known_keys(settings.AUDIT_FORMER_KEYS)
         except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=3) from error
         try:
             done = verify.verify(known)
             self.stdout.write(
@@ -63,11 +68,15 @@ class Command(BaseCommand):
         bucket = Bucket.from_settings() if wanted is not False else None
         if bucket is None:
             if wanted:
-                raise CommandError("AUDIT_EXPORT_BUCKET is not set: there is no export to compare with.")
+                raise CommandError("AUDIT_EXPORT_BUCKET is not set: there is no export to compare with.", returncode=3)
             self.stdout.write("Seals were not compared with exported ones: whether the last are gone is not known.")
             return
-        done = compare.compare(bucket, now=timezone.now())
+        now = timezone.now()
+        done = compare.compare(bucket, now=now)
         self.stdout.write(f"The export is as the database has it: {done.objects} seals.")
         if done.waiting_since:
             since = f"{done.waiting_since:%Y-%m-%d %H:%M}"
-            self.stdout.write(f"{done.waiting} seals are not exported yet, the oldest of {since} UTC.")
+            words = f"{done.waiting} seals are not exported yet, the oldest of {since} UTC."
+            if now - done.waiting_since > _LATE:
+                raise CommandError(words, returncode=2)
+            self.stdout.write(words)

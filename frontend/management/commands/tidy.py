@@ -1,7 +1,8 @@
-"""``manage.py tidy``: throw away expired tokens and sign-ins, answers past their day, and uploaded files."""
+"""``manage.py tidy``: throw away expired sessions, tokens and sign-ins, answers past their day, and uploaded files."""
 
 from typing import Any
 
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.management.base import BaseCommand
 from oauth2_provider.models import clear_expired
 
@@ -12,10 +13,14 @@ from schedules.imports import uploads
 
 
 class Command(BaseCommand):
-    help = "Throw away expired tokens, spent idempotency keys and files of a day ago. The clock does it once an hour."
+    help = (
+        "Throw away expired sessions and tokens, spent idempotency keys and files of a day ago."
+        " The clock does it once an hour."
+    )
 
     def handle(self, *, verbosity: int, **_: Any) -> None:
         clear_expired()
+        SessionStore.clear_expired()
         spent = idempotency.purge()
         hooks.purge()
         files = uploads.purge(now=clock.now())
