@@ -9,9 +9,8 @@ NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis
 APPS := audit schedules delivery frontend scheduler_project stubs benchmarks tests manage.py
 
 # Tests at once. Journeys and chaos wait more than they work.
-CORES := $(shell nproc 2>/dev/null || echo 2)
-WORKERS := $(shell expr $(CORES) '<' 4 '&' $(CORES) '|' 4)
-WAITING_WORKERS := $(shell expr $(WORKERS) + 1)
+WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+WAITING_WORKERS := $(shell echo $$(($(WORKERS) + 1)))
 
 # What the unit tests are about: the rooms that need no server. The rest is for the integration tests.
 UNIT_TESTED := schedules/recurrence/*,schedules/audience/tree.py,schedules/audience/parser.py,schedules/audience/values.py,\
