@@ -147,6 +147,7 @@ def test_a_draft_that_was_left_is_finished_in_another_browser(world, open_page, 
     go(page, "Next")
     page.get_by_text("Everyone").first.click()
     go(page, "Next")
+    expect(page.get_by_role("heading", name="Message", exact=True)).to_be_visible()
     page.context.close()
 
     Schedule.objects.get(status=ScheduleStatus.DRAFT)

@@ -122,12 +122,18 @@
   });
   document.body.addEventListener("htmx:sendError", () => tell(trouble.dataset.away));
   document.body.addEventListener("htmx:afterRequest", event => {
-    if (event.detail.successful) trouble.hidden = true;
+    if (event.detail.successful) {
+      trouble.hidden = true;
+      known = Date.now();
+    }
   });
 
   // A session may end while its page is open. Nothing is swapped then, what the page asks for by itself rests, and what
   // was typed stays until somebody has signed in in another tab, which gives every form another token.
   let isOut = false;
+  // When the server last knew who asks. A form that is sent sooner than this after it goes as browsers send it.
+  const SURE_MS = 5 * 60 * 1000;
+  let known = Date.now();
   function leave() {
     isOut = true;
     show(signedOut);
@@ -141,6 +147,7 @@
     document.body.setAttribute("hx-headers", JSON.stringify({ "X-CSRFToken": token }));
     document.querySelectorAll("[name=csrfmiddlewaretoken]").forEach(field => { field.value = token; });
     isOut = false;
+    known = Date.now();
     signedOut.hidden = true;
     return true;
   }
@@ -155,17 +162,24 @@
     event.preventDefault();
     if (event.detail.triggeringEvent) whenIn(() => event.detail.issueRequest(true));
   });
-  // Forms that leave the page take along what was typed, so they ask first.
+  // Forms that leave the page take along what was typed, so those of a page that has stood for a while ask first.
   const asking = new WeakSet();
   const asked = new WeakSet();
   document.addEventListener("submit", event => {
     const { target: form, submitter } = event;
     const goesElsewhere = form.hasAttribute("target") || (submitter && submitter.hasAttribute("formtarget"));
     if (event.defaultPrevented || goesElsewhere || form.getAttribute("method") !== "post" || asked.delete(form)) return;
+    if (!isOut && Date.now() - known < SURE_MS) return;
     event.preventDefault();
     if (asking.has(form)) return;
     asking.add(form);
-    whenIn(() => { asked.add(form); form.requestSubmit(submitter); }).finally(() => asking.delete(form));
+    whenIn(() => {
+      // What was shown meanwhile may have taken the form's place.
+      const shown = form.isConnected ? form : form.id && document.getElementById(form.id);
+      if (!shown) return;
+      asked.add(shown);
+      shown.requestSubmit(submitter && submitter.isConnected ? submitter : null);
+    }).finally(() => asking.delete(form));
   });
 
   // What somebody types while an answer is on its way stays, though the answer was made without it.
