@@ -387,7 +387,7 @@ def _give(recipient: Recipient, wanted: Sequence[Mapping[str, str]], *, is_whole
     known = set(Device.objects.filter(_with(platforms)).values_list("token_index", flat=True))
     new = [
         Device(recipient=recipient, token=token, platform=platforms[token], created_at=now)
-        for index, token in tokens.items()
+        for index, token in sorted(tokens.items())  # so that two who give the same ones wait for each other in turn
         if index not in known
     ]
     Device.objects.bulk_create(new, ignore_conflicts=True)

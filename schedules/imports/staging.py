@@ -133,10 +133,12 @@ SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
 FROM pg_temp.import_devices d
 JOIN schedules_device v USING (token_index) JOIN schedules_recipient r USING (external_id)
 """
+# In the order of what is unique, as in ``schedules.recipients``: two who write the same new devices wait in turn.
 _WRITE_DEVICES = f"""
 INSERT INTO schedules_device AS v (recipient_id, token, token_index, platform, active, created_at)
 SELECT r.id, d.token, d.token_index, d.platform, true, %(now)s
 FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id)
+ORDER BY d.token_index
 ON CONFLICT (token_index) DO UPDATE
 SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true,
     token = CASE WHEN {_is_lost("v.token")} THEN excluded.token ELSE v.token END
