@@ -21,7 +21,7 @@ def server():
 
 
 def pool(**options):
-    return Pool(**{"connections": 4, "connect_timeout": 1, "read_timeout": 0.5, **options})
+    return Pool(**{"connections": 4, "connect_timeout": 5, "read_timeout": 10, **options})
 
 
 def post(server, *bodies, permit=None, url=None, through=None):
@@ -82,8 +82,19 @@ def test_a_permit_that_runs_out_while_the_connection_is_made_lets_no_byte_out(se
 
 
 def test_requests_behind_slow_ones_are_handed_back_when_their_permit_runs_out(server):
-    server.delay = 0.3
-    outcomes = post(server, *[b"x"] * 12, permit=Permit.lasting(0.2))
+    ran_out = threading.Event()
+    all_connections = threading.Barrier(4, action=ran_out.set)
+
+    class UntilAllAreTaken(Permit):
+        def is_valid(self):
+            return not ran_out.is_set()
+
+    def answer(request):
+        all_connections.wait(30)
+        return Reply(body=b"got " + request.body)
+
+    server.answer = answer
+    outcomes = post(server, *[b"x"] * 12, permit=UntilAllAreTaken(0), through=pool(read_timeout=30))
     assert short(outcomes) == [b"got x"] * 4 + [NOT_STARTED] * 8
     assert len(server.requests) == 4
 
@@ -112,8 +123,8 @@ def test_an_answer_that_comes_by_drops_is_given_up_after_the_timeout(server, sai
 
 
 def test_one_requests_silence_does_not_hold_the_others_back(server):
-    server.answer = lambda request: time.sleep(1) if request.body == b"slow" else Reply(body=request.body)
-    outcomes = post(server, b"slow", b"a", b"b", through=pool(connect_timeout=0.2, read_timeout=0.2))
+    server.answer = lambda request: time.sleep(2) if request.body == b"slow" else Reply(body=request.body)
+    outcomes = post(server, b"slow", b"a", b"b", through=pool(read_timeout=1))
     assert short(outcomes) == [UNKNOWN, b"a", b"b"]
 
 
