@@ -81,6 +81,14 @@ else:
 ENCRYPTION_KEYSET: str = env.str("ENCRYPTION_KEYSET", default="schedules.encryption.from_settings")
 # With which the user service signs what it calls /hooks/user-service for: whsec_ and base64. None, no such address.
 USER_SERVICE_HOOK_SECRET: str = env.str("USER_SERVICE_HOOK_SECRET", default="")
+# Who answers audiences in the place of the profiles kept here (docs/contracts/README.md): its address, the bearer token
+# that it takes, seconds that an answer may take, people in a page.
+USER_SERVICE_URL: str = env.str("USER_SERVICE_URL", default="").rstrip("/")
+USER_SERVICE_TOKEN: str = env.str("USER_SERVICE_TOKEN", default="")
+USER_SERVICE_TIMEOUT_S: float = env.float(
+    "USER_SERVICE_TIMEOUT_S", default=10.0, validate=validate.Range(min=0, min_inclusive=False)
+)
+USER_SERVICE_PAGE: int = env.int("USER_SERVICE_PAGE", default=10_000, validate=validate.Range(min=1, max=10_000))
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Below, public keys of former ones.
