@@ -31,8 +31,8 @@ def lose_the_key(settings):
 
 def damage(settings):
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE schedules_recipient SET email = overlay(email placing '\\x00'::bytea from 20)")
-        cursor.execute("UPDATE schedules_device SET token = overlay(token placing '\\x00'::bytea from 20)")
+        cursor.execute("UPDATE schedules_recipient SET email = set_byte(email, 20, get_byte(email, 20) # 1)")
+        cursor.execute("UPDATE schedules_device SET token = set_byte(token, 20, get_byte(token, 20) # 1)")
 
 
 @pytest.fixture
