@@ -1,9 +1,9 @@
 """The floor of ``throughput``: the least that sends the same e-mails and leaves the same rows behind.
 
 A bare loop of psycopg, redis-py and boto3 in as many processes as the service has. It writes the rows and batches of
-everyone in one statement, then claims fifty rows, reserves them with ZADD, renders, calls SES in bulk and records, in
-the tables of the service. It knows no pause, no edit, no cap, no retry and no failure, and what a crash interrupts is
-lost. Nothing of ours is imported here, and nothing of Django or Celery.
+everyone in one statement, then claims fifty rows, reserves them with ZADD, decrypts the addresses, renders, calls SES
+in bulk and records, in the tables of the service. It knows no pause, no edit, no cap, no retry and no failure, and what
+a crash interrupts is lost. Nothing of ours is imported here, and nothing of Django or Celery.
 
 One request is a line of JSON on standard input, and its answer one on standard output: first the settings, then
 ``{"write": occurrence}`` for one of the processes, then ``{"send": occurrence, "batches": [...], "overlap": 1}``.
@@ -22,12 +22,12 @@ import boto3
 import psycopg
 import redis
 from botocore.config import Config
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from minijinja import Environment
-
-from schedules import encryption
 
 CALL = 50
 BUCKETS = 64
+HEAD, NONCE = 5, 12  # bytes before an address as it is kept encrypted
 FRAME = {"Subject": "{{subject}}", "Text": "{{text}}", "Html": "{{html}}"}
 
 WRITE = """
@@ -99,6 +99,11 @@ class Loop:
         self._ses = boto3.client("sesv2", region_name=settings["region"], endpoint_url=settings["ses"], config=config)
         self._sender = settings["sender"]
         self._templates = Environment(templates=settings["templates"])
+        self._key = AESGCM(bytes.fromhex(settings["key"]))
+
+    def close(self) -> None:
+        self._database.close()
+        self._counters.close()
 
     def write(self, occurrence: int, day: str, at: str) -> list[int]:
         """The rows and batches of everyone; the batches' ids."""
@@ -157,8 +162,10 @@ class Loop:
 
     def _entry(self, prefix: str, recipient_id: int, email: bytes, attributes: dict[str, Any]) -> dict[str, Any]:
         filling = {part: self._templates.render_template(part, **attributes) for part in ("subject", "text", "html")}
+        nonce, kept = email[HEAD : HEAD + NONCE], email[HEAD + NONCE :]
+        address = self._key.decrypt(nonce, kept, b"schedules_recipient.email").decode()
         return {
-            "Destination": {"ToAddresses": [encryption.decrypt(email, b"schedules_recipient.email")]},
+            "Destination": {"ToAddresses": [address]},
             "ReplacementTags": [{"Name": "delivery", "Value": f"{prefix}-{recipient_id}"}],
             "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": json.dumps(filling)}},
         }
@@ -180,6 +187,7 @@ def main() -> None:
         else:
             sent = loop.send(request["send"], request["day"], request["batches"], request["overlap"])
             _answer({"sent": sent})
+    loop.close()
 
 
 def _answer(answer: dict[str, Any]) -> None:

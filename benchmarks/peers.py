@@ -19,7 +19,7 @@ from benchmarks.harness import query
 from benchmarks.runs import SETTLED, Wrong, awaited
 from benchmarks.stubs import Stubs
 from scheduler_project.local.supervisor import Supervisor
-from schedules import clock, operations
+from schedules import clock, encryption, operations
 from schedules.definition import Definition
 from schedules.models import MessageTemplate, Occurrence
 
@@ -154,6 +154,7 @@ def running_floor(stubs: Stubs, *, template: MessageTemplate, senders: int) -> I
         "region": settings.AWS_REGION,
         "sender": settings.EMAIL_FROM,
         "templates": {"subject": people.SUBJECT, "text": people.TEXT, "html": people.HTML},
+        "key": encryption.from_settings().encryption[0].hex(),
     }
     with ExitStack() as stack:
         children = []
