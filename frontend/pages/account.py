@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from frontend import second_factor, session_life, verified
 from frontend.access import actor
 from frontend.pages.frame import framed
-from frontend.wording.events import ROLES
+from frontend.wording.actions import ROLES
 from schedules import clock
 from schedules.permissions import roles_of
 

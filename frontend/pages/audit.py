@@ -21,7 +21,9 @@ from frontend.instants import instant, show
 from frontend.models import Client
 from frontend.pages.csv_file import streamed
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.wording.events import ACTIONS, Change, Told, actor_name, tell
+from frontend.wording.actions import ACTIONS
+from frontend.wording.changes import Change
+from frontend.wording.events import Told, actor_name, tell
 from frontend.zones import Zones, zones_of
 from schedules.permissions import Ability
 from schedules.recurrence import due_instant

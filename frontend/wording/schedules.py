@@ -109,3 +109,11 @@ def _instant(value: str, definition: Mapping[str, Any]) -> str:
     if definition.get("timeZoneMode") == TimeZoneMode.USER_LOCAL:
         return f"{at:%Y-%m-%d %H:%M} {timings.own_clock()}"
     return show(at, str(definition.get("timeZone", "UTC")))
+
+
+def scope_in_words(scope: str) -> str:
+    """What a stop switch holds, from ``all``, ``channel:NAME`` or ``schedule:ID``."""
+    kind, _colon, name = scope.partition(":")
+    if kind == "channel":
+        return _("sending by %(channel)s") % {"channel": CHANNELS.get(name, name)}
+    return _("sending for schedule #%(id)s") % {"id": name} if kind == "schedule" else _("all sending")

@@ -14,7 +14,7 @@ from audit import trail
 from audit.models import Action, AuditEvent
 from delivery import erasure
 from frontend import clients
-from frontend.wording import events
+from frontend.wording import actions, events
 from schedules import operations, recipients, stops, templates
 from schedules.models import MessageTemplate
 from schedules.permissions import Role
@@ -73,7 +73,7 @@ def test_every_action_has_words_even_where_nothing_it_names_is_known(action):
     told = events.tell([event])[0]
     assert "{" not in told.plain
     assert told.plain.startswith("A former user (999)")
-    assert str(events.ACTIONS[action])
+    assert str(actions.ACTIONS[action])
 
 
 def test_actors_are_known_by_name_and_who_is_gone_is_said_to_be():
