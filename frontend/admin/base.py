@@ -2,13 +2,17 @@
 
 from typing import Any, ClassVar
 
+from django.contrib.admin import AdminSite
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 from unfold.views import ChangeList as UnfoldChangeList
 
+from frontend import actors
 from frontend.access import actor
+from frontend.admin import words
 from frontend.admin.paginator import EstimatedPaginator
 from schedules.permissions import Ability, can
 
@@ -42,12 +46,15 @@ def _may(request: HttpRequest, ability: Ability | None) -> bool:
 
 
 class ChangeList(UnfoldChangeList):  # type: ignore[misc]
-    """Offers the way back to the whole list only from a part of it."""
+    """Offers the way back to the whole list only from a part of it, and knows who made its rows."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         if not self.has_active_filters and not self.query:
             self.full_result_count = self.result_count
+        makers = actors.names(getattr(row, "created_by", "") for row in self.result_list)
+        for row in self.result_list:
+            row.known_maker = makers.get(getattr(row, "created_by", ""))
 
 
 class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
@@ -57,6 +64,12 @@ class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     compressed_fields = False
     # What deleting does where an operation does it; shown before anybody says yes.
     consequence: ClassVar[str | Promise] = ""
+    # What an empty list says.
+    nothing: ClassVar[str | Promise] = _("There is nothing here yet.")
+
+    def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
+        words.name(model)
+        super().__init__(model, admin_site)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         if self.consequence:

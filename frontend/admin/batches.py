@@ -34,11 +34,11 @@ class BatchAdmin(Admin):
     )
     readonly_fields = fields
 
-    wave = moment("wave_at")
-    next_due = moment("next_due_at")
+    wave = moment("wave_at", _("due"))
+    next_due = moment("next_due_at", _("next try"))
     queued = moment("queued_at", _("queued (real time)"))
     lease = moment("lease_until", _("lease until (real time)"))
-    started = moment("started_at")
+    started = moment("started_at", _("started"))
 
     @admin.display(description=_("run"), ordering="occurrence")
     def occurrence_link(self, batch: Batch) -> SafeString:

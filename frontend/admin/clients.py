@@ -25,6 +25,7 @@ class ClientAdmin(Admin):
 
     view_ability = delete_ability = Ability.MANAGE_USERS
     consequence = _("It is let in no more: its tokens end at once, and it can't ask for new ones.")
+    nothing = _("No program asks for tokens yet. On the server, manage.py create_service_client makes one.")
     list_display = ("name", "kind", "scopes", "live_tokens", "last_token", "made")
     search_fields = ("name", "=client_id")
     search_help_text = _("Name or client id")

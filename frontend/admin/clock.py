@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
 from audit import trail
@@ -27,7 +28,7 @@ class PeriodicTaskAdmin(Admin):
     ordering = ("name",)
     fields = ("name", "task", "queue", "interval", "expire_seconds", "enabled", "last_run", "total_run_count")
     readonly_fields = ("name", "task", "queue", "last_run", "total_run_count")
-    last_run = moment("last_run_at")
+    last_run = moment("last_run_at", _("last run"))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         before = _of(PeriodicTask.objects.get(pk=obj.pk))

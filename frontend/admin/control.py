@@ -6,48 +6,67 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from frontend.admin.base import Admin, only
-from frontend.admin.columns import moment
+from frontend.admin.columns import maker, moment
 from frontend.admin_site import site
 from frontend.wording.sayings import translated
+from frontend.wording.schedules import scope_in_words
 from schedules import clock, stops
 from schedules.models import Channel, StopSwitch, TestClock
 from schedules.permissions import Ability
+
+# Chosen where one schedule alone is meant; its number stands in the field beside it.
+_SCHEDULE = "schedule"
+_SCOPES = (
+    ("", _("Choose…")),
+    (StopSwitch.ALL, _("All sending")),
+    *((f"channel:{channel.value}", channel.label) for channel in Channel),
+    (_SCHEDULE, _("One schedule")),
+)
 
 
 class StopForm(forms.ModelForm):  # type: ignore[type-arg]
     """``by`` is set by the admin, on the class it makes for each request."""
 
     by: ClassVar[str]
+    scope = forms.ChoiceField(label=_("What is stopped"), choices=_SCOPES, widget=UnfoldAdminSelectWidget)
+    schedule = forms.IntegerField(
+        label=_("Schedule number"),
+        required=False,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text=_("Of one schedule: it stands in the address of its page."),
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
 
     class Meta:
         model = StopSwitch
         fields = ("scope", "reason")
-        help_texts = {"scope": _("all, channel:email, channel:push, channel:in_app, or schedule:ID")}
-        widgets = {"scope": UnfoldAdminTextInputWidget(attrs={"placeholder": "all"})}
+        help_texts = {"reason": _("Everybody reads it on top of each page; it may be left empty.")}
 
-    def clean_scope(self) -> str:
-        scope = str(self.cleaned_data["scope"]).strip()
-        kind, _colon, name = scope.partition(":")
-        if scope == StopSwitch.ALL or (kind == "channel" and name in Channel.values):
-            return scope
-        if kind == "schedule" and name.isascii() and name.isdigit():
-            return f"schedule:{int(name)}"
-        raise forms.ValidationError(_("Write all, channel:email, channel:push, channel:in_app, or schedule:ID."))
+    def clean(self) -> Any:
+        data = super().clean() or {}
+        if data.get("scope") == _SCHEDULE and not self.errors:
+            if data.get("schedule") is None:
+                raise forms.ValidationError({"schedule": _("Write the number of the schedule.")})
+            data["scope"] = f"{_SCHEDULE}:{data['schedule']}"
+        return data
 
     def _post_clean(self) -> None:
         """Once the model finds nothing wrong, the operation writes; what it refuses is said in the form."""
-        super()._post_clean()  # type: ignore[misc]
+        if not self.errors:
+            super()._post_clean()  # type: ignore[misc]
         if self.errors:
             return
         words = {name: self.cleaned_data[name] for name in ("scope", "reason")}
         try:
             self.instance = stops.stop_sending(**words, by=self.by, now=clock.now())
-        except (stops.InvalidScope, stops.NoSuchSchedule) as error:
-            self.add_error("scope", translated(str(error)))
+        except stops.NoSuchSchedule as error:
+            self.add_error("schedule", translated(str(error)))
         except stops.InvalidReason as error:
             self.add_error("reason", translated(str(error)))
 
@@ -63,16 +82,22 @@ class StopSwitchAdmin(Admin):
     add_ability = delete_ability = Ability.STOP_SENDING
     form = StopForm
     consequence = _("Sending goes on at once. What has become too late meanwhile expires, unless its wave had begun.")
-    list_display = ("scope", "reason", "created_by", "since")
+    nothing = _("Nothing is stopped: whatever is due is sent.")
+    list_display = ("what", "reason", "made_by", "since")
     search_fields = ("scope", "reason")
     ordering = ("scope",)
     since = moment("created_at", _("since"))
+    made_by = maker
+
+    @admin.display(description=_("what is stopped"), ordering="scope")
+    def what(self, stop: StopSwitch) -> str:
+        return capfirst(scope_in_words(stop.scope))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["scope", "reason", "created_by", "since"] if obj else ["scope", "reason"]
+        return ["what", "reason", "made_by", "since"] if obj else ["scope", "schedule", "reason"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["scope", "reason", "created_by", "since"] if obj else []
+        return ["what", "reason", "made_by", "since"] if obj else []
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)
@@ -80,7 +105,7 @@ class StopSwitchAdmin(Admin):
         return form
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        return only(*(_("The stop of “%(scope)s”") % {"scope": stop.scope} for stop in objs))
+        return only(*(_("The stop of “%(scope)s”") % {"scope": scope_in_words(stop.scope)} for stop in objs))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """The form's operation has saved."""
@@ -97,5 +122,6 @@ class StopSwitchAdmin(Admin):
 class TestClockAdmin(Admin):
     """Moved by ``manage.py clock``, which does what is due on the way."""
 
+    nothing = _("The clock shows the real time.")
     list_display = ("shift",)
     fields = readonly_fields = ("shift",)

@@ -14,6 +14,7 @@ from frontend.wording import reason
 class CircuitAdmin(Admin):
     """Closed by a probe that the provider takes, and by nobody else."""
 
+    nothing = _("No provider refuses its messages.")
     list_display = ("channel", "why", "opened", "next_try", "openings")
     fields = ("channel", "why", "detail", "opened", "next_try", "openings")
     readonly_fields = fields
@@ -29,7 +30,7 @@ class CircuitAdmin(Admin):
 class HeartbeatAdmin(Admin):
     list_display = fields = readonly_fields = ("name", "seen")
     ordering = ("name",)
-    seen = moment("seen_at", "seen (real time)")
+    seen = moment("seen_at", _("seen (real time)"))
 
 
 @admin.register(Count, site=site)

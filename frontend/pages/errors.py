@@ -5,6 +5,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 
 from audit import trail
+from frontend.admin_site import site
 from frontend.pages.frame import framed
 from schedules.permissions import Ability, can
 
@@ -44,7 +45,7 @@ def _error(request: HttpRequest, status: int, title: str, words: str) -> HttpRes
 
 
 def _bare(request: HttpRequest, status: int, title: str, words: str) -> HttpResponse:
-    context = {"title": title, "words": words, "request_id": _id()}
+    context = {"title": title, "words": words, "request_id": _id(), "site_header": site.site_header}
     return render(request, "frontend/error_bare.html", context, status=status)
 
 

@@ -51,7 +51,7 @@ def offered(request: HttpRequest, schedule_id: int) -> HttpResponse:
     """The templates that match what is typed."""
     schedule = find(schedule_id)
     form = MessageForm(request.GET, definition=Definition.of(schedule), around=drafts.around(request))
-    context = {"schedule": schedule, **looks.offered(schedule, form)}
+    context = {"schedule": schedule, "form": form, **looks.offered(schedule, form)}
     return _part(request, "frontend/wizard/templates.html", context)
 
 

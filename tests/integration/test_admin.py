@@ -212,15 +212,37 @@ def test_the_stop_switch_is_put_on_and_taken_off_through_the_operations():
     assert last_event().action == Action.SENDING_GO
 
 
-@pytest.mark.parametrize("scope", ["everything", "channel:fax", "schedule:one", ""])
-def test_a_stop_of_something_unknown_is_refused(scope):
-    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), {"scope": scope, "reason": ""})
-    assert list(response.context["adminform"].form.errors) == ["scope"]
+def test_one_schedule_is_stopped_by_its_number_and_the_list_says_so_in_words():
+    client, schedule = signed_in(Role.ADMIN), ScheduleFactory()
+    client.post(url(StopSwitch, "add"), {"scope": "schedule", "schedule": schedule.pk, "reason": ""})
+    assert StopSwitch.objects.get().scope == f"schedule:{schedule.pk}"
+    page = text_of(client.get(url(StopSwitch, "changelist")))
+    assert f"Sending for schedule #{schedule.pk}" in page
+    assert "user:" not in page
+
+
+@pytest.mark.parametrize(
+    ("typed", "field"),
+    [
+        ({"scope": "everything"}, "scope"),
+        ({"scope": "channel:fax"}, "scope"),
+        ({"scope": "schedule:1"}, "scope"),
+        ({"scope": ""}, "scope"),
+        ({"scope": "schedule"}, "schedule"),
+        ({"scope": "schedule", "schedule": "one"}, "schedule"),
+        ({"scope": "schedule", "schedule": "0"}, "schedule"),
+    ],
+)
+def test_a_stop_of_something_unknown_is_refused(typed, field):
+    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), {"reason": "", **typed})
+    assert list(response.context["adminform"].form.errors) == [field]
+    assert not StopSwitch.objects.exists()
 
 
 def test_a_stop_of_a_schedule_that_there_is_not_is_said_in_the_form():
-    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), {"scope": "schedule:99999", "reason": ""})
-    assert "There is no schedule 99999" in response.context["adminform"].form.errors["scope"][0]
+    typed = {"scope": "schedule", "schedule": "99999", "reason": ""}
+    response = signed_in(Role.ADMIN).post(url(StopSwitch, "add"), typed)
+    assert "There is no schedule 99999" in response.context["adminform"].form.errors["schedule"][0]
     assert not StopSwitch.objects.exists()
 
 

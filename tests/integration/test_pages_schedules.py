@@ -48,6 +48,39 @@ def test_without_schedules_there_is_one_sentence_and_one_button(service, markete
     assert "New schedule" not in text_of(signed_in(Role.ANALYST).get("/schedules/"))
 
 
+def test_before_the_first_schedule_it_is_said_what_is_still_needed(service, marketer):
+    page = text_of(marketer.get("/schedules/"))
+    assert "People to write to: an admin imports them." in page
+    assert "Import people" not in page
+    assert "Import people" in text_of(signed_in(Role.ADMIN).get("/schedules/"))
+    RecipientFactory()
+    TemplateFactory()
+    page = text_of(marketer.get("/schedules/"))
+    assert "complete: People to write to" in page
+    assert "complete: A template" in page
+    assert "New template" not in page
+
+
+# Each with what it says while there is nothing.
+EMPTY = {
+    "/schedules/": "There are no schedules yet.",
+    "/calendar/": "Nothing was sent in this month, and nothing is planned in it.",
+    "/calendar/?view=agenda": "Nothing was sent in these days, and nothing is planned in them.",
+    "/templates/": "There is no template yet",
+    "/catalogues/": "There are no translations yet.",
+    "/recipients/": "There is nobody yet",
+    "/recipients/import/": "No file was uploaded in the last thirty days.",
+    "/dashboard/": "Nothing was settled in this time.",
+    "/occurrences/": "Nothing has run yet.",
+    "/audit/": "Nothing has happened yet.",
+}
+
+
+@pytest.mark.parametrize("address", EMPTY)
+def test_a_new_installation_says_on_each_page_what_will_be_there(service, address):
+    assert EMPTY[address] in text_of(signed_in(Role.ADMIN).get(address))
+
+
 def test_what_fits_no_filter_offers_the_way_back(service, marketer):
     ScheduleFactory()
     page = marketer.get("/schedules/?text=nothing+of+that+name")
@@ -271,6 +304,24 @@ def test_several_at_once_are_asked_first_and_told_one_by_one(service, marketer):
     assert "“Two”: It is cancelled, so this can't be done." in page
     assert "Pause: done for 1 schedule." in page
     assert Schedule.objects.get(pk=one.pk).status == "paused"
+
+
+def test_several_at_once_tell_how_many_still_wait_and_take_a_reason(service, marketer):
+    people(3)
+    chosen = [ScheduleFactory(name=name).pk for name in ("One", "Two")]
+    service.open()
+    asked = {"verb": "pause", "schedule": chosen}
+    assert "2 runs are going on at present; people who have not got it yet: 6." in text_of(
+        marketer.post("/schedules/bulk/", asked)
+    )
+    refused = marketer.post("/schedules/bulk/", {**asked, "sure": "1", "reason": "r" * 501})
+    assert refused.status_code == 422
+    assert not Schedule.objects.filter(status="paused").exists()
+    marketer.post("/schedules/bulk/", {**asked, "sure": "1", "reason": "Sold out"})
+    assert {schedule.status_reason for schedule in Schedule.objects.filter(status="paused")} == {"Sold out"}
+    page = text_of(marketer.post("/schedules/bulk/", asked))
+    assert "None of them is in a state that admits it." in page
+    assert "yes, these" not in page
 
 
 @pytest.mark.parametrize("chosen", [{}, {"verb": "pause"}, {"verb": "explode", "schedule": ["1"]}, {"schedule": ["x"]}])

@@ -414,6 +414,15 @@ def test_templates_are_searched_and_those_without_the_channel_say_so(browser, dr
     assert "Ping" in page
     assert "Says nothing for E-mail." in page
     assert "Letter" not in page
+    assert "No template has such a name." in text_of(
+        browser.get(reverse("wizard-templates", args=[draft.pk]), {"search": "fax"})
+    )
+
+
+def test_before_the_first_template_it_is_said_where_one_is_written(browser, draft):
+    page = text_of(browser.get(address(draft, "message")))
+    assert "There is no template yet." in page
+    assert "No template has such a name." not in page
 
 
 def test_a_test_is_sent_to_the_address_that_is_typed(browser, draft):

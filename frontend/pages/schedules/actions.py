@@ -1,6 +1,6 @@
 """What is done with schedules from the list and from their own pages. Everything is asked once more, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django import forms
@@ -36,6 +36,8 @@ from schedules.permissions import Ability
 from schedules.stops import InvalidReason
 
 _LARGEST_ID = 2**63 - 1
+# Of so many runs at most the people are added up.
+_RUNS = 500
 
 
 class ReasonForm(forms.Form):
@@ -133,7 +135,7 @@ def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: forms.For
         "schedule": schedule,
         "verb": verb,
         "means": means(verb, schedule),
-        "going_on": _going_on(schedule),
+        "going_on": _going_on([schedule]),
         "refused": "" if is_offered(verb, schedule) else refusal(schedule),
         "form": form,
         "next": _next(request, schedule),
@@ -145,9 +147,9 @@ def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: forms.For
     return framed(request, f"frontend/schedules/{template}", context, status=status)
 
 
-def _going_on(schedule: Schedule) -> str:
-    """How many people still wait in the runs going on."""
-    runs = list(Occurrence.objects.open().filter(schedule=schedule)[:PAGE])
+def _going_on(schedules: Iterable[Schedule]) -> str:
+    """How many people still wait in their runs going on."""
+    runs = list(Occurrence.objects.open().filter(schedule__in=[schedule.pk for schedule in schedules])[:_RUNS])
     if not runs:
         return _("No run is going on at present.")
     counted = books.counted(runs)
@@ -230,30 +232,35 @@ def bulk(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(back)
     verb = VERBS[form.cleaned_data["verb"]]
     chosen = list(Schedule.objects.live().filter(pk__in=form.cleaned_data["schedule"]).order_by("name", "pk"))
-    if request.POST.get("sure"):
-        _carry_out_each(request, verb, chosen)
+    is_sure = bool(request.POST.get("sure"))
+    why = ReasonForm(request.POST if is_sure else None) if verb.takes_reason else None
+    if is_sure and (why is None or why.is_valid()):
+        _carry_out_each(request, verb, chosen, reason=why.cleaned_data["reason"] if why else "")
         return HttpResponseRedirect(back)
     words = ngettext("%(do)s: %(n)s schedule", "%(do)s: %(n)s schedules", len(chosen))
+    fitting = [schedule for schedule in chosen if is_offered(verb, schedule)]
     context = {
         "title": words % {"do": verb.in_bulk, "n": number(len(chosen))},
         "verb": verb,
-        "fitting": [schedule for schedule in chosen if is_offered(verb, schedule)],
+        "fitting": fitting,
         "others": [(schedule, STATUSES[schedule.status]) for schedule in chosen if not is_offered(verb, schedule)],
+        "going_on": _going_on(fitting) if fitting else "",
+        "form": why,
         "next": back,
         "crumbs": [(_("Schedules"), reverse("schedules"))],
     }
-    return framed(request, "frontend/schedules/bulk.html", context)
+    return framed(request, "frontend/schedules/bulk.html", context, status=422 if is_sure else 200)
 
 
-def _carry_out_each(request: HttpRequest, verb: Verb, chosen: Sequence[Schedule]) -> None:
+def _carry_out_each(request: HttpRequest, verb: Verb, chosen: Sequence[Schedule], *, reason: str) -> None:
     """One transaction per schedule: what can't be done keeps nobody else from it."""
     done = []
     for schedule in chosen:
         try:
-            carry_out(verb, schedule_id=schedule.pk, by=actor(request.user))
+            carry_out(verb, schedule_id=schedule.pk, by=actor(request.user), reason=reason)
             done.append(schedule.name)
         except Refused as refused:
-            messages.error(request, f"“{schedule.name}”: {refused}")
+            messages.error(request, _("“%(name)s”: %(why)s") % {"name": schedule.name, "why": refused})
     changes = {"verb": verb.name, "schedules": [schedule.pk for schedule in chosen], "done": len(done)}
     trail.record(action=Action.SCHEDULE_BULK, by=actor(request.user), now=clock.now(), changes=changes)
     if done:

@@ -121,6 +121,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
         "weeks": [cells[index : index + 7] for index in range(0, len(cells), 7)] if view == MONTH else [],
         "weekdays": _weekdays(),
         "cells": cells,
+        "is_empty": not any(cell.entries or cell.day.more or cell.day.is_cut for cell in cells),
         "before": _link(view, before),
         "after": _link(view, after),
         "today": _link(view, today),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import forms
 from django.db.models import Q, QuerySet
@@ -23,7 +23,7 @@ from frontend.wording.schedules import CHANNELS, STATUSES, TYPES
 from frontend.zones import zones_of
 from schedules import clock
 from schedules.listing import creators, last_runs
-from schedules.models import Occurrence, Schedule, ScheduleStatus, TimeZoneMode
+from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule, ScheduleStatus, TimeZoneMode
 from schedules.permissions import Ability, can
 
 NEWEST = "-id"
@@ -121,6 +121,15 @@ class Row:
         return _("no further run")
 
 
+class Step(NamedTuple):
+    """What a new installation needs before its first schedule. ``link`` is empty for who may not do it."""
+
+    words: str
+    is_done: bool
+    link: str
+    label: str
+
+
 @needs(Ability.READ)
 def listing(request: HttpRequest) -> HttpResponse:
     form = FilterForm(request.GET, made_by=actors.names(creators()))
@@ -144,8 +153,20 @@ def listing(request: HttpRequest) -> HttpResponse:
         "is_first": "after" not in request.GET,
         "first": link(request, "schedules", parameter="after", start=None),
         "clear": reverse("schedules"),
+        "first_steps": _first_steps(request) if may_edit and not found and not form.narrows else [],
     }
     return framed(request, "frontend/schedules/list.html", context)
+
+
+def _first_steps(request: HttpRequest) -> list[Step]:
+    may_import = can(request.user, Ability.EDIT_RECIPIENTS)
+    people = _("People to write to.") if may_import else _("People to write to: an admin imports them.")
+    imports = reverse("recipient-imports") if may_import else ""
+    template = _("A template: what the message says.")
+    return [
+        Step(people, Recipient.objects.exists(), imports, _("Import people")),
+        Step(template, MessageTemplate.objects.live().exists(), reverse("template-new"), _("New template")),
+    ]
 
 
 def _rows(found: Sequence[Schedule], *, may_edit: bool) -> list[Row]:

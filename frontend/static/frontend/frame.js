@@ -10,17 +10,27 @@
     document.cookie = `browser_zone=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
   }
 
-  // The menu on narrow screens.
+  // The menu on narrow screens lies over the page: it closes by Escape, by a click beside it, and when one goes on.
   const side = $("#menu");
   const opener = $("[data-menu]");
+  const isMenuOpen = () => side && side.classList.contains("ns-open");
   function showMenu(open) {
     side.classList.toggle("ns-open", open);
     opener.setAttribute("aria-expanded", String(open));
-    (open ? $("a", side) : opener).focus();
   }
-  if (opener) opener.addEventListener("click", () => showMenu(!side.classList.contains("ns-open")));
+  if (opener) opener.addEventListener("click", () => {
+    showMenu(!isMenuOpen());
+    (isMenuOpen() ? $("a", side) : opener).focus();
+  });
   document.addEventListener("keydown", event => {
-    if (event.key === "Escape" && side && side.classList.contains("ns-open")) showMenu(false);
+    if (event.key === "Escape" && isMenuOpen()) { showMenu(false); opener.focus(); }
+  });
+  document.addEventListener("click", event => {
+    // The veil beside the menu is a part of it, so that nothing below is clicked.
+    if (isMenuOpen() && event.target === side && event.clientX > side.getBoundingClientRect().right) showMenu(false);
+  });
+  document.addEventListener("focusin", event => {
+    if (isMenuOpen() && !side.contains(event.target) && !opener.contains(event.target)) showMenu(false);
   });
 
   // Light, dark, as the system.
@@ -36,8 +46,8 @@
   });
   markTheme();
 
-  // A menu of the header closes when something else is clicked, or by Escape.
-  document.addEventListener("click", event => {
+  // A menu of the header closes when something else is clicked or comes into focus, or by Escape.
+  for (const happening of ["click", "focusin"]) document.addEventListener(happening, event => {
     document.querySelectorAll("details.ns-menu[open]").forEach(menu => {
       if (!menu.contains(event.target)) menu.open = false;
     });
