@@ -101,11 +101,11 @@ def redis_is_verified() -> Faults:
 
 def services_are_encrypted() -> Faults:
     """E005. What boto3 reads by itself counts too."""
-    outgoing = {"FCM_ENDPOINT": settings.FCM_ENDPOINT} | {
+    outgoing = {"FCM_ENDPOINT": settings.FCM_ENDPOINT, "USER_SERVICE_URL": settings.USER_SERVICE_URL} | {
         name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")
     }
     for name, value in sorted(outgoing.items()):
-        if value and urlsplit(value).scheme != "https":
+        if value and not value.lower().startswith("https://"):
             yield _error(
                 5,
                 f"{name} is not https: messages and addresses would leave in clear.",

@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.core import checks
 
-from schedules.checks import check_keys
+from schedules.checks import check_keys, check_user_service
 
 
 class SchedulesConfig(AppConfig):
@@ -9,3 +9,4 @@ class SchedulesConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_keys, checks.Tags.security, deploy=True)
+        checks.register(check_user_service)

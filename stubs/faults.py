@@ -20,6 +20,7 @@ A rule is a JSON object:
           reset               accepts all, resets the connection
           refuse              as soon as the rule is put in force, not by call: connections are refused for `seconds`,
                               open ones are closed; then it listens again on the same port. Takes nothing but `seconds`
+          and those that a stub has of its own
 `accept`  whether half, garbage, silence and reset (default true) and status (default false) accept the call
 """
 
@@ -78,12 +79,13 @@ class Plan:
 class Faults:
     """The rules in force; `refuse_for`: seconds for which those that came last want connections refused."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, kinds: Sequence[str] = KINDS) -> None:
+        self._kinds = kinds
         self.replace([], seed=seed)
 
     def replace(self, rules: Sequence[Any], *, seed: int = 0) -> None:
         """Put these rules in force instead of the present ones, chance starting anew; raises BadRule."""
-        made = [_rule(given) for given in rules]
+        made = [_rule(given, self._kinds) for given in rules]
         self.rules = [rule for rule in made if rule.kind != "refuse"]
         self.refuse_for = max((rule.seconds for rule in made if rule.kind == "refuse"), default=0.0)
         self._random = random.Random(seed)  # noqa: S311 - chance that repeats is wanted
@@ -115,15 +117,15 @@ class Faults:
         return True
 
 
-def _rule(given: Any) -> Rule:
+def _rule(given: Any, kinds: Sequence[str]) -> Rule:
     if not isinstance(given, dict):
         raise BadRule("rules: each rule is an object")
     members = dict(given)
     match = members.pop("match", {})
     if not isinstance(match, dict) or match.keys() - {"operation", "to"}:
         raise BadRule("match: an object with the members operation and to")
-    if members.get("kind") not in KINDS:
-        raise BadRule(f"kind: {members.get('kind')!r} is none of {', '.join(KINDS)}")
+    if members.get("kind") not in kinds:
+        raise BadRule(f"kind: {members.get('kind')!r} is none of {', '.join(kinds)}")
     for name in ("rate", "seconds", "status", "count", "retry_after"):
         if not isinstance(members.get(name), int | float | None) or (members.get(name) or 0) < 0:
             raise BadRule(f"{name}: a number from 0 upwards")

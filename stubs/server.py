@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from stubs import pages
-from stubs.faults import BadRule, Faults, Plan, Rule
+from stubs.faults import KINDS, BadRule, Faults, Plan, Rule
 from stubs.http import Request, Response, Server, json_response, text_response
 from stubs.log import Accepted, Log
 
@@ -87,6 +87,7 @@ class Stub:
 
     title: ClassVar[str]
     addressee: ClassVar[str] = "address"  # what messages are sent to
+    kinds: ClassVar[Sequence[str]] = KINDS  # of faults
 
     def __init__(self, log: Log, operations: Sequence[Operation] = ()) -> None:
         self.server = Server(self.answer)
@@ -102,7 +103,7 @@ class Stub:
         }
         self._log = log
         self.mailbox: deque[Accepted] = deque(maxlen=KEPT)
-        self.faults = Faults()
+        self.faults = Faults(kinds=self.kinds)
         self.accepted = 0
         self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
@@ -121,6 +122,16 @@ class Stub:
     def now(self) -> datetime:
         """What `at` says of a message accepted at this moment; UTC. For a world with a clock of its own."""
         return datetime.now(UTC)
+
+    def respond(self, answer: dict[str, Any]) -> Response:
+        """An operation's answer, as it is sent."""
+        return json_response(answer)
+
+    def refuse(self, operation: Operation, refused: Refused) -> Response:
+        headers, body = operation.refusal(refused)
+        if refused.retry_after is not None:
+            headers["Retry-After"] = f"{refused.retry_after:g}"
+        return json_response(body, status=refused.status, headers=headers)
 
     def answer(self, request: Request) -> Response | Awaitable[Response]:
         """Everything that comes in passes here."""
@@ -141,9 +152,9 @@ class Stub:
                 plan = self.faults.draw(operation.name, operation.addresses(call), sends=operation.sends)
             if plan.seconds or plan.rule is not None:
                 return self._counted_later(operation, call, plan)
-            return self._counted(json_response(self._accept(operation, call, plan.entries)))
+            return self._counted(self.respond(self._accept(operation, call, plan.entries)))
         except Refused as refused:
-            return self._counted(_refusal(operation, refused))
+            return self._counted(self.refuse(operation, refused))
 
     def _counted(self, response: Response) -> Response:
         self.answers[response.end or str(response.status)] += 1
@@ -153,7 +164,7 @@ class Stub:
         try:
             return self._counted(await self._fail(operation, call, plan))
         except Refused as refused:
-            return self._counted(_refusal(operation, refused))
+            return self._counted(self.refuse(operation, refused))
 
     async def _fail(self, operation: Operation, call: Any, plan: Plan) -> Response:
         if plan.seconds:
@@ -161,17 +172,17 @@ class Stub:
             await asyncio.sleep(plan.seconds)
         rule = plan.rule
         if rule is None:
-            return json_response(self._accept(operation, call, plan.entries))
+            return self.respond(self._accept(operation, call, plan.entries))
         self.faulted[rule.kind] += 1
         answer = self._accept(operation, call, plan.entries) if rule.accept else {}
         if rule.kind == "status":
             raise operation.fault(rule)
         if rule.kind == "short":
-            return json_response(operation.shorten(answer))
+            return self.respond(operation.shorten(answer))
         if rule.kind == "garbage":
             return text_response("<html>it works", content_type="text/html")
         if rule.kind == "half":
-            return json_response(answer or {"cut": "here"})._replace(end="half")
+            return self.respond(answer or {"cut": "here"})._replace(end="half")
         if rule.kind == "silence":
             await asyncio.sleep(rule.seconds)
         return Response(end="reset" if rule.kind == "reset" else "close")
@@ -244,13 +255,6 @@ class Stub:
 def _pattern(path: str) -> re.Pattern[str]:
     """Of a path like /v1/projects/{project}/messages:send, in which names stand for one part each."""
     return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path)))
-
-
-def _refusal(operation: Operation, refused: Refused) -> Response:
-    headers, body = operation.refusal(refused)
-    if refused.retry_after is not None:
-        headers["Retry-After"] = f"{refused.retry_after:g}"
-    return json_response(body, status=refused.status, headers=headers)
 
 
 async def _serve(stub: Stub, options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 
@@ -50,10 +51,13 @@ class RunningStub:
         self._ask("DELETE", "/faults")
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self.url + path, data, method=method), timeout=10) as answer:  # noqa: S310
-            content = answer.read()
+        content = self._send(method, path, None if body is None else json.dumps(body).encode())
         return json.loads(content) if content else None
+
+    def _send(self, method: str, path: str, data: bytes | None) -> bytes:
+        with urlopen(Request(self.url + path, data, method=method), timeout=10) as answer:  # noqa: S310
+            content: bytes = answer.read()
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,24 @@ class RunningFcm(RunningStub):
     def revoke(self) -> None:
         """No access token given out so far is worth anything any more."""
         self._ask("DELETE", "/tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningUserService(RunningStub):
+    """The reference of the user service."""
+
+    token: str
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a service whose audiences it answers."""
+        return {"USER_SERVICE_URL": self.url, "USER_SERVICE_TOKEN": self.token}
+
+    def put(self, *profiles: dict[str, Any]) -> None:
+        """Each takes the place of the one with its externalId."""
+        self._send("POST", "/people", "\n".join(map(json.dumps, profiles)).encode())
+
+    def remove(self, external_id: str) -> None:
+        self._send("DELETE", f"/people?externalId={quote(external_id)}", None)
 
 
 @contextmanager
@@ -115,6 +137,21 @@ def running_fcm(
     options = [*_options(port, log, bodies), "--credentials", str(credentials), "--project", project]
     with _running(module, options, env) as (url, process):
         yield RunningFcm(url, process, credentials, project)
+
+
+@contextmanager
+def running_user_service(
+    *,
+    people: Path | None = None,
+    token: str = "",
+    port: int = 0,
+    module: str = "stubs.user_service",
+    env: Mapping[str, str] | None = None,
+) -> Iterator[RunningUserService]:
+    """The reference of the user service, likewise; ``people``: NDJSON with a profile on each line."""
+    options = [*_options(port, None, False), "--token", token, *(["--people", str(people)] if people else [])]
+    with _running(module, options, env) as (url, process):
+        yield RunningUserService(url, process, token)
 
 
 def _options(port: int, log: Path | None, bodies: bool) -> list[str]:

@@ -8,12 +8,9 @@ first byte it happened, whatever its type. An answer is read for as long as the 
 
 from __future__ import annotations
 
-import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPResponse
 from typing import Any
 
 from botocore.awsrequest import (
@@ -24,6 +21,7 @@ from botocore.awsrequest import (
 )
 
 from delivery.providers.base import NotStarted, Permit
+from schedules.bounded import BoundedResponse
 
 
 class Wire:
@@ -67,49 +65,10 @@ def current() -> Wire:
     return found
 
 
-class _Bounded(io.RawIOBase):
-    """What a server writes, for as long as the socket's timeout in all: of itself it bounds each read alone, and who
-    writes a byte now and then would hold the caller for ever."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._ends_at = time.monotonic() + sock.gettimeout()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Any:
-        left = self._ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Socket:
-    """As much of a socket as a response asks for."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Bounded(self._sock))
-
-
-class _Response(HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-        super().__init__(_Socket(sock), *args, **options)  # type: ignore[arg-type]
-
-
 class _PermitFirst:
     """Mixin: connect, then ask the permit, then write, and read for a bounded time."""
 
-    response_class = _Response
+    response_class = BoundedResponse
     sock: Any
     connect: Any
 

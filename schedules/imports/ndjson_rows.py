@@ -51,9 +51,9 @@ class NdjsonRows:
             except Refused as refused:
                 yield BadLine(number, refused.field, refused.reason)
                 continue
-            found, faults = read_person(person, field=_public_field if self._is_public else _field)
+            found, faults = read_person(person, field=public_field if self._is_public else _field)
             if not faults:
-                yield _row(number, found)
+                yield row_of(number, found)
                 continue
             if self._on_bad_person:
                 self._on_bad_person(number, found, faults)
@@ -100,7 +100,8 @@ def _field(key: str) -> str:
     return field if field in _READERS else _refuse(key, _READERS)
 
 
-def _public_field(key: str) -> str:
+def public_field(key: str) -> str:
+    """Ours of a name of the API's. Raises ``UnknownField``."""
     return _OF_PUBLIC.get(key) or _refuse(key, _OF_PUBLIC)
 
 
@@ -109,7 +110,8 @@ def _refuse(key: str, known: Iterable[str]) -> NoReturn:
     raise UnknownField(key[:40], words)
 
 
-def _row(line: int, found: dict[str, Any]) -> Row:
+def row_of(line: int, found: dict[str, Any]) -> Row:
+    """From what ``read_person`` found, where it found no fault."""
     attributes, dropped = found.pop("attributes", (None, None))
     return Row(line=line, attributes=attributes, dropped=dropped, **found)
 

@@ -33,6 +33,7 @@ _LONGEST = {
     for field in ("external_id", "email", "locale", "time_zone")
 }
 LONGEST_TOKEN: Final = int(Device._meta.get_field("token").max_length or 0)
+_TOKEN = re.compile(rf"\S{{1,{LONGEST_TOKEN}}}")
 
 # One address and nothing else: no second one, no display name, nothing that ends a header's line.
 _EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]+")
@@ -41,7 +42,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-_SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
+SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
 PUBLIC = {"external_id": "externalId", "time_zone": "timeZone"}
 _WORDS = {"true": "true", "false": "false"}
 _WORD = {True: "true", False: "false"}
@@ -178,7 +179,7 @@ def _devices(pairs: Iterable[tuple[object, object]]) -> str:
 
 
 def is_token(token: str) -> bool:
-    return 0 < len(token) <= LONGEST_TOKEN and not any(character.isspace() for character in token)
+    return _TOKEN.fullmatch(token) is not None
 
 
 # Attributes
@@ -271,7 +272,7 @@ def read_json(field: str, text: str) -> Any:
         raise Refused(field, say("is no JSON (%(msg)s, %(place)s)", msg=error.msg, place=place)) from None
     except ValueError:
         raise Refused(field, say("holds a number of thousands of digits: shorten it, or write it as a text")) from None
-    if "\\u" in text and _SUSPICIOUS.search(text):
+    if "\\u" in text and SUSPICIOUS.search(text):
         _refuse_unkeepable(field, value)
     return value
 

@@ -118,6 +118,7 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("SECURE_SSL_REDIRECT", False, "E006", "HTTPS=true"),
     ("SECURE_HSTS_SECONDS", 0, "E007", "HSTS_SECONDS"),
     ("SECURE_HSTS_SECONDS", 86_400, "E007", "HSTS_SECONDS"),
+    ("USER_SERVICE_URL", "http://users.example.com", "E005", "USER_SERVICE_URL"),
     ("SESSION_COOKIE_SECURE", False, "E008", "SESSION_COOKIE_SECURE"),
     ("CSRF_COOKIE_SECURE", False, "E008", "CSRF_COOKIE_SECURE"),
     ("SESSION_COOKIE_HTTPONLY", False, "E009", "SESSION_COOKIE_HTTPONLY"),
@@ -181,6 +182,28 @@ def test_an_address_that_boto3_reads_by_itself_is_looked_at(good, monkeypatch):
 def test_a_bucket_that_locks_nothing_is_a_fault(good, monkeypatch):
     monkeypatch.setattr(Bucket, "fault", lambda bucket: f"The bucket {bucket.name} has no Object Lock.")
     (found,) = _problems()
+@pytest.mark.parametrize(
+    ("url", "is_one"),
+    [
+        ("https://users.example.com", True),
+        ("https://users.example.com:8443/below", True),
+        ("https://[2001:db8::1]/below", True),
+        ("users.example.com", False),
+        ("reference", False),
+        ("https://", False),
+        ("https://me:word" + "@users.example.com", False),
+        ("https://users.example.com/?key=word", False),
+        ("https://users.example.com:port", False),
+        ("https://[2001:db8::1", False),
+    ],
+)
+def test_an_address_of_the_user_service_that_nobody_can_call_is_a_fault(good, url, is_one):
+    good.USER_SERVICE_URL = url
+    found = [each for each in _problems() if str(each.id) == "schedules.E003"]
+    assert bool(found) is not is_one
+    assert not any("word" in f"{each.msg} {each.hint}" for each in found)
+
+
     assert (found.id, "audit-of-the-shop has no Object Lock" in found.msg) == ("scheduler_project.E033", True)
 
 

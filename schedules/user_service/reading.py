@@ -1,0 +1,178 @@
+"""From the body of an answer to people. Of a body that can't be used it is said where the fault is, not what is there.
+
+A page is used as a whole or not at all, but for people: what is wrong with one of them is no concern of the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from schedules.audience.tree import Kind
+from schedules.audience.values import MAX_NUMBER, BadValue, read_value
+from schedules.imports import values
+from schedules.imports.ndjson_rows import public_field, read_person, row_of
+from schedules.imports.rows import BadLine, Row
+from schedules.user_service.errors import Unavailable
+
+MAX_CURSOR: Final = 2000  # characters
+_UPDATED: Final = "updatedAt"
+
+Profiles = tuple[tuple[Row | BadLine, ...], Mapping[int, datetime]]
+
+
+class Page(NamedTuple):
+    """``rows``: in the order of the page; ``line`` is a profile's place in it, from 1 on. ``updated``: when the service
+    says that it last changed the person, by line. ``next_cursor``: None on the last page. ``total``: how many people
+    all pages hold together, where the service says so; it may be off."""
+
+    rows: tuple[Row | BadLine, ...]
+    updated: Mapping[int, datetime]
+    next_cursor: str | None
+    total: int | None
+
+
+class Envelope(NamedTuple):
+    """A page before its people are looked at: they may be anything. ``is_clean``: none of their texts is unkeepable."""
+
+    profiles: Sequence[object]
+    count: int
+    next_cursor: str | None
+    total: int | None
+    is_clean: bool
+
+
+def read_page_body(body: bytes, *, limit: int) -> Page:
+    """Raises ``Unavailable``."""
+    envelope = read_envelope(body)
+    found = len(envelope.profiles)
+    if envelope.count != found:
+        raise Unavailable("wrong_count", f"says that its page holds {envelope.count}, and it holds {found}")
+    if found > limit:
+        raise Unavailable("too_many", f"sent {found} people where at most {limit} were asked for")
+    if not found and envelope.next_cursor is not None:
+        raise Unavailable("empty_page", "sent a page without anybody, and a cursor for another one")
+    rows, updated = read_profiles(envelope.profiles, is_clean=envelope.is_clean)
+    return Page(rows, updated, envelope.next_cursor, envelope.total)
+
+
+def read_count_body(body: bytes) -> int:
+    """Raises ``Unavailable``."""
+    return _whole_number(_object(_decoded(_text(body))), "count")
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """Raises ``Unavailable`` with the code no_json or wrong_shape."""
+    text = _text(body)
+    content = _object(_decoded(text))
+    profiles = content.get("profiles")
+    if not isinstance(profiles, list):
+        raise _misshapen("profiles", "a list")
+    total = None if content.get("total") is None else _whole_number(content, "total")
+    is_clean = "\\u" not in text or not values.SUSPICIOUS.search(text)
+    return Envelope(profiles, _whole_number(content, "count"), _cursor(content), total, is_clean)
+
+
+def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Profiles:
+    """People as the contract has them, and when the service last changed each, by line.
+
+    Of a person with a member that can't be used there is a ``BadLine``, and a ``Row`` without that member: who is named
+    belongs to the audience all the same. Of one whose external id can't be read there is the ``BadLine`` alone.
+    ``is_clean``: it is known that no text of theirs holds a NUL or half a surrogate pair.
+    """
+    rows: list[Row | BadLine] = []
+    updated: dict[int, datetime] = {}
+    for line, profile in enumerate(profiles, start=1):
+        if not isinstance(profile, dict):
+            rows.append(BadLine(line, "", 'is no JSON object: send one such as {"externalId": "42", "email": "..."}'))
+            continue
+        person, faults = (profile, []) if is_clean else _keepable(profile)
+        if _UPDATED in person:
+            person = dict(person)
+            _read_updated(person.pop(_UPDATED), line, updated, faults)
+        found, more = read_person(person, field=public_field)
+        if "external_id" in found:
+            rows.append(row_of(line, found))
+        if faults := [*faults, *more]:
+            rows.append(BadLine(line, faults[0].field, faults[0].reason))
+    return tuple(rows), updated
+
+
+def _read_updated(value: object, line: int, updated: dict[int, datetime], faults: list[values.Refused]) -> None:
+    if value is None:
+        return
+    with suppress(BadValue):
+        instant = read_value(Kind.INSTANT, value)
+        if isinstance(instant, datetime):
+            updated[line] = instant
+            return
+    words = 'is no instant with its offset: write one such as "2026-03-01T09:00:00Z"'
+    faults.append(values.Refused(_UPDATED, words))
+
+
+def _keepable(profile: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[values.Refused]]:
+    """Those members that PostgreSQL can keep, and what is wrong with the others."""
+    kept: dict[str, Any] = {}
+    faults: list[values.Refused] = []
+    for name, value in profile.items():
+        try:
+            text = json.dumps([name, value])
+            if values.SUSPICIOUS.search(text):
+                values.read_json(name[:40].encode("ascii", "replace").decode(), text)
+            kept[name] = value
+        except values.Refused as refused:
+            faults.append(refused)
+        except RecursionError:
+            faults.append(values.Refused("", "is nested too deep"))
+    return kept, faults
+
+
+def _text(body: bytes) -> str:
+    with suppress(UnicodeDecodeError):
+        return body.decode()
+    # Not as an answer to that error, which holds the body.
+    raise Unavailable("no_json", "sent a body that is no UTF-8")
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        at = error.pos
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        at = None
+    where = "" if at is None else f" from character {at + 1:,} of {len(text):,} on"
+    raise Unavailable("no_json", f"sent a body that is no JSON{where}")
+
+
+def _object(content: Any) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise Unavailable("wrong_shape", "sent JSON that is no object")
+    return content
+
+
+def _whole_number(content: Mapping[str, Any], name: str) -> int:
+    value = content.get(name)
+    if isinstance(value, float) and value.is_integer():  # one number in JSON, however it is written
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+        raise _misshapen(name, f"a whole number from 0 to {MAX_NUMBER}")
+    return value
+
+
+def _cursor(content: Mapping[str, Any]) -> str | None:
+    if "nextCursor" not in content:
+        raise _misshapen("nextCursor", "null on the last page, else a text")
+    value = content["nextCursor"]
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_CURSOR or not value.isprintable():
+        raise _misshapen("nextCursor", f"null, or a text of 1 to {MAX_CURSOR} printable characters")
+    return value
+
+
+def _misshapen(name: str, wanted: str) -> Unavailable:
+    return Unavailable("wrong_shape", f"sent an object whose member {name} is not {wanted}")
