@@ -36,10 +36,11 @@ class Page(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """A page before its people are looked at: they may be anything. ``is_clean``: none of their texts is unkeepable."""
+    """A page before its people are looked at: they may be anything. ``counted``: what it says that it holds;
+    ``is_clean``: none of its texts holds what PostgreSQL can't keep."""
 
     profiles: Sequence[object]
-    count: int
+    counted: int
     next_cursor: str | None
     total: int | None
     is_clean: bool
@@ -49,8 +50,8 @@ def read_page_body(body: bytes, *, limit: int) -> Page:
     """Raises ``Unavailable``."""
     envelope = read_envelope(body)
     found = len(envelope.profiles)
-    if envelope.count != found:
-        raise Unavailable("wrong_count", f"says that its page holds {envelope.count}, and it holds {found}")
+    if envelope.counted != found:
+        raise Unavailable("wrong_count", f"says that its page holds {envelope.counted}, and it holds {found}")
     if found > limit:
         raise Unavailable("too_many", f"sent {found} people where at most {limit} were asked for")
     if not found and envelope.next_cursor is not None:

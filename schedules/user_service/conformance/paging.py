@@ -37,8 +37,8 @@ def _profiles(subject: Subject) -> str:
 def _page_count(subject: Subject) -> str:
     for sheet in (subject.page(subject.sampled(), limit=subject.third), subject.page(EVERYBODY, limit=2)):
         held = len(sheet.envelope.profiles)
-        if sheet.envelope.count != held:
-            raise Failed(f"count says {sheet.envelope.count:,}, and the page holds {held:,}")
+        if sheet.envelope.counted != held:
+            raise Failed(f"count says {sheet.envelope.counted:,}, and the page holds {held:,}")
     return "count is what the page holds"
 
 
