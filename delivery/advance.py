@@ -92,12 +92,21 @@ def _drain(drive: Callable[[], None]) -> datetime:
 
 
 def _refuse_slow() -> None:
-    waiting = Occurrence.objects.filter(state=OccurrenceState.MATERIALISING, reason=materialise.TOO_SLOW)
-    if slow := ", ".join(str(pk) for pk in waiting.order_by("pk").values_list("pk", flat=True)[:10]):
+    if slow := _waiting_for(materialise.TOO_SLOW):
         raise NobodyWorks(
             f"The audience of occurrence {slow} takes longer than MATERIALISE_STATEMENT_TIMEOUT_MS"
             f" ({settings.MATERIALISE_STATEMENT_TIMEOUT}): add a clause that an index serves, or allow more time."
         )
+    if lost := _waiting_for(materialise.AWAY, materialise.REFUSED):
+        raise NobodyWorks(
+            f"The user service does not tell who is in the audience of occurrence {lost}: the log of the worker says"
+            " why, and manage.py check_user_service what it does else."
+        )
+
+
+def _waiting_for(*reasons: str) -> str:
+    waiting = Occurrence.objects.filter(state=OccurrenceState.MATERIALISING, reason__in=reasons)
+    return ", ".join(str(pk) for pk in waiting.order_by("pk").values_list("pk", flat=True)[:10])
 
 
 # An occurrence or a schedule that a pause or a stop holds back is not waited for.

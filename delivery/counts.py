@@ -14,6 +14,7 @@ from zlib import crc32
 from django.db import connection
 
 from delivery.models import OUTCOME_UNKNOWN, State
+from schedules.user_service.errors import CODES
 
 SLOTS = 32
 
@@ -22,6 +23,9 @@ UNKNOWN = "notifications_unknown_total"
 THROTTLED = "provider_throttled_total"
 SWEPT = "swept_total"
 MISSED = "occurrences_missed_total"
+USER_SERVICE_PAGES = "user_service_pages_total"
+USER_SERVICE_PEOPLE = "user_service_people_total"
+USER_SERVICE_FAILURES = "user_service_failures_total"
 
 
 class Key(NamedTuple):
@@ -64,6 +68,11 @@ OTHER = "other"
 STEPS = (
     "given_up", "lease_expired", "unknown_failed", "cancelled", "ended", "requeued", "held", "closed", "finished"
 )  # fmt: skip
+# What becomes of a profile on a page.
+TOLD = ("named", "repeated", "flawed", "unreadable", "left_out")
+# Beside those of a single answer: pages in a circle, and fewer people than were announced.
+REPEATING, INCOMPLETE = "repeating", "incomplete"
+USER_SERVICE_CODES = (*CODES, REPEATING, INCOMPLETE)
 # Every value that the label ``reason_class`` can have, beside OTHER: a reason itself may say anything.
 REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.UNKNOWN: frozenset(["no_answer", "worker_lost"]),
@@ -108,6 +117,11 @@ COUNTERS: Mapping[str, Counter] = {
     THROTTLED: Counter("Deliveries put off because the provider asked to slow down."),
     SWEPT: Counter("Rows, batches, occurrences and schedules that the sweep settled.", "step", STEPS, False),
     MISSED: Counter("Occurrences that nobody got, by why.", "reason", ["down", "paused", "not_materialised"], False),
+    USER_SERVICE_PAGES: Counter("Pages of people that the user service has told.", has_channel=False),
+    USER_SERVICE_PEOPLE: Counter("People whom those pages named, by what came of it.", "result", TOLD, False),
+    USER_SERVICE_FAILURES: Counter(
+        "Questions that the user service did not answer, or not usably.", "code", USER_SERVICE_CODES, False
+    ),
 }
 HISTOGRAMS: Mapping[Histogram, str] = {
     LATENESS: "Start of a delivery's first provider call after the instant promised to the person.",

@@ -18,7 +18,7 @@ from delivery.receipts import Receipt, Remainder
 from schedules import fingerprints, mentions
 from schedules.fields import legible
 from schedules.imports.naming import discard_naming
-from schedules.models import Device, Recipient
+from schedules.models import Device, MirroredPerson, Recipient
 from schedules.recipients import NoSuchRecipient, RecipientChanged
 
 
@@ -73,6 +73,7 @@ def forget(
         external_ids={known.external_id, held.external_id}, address="".join(legible([held.email])), now=now
     )
     _, deleted = held.delete()
+    MirroredPerson.objects.filter(recipient_id=recipient_id).delete()
     # An import in progress locks profiles, then its own row.
     files = discard_naming(words=words, now=now)
     transaction.on_commit(lambda: caps.forget(recipient_id))

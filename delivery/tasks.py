@@ -147,6 +147,7 @@ def housekeeping(**_: Any) -> None:
     partitions.ensure_around(today=now.date())
     past = now - timedelta(days=settings.LEDGER_RETENTION_DAYS)
     test_sends.purge(before=past)
+    materialise.purge(before=past)
     try:
         partitions.drop(before=past.date())
     except partitions.PartitionInUse as error:

@@ -13,9 +13,13 @@ from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
 
 from delivery import brake, counts
 from delivery.counts import OUTCOMES, Key
-from delivery.materialise import again, rows
+from delivery.materialise import again, resolving, rows
+from delivery.materialise.resolving import Superseded, TurnOver, UnderWay
+from schedules import clock
 from schedules.audience.sources import AudienceTooSlow
-from schedules.models import Occurrence, OccurrenceState, ScheduleVersion
+from schedules.models import Occurrence, OccurrenceState, Resolution, ScheduleVersion
+from schedules.occurrences import CURSOR_KEPT
+from schedules.user_service import client
 
 # Rows from which on the planner is told of an occurrence at once.
 LARGE = 2_000
@@ -24,19 +28,17 @@ LARGE = 2_000
 LEASE_S = 30
 # Real time after which an audience that took too long is looked for again.
 SLOW_S = 300
+# The same where the user service did not answer, at least and, whatever it asks for, at most; where it refused.
+AWAY_S = 30
+LONGEST_AWAY_S = 600
+REFUSED_S = 300
 CURSOR_END = "end"
 # Why an occurrence still waits for its people, as long as it does.
 TOO_SLOW = "audience_too_slow"
+AWAY = "user_service_away"
+REFUSED = "user_service_refused"
 
 log = structlog.get_logger(__name__)
-
-
-class Superseded(Exception):
-    """Somebody else materialised the occurrence or an edit came in between; nothing was written."""
-
-
-class UnderWay(Exception):
-    """Another worker is materialising the occurrence at this moment; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Materialised:
 def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
     """Take the occurrence and materialise it; ``None`` where nothing was written.
 
-    That is so when another worker has it or was quicker, when an edit came in between, and when its audience takes
-    too long: ``Occurrence.reason`` then says ``audience_too_slow`` and the next attempt waits for minutes. After any
+    That is so when another worker has it or was quicker, when an edit came in between, when the user service has more
+    to tell than fits an attempt, and when the audience takes too long or isn't told: ``Occurrence.reason`` then says
+    ``audience_too_slow``, ``user_service_away`` or ``user_service_refused``, and the next attempt waits. After any
     error it is tried again when the lease has run out, and sooner where the database was away.
     """
     if not lease(occurrence_id):
@@ -65,9 +68,19 @@ def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
     except Superseded:
         give_back(occurrence_id)
         log.info("materialise_superseded", occurrence_id=occurrence_id)
+    except TurnOver:
+        give_back(occurrence_id)
+        log.info("materialise_turn_over", occurrence_id=occurrence_id)
     except AudienceTooSlow:
-        _put_off(occurrence_id)
+        _put_off(occurrence_id, TOO_SLOW, SLOW_S)
         log.warning(TOO_SLOW, occurrence_id=occurrence_id)
+    except client.Unavailable as away:
+        asked_s = min(away.retry_after_s or 0.0, LONGEST_AWAY_S)
+        _put_off(occurrence_id, AWAY, max(asked_s, resolving.some_of(2 * AWAY_S)))
+        log.warning(AWAY, occurrence_id=occurrence_id, code=away.code)
+    except client.Refused as refused:
+        _put_off(occurrence_id, REFUSED, REFUSED_S)
+        log.error(REFUSED, occurrence_id=occurrence_id, code=refused.code, said=str(refused))
     except (OperationalError, InterfaceError):
         connection.close_if_unusable_or_obsolete()
         if connection.connection is not session:
@@ -101,7 +114,21 @@ def give_back(occurrence_id: int) -> None:
     )
 
 
-def _put_off(occurrence_id: int) -> None:
+def _renew(occurrence: Occurrence) -> None:
+    """Keep the occurrence for as long as a page may take. Raises ``Superseded``, also after an edit."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE schedules_occurrence SET materialise_lease_until = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND state = 'materialising' AND version = %s
+            """,
+            [LEASE_S + settings.USER_SERVICE_TIMEOUT_S, occurrence.pk, occurrence.version],
+        )
+        if not cursor.rowcount:
+            raise Superseded
+
+
+def _put_off(occurrence_id: int, reason: str, seconds: float) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -109,22 +136,27 @@ def _put_off(occurrence_id: int) -> None:
             SET reason = %s, materialise_lease_until = clock_timestamp() + make_interval(secs => %s)
             WHERE id = %s AND state = 'materialising'
             """,
-            [TOO_SLOW, SLOW_S, occurrence_id],
+            [reason, seconds, occurrence_id],
         )
 
 
 def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
     """Write the rows and batches of an occurrence and let it run.
 
-    Raises ``Superseded``, ``UnderWay``, and ``AudienceTooSlow`` when the query exceeds its time.
+    Raises ``Superseded``, ``UnderWay``, ``AudienceTooSlow`` when the query exceeds its time, and where a user service
+    answers audiences ``TurnOver``, ``client.Unavailable`` and ``client.Refused``.
     """
     occurrence = Occurrence.objects.select_related("schedule").get(pk=occurrence_id)
     if occurrence.state != OccurrenceState.MATERIALISING:
         raise Superseded
     pinned = ScheduleVersion.objects.get(schedule=occurrence.schedule_id, version=occurrence.version)
+    told = None
+    if client.is_configured() and occurrence.cursor != CURSOR_KEPT:
+        told = _resolve(occurrence, pinned, now=now)
+        now = clock.now()  # it may have taken minutes
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            done = _materialise(cursor, occurrence, pinned, now=now)
+            done = _materialise(cursor, occurrence, pinned, told, now=now)
     except IntegrityError as error:
         if isinstance(error.__cause__, UniqueViolation):  # another worker wrote the same rows first
             raise Superseded from error
@@ -139,12 +171,28 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
     return done
 
 
-def _materialise(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, now: datetime) -> Materialised:
+def _resolve(occurrence: Occurrence, pinned: ScheduleVersion, *, now: datetime) -> Resolution:
+    return resolving.resolve(
+        pinned.definition["audienceQuery"],
+        occurrence_id=occurrence.pk,
+        now=now,
+        before_call=lambda: _renew(occurrence),
+    )
+
+
+def _materialise(
+    cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, told: Resolution | None, *, now: datetime
+) -> Materialised:
+    """``told``: the audience as the user service has told it; None where people are kept here."""
     _be_the_only_one(cursor, occurrence)
+    if told is not None:
+        resolving.use(told, now=now)
     has_people = occurrence.targeted > 0
     if has_people:
         again.withdraw(cursor, occurrence, now=now)
-    written = rows.write(cursor, occurrence, pinned, again=has_people, now=now)
+    written = rows.write(cursor, occurrence, pinned, told, again=has_people, now=now)
+    if told is not None:
+        resolving.forget(told)
     targeted, left_out = written.total(), Counter[again.Fate]()
     if has_people:
         left_out = again.settle_withdrawn(cursor, occurrence)

@@ -1,6 +1,7 @@
 """Writing an occurrence's rows and batches: who, when, and in which batch."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from delivery.models import State, ZoneSource
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource
 from schedules.definition import Definition
-from schedules.models import Occurrence, OnPast, ScheduleType, ScheduleVersion, TimeZoneMode
+from schedules.models import Occurrence, OnPast, Resolution, ScheduleType, ScheduleVersion, TimeZoneMode
 from schedules.occurrences import CURSOR_KEPT
 from schedules.recurrence import due_by_zone, due_instant
 
@@ -22,10 +23,21 @@ from schedules.recurrence import due_by_zone, due_instant
 SMALLEST_OWN_WAVE = 50
 
 
-def write(cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, *, again: bool, now: datetime) -> Counter[Fate]:
-    """Insert rows and batches; return what the rows written are now, those taken back into the run included."""
+def write(
+    cursor: Any,
+    occurrence: Occurrence,
+    pinned: ScheduleVersion,
+    told: Resolution | None,
+    *,
+    again: bool,
+    now: datetime,
+) -> Counter[Fate]:
+    """Insert rows and batches; return what the rows written are now, those taken back into the run included.
+
+    ``told``: the audience as the user service has told it; None: it is found among the people kept here.
+    """
     definition = Definition.from_json(pinned.definition)
-    people, parameters = _people(occurrence, definition, again=again, now=now)
+    people, parameters = _people(occurrence, definition, told, again=again, now=now)
     times = _times(occurrence, definition)
     past_before = None if times.is_fixed else pinned.created_at
     cursor.execute(
@@ -63,7 +75,9 @@ def _lateness(occurrence: Occurrence, definition: Definition, *, again: bool, no
     return [now - grace, started, paused, schedule.resumed_at or "infinity"]
 
 
-def _people(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> tuple[str, list[Any]]:
+def _people(
+    occurrence: Occurrence, definition: Definition, told: Resolution | None, *, again: bool, now: datetime
+) -> tuple[str, list[Any]]:
     """SQL for (id, time_zone, held_at) of those meant: the audience, or the people an occurrence already has.
 
     ``held_at`` is the instant that the person was waiting for until now. Left out is who has been claimed.
@@ -71,12 +85,22 @@ def _people(occurrence: Occurrence, definition: Definition, *, again: bool, now:
     key = [occurrence.day, occurrence.pk]
     if occurrence.cursor == CURSOR_KEPT:
         return _KEPT, key
-    sql, parameters = LocalSource().sql(parse(definition.audience_query), now=now)
+    sql: str
+    parameters: Sequence[Any]
+    if told is None:
+        sql, parameters = LocalSource().sql(parse(definition.audience_query), now=now)
+    else:
+        sql, parameters = _TOLD, [told.pk]
     if again:
         return _AGAIN.replace("__AUDIENCE__", sql), [*parameters, *key]
     return f"SELECT id, time_zone, NULL::timestamptz AS held_at FROM ({sql}) AS a", list(parameters)
 
 
+# Who was erased meanwhile is nowhere to be found.
+_TOLD = """
+SELECT r.id, r.time_zone FROM (
+    SELECT DISTINCT unnest(p.ids) AS id FROM schedules_resolutionpage p WHERE p.resolution_id = %s
+) t JOIN schedules_recipient r USING (id)"""
 _KEPT = f"""
 SELECT r.id, r.time_zone, k.wave_at AS held_at
 FROM delivery_delivery k JOIN schedules_recipient r ON r.id = k.recipient_id

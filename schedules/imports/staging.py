@@ -23,7 +23,7 @@ _TOKEN: Final = place("schedules_device", "token")
 _DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
 
 
-def _is_lost(column: str) -> str:
+def is_lost(column: str) -> str:
     """Whether what is kept is under a key that nobody has any more, as SQL."""
     return f"substr({column}, 1, {encryption.HEAD_BYTES}) <> ALL(%(heads)s::bytea[])"
 
@@ -93,7 +93,7 @@ _MERGED = {
 }
 # An address is encrypted anew each time, so its index tells whether it is another one. One whose key is lost is taken
 # from the file again.
-_LOST = f"(r.email <> '' AND p.email_index = r.email_index AND {_is_lost('r.email')}) IS TRUE"
+_LOST = f"(r.email <> '' AND p.email_index = r.email_index AND {is_lost('r.email')}) IS TRUE"
 _ADDRESS = f"CASE WHEN p.email IS NULL OR (p.email_index = r.email_index AND NOT {_LOST}) THEN r.email ELSE p.email END"
 _DATED = "version = r.version + 1, updated_at = %(now)s, updated_by = %(by)s"
 _UPDATE_PEOPLE = f"""
@@ -117,7 +117,7 @@ INSERT INTO pg_temp.import_changed
 SELECT DISTINCT r.id
 FROM pg_temp.import_devices d
 JOIN schedules_recipient r USING (external_id) LEFT JOIN schedules_device v USING (token_index)
-WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true) OR {_is_lost("v.token")}
+WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true) OR {is_lost("v.token")}
 """
 _DATE_LOSERS = f"""
 UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
@@ -129,7 +129,7 @@ UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
 _COUNT_DEVICES = f"""
 SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
        count(*) FILTER (
-           WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform OR {_is_lost("v.token")}))
+           WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform OR {is_lost("v.token")}))
 FROM pg_temp.import_devices d
 JOIN schedules_device v USING (token_index) JOIN schedules_recipient r USING (external_id)
 """
@@ -141,9 +141,9 @@ FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id)
 ORDER BY d.token_index
 ON CONFLICT (token_index) DO UPDATE
 SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true,
-    token = CASE WHEN {_is_lost("v.token")} THEN excluded.token ELSE v.token END
+    token = CASE WHEN {is_lost("v.token")} THEN excluded.token ELSE v.token END
 WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipient_id, excluded.platform, true)
-   OR {_is_lost("v.token")}
+   OR {is_lost("v.token")}
 """
 
 
@@ -207,12 +207,18 @@ def _fingerprints(row: Row) -> tuple[str, str | None]:
 def drop_repeated() -> Iterator[BadLine]:
     """Remove the people, then the devices that stand in the file already, and tell of each on which line."""
     yield from _drop(_REPEATED_PEOPLE, "external_id", _stands_already)
+    if spread_devices():
+        yield from _drop(_REPEATED_DEVICES, "devices", _token_of_another)
+
+
+def spread_devices() -> bool:
+    """Give each device a row of its own, as ``merge`` needs it; whether there are any."""
     with connection.cursor() as cursor:
         cursor.execute(_SPREAD_DEVICES)
         if not cursor.rowcount:
-            return
+            return False
         cursor.execute("ANALYZE pg_temp.import_devices (token_index, external_id)")
-    yield from _drop(_REPEATED_DEVICES, "devices", _token_of_another)
+        return True
 
 
 def _stands_already(line: int) -> str:
@@ -246,6 +252,12 @@ def counts_of(column: str) -> Mapping[str, int]:
         return dict(cursor.fetchall())
 
 
+def take_turn() -> None:
+    """Wait for whoever merges people at this moment, and be the only one until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+
+
 def merge(
     *,
     now: datetime,
@@ -253,15 +265,17 @@ def merge(
     on_person: Callable[[str, bool], None] | None = None,
     on_left_out: Callable[[str], None] | None = None,
     bring_back: bool = False,
+    is_piece: bool = False,
 ) -> Written:
     """Create and update profiles and devices; only what changes is written, dated ``now`` and signed ``by``.
 
     ``on_person`` is told the external id of each person who is created (true) or updated (false). People who were
-    erased are left out, which ``on_left_out`` is told, unless ``bring_back`` forgets that they were.
+    erased are left out, which ``on_left_out`` is told, unless ``bring_back`` forgets that they were. ``is_piece``: more
+    follows, so the planner is not told of each.
     """
+    take_turn()
     dated: dict[str, Any] = {"now": now, "by": by, "heads": encryption.keyset().heads}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
         left_out = 0
         if bring_back:
             cursor.execute(_WANT_BACK)
@@ -281,7 +295,7 @@ def merge(
             cursor.execute(_DATE_LOSERS, dated)
         cursor.execute(_WRITE_DEVICES, dated)
         added = cursor.rowcount - moved - renewed
-        if created >= _STEP:
+        if created >= _STEP and not is_piece:
             # Queries that run right after a large import should not be planned for the table as it was.
             cursor.execute("ANALYZE schedules_recipient")
         cursor.execute("DROP TABLE pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed")

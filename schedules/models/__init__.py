@@ -5,6 +5,7 @@ Instants are UTC.
 """
 
 from schedules.models.controls import StopSwitch, TestClock
+from schedules.models.mirrored import EVERYBODY, MirroredPerson, Resolution, ResolutionPage
 from schedules.models.people import Device, ErasedPerson, Recipient, RecipientImport, RecipientImportChunk
 from schedules.models.schedules import (
     GOES_ON,
@@ -21,6 +22,7 @@ from schedules.models.schedules import (
 from schedules.models.templates import Catalogue, Channel, MessageTemplate, TemplateContent, TemplateVersion
 
 __all__ = [
+    "EVERYBODY",
     "GOES_ON",
     "NAMED_IDS",
     "Catalogue",
@@ -28,12 +30,15 @@ __all__ = [
     "Device",
     "ErasedPerson",
     "MessageTemplate",
+    "MirroredPerson",
     "Occurrence",
     "OccurrenceState",
     "OnPast",
     "Recipient",
     "RecipientImport",
     "RecipientImportChunk",
+    "Resolution",
+    "ResolutionPage",
     "Schedule",
     "ScheduleStatus",
     "ScheduleType",

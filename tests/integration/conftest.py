@@ -1,23 +1,30 @@
 """Redis servers that a test may flush, silence and kill, the shared counters being left alone; rivals; buckets."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from audit.bucket import Bucket
 from delivery import caps, counters
+from delivery.materialise import resolving
 from delivery.models import State
 from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.redis_cluster import Cluster, running_cluster
+from schedules.models import Occurrence
+from stubs.testing import RunningUserService
 from tests.cap_oracle import Books
 from tests.counting import flush
 from tests.factories import ScheduleFactory, people
 from tests.interleaving import Meeting
 from tests.races import claim_some
+from tests.service import Service, only_occurrence
+from tests.user_service import UserService, running_reference, used_by
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +39,40 @@ def redis_server(tmp_path: Path) -> Iterator[Server]:
     """A server of the test's own."""
     with running_server(root=tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def reference() -> Iterator[RunningUserService]:
+    """The reference of the user service, shared by the tests of a session; see ``user_service``."""
+    with running_reference() as running:
+        yield running
+
+
+@pytest.fixture
+def user_service(reference: RunningUserService, settings: Any) -> Iterator[UserService]:
+    """Audiences are answered by a user service that knows nobody yet."""
+    with used_by(settings, reference) as made:
+        yield made
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nobody sleeps between two questions to the user service; the seconds for which it would have been."""
+    slept: list[float] = []
+    monkeypatch.setattr(resolving, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
+    return slept
+
+
+@pytest.fixture
+def opened(service: Service) -> Callable[..., Occurrence]:
+    """Opens the occurrence of a new schedule, and leaves its people to be found."""
+
+    def open_it(**fields: Any) -> Occurrence:
+        schedule = ScheduleFactory.create(**fields)
+        service.tick()
+        return only_occurrence(schedule)
+
+    return open_it
 
 
 @contextmanager

@@ -24,10 +24,13 @@ from schedules.models import (
     Device,
     ErasedPerson,
     MessageTemplate,
+    MirroredPerson,
     Occurrence,
     Recipient,
     RecipientImport,
     RecipientImportChunk,
+    Resolution,
+    ResolutionPage,
     Schedule,
     ScheduleVersion,
     StopSwitch,
@@ -47,7 +50,7 @@ PATHS_FOR_ADMINS = ("/admin/auth/", "/admin/frontend/client/")
 ELSEWHERE = {
     *(Seal, ExportedSeal, ErasedPerson),
     *(Delivery, FailedAttempt, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
-    *(Recipient, Device, RecipientImport, RecipientImportChunk),
+    *(Recipient, Device, RecipientImport, RecipientImportChunk, MirroredPerson, Resolution, ResolutionPage),
     *(Schedule, ScheduleVersion, MessageTemplate, TemplateContent, TemplateVersion, Catalogue),
 }
 LISTS = sorted(

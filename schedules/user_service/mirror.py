@@ -1,0 +1,230 @@
+"""What the user service says of people, into the profiles kept here: a page of them, or what it pushes.
+
+It is the copy's source: what a profile names takes the place of what was kept, as a whole, and what it doesn't name
+stays. Consent goes by channel, so that silence takes no objection back. Of statements about one person the newest
+counts, by the service's own time; where it tells none, the latest, and within one resolution the first. A device that
+the push provider has retired is not revived by being named again.
+
+It happens in the caller's transaction, on the tables of ``imports.staging``, which end with it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from django.db import connection
+
+from audit import trail
+from audit.models import Action
+from schedules import encryption
+from schedules.imports import staging
+from schedules.imports.rows import BadLine, Row
+from schedules.imports.staging import Written, is_lost
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+_CREATE = """
+DROP TABLE IF EXISTS pg_temp.mirror_dated, pg_temp.mirror_told, pg_temp.mirror_devices;
+CREATE TEMPORARY TABLE mirror_dated (line bigint, at timestamptz) ON COMMIT DROP;
+CREATE TEMPORARY TABLE mirror_told (
+    line bigint, external_id text, recipient_id bigint, told_at timestamptz, was_told boolean, counts boolean,
+    shrinks boolean
+) ON COMMIT DROP;
+CREATE TEMPORARY TABLE mirror_devices (
+    device_id bigint, recipient_id bigint, token_index uuid, platform text, is_lost boolean, is_surplus boolean
+) ON COMMIT DROP;
+"""
+# A page is few people among many: each is found by an index, wherever the server believes that its disk turns.
+_BY_INDEX = "SELECT set_config('random_page_cost', '1.1', true)"
+
+_LISTEN = """
+INSERT INTO pg_temp.mirror_told
+SELECT p.line, p.external_id, r.id, d.at, COALESCE(m.resolution_id = %(resolution)s::bigint, false),
+       (d.at < m.source_updated_at) IS NOT TRUE AND (
+           (m.resolution_id = %(resolution)s::bigint) IS NOT TRUE
+           OR (d.at > COALESCE(m.source_updated_at, '-infinity')) IS TRUE
+       ),
+       (r.attributes || p.attributes <> p.attributes) IS TRUE
+FROM pg_temp.import_people p
+LEFT JOIN pg_temp.mirror_dated d USING (line)
+LEFT JOIN schedules_recipient r USING (external_id)
+LEFT JOIN schedules_mirroredperson m ON m.recipient_id = r.id
+"""
+_UNHEARD = "DELETE FROM pg_temp.{0} d USING pg_temp.mirror_told t WHERE t.line = d.line AND NOT t.counts"
+
+# The merge takes attributes one by one: those that are named no more are named as dropped.
+_WHOLE_ATTRIBUTES = """
+UPDATE pg_temp.import_people p SET dropped = ARRAY(
+    SELECT name FROM jsonb_object_keys(r.attributes) AS name WHERE NOT p.attributes ? name
+)
+FROM pg_temp.mirror_told t JOIN schedules_recipient r ON r.id = t.recipient_id WHERE t.shrinks AND p.line = t.line
+"""
+
+# Of two who are told to have one device the newer statement, which stands first, is right.
+_ONE_OWNER = """
+DELETE FROM pg_temp.import_devices d USING (
+    SELECT token_index, min(line) AS line FROM pg_temp.import_devices GROUP BY token_index HAVING count(*) > 1
+) f WHERE d.token_index = f.token_index AND d.line > f.line
+"""
+# Surplus are those that are told of nobody any more. One that is told of somebody else moves.
+_STANDING_DEVICES = f"""
+INSERT INTO pg_temp.mirror_devices
+SELECT v.id, v.recipient_id, v.token_index, v.platform, {is_lost("v.token")},
+       NOT EXISTS (SELECT 1 FROM pg_temp.import_devices d WHERE d.token_index = v.token_index)
+FROM pg_temp.import_people p JOIN pg_temp.mirror_told t USING (line)
+JOIN schedules_device v ON v.recipient_id = t.recipient_id WHERE p.devices IS NOT NULL
+"""
+_KNOWN_DEVICES = """
+DELETE FROM pg_temp.import_devices d USING pg_temp.mirror_told t, pg_temp.mirror_devices s
+WHERE t.line = d.line AND s.token_index = d.token_index AND s.recipient_id = t.recipient_id
+  AND s.platform = d.platform AND NOT s.is_lost
+"""
+# All that the merge will lock as well, at once and in the order of everybody who locks devices.
+_LOCK = """
+SELECT count(*) FROM (
+    SELECT 1 FROM schedules_device WHERE id = ANY(ARRAY(
+        SELECT device_id FROM pg_temp.mirror_devices WHERE is_surplus
+        UNION SELECT v.id FROM schedules_device v JOIN pg_temp.import_devices d USING (token_index)
+    )) ORDER BY id FOR UPDATE
+) locked
+"""
+_TAKE_SURPLUS = """
+WITH taken AS (
+    DELETE FROM schedules_device v USING pg_temp.mirror_devices s
+    WHERE s.is_surplus AND v.id = s.device_id AND v.recipient_id = s.recipient_id RETURNING v.recipient_id
+)
+INSERT INTO pg_temp.import_changed SELECT DISTINCT recipient_id FROM taken
+"""
+
+_NOTE = """
+WITH told AS MATERIALIZED (
+    SELECT r.id, t.told_at, t.was_told FROM pg_temp.mirror_told t JOIN schedules_recipient r USING (external_id)
+), noted AS (
+    INSERT INTO schedules_mirroredperson AS m (recipient_id, mirrored_at, source_updated_at, resolution_id)
+    SELECT id, %(now)s, told_at, %(resolution)s::bigint FROM told ORDER BY id
+    ON CONFLICT (recipient_id) DO UPDATE SET
+        mirrored_at = EXCLUDED.mirrored_at,
+        source_updated_at = GREATEST(m.source_updated_at, EXCLUDED.source_updated_at),
+        resolution_id = COALESCE(EXCLUDED.resolution_id, m.resolution_id)
+)
+SELECT COALESCE(array_agg(id ORDER BY id) FILTER (WHERE NOT was_told), '{}'), count(*) FILTER (WHERE was_told) FROM told
+"""
+
+
+class Told(NamedTuple):
+    """``ids``: of the people of these rows who are kept here, each once, but for whom the resolution had told before.
+
+    ``repeated``: statements beyond the first about a person, in these rows or earlier in the resolution. ``flawed``:
+    profiles of which a part could not be kept. ``unreadable``: those whose person can't be made out. ``left_out``:
+    people who were erased here and don't come back.
+    """
+
+    ids: list[int]
+    repeated: int = 0
+    flawed: int = 0
+    unreadable: int = 0
+    left_out: int = 0
+    written: Written = Written()
+
+
+def mirror(
+    rows: Iterable[Row | BadLine],
+    updated: Mapping[int, datetime],
+    *,
+    by: str,
+    now: datetime,
+    resolution_id: int | None = None,
+) -> Told:
+    """Bring the profiles kept here up to what the service says in ``rows``; only what changes is written.
+
+    ``rows`` may hold a ``BadLine`` beside the ``Row`` of the same profile, whose bad members are left out. ``updated``:
+    when the service last changed the person, by line. ``resolution_id``: the resolution of which this is a page.
+    """
+    people: list[Row] = []
+    bad: set[int] = set()
+    for row in rows:
+        if isinstance(row, Row):
+            people.append(row)
+        else:
+            bad.add(row.line)
+    flawed = len(bad.intersection(row.line for row in people))
+    chosen = _chosen(people, updated)
+    repeated = len(people) - len(chosen)
+    if not chosen:
+        return Told([], repeated, flawed, len(bad) - flawed)
+    with connection.cursor() as cursor:
+        cursor.execute(_BY_INDEX)
+        staging.fill(_numbered(chosen), on_bad=_never, progress=_never)
+        has_devices = staging.spread_devices()
+        staging.take_turn()
+        _listen(cursor, chosen, updated, now, resolution_id)
+        if has_devices or any(row.devices for row in chosen):
+            _compare_devices(cursor)
+        written = staging.merge(now=now, by=by, is_piece=True)
+        cursor.execute(_NOTE, {"now": now, "resolution": resolution_id})
+        ids, again = cursor.fetchone()
+        cursor.execute("DROP TABLE pg_temp.mirror_dated, pg_temp.mirror_told, pg_temp.mirror_devices")
+    told = Told(ids, repeated + again, flawed, len(bad) - flawed, written.left_out, written)
+    _record(told, lines=len(people) + told.unreadable, by=by, now=now)
+    return told
+
+
+def _chosen(people: list[Row], updated: Mapping[int, datetime]) -> list[Row]:
+    """One statement of each person: the newest, else the first. The newest of all stand first."""
+    found: dict[str, Row] = {}
+    for row in people:
+        known = found.setdefault(row.external_id, row)
+        if known is not row and updated.get(row.line, _NEVER) > updated.get(known.line, _NEVER):
+            found[row.external_id] = row
+    chosen = list(found.values())
+    if updated:
+        chosen.sort(key=lambda row: updated.get(row.line, _NEVER), reverse=True)
+    return chosen
+
+
+def _numbered(chosen: Iterable[Row]) -> Iterator[Row]:
+    return (Row(number, *row[1:]) for number, row in enumerate(chosen, start=1))
+
+
+def _never(_: object) -> None:
+    """Nothing is bad any more, and nobody watches."""
+
+
+def _listen(
+    cursor: Any, chosen: list[Row], updated: Mapping[int, datetime], now: datetime, resolution_id: int | None
+) -> None:
+    """Keep who is told of, and pass over what is older than what is known, or was said in this resolution before."""
+    cursor.execute(_CREATE)
+    if updated:
+        with cursor.copy("COPY pg_temp.mirror_dated FROM STDIN") as copy:
+            for number, row in enumerate(chosen, start=1):
+                if row.line in updated:
+                    copy.write_row((number, min(updated[row.line], now)))  # or a wrong clock would freeze people
+        cursor.execute("ANALYZE pg_temp.mirror_dated (line)")
+    cursor.execute(_LISTEN, {"resolution": resolution_id})
+    cursor.execute("ANALYZE pg_temp.mirror_told (line, recipient_id, counts, shrinks)")
+    cursor.execute(_UNHEARD.format("import_people"))
+    if cursor.rowcount:
+        cursor.execute(_UNHEARD.format("import_devices"))
+    cursor.execute(_WHOLE_ATTRIBUTES)
+
+
+def _compare_devices(cursor: Any) -> None:
+    """Take away those that are told of nobody any more, and leave to the merge those that are new or change."""
+    cursor.execute(_ONE_OWNER)
+    cursor.execute(_STANDING_DEVICES, {"heads": encryption.keyset().heads})
+    cursor.execute(_KNOWN_DEVICES)
+    if cursor.rowcount:
+        cursor.execute("ANALYZE pg_temp.import_devices (token_index, external_id)")
+    cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_temp.mirror_devices WHERE is_surplus)")
+    if cursor.fetchone()[0]:
+        cursor.execute(_LOCK)
+        cursor.execute(_TAKE_SURPLUS)
+
+
+def _record(told: Told, *, lines: int, by: str, now: datetime) -> None:
+    written = told.written
+    if any(written._replace(unchanged=0, left_out=0)):
+        skipped = told.repeated + told.flawed + told.unreadable
+        changes = {"lines": lines, "skipped": skipped, **written._asdict()}
+        trail.record(action=Action.RECIPIENT_IMPORT, by=by, now=now, changes=changes)
