@@ -37,6 +37,28 @@ class _Reader(threading.local):
 _reader = _Reader()
 
 
+class Moment:
+    """A point in time as a template has it: printed, formatted, or one of its parts.
+
+    Of a ``datetime`` itself each method would be a token that prints where in memory it lies.
+    """
+
+    _PARTS: Final = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
+
+    def __init__(self, at: datetime) -> None:
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._PARTS:
+            return getattr(self._at, name)
+        if name == "tzinfo":
+            return str(self._at.tzinfo or "")
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        return str(self._at)
+
+
 def write_for(*, locale: str | None, zone: tzinfo, default_locale: str, catalogues: Catalogues) -> None:
     """From here on this thread writes for a reader of ``locale`` in ``zone``; no key is missing yet."""
     _reader.locale = locale
@@ -118,6 +140,8 @@ def _number(value: Any) -> Decimal | None:
 def _moment(value: Any) -> date | datetime | None:
     """A date, or a datetime in the recipient's zone, from itself or ISO 8601; without offset it is UTC."""
     try:
+        if isinstance(value, Moment):
+            value = value._at
         if isinstance(value, str):
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value[:40])
         if isinstance(value, datetime):
@@ -131,7 +155,7 @@ def _formatted(kind: str, value: Any, argument: str | None) -> str:
     if value is None or argument is None:
         return ""
     try:
-        return _format(kind, value, _reader.spoken, argument)
+        return _format(kind, value, getattr(value, "tzinfo", None), _reader.spoken, argument)
     except (numbers.UnknownCurrencyError, ValueError, KeyError, AttributeError, TypeError) as error:
         # Neither value nor argument is named: both may come from the recipient.
         raise RenderError(
@@ -139,9 +163,10 @@ def _formatted(kind: str, value: Any, argument: str | None) -> str:
         ) from None
 
 
-# Babel takes 10 to 40 us a value, and the recipients of a call share locales, zones and most dates.
+# Babel takes 10 to 40 us a value, and the recipients of a call share locales, zones and most dates. An instant is equal
+# to itself in another zone, where it is written in another way: hence the zone.
 @lru_cache(maxsize=8192)
-def _format(kind: str, value: Any, locale: Locale, argument: str) -> str:
+def _format(kind: str, value: Any, _zone: tzinfo | None, locale: Locale, argument: str) -> str:
     return _FORMATS[kind](value, argument, locale)
 
 

@@ -2,7 +2,7 @@
 
 Tokens: every top-level attribute by its name (``{{ first_name }}``), and ``recipient.external_id``,
 ``.locale``, ``.time_zone``, ``.email``, ``.attributes.<name>``, ``schedule.name``, ``occurrence.at`` (a
-datetime in the recipient's zone). ``recipient``, ``schedule``, ``occurrence``, ``t``, ``range`` and ``loop``
+``formats.Moment`` in the recipient's zone). ``recipient``, ``schedule``, ``occurrence``, ``t``, ``range`` and ``loop``
 hide attributes of the same name. What is missing or null renders as an empty string, also in filters and
 in the parameters of ``t()``; only arithmetic on it is an error (``points + 1``; write ``points|default(0)``).
 
@@ -17,10 +17,10 @@ holds the GIL, and several threads on one environment are correct but slower tha
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -166,6 +166,7 @@ class CompiledContent:
         self._assigned = frozenset[str]().union(*(survey.assigned for survey in surveys.values()), {"loop"})
         self._names = frozenset(name.partition(".")[0] for name in self._tokens)
         self._attributes = tuple(self._names - _RESERVED)
+        self._uncalled = {name: _Uncalled(formats.FUNCTIONS[name]) for name in self._tokens & FUNCTIONS}
         # Only what is named is handed over: making all attributes readable costs more than printing some.
         self.fields = tuple(field for field in _FIELDS if self._tokens_under(field))
         self._fixed = sources
@@ -202,7 +203,7 @@ class CompiledContent:
 
     def _context(self, recipient: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
         attributes = recipient.get("attributes") or {}
-        context: dict[str, Any] = {}
+        context: dict[str, Any] = {**self._uncalled}
         for name in self._attributes:
             value = attributes.get(name)
             if type(value) is str and len(value) <= MAX_VALUE:
@@ -217,7 +218,7 @@ class CompiledContent:
             context["schedule"] = _Named(name=shared.schedule_name)
         if "occurrence" in self._names:
             at = recipient.get("at") or shared.occurrence_at
-            context["occurrence"] = _Named(at=at.astimezone(_zone_of(recipient, shared)))
+            context["occurrence"] = _Named(at=formats.Moment(at.astimezone(_zone_of(recipient, shared))))
         return context
 
     def _render_part(self, part: str, context: dict[str, Any]) -> str:
@@ -264,7 +265,7 @@ def _environment(surveys: Iterable[Survey], *, counted: bool) -> Environment:
 
 
 def _count_output(value: Any) -> Any:
-    if value is None:
+    if value is None or type(value) is dict:  # ``{{ loop }}``: what a profile holds is another kind
         return ""
     spend(len(value) if isinstance(value, str) else len(str(value)))
     return value
@@ -299,6 +300,19 @@ class _Named(SimpleNamespace):
         return ""
 
 
+class _Uncalled:
+    """A function that a source names without calling it somewhere, as in ``{{ t }}``: there it prints nothing."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __str__(self) -> str:
+        return ""
+
+
 class _Hidden:
     """Says of an attribute that it is not there."""
 
@@ -327,14 +341,16 @@ def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
         return _Fields(inner)
     if isinstance(value, list | tuple):
         return _Items(["" if item is None else _readable(item, depth - 1) for item in value] if depth else [])
-    return value if isinstance(value, int | float | date) else str(value)
+    if isinstance(value, datetime):
+        return formats.Moment(value)
+    return value if isinstance(value, int | float) else str(value)
 
 
 def _has(context: Mapping[str, Any], dotted: str) -> bool:
     value: Any = context
     for name in dotted.split("."):
         value = dict.get(value, name) if isinstance(value, dict) else getattr(value, name, None)
-    return value is not None
+    return value is not None and not isinstance(value, _Uncalled)
 
 
 def _zone_of(recipient: Mapping[str, Any], shared: Shared) -> tzinfo:

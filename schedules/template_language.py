@@ -94,7 +94,7 @@ def environment() -> Environment:
         pycompat=False,
         debug=False,
     )
-    for name in ("debug", "dict", "namespace", "range"):
+    for name in ("cycler", "debug", "dict", "joiner", "namespace", "range"):
         made.remove_global(name)
     return made
 

@@ -66,6 +66,14 @@ def test_formats_follow_locale_and_zone_of_the_recipient(source: str, text: str)
     assert read(source, person(locale="de-DE", n=1234.5, day="2026-12-24")) == text
 
 
+def test_one_instant_is_written_for_each_readers_zone_one_after_the_other() -> None:
+    source = "{{ occurrence.at|time('HH:mm') }} {{ '2026-03-28T23:30:00Z'|datetime('d HH:mm') }}"
+    for _ in range(2):
+        assert read(source, person(zone="Europe/Vienna")) == "09:30 29 00:30"
+        assert read(source, person(zone="Asia/Tokyo")) == "16:30 29 08:30"
+        assert read(source, person(zone="UTC")) == "07:30 28 23:30"
+
+
 def test_a_date_attribute_may_be_a_date() -> None:
     assert read("{{ day|date }}", person(day=date(2026, 12, 24))) == "Dec 24, 2026"
 

@@ -54,6 +54,42 @@ def test_a_missing_token_is_an_empty_string(token: str, part: str) -> None:
     assert read(f"[{token}]", recipient, part=part) == "[]"
 
 
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(f"{{{{ occurrence.at.{name} }}}}" for name in ("utcoffset", "astimezone", "max", "_at", "tzinfo.utcoffset")),
+        "{{ occurrence['at']['replace'] }}{{ (occurrence.at).now }}",
+        "{{ occurrence.at.isoformat ~ schedule.x }}{{ occurrence.at.utcoffset|upper }}",
+        "{% set at = occurrence.at %}{{ at.strftime }}{{ at.weekday|replace('x', 'y') }}",
+        "{{ when.utcoffset }}{{ day.isoformat }}{{ list.0.weekday }}{{ number.bit_length }}{{ name.upper }}",
+        "{{ t }}{{ range }}{{ t|upper }}{{ range ~ t }}{% set f = t %}{{ f }}{{ t.__call__ }}{{ t('none') }}",
+        "{{ cycler }}{{ joiner }}{{ dict }}{{ namespace }}{{ debug }}{{ self }}",
+        "{{ recipient }}{{ schedule }}{{ occurrence }}{{ recipient.__class__ }}",
+        "{% for n in range(1) %}{{ range }}{{ occurrence.at.ctime }}{{ loop.cycle }}{{ loop }}{% endfor %}",
+    ],
+)
+def test_what_python_can_do_with_a_value_is_no_token(token: str) -> None:
+    when = datetime(2026, 12, 24, 17, 0, tzinfo=UTC)
+    recipient = person(when=when, day=when.date(), list=[when], number=10**40, name="Ann")
+    assert read(f"[{token}]", recipient) == "[]"
+
+
+def test_a_moment_is_printed_taken_apart_and_formatted() -> None:
+    source = (
+        "{{ occurrence.at }} {{ occurrence.at.year }}-{{ occurrence.at.month + 1 }} {{ occurrence.at.tzinfo }}"
+        "{% if occurrence.at.hour < 10 %} early{% endif %}"
+        " {{ when|datetime('HH:mm') }} {{ occurrence.at|time('HH:mm') }}"
+    )
+    recipient = person(when=datetime(2026, 12, 24, 17, 0, tzinfo=UTC))
+    assert read(source, recipient) == "2026-03-29 09:30:00+02:00 2026-4 Europe/Vienna early 18:00 09:30"
+
+
+def test_an_object_of_a_profile_is_printed_in_a_loop_as_beside_it() -> None:
+    source = "{{ home }}{% for each in homes %} {{ each }}{{ each.city }}{% endfor %}"
+    home = {"city": "Wien"}
+    assert read(source, person(home=home, homes=[home])) == "{'city': 'Wien'} {'city': 'Wien'}Wien"
+
+
 def test_a_default_replaces_a_missing_and_a_null_token() -> None:
     assert read("{{ a|default('x') }}{{ b|default('x') }}{{ b or 'y' }}", person(b=None)) == "xxy"
 
@@ -227,6 +263,13 @@ def test_a_preview_names_the_missing_tokens_and_keys() -> None:
     assert shown.missing_tokens == {"surname", "count", "recipient.attributes.city.name", "schedule.x"}
     assert shown.missing_keys == {"no.such"}
     assert shown.subject == "Ann "
+
+
+def test_a_preview_names_what_python_could_do_and_a_template_can_not() -> None:
+    content = Content("in_app", "en", text="{{ occurrence.at.utcoffset }}{{ range }}{{ t }}{{ t('only') }}{{ cycler }}")
+    shown = preview(contents=[content], channel="in_app", recipient=person(), shared=SHARED)
+    assert shown.text == "<only> in English"
+    assert shown.missing_tokens == {"occurrence.at.utcoffset", "range", "t", "cycler"}
 
 
 def test_a_preview_of_a_broken_template_raises() -> None:
