@@ -143,8 +143,7 @@ def _problems(detail: Any, at: str) -> list[Problem]:
 
 
 def _under(at: str, name: object) -> str:
-    step = str(name)[:80].encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
-    return f"{at}/{step}"
+    return f"{at}/{storable.step(name)}"
 
 
 class NoBody(StrictSerializer):

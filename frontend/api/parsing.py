@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import IO, Any
 
 from rest_framework.exceptions import ParseError
@@ -9,10 +10,11 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 
 from frontend.api.bodies import check_whole
-from frontend.api.problems import TOO_LARGE, Refused
+from frontend.api.problems import TOO_LARGE, UNREADABLE, Refused
 from schedules import storable
 
 MAX_BODY = 1024 * 1024  # bytes
+_MOST_TOLD = 20  # of what can't be kept in one body
 
 
 class StrictJSONParser(BaseParser):
@@ -37,8 +39,8 @@ class StrictJSONParser(BaseParser):
             raise ParseError(f"{error.msg}: line {error.lineno}, column {error.colno}.") from None
         except ValueError:  # Python's bound of int()
             raise ParseError("A number has too many digits: use a text instead.") from None
-        if fault := storable.json_fault(value):
-            raise ParseError(fault)
+        if wrong := [*islice(storable.json_problems(value), _MOST_TOLD)]:
+            raise Refused(UNREADABLE, wrong[0].message, pointed=wrong)
         return value
 
 

@@ -217,7 +217,10 @@ def decide(request: HttpRequest, occurrence_id: int, verb: str) -> HttpResponse:
     if verb == "pause":
         form = ReasonForm(request.POST)
         if not form.is_valid():
-            messages.error(request, _("Nothing was changed: the reason may have at most 500 characters."))
+            words = _("Nothing was changed: the reason may have at most 500 characters.")
+            if not form.has_error("reason", "max_length"):
+                words = f"{form['reason'].label}: {form.errors['reason'][0]}"
+            messages.error(request, words)
             return _back(occurrence_id)
         options["reason"] = form.cleaned_data["reason"]
     try:

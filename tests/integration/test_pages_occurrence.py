@@ -204,6 +204,7 @@ def test_what_makes_no_sense_changes_nothing(half):
     client = signed_in(Role.MARKETER)
     assert decide(client, half, "explode").status_code == 404
     assert "at most 500 characters" in text_of(decide(client, half, "pause", reason="x" * 501))
+    assert "Reason: Null characters are not allowed" in text_of(decide(client, half, "pause", reason="a\0b"))
     half.refresh_from_db()
     assert half.status == ScheduleStatus.ACTIVE
 

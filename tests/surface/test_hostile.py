@@ -238,6 +238,21 @@ def test_no_body_makes_it_fail(world, refusals, method, path):
     assert refusals.found == []
 
 
+OF_JSON = [
+    each for each in OPERATIONS if "application/json" in operation_of(*each).get("requestBody", {}).get("content", {})
+]
+
+
+@pytest.mark.parametrize(("method", "path"), OF_JSON)
+def test_what_can_not_be_kept_is_named_by_every_operation(world, method, path):
+    body = {"of~any": [{"name": "a\0b"}, {"a/b": ["fine", "cut \ud83d"]}], "half \udfff": 1}
+    answer = world["api"].call(method.upper(), address(path, world["here"]), body, headers={"If-Match": "*"})
+    said = answer.json()
+    assert (answer.status_code, said["type"].rpartition("#")[2]) == (400, "unreadable")
+    assert [each["pointer"] for each in said["errors"]] == ["/of~0any/0/name", "/of~0any/1/a~1b/1", "/half ?"]
+    assert all(each["code"] == "invalid" and "remove it" in each["detail"] for each in said["errors"])
+
+
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_no_header_makes_it_fail(world, refusals, method, path):
     there = address(path, world["here"])
