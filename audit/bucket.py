@@ -29,6 +29,8 @@ COMPLIANCE = "COMPLIANCE"  # before its day not even the account's owner removes
 class BucketError(Exception):
     """The bucket did not do what was asked of it; the words say what it answered."""
 
+    names_nobody = True  # as logs ask
+
 
 class BucketAway(BucketError):
     """It could not be asked: it is away, or these credentials may not ask. Says nothing of how it is set up."""

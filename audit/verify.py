@@ -19,6 +19,8 @@ _TOGETHER = 20
 class Tampered(Exception):
     """The audit is not what was sealed; the words name the first row or seal."""
 
+    names_nobody = True  # as logs ask
+
 
 @dataclass(frozen=True)
 class Verified:

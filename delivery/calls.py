@@ -144,11 +144,11 @@ def _alarm(claim: Claim, composed: Composed, *, now: datetime) -> None:
                 claim.work.channel, reason=UnknownKey.reason, detail="ENCRYPTION_KEYS", now=now, grows=False
             )
         except (OperationalError, InterfaceError) as error:  # the next claim says the same
-            log.warning("database_away", error=str(error).strip())
+            log.warning("database_away", error=error)
 
 
 def _held_up(prepared: Prepared, event: str, error: Exception, *, now: datetime) -> Prepared:
-    log.warning(event, error=str(error).strip())
+    log.warning(event, error=error)
     waiting = [
         not_sent(message.recipient_id, event, after_s=_jittered(AWAY_S), now=now) for message in prepared.messages
     ]
@@ -233,7 +233,7 @@ def conclude(finished: Finished, *, now: datetime) -> None:
         _release(finished)
         _slow_down(channel, finished.answers)
     except CountersAway as error:  # a place that stays taken is freed when it stands in somebody's way
-        log.warning("counters_away", error=str(error))
+        log.warning("counters_away", error=error)
     refused = next((each for each in finished.answers if each.verdict is Verdict.MISCONFIGURED), None)
     try:
         if refused:
@@ -241,14 +241,14 @@ def conclude(finished: Finished, *, now: datetime) -> None:
         elif call.claim.is_probe and any(each.asked and each.verdict in _ACCOUNT_WORKS for each in finished.answers):
             circuits.close_circuit(channel, now=now)
     except (OperationalError, InterfaceError) as error:  # the next call's answers say the same
-        log.warning("database_away", error=str(error).strip())
+        log.warning("database_away", error=error)
 
 
 def _composed(claim: Claim, *, now: datetime) -> Composed:
     try:
         return compose(claim, now=now)
     except (OperationalError, InterfaceError) as error:
-        log.warning("database_away", error=str(error).strip())
+        log.warning("database_away", error=error)
         return Composed(
             [],
             [not_sent(p.recipient_id, "database_away", after_s=AWAY_S, now=now) for p in claim.people],

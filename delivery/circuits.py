@@ -53,11 +53,12 @@ def open_circuit(channel: str, *, reason: str, detail: str, now: datetime, grows
         )
         news = cursor.fetchone()
         if news:
-            # What the provider says besides may name a person: it stays in the log.
+            # What the provider says besides may name a person: it goes with the circuit, and stands neither here nor
+            # in the log.
             changes = {"channel": channel, "reason": reason, "openings": news[0]}
             trail.record(action=Action.CIRCUIT_OPEN, by=BY, now=now, changes=changes)
     if news:
-        log.error("circuit_open", channel=channel, reason=reason, detail=detail)
+        log.error("circuit_open", channel=channel, reason=reason)
 
 
 def close_circuit(channel: str, *, now: datetime) -> None:

@@ -20,7 +20,7 @@ from delivery import counts, ledger
 from schedules.definition import Definition
 from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
 from schedules.occurrences import BY_CLOCK, LIFE, Ended, last_opened, record_ended
-from schedules.recurrence import TZDATA_VERSION, Firing, firing_at, next_firing
+from schedules.recurrence import TZDATA_VERSION, Firing, InvalidTiming, firing_at, next_firing
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +202,9 @@ def _move_on(turns: list[_Turn]) -> None:
 
 
 def _break(schedule: Schedule, error: Exception, *, now: datetime) -> None:
-    reason = f"Its next run can't be computed: {error}"[:500]
+    # Of an error that nobody foresaw the words may quote somebody.
+    words = error if isinstance(error, InvalidTiming) else type(error).__name__
+    reason = f"Its next run can't be computed: {words}"[:500]
     Schedule.objects.filter(pk=schedule.pk).update(
         status=ScheduleStatus.BROKEN,
         status_reason=reason,

@@ -52,7 +52,7 @@ class Figures(Collector):
                     found = list(part())
             except DatabaseError as error:
                 up = False
-                log.warning("metrics_incomplete", part=part.__name__, error=str(error).strip())
+                log.warning("metrics_incomplete", part=part.__name__, error=error)
                 if _is_away(error):
                     break  # each further question would wait for the connection
             else:

@@ -372,7 +372,7 @@ def _durably(write: Callable[[], T]) -> T:
         except (OperationalError, InterfaceError) as error:
             if connection.in_atomic_block or time.monotonic() > give_up:
                 raise
-            log.warning("database_away", error=str(error).strip())
+            log.warning("database_away", error=error)
             connection.close()
             time.sleep(0.5)
 

@@ -46,7 +46,7 @@ class _SaysWhy:
         try:
             response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         except OperationalError as error:
-            _log.warning("sign_in_database_away", error=str(error))
+            _log.warning("sign_in_database_away", error=error)
             response = _refused("temporarily_unavailable", "The database does not answer: try again.", status=503)
             response.headers["Retry-After"] = "5"
         response.headers["Cache-Control"] = "no-store"

@@ -1,7 +1,7 @@
 """Logs: one event slug and its ids per line, as JSON or, for a terminal, in columns.
 
-Ours hold numbers and slugs: no person's id, address or token, nor what somebody typed. What Django says of requests is
-put in the same form.
+Ours hold numbers and slugs: no person's id, address or token, nor what somebody typed. An error goes into a line as it
+is (``error=error``), never as its own words. What Django says of requests is put in the same form.
 """
 
 import logging
@@ -12,12 +12,21 @@ import structlog
 
 from scheduler_project import tracebacks
 
+
+def _errors_in_brief(_logger: Any, _level: str, line: Any) -> Any:
+    """An error that a line holds as a value, whose words may quote somebody."""
+    return {
+        name: tracebacks.briefly(value) if isinstance(value, BaseException) else value for name, value in line.items()
+    }
+
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.ExceptionRenderer(tracebacks.without_values),
+    _errors_in_brief,
 ]
 
 _OF_REQUESTS = ("django.request", "django.security.csrf")

@@ -26,4 +26,4 @@ def export_audit(**_: Any) -> None:
     try:
         call_command("audit_export", verbosity=0, seconds=EXPORT_S)
     except CommandError as error:
-        log.error("audit_not_exported", error=str(error))
+        log.error("audit_not_exported", error=error)

@@ -15,8 +15,6 @@ from django.db import Error as DatabaseError
 from psycopg import Error as PostgresError
 from redis import RedisError
 
-from schedules.encryption import Undecryptable
-
 _OF_CODE: Final = (
     ImproperlyConfigured,
     OSError,
@@ -25,7 +23,6 @@ _OF_CODE: Final = (
     AttributeError,
     NameError,
     TypeError,
-    Undecryptable,
 )
 _LONGEST: Final = 300
 _QUOTED: Final = re.compile(r"\S+@\S+")
@@ -36,11 +33,20 @@ def without_values(exc_info: Any) -> str:
     return "\n".join(_told(error) for error in reversed([*_chain(exc_info[1])]))
 
 
+def briefly(error: BaseException) -> str:
+    """Its type, and the first words that it or what it comes from may be told by."""
+    words = next((words for each in _chain(error) if (words := in_words(each))), "")
+    return _named(error, words)
+
+
 def in_words(error: BaseException) -> str:
-    """What of an error's own words may be told: a line without line breaks, empty where none may."""
+    """What of an error's own words may be told: a line without line breaks, empty where none may.
+
+    An error of ours whose words name nobody says so by ``names_nobody``.
+    """
     if isinstance(error, DatabaseError | PostgresError):
         return _of_database(error)
-    if not isinstance(error, _OF_CODE):
+    if not (isinstance(error, _OF_CODE) or getattr(error, "names_nobody", False)):
         return ""
     words = str(error).partition("\n")[0]
     return _QUOTED.sub("…", words)[:_LONGEST]
@@ -48,8 +54,11 @@ def in_words(error: BaseException) -> str:
 
 def _told(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
-    words = in_words(error)
-    return f"{frames}{type(error).__module__}.{type(error).__qualname__}{': ' if words else ''}{words}"
+    return frames + _named(error, in_words(error))
+
+
+def _named(error: BaseException, words: str) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}{': ' if words else ''}{words}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -41,6 +41,7 @@ class Undecryptable(Exception):
 
     reason = "unreadable"
     key_id = ""
+    names_nobody = True  # as logs ask
 
 
 class UnknownKey(Undecryptable):

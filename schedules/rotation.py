@@ -110,7 +110,7 @@ def tell_stale() -> None:
         if stale := stale_indexes():
             log.error("blind_index_key_changed", columns=stale, remedy="manage.py rotate_keys --reindex")
     except DatabaseError as error:
-        log.warning("indexes_not_compared", error=str(error).strip())
+        log.warning("indexes_not_compared", error=error)
     finally:
         connection.close()
 

@@ -280,6 +280,6 @@ def _of_framework(error: Exception) -> Refused:
         case exceptions.ParseError():
             return Refused(UNREADABLE, str(error.detail))
         case OperationalError():
-            _log.warning("api_database_away", error=str(error))
+            _log.warning("api_database_away", error=error)
             return Refused(AWAY, "The database does not answer: try again in a moment.", headers={"Retry-After": "5"})
     return Refused(INTERNAL, "The service failed, and its operators can find out why by the request id.")

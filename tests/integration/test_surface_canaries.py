@@ -3,6 +3,7 @@
 What it tells: every line of its logs as they are written, answers and pages of errors, messages to workers, metrics.
 """
 
+import ast
 import io
 import json
 import logging
@@ -14,19 +15,24 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.core.management import CommandError
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.test import Client
 
 from delivery import calls, dispatch, tasks
+from delivery.counters import CountersAway
 from delivery.models import FailedAttempt
+from delivery.providers.base import Verdict
 from delivery.providers.fcm import FcmProvider
 from delivery.providers.ses import SesProvider
 from scheduler_project.celery import app as celery
 from scheduler_project.logging import formatter
+from scheduler_project.tasks import export_audit
 from scheduler_project.tracebacks import without_values
-from schedules import recipients
+from schedules import recipients, rotation
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
+from schedules.models import Schedule
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.api import Api, token
@@ -146,6 +152,82 @@ def test_a_provider_and_a_template_that_break_in_our_hands(planted, service, pro
     assert told(logs.getvalue()) == []
 
 
+def _failing(kind: type[Exception]) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise kind(f"{NAME} <{ADDRESS}> is no {ID}")
+
+    return fail
+
+
+def test_whoever_goes_on_after_an_error_tells_its_kind_alone(planted, service, provider, logs, monkeypatch):
+    """Each place that catches an error and writes a line of it."""
+    for number, (name, kind) in enumerate({"compose": OperationalError, "_reserve": CountersAway}.items()):
+        ScheduleFactory.create(run_at=NOW + number * MINUTE)
+        with monkeypatch.context() as patched:
+            patched.setattr(calls, name, _failing(kind))
+            service.run_to(NOW + number * MINUTE)
+    provider.answers(Verdict.MISCONFIGURED, "credentials", detail=f"{NAME} <{ADDRESS}>")
+    ScheduleFactory.create(run_at=NOW + 2 * MINUTE)
+    service.run_to(NOW + 2 * MINUTE)
+    monkeypatch.setattr("delivery.metrics._strays", _failing(DatabaseError))
+    Client().get("/metrics")
+    monkeypatch.setattr(rotation, "stale_indexes", _failing(DatabaseError))
+    monkeypatch.setattr(rotation, "connection", mock.Mock())
+    rotation.tell_stale()
+    monkeypatch.setattr("scheduler_project.tasks.call_command", _failing(CommandError))
+    export_audit()
+    monkeypatch.setattr(recipients, "find", _failing(OperationalError))
+    assert Api(token()).get("recipients/anybody").status_code == 503
+    monkeypatch.setattr("frontend.sign_in.Token.post", _failing(OperationalError))
+    assert Client().post("/oauth/token", {"grant_type": "client_credentials"}).status_code == 503
+    written = [json.loads(line) for line in logs.getvalue().splitlines()]
+    kinds = {line["event"]: line.get("error") for line in written}
+    assert {event: kinds.get(event, "not told").rpartition(".")[2] for event in _KINDS} == _KINDS
+    assert "circuit_open" in kinds
+    assert told(logs.getvalue()) == []
+
+
+_KINDS = {
+    "database_away": "OperationalError",
+    "counters_away": "CountersAway",
+    "metrics_incomplete": "DatabaseError",
+    "indexes_not_compared": "DatabaseError",
+    "audit_not_exported": "CommandError",
+    "api_database_away": "OperationalError",
+    "sign_in_database_away": "OperationalError",
+}
+
+
+def test_no_line_is_made_of_an_errors_own_words():
+    """A line holds the error itself, of which ``scheduler_project.logging`` tells what may be told."""
+    root = Path(__file__).resolve().parents[2]
+    made = [
+        f"{path.relative_to(root)}:{call.lineno}"
+        for app in ("audit", "schedules", "delivery", "frontend", "scheduler_project")
+        for path in (root / app).rglob("*.py")
+        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(handler, ast.ExceptHandler) and handler.name
+        for call in ast.walk(handler)
+        if isinstance(call, ast.Call) and _is_of_a_log(call.func) and _quotes(call, handler.name)
+    ]
+    assert made == []
+
+
+def _is_of_a_log(function: ast.expr) -> bool:
+    return isinstance(function, ast.Attribute) and getattr(function.value, "id", "") in ("log", "_log")
+
+
+def _quotes(call: ast.Call, error: str) -> bool:
+    """Whether what it is given is a text made of the error."""
+    given = [*call.args, *(each.value for each in call.keywords)]
+    return any(
+        isinstance(part, ast.Call | ast.JoinedStr | ast.BinOp)
+        and any(isinstance(name, ast.Name) and name.id == error for name in ast.walk(part))
+        for value in given
+        for part in ast.walk(value)
+    )
+
+
 def test_requests_that_can_not_be_read_or_that_fail(planted, service, logs, monkeypatch):
     api, admin, nobody = Api(token()), signed_in(Role.ADMIN), Client(raise_request_exception=False)
     admin.raise_request_exception = False
@@ -214,4 +296,5 @@ def test_what_keeps_schedules_from_being_read_is_told_without_its_words(planted,
     service.after(MINUTE).tick()
     events = {json.loads(line)["event"]: line for line in logs.getvalue().splitlines()}
     assert all("ValueError" in events[event] for event in ("pinned_not_read", "schedule_broken"))
+    assert told(str(Schedule.objects.values_list("status_reason", flat=True))) == []
     assert told(logs.getvalue()) == []
