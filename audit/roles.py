@@ -8,10 +8,13 @@ does the list of migrations, which each migrate writes: a trigger there would ru
 
 from typing import Any
 
+import structlog
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
 from psycopg import sql
+
+log = structlog.get_logger(__name__)
 
 APP = "notification_app"
 LEDGER = "notification_ledger"
@@ -65,15 +68,17 @@ def grant(*, password: str = "") -> None:
 
 
 def require_granted() -> None:
-    """At the start of a web server: it may read every table of ours. Raises ``ImproperlyConfigured``.
+    """At the start of a process: it may read every table of ours. Raises ``ImproperlyConfigured``.
 
-    The connection is closed again, since servers fork. A database that is away is no reason not to start.
+    The log says so where it could change the audit. The connection is closed again, since servers and workers fork. A
+    database that is away is no reason not to start.
     """
     ours = [model._meta.db_table for model in apps.get_models(include_auto_created=True)]
     try:
         with connection.cursor() as cursor:
             cursor.execute(_CLOSED, [ours])
             closed = [name for (name,) in cursor.fetchall()]
+        open_to_change = changeable()
     except DatabaseError:
         return
     finally:
@@ -83,6 +88,16 @@ def require_granted() -> None:
             f"The role in DATABASE_URL may not read {', '.join(closed)}: run manage.py grant_roles as the role that"
             " migrates, after each migrate."
         )
+    if open_to_change:
+        remedy = f"manage.py grant_roles as the role that migrates, and {APP} in DATABASE_URL"
+        log.warning("audit_can_be_changed", tables=open_to_change, remedy=remedy)
+
+
+def changeable() -> list[str]:
+    """The audit's tables that the connection's role could change: as their owner, a superuser, or by a right it has."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CHANGEABLE, [list(TABLES)])
+        return [name for (name,) in cursor.fetchall()]
 
 
 def _wrong_attributes(cursor: Any, name: str, *, login: bool) -> list[str]:
@@ -108,6 +123,15 @@ def _wrong_attributes(cursor: Any, name: str, *, login: bool) -> list[str]:
 _CLOSED = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'public' AND c.relname = ANY (%s) AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 1"""
+
+# Whoever may write a whole row of the audit chooses its id and its transaction too.
+_CHANGEABLE = """
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'public' AND c.relname = ANY (%s)
+  AND (pg_has_role(c.relowner, 'MEMBER') OR has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+       OR has_any_column_privilege(c.oid, 'UPDATE')
+       OR c.relname = 'notification_audit' AND has_table_privilege(c.oid, 'INSERT'))
+ORDER BY 1"""
 
 # A sequence that belongs to a column goes with its table.
 _HAND_OVER = """

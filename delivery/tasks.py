@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 from celery import shared_task
-from celery.signals import celeryd_after_setup
+from celery.signals import beat_init, celeryd_after_setup
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from audit import seals
+from audit import roles, seals
 from delivery import advance, dispatch, figures, heartbeats, materialise, partitions, sending, test_sends
 from delivery import sweep as sweeping
 from delivery.providers import registry
@@ -30,14 +30,24 @@ MATERIALISE_TOGETHER = 20
 
 @celeryd_after_setup.connect
 def _make_providers(instance: Any, **_: Any) -> None:
-    """A worker without keys or its provider ends at its start, with words, rather than at its first message."""
+    """A worker without keys, rights or its provider ends at its start, with words, rather than at its first message."""
     try:
         encryption.keyset()
+        roles.require_granted()
         for channel in set(Channel.values) & set(instance.app.amqp.queues.consume_from):
             registry.for_channel(channel)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     rotation.tell_stale()
+
+
+@beat_init.connect
+def _look_at_rights(**_: Any) -> None:
+    """As of a worker."""
+    try:
+        roles.require_granted()
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
 
 
 @shared_task(name="delivery.tick")
@@ -151,7 +161,7 @@ def housekeeping(**_: Any) -> None:
     try:
         partitions.drop(before=past.date())
     except partitions.PartitionInUse as error:
-        log.warning("partition_in_use", error=str(error))
+        log.warning("partition_in_use", error=error)
     if strays := partitions.rows_in_default():
         log.warning("rows_in_default_partition", rows=strays)
     while dispatch.refresh_zone_data(now=now):

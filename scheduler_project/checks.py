@@ -12,9 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
-from audit import keys
+from audit import keys, roles
 
 _YEAR_S = 365 * 24 * 3600
 _HOUR_S = 3600
@@ -285,6 +286,21 @@ def audit_is_sealed() -> Faults:
         )
 
 
+def audit_stays() -> Faults:
+    """W035. The database is asked; where it is away nothing is said of it."""
+    try:
+        changeable = roles.changeable()
+    except DatabaseError:
+        return
+    if changeable:
+        yield Warning(
+            f"The role in DATABASE_URL could change the audit: {', '.join(changeable)}.",
+            hint="Run manage.py grant_roles as the role that migrates, and let the service sign in as "
+            f"{roles.APP} (docs/security.md).",
+            id="scheduler_project.W035",
+        )
+
+
 RULES: tuple[Callable[[], Faults], ...] = (
     database_is_verified,
     redis_is_verified,
@@ -295,4 +311,5 @@ RULES: tuple[Callable[[], Faults], ...] = (
     oauth_is_strict,
     policy_is_enforced,
     audit_is_sealed,
+    audit_stays,
 )

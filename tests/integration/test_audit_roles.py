@@ -1,9 +1,13 @@
 """What the application's role may: everything in every table that migrations make, but for the audit."""
 
+from types import SimpleNamespace
+
 import pytest
+from celery.signals import beat_init, celeryd_after_setup
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import ProgrammingError, connection, connections
+from structlog.testing import capture_logs
 
 from audit import roles
 from tests.roles import owner
@@ -88,17 +92,58 @@ def test_a_table_of_a_later_migration_is_handed_over_by_the_next_grant():
             cursor.execute("DROP TABLE later")
 
 
-def test_no_web_server_starts_before_a_new_table_is_granted():
-    roles.require_granted()
+def _start_worker():
+    """Of a queue that sends nothing."""
+    queues = SimpleNamespace(consume_from={})
+    instance = SimpleNamespace(app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)))
+    celeryd_after_setup.send(sender="worker", instance=instance, conf=None)
+
+
+starts = pytest.mark.parametrize(
+    "start", [roles.require_granted, _start_worker, lambda: beat_init.send(sender=None)], ids=["web", "worker", "beat"]
+)
+
+
+@starts
+def test_each_process_says_at_its_start_that_its_role_could_change_the_audit(start):
+    with capture_logs() as logs:
+        start()
+    assert [line for line in logs if line["event"] == "audit_can_be_changed"] == []
+    with owner(), capture_logs() as logs:
+        start()
+    (line,) = [line for line in logs if line["event"] == "audit_can_be_changed"]
+    assert (line["log_level"], line["tables"]) == ("warning", sorted(roles.TABLES))
+    assert "grant_roles" in line["remedy"]
+
+
+@starts
+def test_no_process_starts_before_a_new_table_is_granted(start):
     with owner(), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE otp_totp_totpdevice OWNER TO CURRENT_USER")
     try:
-        with pytest.raises(ImproperlyConfigured, match=r"otp_totp_totpdevice: run manage\.py grant_roles"):
-            roles.require_granted()
+        with pytest.raises(
+            (ImproperlyConfigured, SystemExit), match=r"otp_totp_totpdevice: run manage\.py grant_roles"
+        ):
+            start()
     finally:
         with owner():
             roles.grant()
-    roles.require_granted()
+    start()
+
+
+@pytest.mark.parametrize(
+    "right", ["UPDATE (actor_label)", "DELETE", "TRUNCATE", "TRIGGER", "INSERT"], ids=lambda right: right.split()[0]
+)
+def test_a_single_right_too_much_is_seen(right):
+    assert roles.changeable() == []
+    try:
+        with owner(), connection.cursor() as cursor:
+            cursor.execute(f"GRANT {right} ON notification_audit TO {roles.LEDGER}")
+        assert roles.changeable() == ["notification_audit"]
+    finally:
+        with owner():
+            roles.grant()
+    assert roles.changeable() == []
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from django.core import checks
+from django.db import OperationalError
 
+from audit import roles
 from audit.bucket import Bucket, BucketAway
 from delivery.providers import registry
 from stubs.google_account import write_account
@@ -71,6 +73,7 @@ def good(settings, monkeypatch, account) -> Any:
         "AUDIT_EXPORT_BUCKET": "audit-of-the-shop",
     }
     monkeypatch.setattr(Bucket, "fault", lambda bucket: "")
+    monkeypatch.setattr(roles, "changeable", list)
     for name, value in wanted.items():
         setattr(settings, name, value)
     registry.for_channel.cache_clear()
@@ -221,6 +224,22 @@ def test_an_audit_that_is_not_exported_is_warned_of_and_asks_no_bucket(good, mon
     good.AUDIT_EXPORT_BUCKET = ""
     (found,) = _problems()
     assert (found.id, found.level) == ("scheduler_project.W031", checks.WARNING)
+
+
+def test_a_role_that_could_change_the_audit_is_warned_of(good, monkeypatch):
+    monkeypatch.setattr(roles, "changeable", lambda: ["notification_audit"])
+    (found,) = _problems()
+    assert (found.id, found.level) == ("scheduler_project.W035", checks.WARNING)
+    assert "notification_audit" in found.msg
+    assert "manage.py grant_roles" in str(found.hint)
+
+
+def test_a_database_that_is_away_is_not_warned_of(good, monkeypatch):
+    def away():
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(roles, "changeable", away)
+    assert _problems() == []
 
 
 def test_the_test_clock_is_a_fault(good):
