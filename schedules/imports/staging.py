@@ -28,6 +28,11 @@ def is_lost(column: str) -> str:
     return f"substr({column}, 1, {encryption.HEAD_BYTES}) <> ALL(%(heads)s::bytea[])"
 
 
+def _is_unreadable(row: str, column: str) -> str:
+    """Whether it is lost or ``merge`` has found it damaged, as SQL."""
+    return f"({is_lost(f'{row}.{column}')} OR {row}.id = ANY(%(damaged_{column}s)s::bigint[]))"
+
+
 _CREATE = """
 DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed;
 CREATE TEMPORARY TABLE import_people (
@@ -91,9 +96,9 @@ _MERGED = {
     "consent": "r.consent || COALESCE(p.consent, '{}')",
     "attributes": "(r.attributes || COALESCE(p.attributes, '{}')) - COALESCE(p.dropped, '{}')",
 }
-# An address is encrypted anew each time, so its index tells whether it is another one. One whose key is lost is taken
+# An address is encrypted anew each time, so its index tells whether it is another one. What nobody can read is taken
 # from the file again.
-_LOST = f"(r.email <> '' AND p.email_index = r.email_index AND {is_lost('r.email')}) IS TRUE"
+_LOST = f"(r.email <> '' AND p.email_index = r.email_index AND {_is_unreadable('r', 'email')}) IS TRUE"
 _ADDRESS = f"CASE WHEN p.email IS NULL OR (p.email_index = r.email_index AND NOT {_LOST}) THEN r.email ELSE p.email END"
 _DATED = "version = r.version + 1, updated_at = %(now)s, updated_by = %(by)s"
 _UPDATE_PEOPLE = f"""
@@ -104,6 +109,13 @@ WHERE p.external_id = r.external_id
   AND (({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
        OR {_LOST} OR r.id IN (SELECT recipient_id FROM pg_temp.import_changed))
 """
+
+# What stands there already, and is looked at: only who decrypts it sees that it is damaged.
+_STANDING_EMAILS = """
+SELECT r.id, r.email FROM pg_temp.import_people p JOIN schedules_recipient r USING (external_id)
+WHERE p.email_index = r.email_index
+"""
+_STANDING_TOKENS = "SELECT v.id, v.token FROM pg_temp.import_devices d JOIN schedules_device v USING (token_index)"
 
 # Devices are locked before profiles, in the order in which deleting a person locks them.
 _LOCK_DEVICES = """
@@ -117,7 +129,7 @@ INSERT INTO pg_temp.import_changed
 SELECT DISTINCT r.id
 FROM pg_temp.import_devices d
 JOIN schedules_recipient r USING (external_id) LEFT JOIN schedules_device v USING (token_index)
-WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true) OR {is_lost("v.token")}
+WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (r.id, d.platform, true) OR {_is_unreadable("v", "token")}
 """
 _DATE_LOSERS = f"""
 UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
@@ -129,7 +141,7 @@ UPDATE schedules_recipient r SET {_DATED} WHERE r.id IN (
 _COUNT_DEVICES = f"""
 SELECT count(*) FILTER (WHERE v.recipient_id <> r.id),
        count(*) FILTER (
-           WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform OR {is_lost("v.token")}))
+           WHERE v.recipient_id = r.id AND (NOT v.active OR v.platform <> d.platform OR {_is_unreadable("v", "token")}))
 FROM pg_temp.import_devices d
 JOIN schedules_device v USING (token_index) JOIN schedules_recipient r USING (external_id)
 """
@@ -141,9 +153,9 @@ FROM pg_temp.import_devices d JOIN schedules_recipient r USING (external_id)
 ORDER BY d.token_index
 ON CONFLICT (token_index) DO UPDATE
 SET recipient_id = excluded.recipient_id, platform = excluded.platform, active = true,
-    token = CASE WHEN {is_lost("v.token")} THEN excluded.token ELSE v.token END
+    token = CASE WHEN {_is_unreadable("v", "token")} THEN excluded.token ELSE v.token END
 WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipient_id, excluded.platform, true)
-   OR {is_lost("v.token")}
+   OR {_is_unreadable("v", "token")}
 """
 
 
@@ -282,6 +294,8 @@ def merge(
         else:
             left_out = _leave_out(cursor, on_left_out)
         cursor.execute(_LOCK_DEVICES)
+        dated["damaged_emails"] = _damaged(cursor, _STANDING_EMAILS, _EMAIL)
+        dated["damaged_tokens"] = _damaged(cursor, _STANDING_TOKENS, _TOKEN)
         cursor.execute("SELECT count(*) FROM pg_temp.import_people")
         (people,) = cursor.fetchone()
         cursor.execute(_FIND_CHANGED, dated)
@@ -300,6 +314,21 @@ def merge(
             cursor.execute("ANALYZE schedules_recipient")
         cursor.execute("DROP TABLE pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed")
     return Written(created, updated, people - created - updated, added, moved, renewed, left_out)
+
+
+def _damaged(cursor: Any, standing: str, of: bytes) -> list[int]:
+    """Ids of the rows whose value was changed behind the application's back. SQL finds those whose key is gone."""
+    keyset, found = encryption.keyset(), []
+    with cursor.copy(f"COPY ({standing}) TO STDOUT (FORMAT BINARY)") as copy:
+        copy.set_types(["bigint", "bytea"])
+        for pk, kept in copy.rows():
+            try:
+                keyset.decrypt(kept, of)
+            except encryption.Tampered:
+                found.append(pk)
+            except encryption.UnknownKey:
+                pass
+    return found
 
 
 def _leave_out(cursor: Any, tell: Callable[[str], None] | None) -> int:
