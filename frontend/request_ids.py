@@ -14,8 +14,8 @@ from structlog.contextvars import bound_contextvars
 from audit import trail
 
 HEADER = "X-Request-ID"
-# What another service says is taken on, if it can stand in a log line.
-_USABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,100}")
+# What another service says is taken on, if it can stand in a log line and is nobody's address.
+_USABLE = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
 # Version, trace, span, flags (W3C Trace Context, 3.2.2). Zeros alone are no trace, and there is no version ff.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 

@@ -11,10 +11,12 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from axes.handlers.database import AxesDatabaseHandler
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 # What one turn may wait: ten tries before it hash a password each, those after them are refused without.
 _TURN_MS = 15_000
@@ -45,6 +47,11 @@ def turn(username: str) -> Iterator[None]:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_TURN_MS}ms"])
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"sign-in {username}"])
         yield
+
+
+def purge() -> int:
+    """Throw away tries that count no more, with the names that were typed and where they came from; how many."""
+    return int(AccessAttempt.objects.filter(attempt_time__lte=timezone.now() - settings.AXES_COOLOFF_TIME).delete()[0])
 
 
 def client_address(request: HttpRequest) -> str | None:

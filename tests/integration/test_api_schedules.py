@@ -74,8 +74,9 @@ def test_the_request_id_stands_in_the_answer_and_in_the_audit(api):
     created = api.post("schedules", definition(), headers={"X-Request-ID": "order-17"})
     assert created["X-Request-ID"] == "order-17"
     assert AuditEvent.objects.latest("id").request_id == "order-17"
-    refused = api.post("schedules", {}, headers={"X-Request-ID": "order\n18"})
-    assert refused.json()["requestId"] == refused["X-Request-ID"] != "order\n18"
+    for unusable in ("order\n18", "anna@example.com"):
+        refused = api.post("schedules", {}, headers={"X-Request-ID": unusable})
+        assert refused.json()["requestId"] == refused["X-Request-ID"] != unusable
 
 
 def test_every_problem_is_told_at_once_each_with_its_pointer(api):

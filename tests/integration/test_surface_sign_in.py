@@ -60,6 +60,14 @@ def _quarter_of_an_hour_passes() -> None:
     AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=15, seconds=1))
 
 
+def test_what_was_typed_as_a_name_is_thrown_away_once_the_try_counts_no_more():
+    _try("wrong", name="anna@example.com")
+    _quarter_of_an_hour_passes()
+    AccessAttempt.objects.create(username="just now", failures_since_start=1)
+    call_command("tidy", verbosity=0)
+    assert list(AccessAttempt.objects.values_list("username", flat=True)) == ["just now"]
+
+
 @pytest.mark.usefixtures("_quick_hashes")
 @pytest.mark.django_db(transaction=True)
 def test_fifty_addresses_at_once_have_ten_tries_and_the_owner_gets_in_again(looked_at):

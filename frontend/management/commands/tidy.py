@@ -1,4 +1,4 @@
-"""``manage.py tidy``: throw away expired sessions, tokens and sign-ins, answers past their day, and uploaded files."""
+"""``manage.py tidy``: throw away sessions, tokens, tries at a password, kept answers and files whose time is over."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.management.base import BaseCommand
 from oauth2_provider.models import clear_expired
 
-from frontend import hooks
+from frontend import hooks, sign_in_limits
 from frontend.api import idempotency
 from schedules import clock
 from schedules.imports import uploads
@@ -14,7 +14,7 @@ from schedules.imports import uploads
 
 class Command(BaseCommand):
     help = (
-        "Throw away expired sessions and tokens, spent idempotency keys and files of a day ago."
+        "Throw away expired sessions, tokens and tries at a password, spent idempotency keys and files of a day ago."
         " The clock does it once an hour."
     )
 
@@ -23,6 +23,7 @@ class Command(BaseCommand):
         SessionStore.clear_expired()
         spent = idempotency.purge()
         hooks.purge()
+        sign_in_limits.purge()
         files = uploads.purge(now=clock.now())
         if verbosity:
             self.stdout.write(f"Expired tokens are gone, {spent:,} idempotency keys, and {files:,} uploaded files.")
