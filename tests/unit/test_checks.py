@@ -118,10 +118,10 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("BROKER_URL", "rediss://broker.example.com:6379/0?ssl_cert_reqs=none", "E004", "BROKER_URL"),
     ("COUNTERS_URL", "rediss://one.example.com/0?ssl_check_hostname=false", "E004", "COUNTERS_URL"),
     ("FCM_ENDPOINT", "http://fcm.example.com", "E005", "FCM_ENDPOINT"),
+    ("USER_SERVICE_URL", "http://users.example.com", "E005", "USER_SERVICE_URL"),
     ("SECURE_SSL_REDIRECT", False, "E006", "HTTPS=true"),
     ("SECURE_HSTS_SECONDS", 0, "E007", "HSTS_SECONDS"),
     ("SECURE_HSTS_SECONDS", 86_400, "E007", "HSTS_SECONDS"),
-    ("USER_SERVICE_URL", "http://users.example.com", "E005", "USER_SERVICE_URL"),
     ("SESSION_COOKIE_SECURE", False, "E008", "SESSION_COOKIE_SECURE"),
     ("CSRF_COOKIE_SECURE", False, "E008", "CSRF_COOKIE_SECURE"),
     ("SESSION_COOKIE_HTTPONLY", False, "E009", "SESSION_COOKIE_HTTPONLY"),
@@ -182,9 +182,6 @@ def test_an_address_that_boto3_reads_by_itself_is_looked_at(good, monkeypatch):
     assert "AWS_ENDPOINT_URL_SESV2" in str(found.hint)
 
 
-def test_a_bucket_that_locks_nothing_is_a_fault(good, monkeypatch):
-    monkeypatch.setattr(Bucket, "fault", lambda bucket: f"The bucket {bucket.name} has no Object Lock.")
-    (found,) = _problems()
 @pytest.mark.parametrize(
     ("url", "is_one"),
     [
@@ -207,6 +204,9 @@ def test_an_address_of_the_user_service_that_nobody_can_call_is_a_fault(good, ur
     assert not any("word" in f"{each.msg} {each.hint}" for each in found)
 
 
+def test_a_bucket_that_locks_nothing_is_a_fault(good, monkeypatch):
+    monkeypatch.setattr(Bucket, "fault", lambda bucket: f"The bucket {bucket.name} has no Object Lock.")
+    (found,) = _problems()
     assert (found.id, "audit-of-the-shop has no Object Lock" in found.msg) == ("scheduler_project.E033", True)
 
 
