@@ -303,13 +303,19 @@ def test_a_connection_that_ends_or_speaks_something_else_can_be_tried_again(doub
     assert failure(double.url).code == "cut_off"
 
 
-def test_a_chunked_answer_that_is_cut_is_no_page(double):
-    def cut(door) -> None:
-        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        door.request.sendall(head + b"%x\r\n" % len(page()) + page() + b"\r\n")
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_answer_in_chunks_is_a_page_when_it_is_whole(double, is_whole):
+    def chunks(door) -> None:
+        door.request.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (page()[:30], page()[30:]):
+            door.request.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+        door.request.sendall(b"0\r\n\r\n" if is_whole else b"")
 
-    double.failure = cut
-    assert failure(double.url).code == "cut_off"
+    double.failure = chunks
+    if is_whole:
+        assert len(ask(double.url).rows) == 1
+    else:
+        assert failure(double.url).code == "cut_off"
 
 
 def test_nobody_at_the_address_can_be_tried_again():
