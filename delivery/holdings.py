@@ -11,7 +11,7 @@ from audit.models import Action, AuditEvent
 from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State, TestSend, sent_to
 from schedules import mentions
 from schedules.fields import BlindIndexField
-from schedules.models import Device, Recipient
+from schedules.models import Device, MirroredPerson, Recipient
 from schedules.recipients import NoSuchRecipient
 
 
@@ -33,6 +33,7 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
     held = {
         "exportedAt": _readable(now),
         "profile": _fields(person),
+        "mirrored": [_fields(each) for each in MirroredPerson.objects.filter(**theirs)],
         "devices": [_fields(each) for each in Device.objects.filter(**theirs).order_by("id")],
         "inbox": [_fields(each) for each in InboxMessage.objects.filter(**theirs).order_by("id")],
         "outbox": [_fields(each) for each in OutboxMessage.objects.filter(**theirs).order_by("id")],

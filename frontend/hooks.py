@@ -1,4 +1,4 @@
-"""What other services call on their own account: signed as Standard Webhooks (standardwebhooks.com) says.
+"""What the user service calls on its own account: signed as Standard Webhooks (standardwebhooks.com) says.
 
 ``webhook-signature`` holds ``v1,BASE64`` of HMAC-SHA256 over ``ID.TIMESTAMP.BODY``, several separated by spaces. The
 clock is the real one: a message is taken within five minutes of its timestamp, and done once whatever its number.
@@ -9,38 +9,67 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import structlog
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
+from psycopg.errors import LockNotAvailable
 
 from frontend import erasing
 from frontend.models import HookEvent
 from schedules import clock, fingerprints, recipients
+from schedules.imports.rows import BadLine
+from schedules.imports.values import problem_of
+from schedules.user_service import client, mirror
 
 BY: Final = "system:user_service"
-DELETED: Final = "recipient.deleted"
+MOST: Final = 100  # people in one message
 KEPT: Final = timedelta(days=30)
 _TOLERANCE_S: Final = 300
-_MAX_BYTES: Final = 64 * 1024
+_MAX_BYTES: Final = 2 * 1024 * 1024
 _PREFIX: Final = "whsec_"
 _LEAST_BYTES: Final = 24  # of a secret, says the specification; 64 at most
+# Longest wait for somebody who writes people at this moment, an import perhaps; then the sender may come again.
+_PATIENCE: Final = "5s"
+_COME_AGAIN_S: Final = 30
+
+log = structlog.get_logger(__name__)
+
+
+class _Gone(NamedTuple):
+    external_id: str
+
+
+class _Updated(NamedTuple):
+    """How people were at that moment, each as the contract has a profile."""
+
+    profiles: Sequence[object]
+    at: datetime
+
+
+class _Senseless(ValueError):
+    """No such message; the text says what was expected."""
 
 
 @csrf_exempt  # a program has no cookie to be forged with
 @require_POST
 def user_service(request: HttpRequest) -> HttpResponse:
-    """The user service says that somebody is gone: ``{"type": "recipient.deleted", "data": {"externalId": …}}``.
+    """The user service says that somebody is gone, ``{"type": "recipient.deleted", "data": {"externalId": …}}``, or how
+    people are now, ``{"type": "recipient.updated", "timestamp": …, "data": {"recipients": [profile, …]}}``.
 
-    204 when that is done, also when it was done before or nobody of that id is known; 202 for a type that is none of
-    ours. Without a secret in the settings there is no such address.
+    204 when that is done, also when it was done before, nobody of that id is known, or more is known already; 200 where
+    something of the profiles can't be kept, with what that is; 202 for a type that is none of ours; 503 while an import
+    is writing people. Without a secret in the settings there is no such address.
     """
     if not settings.USER_SERVICE_HOOK_SECRET:
         raise Http404
@@ -51,31 +80,85 @@ def user_service(request: HttpRequest) -> HttpResponse:
     if not 1 <= len(event_id) <= 200 or not _is_signed(request, event_id, timestamp, body):
         return _refused(401, "The signature or its time is not right.")
     try:
-        said = json.loads(body)
-        kind = said["type"]
-        external_id = said["data"]["externalId"] if kind == DELETED else ""
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _refused(400, "Send an object with type and data.")
-    if kind != DELETED:
+        message = _read(body)
+    except _Senseless as error:
+        return _refused(400, str(error))
+    if message is None:
         return HttpResponse(status=202)
+    try:
+        unkept = _done_once(event_id, message, now=clock.now())
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            return _refused(503, "People are being written at this moment.", {"Retry-After": str(_COME_AGAIN_S)})
+        raise
+    if not unkept:
+        return HttpResponse(status=204)
+    log.warning("hook_profiles_unkept", problems=len(unkept))
+    return JsonResponse({"problems": [_problem(each) for each in unkept]})
+
+
+def _read(body: bytes) -> _Gone | _Updated | None:
+    """None for a type that is none of ours. Raises ``_Senseless``."""
+    try:
+        said = json.loads(body)
+        match said["type"]:
+            case "recipient.deleted":
+                return _gone(said["data"]["externalId"])
+            case "recipient.updated":
+                return _updated(said["data"]["recipients"], said["timestamp"])
+    except _Senseless:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _Senseless("Send an object with type, timestamp and data.") from None
+    return None
+
+
+def _gone(external_id: object) -> _Gone:
     if not isinstance(external_id, str) or not external_id:
-        return _refused(400, "data.externalId is a text that isn't empty.")
-    _forget(event_id, external_id, now=clock.now())
-    return HttpResponse(status=204)
+        raise _Senseless("data.externalId is a text that isn't empty.")
+    return _Gone(external_id)
+
+
+def _updated(profiles: object, timestamp: object) -> _Updated:
+    if not isinstance(profiles, list) or not 1 <= len(profiles) <= MOST:
+        raise _Senseless(f"data.recipients is a list of 1 to {MOST} profiles.")
+    at = parse_datetime(timestamp) if isinstance(timestamp, str) else None
+    if at is None or at.tzinfo is None:
+        raise _Senseless("timestamp is an instant with its offset, such as 2026-11-22T10:00:00Z.")
+    return _Updated(profiles, at)
 
 
 @transaction.atomic
-def _forget(event_id: str, external_id: str, *, now: datetime) -> None:
-    """Of two with one id the second waits for the first, and does nothing."""
+def _done_once(event_id: str, message: _Gone | _Updated, *, now: datetime) -> Sequence[BadLine]:
+    """Do what the message says, and tell what of it can't be kept; of two with one id the second waits for the first,
+    and does nothing."""
     _, is_new = HookEvent.objects.get_or_create(event_id=event_id, defaults={"received_at": timezone.now()})
     if not is_new:
-        return
+        return ()
+    if isinstance(message, _Gone):
+        _forget(message.external_id, now=now)
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_PATIENCE])
+    rows, updated = client.read_profiles(message.profiles)
+    # What says nothing of its age is as old as the message.
+    dated = dict.fromkeys((row.line for row in rows), message.at) | dict(updated)
+    mirror.mirror(rows, dated, by=BY, now=now)
+    return [row for row in rows if isinstance(row, BadLine)]
+
+
+def _forget(external_id: str, *, now: datetime) -> None:
     try:
         person = recipients.find(external_id=external_id)
         erasing.erase(recipient_id=person.pk, by=BY, now=now)
     except recipients.NoSuchRecipient:
         # A list of people that was written before may still be on its way.
         fingerprints.keep(external_ids=[external_id], address="", now=now)
+
+
+def _problem(unkept: BadLine) -> dict[str, Any]:
+    problem = problem_of(unkept.field, unkept.reason)
+    return {"index": unkept.line - 1, "field": problem.field, "detail": problem.message}
 
 
 def purge() -> int:
@@ -110,7 +193,7 @@ def require_secrets() -> None:
 
 
 def check_secrets(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """At each start: a secret that anybody could guess would let anybody erase people."""
+    """At each start: a secret that anybody could guess would let anybody erase and change people."""
     try:
         short = [secret for secret in _secrets() if len(secret) < _LEAST_BYTES]
     except ValueError:
@@ -134,6 +217,6 @@ def _secrets() -> list[bytes]:
     return found
 
 
-def _refused(status: int, words: str) -> JsonResponse:
+def _refused(status: int, words: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
     body: dict[str, Any] = {"status": status, "detail": words}
-    return JsonResponse(body, status=status)
+    return JsonResponse(body, status=status, headers=headers)

@@ -325,6 +325,7 @@ SPECTACULAR_SETTINGS = {
         "NewScheduleStatusEnum": ["active", "draft"],
         "OccurrenceStateEnum": "schedules.models.OccurrenceState.values",
         "DeliveryStateEnum": "delivery.models.State.labels",
+        "UserServiceReasonEnum": ["user_service_away", "user_service_refused"],
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -3,7 +3,7 @@
 Import from here; the rooms inside are: why → codes, facts.
 """
 
-from delivery.explain.codes import Code
+from delivery.explain.codes import OF_SEARCH, Code
 from delivery.explain.facts import (
     Attempt,
     DeviceFact,
@@ -28,6 +28,7 @@ from delivery.explain.why import (
 )
 
 __all__ = [
+    "OF_SEARCH",
     "Attempt",
     "Audience",
     "Code",

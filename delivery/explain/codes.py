@@ -25,6 +25,8 @@ class Code(StrEnum):
     PROVIDER_REFUSES = "provider_refuses"
     FINDING_RECIPIENTS = "finding_recipients"
     AUDIENCE_TOO_SLOW = "audience_too_slow"
+    USER_SERVICE_AWAY = "user_service_away"
+    USER_SERVICE_REFUSED = "user_service_refused"
     POSTPONED = "postponed"
     # He did not get it.
     FAILED = "failed"
@@ -59,6 +61,8 @@ class Code(StrEnum):
     SCHEDULE_DELETED = "schedule_deleted"
 
 
+# Of a run that still looks for its people: its own reason is the code.
+OF_SEARCH = {str(code): code for code in (Code.AUDIENCE_TOO_SLOW, Code.USER_SERVICE_AWAY, Code.USER_SERVICE_REFUSED)}
 OF_REASON = {
     (State.SUPPRESSED, "opted_out"): Code.OPTED_OUT,
     (State.SUPPRESSED, "left_audience"): Code.LEFT_AUDIENCE,

@@ -9,16 +9,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from delivery.explain import facts
-from delivery.explain.codes import OF_REASON, OF_STATE, OF_STATUS, Code
+from delivery.explain.codes import OF_REASON, OF_SEARCH, OF_STATE, OF_STATUS, Code
 from delivery.explain.facts import Attempt, Limit, Obstacle
-from delivery.materialise import TOO_SLOW
 from delivery.models import OUTCOME_UNKNOWN, Delivery, State, ZoneSource
 from delivery.retry import MAX_RETRIES
 from schedules.audience.matching import Profile, Verdict, reachable_channels, verdicts
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.tree import Clause
 from schedules.definition import Definition
-from schedules.models import Channel, Occurrence, OccurrenceState, Recipient, Schedule, ScheduleStatus, ScheduleVersion
+from schedules.models import (
+    Channel,
+    MirroredPerson,
+    Occurrence,
+    OccurrenceState,
+    Recipient,
+    Schedule,
+    ScheduleStatus,
+    ScheduleVersion,
+)
 from schedules.recurrence import ZONE_NAMES, due_instant
 
 
@@ -57,13 +65,14 @@ class Audience:
     """The query of that version, judged on the profile as it is today, as if it were ``as_of``.
 
     ``verdicts`` begins with the whole query. ``changed_at``: the profile's last change, where that is later than the
-    run's finding of its people.
+    run's finding of its people. ``mirrored_at``: when the user service last told of the person, if ever.
     """
 
     version: int
     as_of: datetime
     verdicts: list[Verdict]
     changed_at: datetime | None
+    mirrored_at: datetime | None
 
     @property
     def matches(self) -> bool:
@@ -168,7 +177,7 @@ def _of_run(occurrence: Occurrence) -> Code | None:
         case OccurrenceState.MATERIALISING if occurrence.schedule.status == ScheduleStatus.PAUSED:
             return Code.SCHEDULE_PAUSED
         case OccurrenceState.MATERIALISING:
-            return Code.AUDIENCE_TOO_SLOW if occurrence.reason == TOO_SLOW else Code.FINDING_RECIPIENTS
+            return OF_SEARCH.get(occurrence.reason, Code.FINDING_RECIPIENTS)
     return None
 
 
@@ -329,7 +338,9 @@ def _audience(
     found_at = occurrence.materialised_at if occurrence else None
     changed_at = person.updated_at if found_at and person.updated_at > found_at else None
     as_of = found_at or now
-    return Audience(version, as_of, verdicts(query, _profile(person), now=as_of), changed_at)
+    mirrored = MirroredPerson.objects.filter(pk=person.pk).first()
+    mirrored_at = mirrored.mirrored_at if mirrored else None
+    return Audience(version, as_of, verdicts(query, _profile(person), now=as_of), changed_at, mirrored_at)
 
 
 def _profile(person: Recipient) -> Profile:

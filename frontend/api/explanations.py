@@ -91,6 +91,9 @@ class AudienceVerdict(serializers.Serializer[Any]):
     changedAt = serializers.DateTimeField(
         allow_null=True, help_text="The profile's last change, where that is later than `asOf`."
     )
+    mirroredAt = serializers.DateTimeField(
+        allow_null=True, help_text="When the user service last told of the profile; null: never."
+    )
     nodes = ClauseAnswer(many=True, help_text="The whole query first.")
 
 
@@ -260,6 +263,7 @@ def _audience(audience: Audience, request: Request) -> dict[str, Any]:
         "version": audience.version,
         "asOf": instant(audience.as_of),
         "changedAt": instant(audience.changed_at),
+        "mirroredAt": instant(audience.mirrored_at),
         "nodes": [
             {
                 "pointer": each.pointer,

@@ -22,7 +22,7 @@ from frontend.api.problems import NOT_FOUND, Refused, invalid
 from frontend.api.schedules import find
 from frontend.instants import instant
 from schedules import clock, operations
-from schedules.models import Occurrence, OccurrenceState, Recipient
+from schedules.models import Occurrence, OccurrenceState, Recipient, Resolution
 from schedules.permissions import Ability
 from schedules.problems import Problem
 
@@ -116,7 +116,23 @@ class OccurrencePage(serializers.Serializer[Any]):
     nextCursor = serializers.CharField(allow_null=True)
 
 
+class ResolutionAnswer(serializers.Serializer[Any]):
+    """How the user service told the people, page by page. Nobody is sent to before all of them have come."""
+
+    asOf = serializers.DateTimeField(help_text="One instant for all pages.")
+    pages = serializers.IntegerField()
+    people = serializers.IntegerField(help_text="Named so far, each counted once.")
+    total = serializers.IntegerField(allow_null=True, help_text="People in all, where the service has said so.")
+    repeated = serializers.IntegerField(help_text="Times that it named somebody anew who had come before.")
+    flawed = serializers.IntegerField(help_text="Profiles with something in them that could not be kept.")
+    unreadable = serializers.IntegerField(help_text="Profiles left out, since no external id could be read.")
+    leftOut = serializers.IntegerField(help_text="People left out, since they were erased here.")
+    lastPageAt = serializers.DateTimeField()
+    completedAt = serializers.DateTimeField(allow_null=True, help_text="When the last page had come.")
+
+
 class OccurrenceAnswer(OccurrenceSummary):
+    resolution = ResolutionAnswer(allow_null=True, help_text="Null where no user service was asked.")
     books = BooksAnswer()
     progress = ProgressAnswer()
     punctuality = PunctualityAnswer()
@@ -217,6 +233,24 @@ def _punctuality(overall: Overall) -> dict[str, Any]:
     return {"p50": overall.p50, "p99": overall.p99, "people": overall.people, "isSample": overall.is_sample}
 
 
+def _resolution(occurrence_id: int) -> dict[str, Any] | None:
+    told = Resolution.objects.filter(occurrence_id=occurrence_id).first()
+    if told is None:
+        return None
+    return {
+        "asOf": instant(told.as_of),
+        "pages": told.pages,
+        "people": told.people,
+        "total": told.total,
+        "repeated": told.repeated,
+        "flawed": told.flawed,
+        "unreadable": told.unreadable,
+        "leftOut": told.left_out,
+        "lastPageAt": instant(told.last_page_at),
+        "completedAt": instant(told.completed_at),
+    }
+
+
 def _wave(start: Start) -> dict[str, Any]:
     return {
         "dueAt": instant(start.wave_at),
@@ -269,6 +303,7 @@ class OneOccurrence(ApiView):
         return Response(
             {
                 **_summary(found, counted),
+                "resolution": _resolution(found.pk),
                 "books": _books(found, counted, read),
                 "progress": _progress(made),
                 "punctuality": _punctuality(punctuality.overall(found)),

@@ -19,7 +19,7 @@ from frontend.api.fields import (
     InstantField,
     StrictIntegerField,
 )
-from frontend.api.previews import ShareAnswer
+from frontend.api.previews import ServedAnswer, ShareAnswer, served_answer
 from frontend.api.problems import as_error, invalid
 from frontend.api.schedules import NewSchedule, all_problems, read_definition
 from frontend.instants import instant
@@ -28,6 +28,8 @@ from schedules.models import OnPast
 from schedules.permissions import Ability
 from schedules.problems import Problem
 from schedules.recurrence import zone
+from schedules.user_service import counting
+from schedules.user_service.counting import Served
 
 _SCHEDULE = {
     "name": "Winter sale",
@@ -161,6 +163,7 @@ class ForecastAnswer(serializers.Serializer[Any]):
     opensAt = serializers.DateTimeField(help_text="When the first person can be due.")
     closesAt = serializers.DateTimeField(help_text="When the last person can be due.")
     targeted = serializers.IntegerField()
+    userService = ServedAnswer(allow_null=True, help_text="Null where no user service is asked for people.")
     waves = WaveAnswer(many=True)
     past = PastAnswer()
     fallback = FallbackAnswer()
@@ -185,16 +188,17 @@ class ForecastSchedule(_Planning):
         definition, rest, unread = read_definition(request.data, ForecastRequest)
         if found := all_problems(definition, unread):
             raise invalid(found)
+        now = clock.now()
         told = forecast(
             definition=definition,
-            now=clock.now(),
+            now=now,
             occurrence_at=rest.get("occurrence_at"),
             editing=rest.get("schedule_id"),
         )
-        return Response(_forecast(told, definition.time_zone))
+        return Response(_forecast(told, counting.served(definition.audience_query, now=now), definition.time_zone))
 
 
-def _forecast(told: Forecast, time_zone: str) -> dict[str, Any]:
+def _forecast(told: Forecast, served: Served | None, time_zone: str) -> dict[str, Any]:
     return {
         "asOf": instant(told.as_of),
         "sentence": told.sentence,
@@ -202,6 +206,7 @@ def _forecast(told: Forecast, time_zone: str) -> dict[str, Any]:
         "opensAt": instant(told.firing.opens_at),
         "closesAt": instant(told.firing.closes_at),
         "targeted": told.targeted,
+        "userService": served_answer(served),
         "waves": [{"at": instant(wave.at), "people": wave.people, "zones": _zones(wave.zones)} for wave in told.waves],
         "past": {
             "people": sum(share.people for share in told.past),

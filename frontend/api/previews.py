@@ -28,6 +28,8 @@ from schedules.content import read_contents
 from schedules.models import Channel
 from schedules.permissions import Ability, masked
 from schedules.problems import Problem
+from schedules.user_service import counting
+from schedules.user_service.counting import Served
 
 MOST_SAMPLED = 50
 _AUDIENCE_EXAMPLE = OpenApiExample(
@@ -47,6 +49,21 @@ _MESSAGE_EXAMPLE = OpenApiExample(
 class ShareAnswer(serializers.Serializer[Any]):
     name = serializers.CharField(allow_null=True, help_text="Null for all that are too rare to be named.")
     people = serializers.IntegerField()
+
+
+class ServedAnswer(serializers.Serializer[Any]):
+    """What the organisation's user service counts, which a run asks for its people.
+
+    All other figures of the answer are of the copy of its people that is kept here.
+    """
+
+    count = serializers.IntegerField(allow_null=True, help_text="Null where it gave none: `reason` says why.")
+    asOf = serializers.DateTimeField()
+    reason = serializers.ChoiceField(
+        choices=[counting.AWAY, counting.REFUSED],
+        allow_null=True,
+        help_text="Of no count: it does not answer, or refuses to; null beside a count.",
+    )
 
 
 class AudienceRequest(StrictSerializer):
@@ -75,6 +92,7 @@ class SampledAnswer(serializers.Serializer[Any]):
 class AudienceAnswer(serializers.Serializer[Any]):
     asOf = serializers.DateTimeField()
     count = serializers.IntegerField()
+    userService = ServedAnswer(allow_null=True, help_text="Null where no user service is asked for people.")
     suppressed = serializers.IntegerField(allow_null=True, help_text="They have opted out; null without `channel`.")
     unaddressable = serializers.IntegerField(
         allow_null=True, help_text="They have no address or device there; null without `channel`."
@@ -103,14 +121,20 @@ class AudiencePreview(ApiView):
             raise invalid(
                 Problem(f"audienceQuery{each.pointer}", each.code, each.message) for each in error.problems
             ) from error
-        told = preview_audience(node=node, channel=asked.get("channel"), sample=asked["sample"], now=clock.now())
-        return Response(_audience(told))
+        now = clock.now()
+        told = preview_audience(node=node, channel=asked.get("channel"), sample=asked["sample"], now=now)
+        return Response(_audience(told, counting.served(asked["audience_query"], now=now)))
 
 
-def _audience(told: Preview) -> dict[str, Any]:
+def served_answer(told: Served | None) -> dict[str, Any] | None:
+    return {"count": told.people, "asOf": instant(told.as_of), "reason": told.reason or None} if told else None
+
+
+def _audience(told: Preview, served: Served | None) -> dict[str, Any]:
     return {
         "asOf": instant(told.as_of),
         "count": told.count,
+        "userService": served_answer(served),
         "suppressed": told.suppressed,
         "unaddressable": told.unaddressable,
         "timeZones": _shares(told.zones),

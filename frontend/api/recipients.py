@@ -1,6 +1,6 @@
 """``/recipients``: people and their devices, by the id that other programs know them by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -30,7 +30,7 @@ from frontend.api.problems import INVALID, PRECONDITION, STALE, STATE, InHeader,
 from frontend.instants import instant
 from schedules import clock, recipients
 from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS, PLATFORMS
-from schedules.models import Device, Recipient
+from schedules.models import Device, MirroredPerson, Recipient
 from schedules.permissions import Ability, masked
 from schedules.problems import Problem
 from schedules.recipients import AlreadyThere, ErasedBefore, NoSuchRecipient
@@ -62,6 +62,10 @@ _EXAMPLE = OpenApiExample(
 )
 
 
+# Members of an answer that nobody can set.
+READ_ONLY = frozenset({"version", "createdAt", "updatedAt", "mirroredAt", "sourceUpdatedAt"})
+
+
 class NewDevice(StrictSerializer):
     platform = StrictChoiceField(choices=PLATFORMS)
     token = StrictCharField(help_text="The registration token of Firebase; belongs to one person at a time.")
@@ -78,7 +82,7 @@ class Consent(StrictSerializer):
 class Profile(StrictSerializer):
     """What is known of a person."""
 
-    read_only_names = frozenset({"externalId", "version", "createdAt", "updatedAt"})
+    read_only_names = frozenset({"externalId", *READ_ONLY})
 
     email = StrictCharField(required=False, allow_blank=True, allow_null=True, max_length=320)
     locale = StrictCharField(
@@ -127,6 +131,12 @@ class RecipientAnswer(serializers.Serializer[Any]):
     version = serializers.IntegerField(help_text="Rises with every change of the profile or its devices.")
     createdAt = serializers.DateTimeField()
     updatedAt = serializers.DateTimeField()
+    mirroredAt = serializers.DateTimeField(
+        allow_null=True, help_text="When the user service last told of the person; null: never."
+    )
+    sourceUpdatedAt = serializers.DateTimeField(
+        allow_null=True, help_text="When the user service had last changed the person, where it has said so."
+    )
 
 
 class RecipientPage(serializers.Serializer[Any]):
@@ -188,7 +198,13 @@ class RecipientQuery(PageQuery):
     tag = StrictCharField(required=False, max_length=MAX_TAG)
 
 
-def representation(request: Request, recipient: Recipient) -> dict[str, Any]:
+def representations(request: Request, people: Sequence[Recipient]) -> list[dict[str, Any]]:
+    """With one statement more, however many they are."""
+    mirrored = MirroredPerson.objects.in_bulk([each.pk for each in people])
+    return [_representation(request, each, mirrored.get(each.pk)) for each in people]
+
+
+def _representation(request: Request, recipient: Recipient, mirrored: MirroredPerson | None) -> dict[str, Any]:
     return {
         "externalId": recipient.external_id,
         "email": address_for(request, recipient.email) if recipient.email else "",
@@ -197,11 +213,17 @@ def representation(request: Request, recipient: Recipient) -> dict[str, Any]:
         "attributes": recipient.attributes,
         "tags": recipient.tags,
         "consent": recipient.consent,
-        "devices": [shown_device(device) for device in sorted(recipient.devices.all(), key=lambda each: each.pk)],
+        "devices": _devices(recipient),
         "version": recipient.version,
         "createdAt": instant(recipient.created_at),
         "updatedAt": instant(recipient.updated_at),
+        "mirroredAt": instant(mirrored.mirrored_at) if mirrored else None,
+        "sourceUpdatedAt": instant(mirrored.source_updated_at) if mirrored else None,
     }
+
+
+def _devices(recipient: Recipient) -> list[dict[str, Any]]:
+    return [shown_device(device) for device in sorted(recipient.devices.all(), key=lambda each: each.pk)]
 
 
 def shown_device(device: Device) -> dict[str, Any]:
@@ -225,7 +247,7 @@ class Recipients(ApiView):
         query = RecipientQuery.of(request)
         rows = recipients.matching(**{name: query.get(name) for name in ("prefix", "locale", "time_zone", "tag")})
         page, cursor = page_of(rows, Order(), query)
-        return Response({"items": [representation(request, each) for each in page], "nextCursor": cursor})
+        return Response({"items": representations(request, page), "nextCursor": cursor})
 
 
 class OneRecipient(ApiView):
@@ -337,7 +359,8 @@ class OneRecipient(ApiView):
         headers = {"ETag": etag(recipient.version)}
         if status == 201:
             headers["Location"] = f"/api/v1/recipients/{quote(recipient.external_id, safe='')}"
-        return Response(representation(self.request, recipient), status=status, headers=headers)
+        (told,) = representations(self.request, [recipient])
+        return Response(told, status=status, headers=headers)
 
 
 class ExportRecipient(ApiView):
@@ -364,8 +387,7 @@ class Devices(ApiView):
     @extend_schema(operation_id="listDevices", parameters=[EXTERNAL_ID], responses={200: DevicePage, **problems(404)})
     def get(self, request: Request, external_id: str) -> Response:
         """A person's devices."""
-        shown = representation(request, recipients.find(external_id=external_id))
-        return Response({"items": shown["devices"], "nextCursor": None})
+        return Response({"items": _devices(recipients.find(external_id=external_id)), "nextCursor": None})
 
     @extend_schema(
         operation_id="registerDevice",

@@ -25,7 +25,7 @@ from frontend.api.bodies import check_whole
 from frontend.api.documents import ProblemErrorAnswer, problems
 from frontend.api.idempotency import idempotent
 from frontend.api.problems import MEDIA, TOO_LARGE, UNREADABLE, Refused, as_error
-from frontend.api.recipients import BringBackQuery, Profile
+from frontend.api.recipients import READ_ONLY, BringBackQuery, Profile
 from schedules import clock
 from schedules.imports import bulk
 from schedules.imports.bulk import Line, Status
@@ -90,7 +90,7 @@ class NdjsonRenderer(BaseRenderer):
 class PersonLine(Profile):
     """One line. What it leaves out stays as it is; devices are added to those there are."""
 
-    read_only_names = frozenset({"version", "createdAt", "updatedAt"})
+    read_only_names = READ_ONLY
 
     externalId = serializers.CharField(max_length=200)
 

@@ -20,7 +20,7 @@ from frontend.pages.occurrences import is_ahead
 from frontend.pages.paging import schedule_page
 from frontend.zones import zones_of
 from schedules import clock
-from schedules.models import Occurrence
+from schedules.models import Occurrence, OccurrenceState, Resolution
 from schedules.permissions import Ability, can
 
 
@@ -80,22 +80,28 @@ def _viewer(request: HttpRequest) -> dict[str, Any]:
 
 def _phase(found: Occurrence) -> str:
     """What decides which words and buttons there are; while it stays, only figures change."""
-    return ".".join((found.state, found.held_reason, found.schedule.status, "over" if found.closed_at else "open"))
+    is_over = "over" if found.closed_at else "open"
+    return ".".join((found.state, found.reason, found.held_reason, found.schedule.status, is_over))
 
 
 def _live(request: HttpRequest, found: Occurrence, *, read: Books | None) -> dict[str, Any]:
-    """Three statements on the batches and a sample of rows, whatever the size."""
+    """A few statements, none on more than the batches and a sample of rows, whatever the size."""
     now = clock.now()
     counted = read.counted if read else books.counted([found])[found.pk]
     if read:
         found.targeted = read.targeted  # of the same snapshot as the rows
     obstacle = explain.obstacle(found, is_due=True) if found.closed_at is None else None
-    figures = parts.figures(found, counted=counted, now=now)
+    resolution = Resolution.objects.filter(occurrence_id=found.pk).first()
+    is_under_way = resolution and not resolution.used_at and found.state == OccurrenceState.MATERIALISING
+    resolving = resolution if is_under_way else None
+    figures = parts.figures(found, counted=counted, resolving=resolving, now=now)
     return {
         **_viewer(request),
         "occurrence": found,
         "schedule": found.schedule,
         "figures": figures,
+        "resolution": resolution,
+        "resolving": resolving,
         "obstacle": wording.obstacle(obstacle) if obstacle and figures.open else "",
         "sum": parts.books_sum(found.targeted, counted, read),
         "waves": parts.waves(found, now=now, waits=obstacle is not None),

@@ -16,7 +16,7 @@ from delivery.punctuality import Start
 from frontend.pages.decisions import Again, is_reopenable
 from frontend.wording import STATES, number, reason, remedy
 from frontend.wording.timings import locale
-from schedules.models import Occurrence, OccurrenceState, TimeZoneMode
+from schedules.models import Occurrence, OccurrenceState, Resolution, TimeZoneMode
 from schedules.recurrence import zone
 
 _OPEN = (State.PENDING, State.SENDING, State.UNKNOWN)
@@ -60,13 +60,12 @@ class Figures:
         return str(format_percent(whole / 100, locale=locale()))
 
 
-def figures(found: Occurrence, *, counted: Mapping[str, int], now: datetime) -> Figures:
+def figures(found: Occurrence, *, counted: Mapping[str, int], resolving: Resolution | None, now: datetime) -> Figures:
     made = progress.of(found, counted=counted, now=now)
     until = found.closed_at or now
     elapsed = (until - found.begun_at).total_seconds() if found.begun_at else None
-    return Figures(
-        counted, made.targeted, made.done, made.eta, _rate(made.per_second), elapsed, _said(found, made.done)
-    )
+    said = _said(found, made.done, resolving)
+    return Figures(counted, made.targeted, made.done, made.eta, _rate(made.per_second), elapsed, said)
 
 
 def _rate(per_second: float) -> str:
@@ -78,7 +77,14 @@ def _rate(per_second: float) -> str:
     return ngettext("%(n)s person a minute", "%(n)s people a minute", per_minute) % {"n": per_minute}
 
 
-def _said(found: Occurrence, done: int) -> str:
+def _said(found: Occurrence, done: int, resolving: Resolution | None) -> str:
+    if resolving and resolving.people:
+        people = ngettext(
+            "So far the user service has named %(people)s person.",
+            "So far the user service has named %(people)s people.",
+            resolving.people,
+        )
+        return people % {"people": number(resolving.people)}
     if found.state == OccurrenceState.MATERIALISING:
         return _("The run is finding its people.")
     if found.closed_at is not None:

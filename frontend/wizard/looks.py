@@ -36,6 +36,7 @@ from schedules.occurrences import last_opened
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import Firing, InvalidTiming, check, next_runs, notes
 from schedules.templates import InvalidTemplate
+from schedules.user_service import counting
 
 RUNS_SHOWN = 5
 TEMPLATES_SHOWN = 20
@@ -69,6 +70,7 @@ def audience(request: HttpRequest, schedule: Schedule, form: StepForm, around: A
     return {
         "words": query_in_words(query),
         "told": told,
+        "served": counting.served(query, now=around.now),
         "reached": told.count - (told.suppressed or 0) - (told.unaddressable or 0),
         "zones_told": told.zones[:PLACES_SHOWN],
         "zones_more": max(len(told.zones) - PLACES_SHOWN, 0),
@@ -252,6 +254,7 @@ def forecast(definition: Definition, schedule: Schedule, around: Around) -> dict
         return {"too_slow": settings.AUDIENCE_STATEMENT_TIMEOUT / 1000}
     return {
         "told": told,
+        "served": counting.served(definition.audience_query, now=around.now),
         "picture": waves.picture(told),
         "past_people": sum(share.people for share in told.past),
         "largest": _largest(told),
@@ -267,9 +270,12 @@ def _largest(told: Forecast) -> int:
 
 
 def audience_size(definition: Definition, around: Around) -> int | None:
-    """How many people the audience has; None where that takes too long to count or is no audience yet."""
+    """How many people a run would find, by whoever answers for them; None where nobody says, or it is none."""
     try:
-        return LocalSource().count(parse(definition.audience_query), now=around.now)
+        node = parse(definition.audience_query)
+        if served := counting.served(definition.audience_query, now=around.now):
+            return served.people
+        return LocalSource().count(node, now=around.now)
     except (InvalidAudience, AudienceTooSlow):
         return None
 

@@ -280,7 +280,7 @@ def _review_page(request: HttpRequest, schedule: Schedule, around: Around, **mor
 
 
 def must_confirm(size: int | None) -> bool:
-    """Whether an audience is so large, or so slow to count, that the schedule's name is to be typed."""
+    """Whether an audience is so large, or so hard to count, that the schedule's name is to be typed."""
     return size is None or size > settings.CONFIRM_AUDIENCE
 
 

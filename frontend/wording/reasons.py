@@ -99,6 +99,11 @@ REASONS: Mapping[str, Words] = {
 # Reasons that no delivery has: of a whole run, and of a test send.
 OF_RUNS: Mapping[str, Words] = {
     "audience_too_slow": _("Finding its people takes too long: add a clause that an index serves. It is tried again."),
+    "user_service_away": _("The user service, which names its people, does not answer. It is asked again by itself."),
+    "user_service_refused": _(
+        "The user service refuses to name its people: whoever runs it, or this service, has to mend that."
+        " It is asked again by itself."
+    ),
     "not_materialised": _("Its people could not be found within the run's seven days."),
     "gone": _("The schedule, its template or the person is gone."),
     "stopped": _("Somebody has stopped sending."),

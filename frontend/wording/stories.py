@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from delivery import caps
-from delivery.explain import Audience, Code, Explanation, Limit, Obstacle, Promise, Story
+from delivery.explain import OF_SEARCH, Audience, Code, Explanation, Limit, Obstacle, Promise, Story
 from delivery.retry import MAX_RETRIES
 from frontend.instants import show
 from frontend.wording.reasons import OF_RUNS, Words, number, reason
@@ -135,8 +136,13 @@ def story(told: Story, *, zones: Zones = OWN) -> str:
 
 
 def _of_code(code: Code) -> str:
-    if code is Code.AUDIENCE_TOO_SLOW:
-        return _("The run has no people yet. %(why)s") % {"why": OF_RUNS["audience_too_slow"]}
+    if code in OF_SEARCH.values():
+        return _("The run has no people yet. %(why)s") % {"why": OF_RUNS[code.value]}
+    if code is Code.NOT_FOUND_THEN and settings.USER_SERVICE_URL:
+        return _(
+            "The profile matches the audience today, yet the user service did not name the person when the run"
+            " asked it, or an address, a device or a consent that counts has changed since."
+        )
     return str(_OF_CODE.get(code, ""))
 
 

@@ -310,6 +310,18 @@ def too_slow(world):
     return schedule
 
 
+def user_service_away(world):
+    schedule = finding(world)
+    Occurrence.objects.update(reason="user_service_away")
+    return schedule
+
+
+def user_service_refused(world):
+    schedule = finding(world)
+    Occurrence.objects.update(reason="user_service_refused")
+    return schedule
+
+
 def postponed(world):
     schedule = world.opened(run_at=NOW + MINUTE)
     world.service.update(schedule, run_at=NOW + 3 * DAY)
@@ -443,6 +455,8 @@ CASES = [
     (refused_account, Code.PROVIDER_REFUSES, "pending", "access_denied", "the provider refuses the account"),
     (finding, Code.FINDING_RECIPIENTS, None, None, "finding its people"),
     (too_slow, Code.AUDIENCE_TOO_SLOW, None, None, "takes too long"),
+    (user_service_away, Code.USER_SERVICE_AWAY, None, None, "does not answer"),
+    (user_service_refused, Code.USER_SERVICE_REFUSED, None, None, "refuses to name its people"),
     (postponed, Code.POSTPONED, "pending", "", "another time"),
     (not_matched, Code.NOT_MATCHED, None, None, '“attributes.plan eq "pro"” (/all/0)'),
     (created_later, Code.CREATED_LATER, None, None, "made later, at 2026-11-21 11:00:00 UTC"),

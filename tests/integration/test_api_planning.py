@@ -116,6 +116,7 @@ def test_a_forecast_tells_waves_zones_and_who_gets_nothing(api: Api) -> None:
         "opensAt": "2026-11-20T22:00:00Z",
         "closesAt": "2026-11-22T00:00:00Z",
         "targeted": 14,
+        "userService": None,
         "waves": [
             {"at": "2026-11-21T11:00:00Z", "people": 4, "zones": [berlin]},
             {"at": "2026-11-21T17:00:00Z", "people": 5, "zones": [new_york]},

@@ -49,6 +49,7 @@ def test_a_person_is_created_read_replaced_changed_and_erased(api):
     kept = made.json()
     assert kept == {
         **EVA, "externalId": "eva", "devices": [], "version": 1, "createdAt": instant(NOW), "updatedAt": instant(NOW),
+        "mirroredAt": None, "sourceUpdatedAt": None,
     }  # fmt: skip
     read = api.get("recipients/eva")
     assert (read.json(), read["ETag"]) == (kept, '"1"')

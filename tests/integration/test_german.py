@@ -4,16 +4,18 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.core.cache import cache
 from django.urls import reverse
 from django.utils import translation
 
 from delivery.providers.base import Verdict
 from scheduler_project import catalogue
 from schedules import operations
-from schedules.models import MessageTemplate, Occurrence, OccurrenceState, RecipientImport, Schedule
+from schedules.models import MessageTemplate, Occurrence, OccurrenceState, RecipientImport, Resolution, Schedule
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.factories import BY, NOW, ScheduleFactory, people
+from tests.http_double import HttpDouble, Reply
 from tests.integration.test_pages import text_of
 from tests.integration.test_pages_import import upload, work
 from tests.integration.test_pages_templates import GREETING, form
@@ -181,3 +183,23 @@ def test_a_cron_for_which_there_is_no_german_sentence(service, speak):
     sign_in, german = speak
     schedule = ScheduleFactory(name="Winterverkauf", cron="0 9 1-7 * MON")
     german(sign_in().get(reverse("schedule", args=[schedule.pk])), "Nach dem Cron 0 9 1-7 * MON, UTC")
+
+
+def test_what_the_user_service_counts_and_names(service, speak, settings):
+    sign_in, german = speak
+    people(3)
+    schedule = ScheduleFactory(name="Winterverkauf")
+    service.tick()
+    run = only_occurrence(schedule)
+    told = {"audience": "digest", "as_of": NOW, "last_page_at": NOW, "pages": 2, "people": 1200, "total": 3000}
+    Resolution.objects.create(occurrence_id=run.pk, **told)
+    Occurrence.objects.update(reason="user_service_away")
+    browser = sign_in()
+    page = browser.get(f"/occurrences/{run.pk}/")
+    german(page, "Bisher hat der Benutzerdienst genannt: 1.200 Personen von 3.000, auf 2 Seiten.", "antwortet nicht")
+    cache.clear()
+    with HttpDouble(lambda request: Reply(body=b'{"count": 7}')) as double:
+        settings.USER_SERVICE_URL = double.url
+        page = browser.get(reverse("schedule-forecast", args=[schedule.pk]))
+    german(page, "Der Benutzerdienst zählt 7 Personen, und ein Lauf fragt den Benutzerdienst.")
+    cache.clear()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
@@ -24,7 +25,7 @@ from frontend.pages.ledger import Row, with_company
 from frontend.pages.recipients.forms import DeviceForm, attributes_of
 from frontend.wording import number
 from schedules import clock
-from schedules.models import Channel, Recipient, Schedule
+from schedules.models import Channel, MirroredPerson, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import ZONE_NAMES
 
@@ -159,6 +160,8 @@ def page(
         "is_zone_known": person.time_zone in ZONE_NAMES,
         "local_time": show(now, person.time_zone) if person.time_zone in ZONE_NAMES else "",
         "changed_by": actors.name(person.updated_by) if person.updated_by else "",
+        "mirrored": MirroredPerson.objects.filter(pk=person.pk).first(),
+        "is_served": bool(settings.USER_SERVICE_URL),
         "attributes": attributes_of(person),
         "devices": [(device, masked(device.token)) for device in sorted(person.devices.all(), key=lambda d: d.pk)],
         "device_form": device_form or DeviceForm(),

@@ -33,6 +33,7 @@ from schedules.models import Occurrence, Schedule, ScheduleStatus, ScheduleType,
 from schedules.occurrences import upcoming
 from schedules.permissions import Ability, can
 from schedules.recurrence import Firing, InvalidTiming, Note, notes
+from schedules.user_service import counting
 
 NEXT_RUNS = 5
 RUNS = 10
@@ -255,4 +256,8 @@ def _foretold(schedule: Schedule) -> dict[str, Any]:
         (_("are at their limit of messages"), told.capped.people),
         (_("whose local time has passed"), skipped),
     ]
-    return {"forecast": told, "left_out": [(words, people) for words, people in lines if people]}
+    return {
+        "forecast": told,
+        "served": counting.served(definition.audience_query, now=now),
+        "left_out": [(words, people) for words, people in lines if people],
+    }
