@@ -1,7 +1,7 @@
 """The one admin site: unfold's, with our roles at the door and what everybody must know on top of each page."""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
@@ -28,6 +28,11 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
 
     Who comes from a program that asks for a token needs none: a person's own inbox is read without a role.
     """
+
+    error_messages: ClassVar[dict[str, Any]] = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": _("This name and this password don't belong together. Both tell capitals from small letters."),
+    }
 
     def clean(self) -> Any:
         """The password is looked at in the account's turn, and a failure is counted before the next one's."""
@@ -142,6 +147,7 @@ class SchedulerAdminSite(UnfoldAdminSite):  # type: ignore[misc]
     def extra_context(self, context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
         """Called by unfold at the end of ``each_context``."""
         context["styles"] = [*(context.get("styles") or []), static("frontend/pages.css")]
+        context["site_url"] = None  # unfold would offer a way back to another site, which would lead here again
         icon = {"rel": "icon", "href": static("frontend/favicon.svg"), "type": "image/svg+xml"}
         context["site_favicons"] = context.get("site_favicons") or [icon]
         is_inside = self.has_permission(request)

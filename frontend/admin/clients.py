@@ -15,6 +15,7 @@ from frontend.admin.columns import moment
 from frontend.admin_site import site
 from frontend.models import Client
 from frontend.wording import number
+from frontend.wording.actions import SCOPES
 from schedules import clock
 from schedules.permissions import Ability, can
 
@@ -26,11 +27,11 @@ class ClientAdmin(Admin):
     view_ability = delete_ability = Ability.MANAGE_USERS
     consequence = _("It is let in no more: its tokens end at once, and it can't ask for new ones.")
     nothing = _("No program asks for tokens yet. On the server, manage.py create_service_client makes one.")
-    list_display = ("name", "kind", "scopes", "live_tokens", "last_token", "made")
+    list_display = ("name", "kind", "may", "live_tokens", "last_token", "made")
     search_fields = ("name", "=client_id")
     search_help_text = _("Name or client id")
     ordering = ("name",)
-    fields = readonly_fields = ("name", "client_id", "kind", "scopes", "redirect_uris", "live_tokens", "made")
+    fields = readonly_fields = ("name", "client_id", "kind", "may", "returns_to", "live_tokens", "made")
     actions = ("revoke",)
     made = moment("created", _("made"))
     last_token = moment("last_token_at", _("last token"))
@@ -53,6 +54,14 @@ class ClientAdmin(Admin):
     def kind(self, client: Client) -> Any:
         is_service = client.authorization_grant_type == Client.GRANT_CLIENT_CREDENTIALS
         return _("service") if is_service else _("app that people sign in through")
+
+    @admin.display(description=_("may"), ordering="scopes")
+    def may(self, client: Client) -> str:
+        return ", ".join(str(SCOPES.get(scope, scope)) for scope in client.scopes.split()) or "—"
+
+    @admin.display(description=_("returns to"))
+    def returns_to(self, client: Client) -> str:
+        return str(client.redirect_uris) or "—"
 
     @admin.display(description=_("live tokens"))
     def live_tokens(self, client: Client) -> int:

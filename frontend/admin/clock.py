@@ -59,7 +59,10 @@ class IntervalScheduleAdmin(Admin):
 
 
 class _Unused(Admin):
-    """Other kinds of entries that beat knows and this service never makes."""
+    """Other kinds of entries that beat knows and this service never makes; no menu leads there."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False
 
 
 site.register([CrontabSchedule, SolarSchedule, ClockedSchedule], _Unused)

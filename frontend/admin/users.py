@@ -23,8 +23,14 @@ from frontend.admin.columns import moment
 from frontend.admin_site import site
 from frontend.models import Authenticator
 from frontend.wording import number
+from frontend.wording.actions import ROLES
 from schedules import clock
 from schedules.permissions import Ability, can
+
+_ROLES_MEAN = _(
+    "A marketer plans, an analyst looks on, an admin does all of it and manages people. Hold Ctrl (⌘ on a Mac) to"
+    " choose several."
+)
 
 
 @admin.register(User, site=site)
@@ -53,6 +59,13 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     def get_queryset(self, request: HttpRequest) -> Any:
         factor = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
         return super().get_queryset(request).prefetch_related("groups").annotate(has_factor=Exists(factor))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None and db_field.name == "groups":
+            field.label, field.label_from_instance = _("Roles"), _in_words
+            field.help_text = _ROLES_MEAN
+        return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Whoever deletes himself may have been the last who could let anybody in.
@@ -124,8 +137,13 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
 
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
-        names = [group.name for group in user.groups.all()] + ([gettext("superuser")] if user.is_superuser else [])
+        names = [_in_words(group) for group in user.groups.all()]
+        names += [gettext("superuser")] if user.is_superuser else []
         return ", ".join(names) or gettext("none: can't sign in")
+
+
+def _in_words(group: Group) -> str:
+    return str(ROLES.get(group.name, group.name))
 
 
 def _roles_of(user: User) -> list[str]:

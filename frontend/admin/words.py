@@ -19,6 +19,7 @@ _APPS: Mapping[str, Promise] = {
     "delivery": _("Sending, looked into"),
     "frontend": _("Programs"),
     "auth": _("People and roles"),
+    "django_celery_beat": _("Clock"),
 }
 _NAMES: Mapping[str, tuple[Promise, Promise]] = {
     "schedules.StopSwitch": (_("stop switch"), _("stop switches")),
@@ -30,10 +31,12 @@ _NAMES: Mapping[str, tuple[Promise, Promise]] = {
     "delivery.TestSend": (_("test message"), _("test messages")),
     "frontend.Client": (_("client"), _("clients")),
     "auth.Group": (_("role"), _("roles")),
+    "django_celery_beat.PeriodicTask": (_("entry of the clock"), _("entries of the clock")),
 }
 _FIELDS: Mapping[str, Any] = {
     "channel": _("channel"),
     "client_id": _("client id"),
+    "day": _("day"),
     "detail": _("the provider's own words"),
     "expire_seconds": _("seconds until it expires"),
     "label": _("label"),
@@ -44,9 +47,7 @@ _FIELDS: Mapping[str, Any] = {
     "queue": _("queue"),
     "reason": _("reason"),
     "recipient_id": _("recipient"),
-    "redirect_uris": _("returns to"),
     "schedule_id": _("schedule"),
-    "scopes": _("may"),
     "shift": _("ahead by"),
     "size": _("people"),
     "slot": _("process"),

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from frontend import notices
 from frontend.admin_site import site
 from frontend.navigation import sidebar
+from frontend.wording.actions import ROLES
 from frontend.zones import zones_of
 from schedules.permissions import Ability, can, roles_of
 
@@ -26,7 +27,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         "navigation": sidebar(request),
         "banners": notices.banners(zones) if can(request.user, Ability.READ) else [],
         "zones": zones,
-        "roles": ", ".join(sorted(roles_of(request.user))),
+        "roles": ", ".join(str(ROLES[role]) for role in sorted(roles_of(request.user))),
         "may_decide": can(request.user, Ability.EDIT_SCHEDULES),
     }
 

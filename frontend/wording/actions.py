@@ -1,4 +1,4 @@
-"""Who acts and what is done, by name: for the audit's sentences and its filter."""
+"""Who acts, what they may and what is done, by name."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,17 @@ from django.utils.translation import gettext_lazy
 
 from audit.models import Action
 from frontend.wording.reasons import Words
-from schedules.permissions import Role
+from schedules.permissions import Role, Scope
 
 ROLES: Mapping[str, Words] = {
     Role.MARKETER: gettext_lazy("marketer"),
     Role.ADMIN: gettext_lazy("admin"),
     Role.ANALYST: gettext_lazy("analyst"),
+}
+SCOPES: Mapping[str, Words] = {
+    Scope.READ: gettext_lazy("read"),
+    Scope.WRITE: gettext_lazy("read and change"),
+    Scope.INBOX: gettext_lazy("read a person's own inbox"),
 }
 # The parts of the service that act by themselves.
 PARTS: Mapping[str, Words] = {

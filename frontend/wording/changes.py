@@ -8,9 +8,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from audit.models import Action, AuditEvent
+from frontend.wording.actions import SCOPES
 from frontend.wording.reasons import HELD, Words, number, reason
 from frontend.wording.schedules import CHANNELS, FIELDS, STATUSES, value_in_words
-from schedules.permissions import Scope
 
 Clock = tuple[str, str]
 """Zone and mode of the schedule at the time: its instants are told on that clock."""
@@ -84,11 +84,6 @@ _LABELS: Mapping[str, Words] = {
 _KINDS: Mapping[str, Words] = {
     "client-credentials": gettext_lazy("a service with a secret of its own"),
     "authorization-code": gettext_lazy("an app through which people sign in"),
-}
-_SCOPES: Mapping[str, Words] = {
-    Scope.READ: gettext_lazy("read"),
-    Scope.WRITE: gettext_lazy("read and change"),
-    Scope.INBOX: gettext_lazy("read a person's own inbox"),
 }
 _CODES: Mapping[str, Words] = {
     "app": gettext_lazy("a code of the app"),
@@ -169,7 +164,7 @@ def _plain(key: str, value: Any) -> str:
         case "kind", str():
             return str(_KINDS.get(value, value))
         case "scopes", str():
-            return ", ".join(str(_SCOPES.get(scope, scope)) for scope in value.split())
+            return ", ".join(str(SCOPES.get(scope, scope)) for scope in value.split())
         case "by_code", str():
             return str(_CODES.get(value, value))
         case "held_reason", str():

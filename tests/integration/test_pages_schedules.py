@@ -295,6 +295,7 @@ def test_several_at_once_are_asked_first_and_told_one_by_one(service, marketer):
     operations.cancel(schedule_id=two.pk, by=BY, now=NOW)
     chosen = {"verb": "pause", "schedule": [one.pk, two.pk], "next": "/schedules/?order=name"}
     asked = text_of(marketer.post("/schedules/bulk/", chosen))
+    assert "Pause: 1 of 2 schedules" in asked
     assert "It is done for these One" in asked
     assert "Two : cancelled" in asked
     assert Schedule.objects.get(pk=one.pk).status == "active"

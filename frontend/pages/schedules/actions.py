@@ -237,10 +237,12 @@ def bulk(request: HttpRequest) -> HttpResponse:
     if is_sure and (why is None or why.is_valid()):
         _carry_out_each(request, verb, chosen, reason=why.cleaned_data["reason"] if why else "")
         return HttpResponseRedirect(back)
-    words = ngettext("%(do)s: %(n)s schedule", "%(do)s: %(n)s schedules", len(chosen))
     fitting = [schedule for schedule in chosen if is_offered(verb, schedule)]
+    words = ngettext("%(do)s: %(n)s schedule", "%(do)s: %(n)s schedules", len(chosen))
+    if len(fitting) < len(chosen):
+        words = ngettext("%(do)s: %(fit)s of %(n)s schedule", "%(do)s: %(fit)s of %(n)s schedules", len(chosen))
     context = {
-        "title": words % {"do": verb.in_bulk, "n": number(len(chosen))},
+        "title": words % {"do": verb.in_bulk, "n": number(len(chosen)), "fit": number(len(fitting))},
         "verb": verb,
         "fitting": fitting,
         "others": [(schedule, STATUSES[schedule.status]) for schedule in chosen if not is_offered(verb, schedule)],

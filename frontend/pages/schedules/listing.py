@@ -95,6 +95,7 @@ class Row:
     run: Occurrence | None
     counted: Mapping[str, int] | None
     offers: Sequence[Offer]
+    is_overdue: bool
 
     @property
     def status(self) -> str:
@@ -171,11 +172,13 @@ def _first_steps(request: HttpRequest) -> list[Step]:
 
 def _rows(found: Sequence[Schedule], *, may_edit: bool) -> list[Row]:
     """Two statements more, however many schedules."""
-    runs = last_runs([schedule.pk for schedule in found], now=clock.now()) if found else {}
+    now = clock.now()
+    runs = last_runs([schedule.pk for schedule in found], now=now) if found else {}
     counted = books.counted(runs.values()) if runs else {}
     rows = []
     for schedule in found:
         run = runs.get(schedule.pk)
         told: dict[str, Any] = {"run": run, "counted": counted[run.pk] if run else None}
+        told |= {"is_overdue": schedule.next_run_at is not None and schedule.next_run_at < now}
         rows.append(Row(schedule, timings.of(schedule), **told, offers=offers(schedule) if may_edit else []))
     return rows
