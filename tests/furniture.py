@@ -1,14 +1,27 @@
 """A service in which every page has something to show: of each kind of thing one, in each state that it may be in."""
 
 from datetime import timedelta
+from itertools import cycle
 from typing import Any
 
+from django.contrib.auth.models import User
+from django.db.models import Model
+
 from delivery import test_sends
-from delivery.models import InboxMessage, OutboxMessage
+from delivery.models import InboxMessage, OutboxMessage, TestSend
 from schedules import operations, stops, templates
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
-from schedules.models import Occurrence, OccurrenceState
+from schedules.models import (
+    MessageTemplate,
+    Occurrence,
+    OccurrenceState,
+    Recipient,
+    RecipientImport,
+    Schedule,
+    StopSwitch,
+    TemplateContent,
+)
 from schedules.recurrence import ZONE_NAMES
 from tests.factories import (
     BY,
@@ -29,6 +42,13 @@ HTML = "<h1>Rich words</h1><p>Dear {{ first_name }}, it is time.</p>"
 # Fails for who has the attribute ``fails``, as a template does that reckons with what a profile lacks.
 TEXT = "Dear {{ first_name }}, it is time.{% if fails %}{{ nobody.has.this }}{% endif %}"
 
+
+# As long as a name may be, and nowhere a place to break; the second from right to left.
+UNBROKEN = (
+    "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 3,
+    "عرضالربيعللجميع" * 14,
+    "https://example.com/" + "spring-offer/" * 15,
+)
 
 ZONES = sorted(ZONE_NAMES)
 
@@ -106,3 +126,33 @@ def add(service: Service, count: int) -> None:
         ScheduleFactory(template_id=template.pk, cron=f"{number} 9 * * *", time_zone_mode="user_local", now=service.now)
     service.after(MINUTE).step()
     service.send(rounds=count)
+
+
+def stretch() -> None:
+    """Put words that can't be broken into whatever people write."""
+    words = cycle(UNBROKEN)
+    short: dict[type[Model], tuple[str, ...]] = {
+        Schedule: ("name", "status_reason"),
+        MessageTemplate: ("name",),
+        Recipient: ("external_id",),
+        RecipientImport: ("name",),
+        StopSwitch: ("reason",),
+        OutboxMessage: ("to", "subject", "text"),
+        InboxMessage: ("title", "body"),
+        TestSend: ("to", "subject", "detail"),
+        User: ("first_name",),
+    }
+    for model, fields in short.items():
+        for row in model._default_manager.all():
+            for field in fields:
+                setattr(row, field, f"{row.pk}{next(words)}"[:150])
+            row.save()
+    for person in Recipient.objects.all():
+        person.tags = [next(words)[:60], "vip"]
+        person.attributes = {**person.attributes, "first_name": next(words), next(words)[:64]: next(words)}
+        person.save()
+    for content in TemplateContent.objects.all():
+        content.subject, content.text = next(words), f"{next(words)} {content.text}"
+        content.save()
+    said = {"greeting": UNBROKEN[0], "g" * 100: UNBROKEN[1]}
+    templates.save_catalogue(locale="de", messages=said, by=BY, now=NOW)

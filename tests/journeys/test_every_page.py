@@ -13,9 +13,27 @@ from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
 from schedules.permissions import Role, can
-from tests.furniture import furnish
+from tests.furniture import furnish, stretch
 from tests.journeys.conftest import PHONE, TOO_WIDE, WIDE
 from tests.pages import ADMIN, PAGES, addresses
+
+# Those on which most is done, walked through from one control to the next.
+WALKED = ("schedules", "calendar", "templates", "template", "recipients", "recipient-imports", "recipient-import")
+# What the keyboard is at, and what is wrong with how it shows; nothing at the end of the page.
+STANDS = """() => {
+  const at = document.activeElement;
+  if (!at || at === document.body) return null;
+  const box = at.getBoundingClientRect();
+  const [x, y] = [box.left + Math.min(box.width / 2, 12), box.top + box.height / 2];
+  const above = document.elementFromPoint(x, y);
+  const style = getComputedStyle(at.closest(".ns-choice") || at);
+  const wrong = [];
+  if (parseFloat(style.outlineWidth) < 2 || style.outlineStyle === "none") wrong.push("not outlined");
+  if (x < 0 || y < 0 || x > innerWidth || y > innerHeight) wrong.push("beside the screen");
+  else if (!above || !at.contains(above) && !above.contains(at)) wrong.push(`behind ${above && above.className}`);
+  return [at.outerHTML.slice(0, 160), wrong.join(", ")];
+}"""
+MOST_STEPS = 120
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,8 +121,9 @@ def test_every_page_can_be_read_by_everybody_in_either_light(service, open_page,
     visitor.is_content()
 
 
-def test_every_page_fits_a_phone_in_german(service, open_page, live_server, errors):
+def test_every_page_fits_a_phone_in_german_whatever_people_have_written(service, open_page, live_server, errors):
     values = furnish(service)
+    stretch()
     page = open_page(Role.MARKETER, viewport=PHONE)
     page.context.add_cookies([{"name": "django_language", "value": "de", "url": live_server.url}])
     visitor = Visitor(page, errors)
@@ -113,3 +132,47 @@ def test_every_page_fits_a_phone_in_german(service, open_page, live_server, erro
         if page.locator("html").get_attribute("lang") != "de":
             visitor.note(path, ["not in German"])
     visitor.is_content()
+
+
+def _walk(page: Page) -> Iterator[str]:
+    """From the link to the content by Tab to the page's end."""
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    for _ in range(MOST_STEPS):
+        page.keyboard.press("Tab")
+        stands = page.evaluate(STANDS)
+        if stands is None:
+            return
+        if stands[1]:
+            yield f"{stands[1]}: {stands[0]}"
+    yield "no end after so many steps"
+
+
+def test_the_keyboard_goes_through_every_control_and_each_shows_that_it_is_there(service, open_page, errors):
+    values = furnish(service)
+    page = open_page(Role.ADMIN)
+    visitor = Visitor(page, errors)
+    for number, (_name, path) in enumerate(addresses({name: PAGES[name] for name in WALKED}, values)):
+        page.set_viewport_size(PHONE if number % 2 else WIDE)
+        visitor.note(path, [*visitor.visit(path), *_walk(page)])
+    visitor.is_content()
+
+    # The menu lies over a narrow page: it goes when one goes on, whether by keyboard or by a finger.
+    page.set_viewport_size(PHONE)
+    page.goto("/calendar/")
+    opener, menu = page.get_by_role("button", name="Menu"), page.get_by_role("navigation", name="Main")
+    opener.press("Enter")
+    expect(menu.get_by_role("link").first).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
+    expect(opener).to_be_focused()
+    page.keyboard.press("Enter")
+    page.mouse.click(360, 700)
+    expect(menu).to_be_hidden()
+    opener.press("Enter")
+    menu.get_by_role("link").last.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(menu).to_be_hidden()
+    assert page.evaluate(STANDS)[1] == ""

@@ -64,9 +64,11 @@ def test_a_template_shows_how_it_reads_while_it_is_written(service, open_page, e
     expect(body.get_by_text("Dearest Anna")).to_be_visible()
     preview.get_by_role("button", name="Next person").press("Enter")
     expect(preview.get_by_text("As bert reads it")).to_be_visible()
+    expect(preview.get_by_role("button", name="Next person")).to_be_focused()
     expect(preview.get_by_text("Without a value for this person: first_name")).to_be_visible()
     page.locator("#id_contents-0-html").fill("<p>{% if %}</p>")
     expect(preview.get_by_text("HTML: line 1")).to_be_visible()
+    expect(page.locator("#id_contents-0-html")).to_be_focused()
     page.get_by_role("heading", name="Push · en").click()
     expect(preview.get_by_text("New things")).to_be_visible()
     assert page.evaluate("history.length") <= 4  # a preview is no step of the browser's history
