@@ -163,7 +163,7 @@ class AudienceForm(StepForm):
         required=False,
         widget=Cards(
             {
-                "everyone": gettext_lazy("Every profile that is kept here at the time."),
+                "everyone": gettext_lazy("Everybody who is known at the time."),
                 "match": gettext_lazy("By language, tags, attributes and more."),
                 "json": gettext_lazy("For experts: the same as text, with every possibility."),
             }

@@ -213,7 +213,7 @@ def test_a_run_says_how_many_people_have_been_named(browser, resolving):
     page = text_of(run_page(browser, resolving))
     said = "So far the user service has named 1,200 people of 3,000, in 2 pages. Nobody is sent to before all of them"
     assert said in page
-    assert "The last page came 2026-11-21 10:00:05 UTC" in page
+    assert "known. As of 2026-11-21 10:00:00 UTC" in page
     assert "Its people are being found. That takes some seconds" not in page
     Resolution.objects.update(people=2400, pages=3)
     phase = run_page(browser, resolving).context["phase"]
@@ -245,7 +245,10 @@ def test_a_run_says_why_it_has_no_people_yet(browser, resolving, api, reason, sa
 
 def test_a_run_that_has_asked_and_got_nothing_yet_says_so(browser, resolving):
     Resolution.objects.update(pages=0, people=0, total=None)
-    assert "The user service is being asked for its people." in text_of(run_page(browser, resolving))
+    asked = "The user service is being asked for its people. Nobody is sent to before all of them are known."
+    assert asked in text_of(run_page(browser, resolving))
+    Occurrence.objects.update(reason="user_service_away")
+    assert "being asked" not in text_of(run_page(browser, resolving))
 
 
 def test_a_run_that_has_its_people_says_as_of_when_and_what_was_wrong(browser, resolving):
