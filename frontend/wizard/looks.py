@@ -70,6 +70,7 @@ def audience(request: HttpRequest, schedule: Schedule, form: StepForm, around: A
     return {
         "words": query_in_words(query),
         "told": told,
+        "is_nobody_there": not told.count and not Recipient.objects.exists(),
         "served": counting.served(query, now=around.now),
         "reached": told.count - (told.suppressed or 0) - (told.unaddressable or 0),
         "zones_told": told.zones[:PLACES_SHOWN],

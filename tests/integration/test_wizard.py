@@ -337,6 +337,15 @@ def test_the_json_tab_opens_with_what_the_rows_say_and_leads_back(browser, draft
     assert 'name="row-0-value" value="fr"' in page
 
 
+def test_before_anybody_is_there_no_spelling_is_blamed(browser, draft):
+    look = reverse("wizard-look", args=[draft.pk, "audience"])
+    assert "There is nobody yet to write to" in text_of(browser.post(look, EVERYONE))
+    RecipientFactory(tags=["vip"])
+    page = text_of(browser.post(look, rows(("tags", "contains", "team"))))
+    assert "Nobody matches." in page
+    assert "There is nobody yet" not in page
+
+
 def test_the_audience_is_counted_as_it_is_typed_with_masked_addresses(browser, draft, profiles):
     Recipient.objects.filter(locale="en").update(consent={"email": False})
     look = reverse("wizard-look", args=[draft.pk, "audience"])
