@@ -1,18 +1,22 @@
 """The demo's data: put in once, kept from start to start, emptied on request."""
 
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain, islice
+from pathlib import Path
 
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.models import Prefetch
 from redis import Redis
 
 from audit import roles
 from delivery import partitions
 from scheduler_project.demo import content
-from scheduler_project.demo.people import Person, invent
+from scheduler_project.demo.people import Person, as_profile, invent
 from scheduler_project.demo.plans import EACH_MINUTE, bulletin, plans
 from scheduler_project.local import services
 from schedules import operations, templates
@@ -61,6 +65,38 @@ def put_in(*, people: int, now: datetime) -> None:
         schedule = operations.create(definition=plan.definition, by=BY, now=now, draft=draft)
         if plan.then == "pause":
             operations.pause(schedule_id=schedule.pk, by=BY, now=now, reason="Until the roastery is back from holiday")
+
+
+def write_profiles(path: Path, *, people: int, now: datetime) -> None:
+    """The people that a reference user service answers with, a profile a line: those kept here, else invented ones.
+
+    Whole or not at all.
+    """
+    invented = ((person, now) for person in invent(count=people, now=now))
+    known = _kept_people() if Recipient.objects.exists() else invented
+    draft = path.with_suffix(".draft")
+    draft.touch(mode=0o600)
+    with draft.open("w") as file:
+        for person, since in known:
+            dates = {"updatedAt": now.isoformat(), "createdAt": since.isoformat()}
+            file.write(json.dumps({**as_profile(person), **dates}, ensure_ascii=False) + "\n")
+    os.replace(draft, path)
+
+
+def _kept_people() -> Iterator[tuple[Person, datetime]]:
+    devices = Prefetch("devices", Device.objects.filter(active=True).order_by("pk"))
+    for each in Recipient.objects.order_by("pk").prefetch_related(devices).iterator(chunk_size=_CHUNK):
+        person = Person(
+            external_id=each.external_id,
+            email=each.email,
+            locale=each.locale,
+            time_zone=each.time_zone,
+            attributes=each.attributes,
+            tags=each.tags,
+            consent=each.consent,
+            devices=[(device.token, device.platform) for device in each.devices.all()],
+        )
+        yield person, each.created_at
 
 
 @transaction.atomic

@@ -35,8 +35,8 @@ class Waves:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the guide is about. Addresses end without a slash; ``mailbox`` and ``devices`` are empty where there are
-    none."""
+    """What the guide is about. Addresses end without a slash; ``mailbox``, ``devices`` and ``user_service`` are empty
+    where there are none."""
 
     is_new: bool
     web: str
@@ -46,6 +46,7 @@ class Facts:
     push_log: Path
     logs: Path
     password: str
+    user_service: str = ""
 
 
 def show(console: Console, facts: Facts, *, seconds: float) -> None:
@@ -76,6 +77,8 @@ def _addresses(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.devices:
         yield "Devices", f"{facts.devices}/ shows the last 1,000 push messages"
         yield "", f"{_short(facts.push_log)} has them all, a JSON line each"
+    if facts.user_service:
+        yield "User service", f"{facts.user_service}/ names the people of each run; {facts.user_service}/stats counts"
     if kept := [what for what, stub in (("e-mails", facts.mailbox), ("push messages", facts.devices)) if not stub]:
         yield "Outbox", f"{facts.web}/outbox/ shows {' and '.join(kept)}"
     yield "Inboxes", f"{facts.web}/inbox/ shows in-app messages"

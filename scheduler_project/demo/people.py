@@ -125,6 +125,20 @@ _PLACES = [
 _CUMULATIVE = list(accumulate(place.weight for place in _PLACES))
 
 
+def as_profile(person: Person) -> dict[str, Any]:
+    """As the contract of the user service has a person."""
+    return {
+        "externalId": person.external_id,
+        "email": person.email,
+        "locale": person.locale,
+        "timeZone": person.time_zone,
+        "attributes": person.attributes,
+        "tags": person.tags,
+        "consent": person.consent,
+        "devices": [{"platform": platform, "token": token} for token, platform in person.devices],
+    }
+
+
 def invent(*, count: int, now: datetime) -> Iterator[Person]:
     """``count`` people; ``now`` dates their orders. The first ones cover every place once."""
     chance = random.Random(SEED)  # noqa: S311 - nothing here is a secret

@@ -69,6 +69,13 @@ def devices(*, port: int, log: Path, credentials: Path, project: str) -> Process
     return _stub("devices", port, log, troubles.PUSH, "--credentials", str(credentials), "--project", project)
 
 
+def user_service(*, port: int, people: Path, log: Path, token: str) -> Process:
+    """The reference service of the user service's contract, with those people."""
+    command = (sys.executable, "-m", "stubs.user_service", "--port", str(port), "--log", str(log))
+    given = (*command, "--people", str(people), "--token", token)
+    return Process("user_service", given, ready=partial(_answers, port, "/stats"))
+
+
 def _stub(name: str, port: int, log: Path, faults: Sequence[Mapping[str, object]], *options: str) -> Process:
     command = (sys.executable, "-m", f"scheduler_project.demo.{name}", "--port", str(port), "--log", str(log))
     given = (*command, "--bodies", "--faults", json.dumps(faults), *options)

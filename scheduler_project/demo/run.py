@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -14,7 +15,7 @@ from django.conf import settings
 from rich.console import Console
 
 from scheduler_project.demo import accounts, data, environment, guide, troubles
-from scheduler_project.demo.processes import devices, knock, mailbox, processes
+from scheduler_project.demo.processes import devices, knock, mailbox, processes, user_service
 from scheduler_project.local import services, supervisor
 from scheduler_project.local.ports import LOOPBACK, is_free
 from schedules import clock
@@ -22,6 +23,9 @@ from stubs.google_account import write_account
 
 MAIL_PORT = 8025
 PUSH_PORT = 8026
+PEOPLE_PORT = 8027
+REFERENCE = "reference"
+"""In the place of ``USER_SERVICE_URL``: the reference service, as a process of the demo, answers audiences."""
 _PORTS_TRIED = 100
 _ROOM_BYTES = 500_000_000
 _LOG_BYTES = 10_000_000
@@ -29,6 +33,7 @@ _READY_SECONDS = 150.0
 _MARK = "NOTIFICATION_SCHEDULER_DEMO"
 _PROJECT = "demo"  # of the service account at the stub of FCM
 _ACCOUNTS = ("AUDIT_EXPORT_", "AWS_", "FCM_", "FIREBASE_", "GOOGLE_")
+_USER_SERVICE = "USER_SERVICE_URL"
 _OWN_SERVERS = ("DATABASE_URL", "BROKER_URL", "COUNTERS_URL")
 
 
@@ -40,7 +45,8 @@ class CannotRun(Exception):
 class Options:
     """``port``: where the pages are wanted; the next free one is taken. ``people`` matters for new data only.
 
-    ``email_provider`` is ``ses`` and ``push_provider`` ``fcm`` (to their stubs), or ``outbox``.
+    ``email_provider`` is ``ses`` and ``push_provider`` ``fcm`` (to their stubs), or ``outbox``. ``user_service``
+    is ``REFERENCE`` or empty.
     """
 
     port: int = 8000
@@ -48,14 +54,20 @@ class Options:
     push_provider: str = "fcm"
     fresh: bool = False
     people: int = 10_000
+    user_service: str = ""
+
+    @property
+    def asks_reference(self) -> bool:
+        return self.user_service == REFERENCE
 
 
 class _Ports(NamedTuple):
-    """``mail`` and ``push`` are 0 where there is no stub."""
+    """``mail``, ``push`` and ``people`` are 0 where there is no stub."""
 
     web: int
     mail: int
     push: int
+    people: int
 
 
 @dataclass(frozen=True)
@@ -76,15 +88,30 @@ class _Boxes:
     def account(self) -> Path:
         return self.root / "fcm-account.json"
 
+    @property
+    def people(self) -> Path:
+        return self.root / "user-service-people.ndjson"
+
+    @property
+    def people_log(self) -> Path:
+        return self.root / "user-service-calls.ndjson"
+
+    @property
+    def token(self) -> str:
+        """Which the reference user service takes."""
+        return services.secret(root=self.root, name="user-service-token")
+
     def empty(self) -> None:
-        for log in (self.mail_log, self.push_log):
-            log.unlink(missing_ok=True)
+        for file in (self.mail_log, self.push_log, self.people, self.people_log):
+            file.unlink(missing_ok=True)
 
     def stubs(self, ports: _Ports) -> Iterator[supervisor.Process]:
         if ports.mail:
             yield mailbox(port=ports.mail, log=self.mail_log)
         if ports.push:
             yield devices(port=ports.push, log=self.push_log, credentials=self.account, project=_PROJECT)
+        if ports.people:
+            yield user_service(port=ports.people, people=self.people, log=self.people_log, token=self.token)
 
 
 def enter_own_world() -> None:
@@ -112,13 +139,15 @@ def run(options: Options, console: Console) -> int:
         signal.signal(number, signal.default_int_handler)
     root: Path = settings.LOCAL_DIR.expanduser().resolve()
     with environment.alone(root):
+        if options.user_service not in ("", REFERENCE):
+            raise CannotRun(f"The demo asks no user service of yours: set {_USER_SERVICE}={REFERENCE}, or unset it.")
         boxes = _Boxes(root)
         password = services.secret(root=root, name="demo-password")[:12]
         if options.fresh:
             console.print("Emptying database, queues and the logs of e-mails and pushes …")
             data.empty()
             boxes.empty()
-        is_new = _prepare(options, console, password)
+        is_new = _prepare(options, console, password, boxes)
         ports = _ports(options, console)
         facts = guide.Facts(
             is_new=is_new,
@@ -129,6 +158,7 @@ def run(options: Options, console: Console) -> int:
             push_log=boxes.push_log,
             logs=root / "logs",
             password=password,
+            user_service=_address(ports.people),
         )
         variables = _variables(options, facts, boxes)
         environment.lend(root, variables)
@@ -143,6 +173,8 @@ def _serve(children: list[supervisor.Process], console: Console, facts: guide.Fa
     def ready() -> None:
         nonlocal was_ready
         was_ready = True
+        if facts.user_service:
+            _mirror(console)
         guide.show(console, facts, seconds=time.monotonic() - begun)
         status.start()
 
@@ -161,6 +193,14 @@ def _serve(children: list[supervisor.Process], console: Console, facts: guide.Fa
     return code
 
 
+def _mirror(console: Console) -> None:
+    """Have a copy of the user service's people here, so that previews count them before any run has asked for them."""
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "mirror_people"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        console.print(f"The user service's people could not be fetched: {done.stderr.strip()}", markup=False)
+
+
 def _turn_over(log: Path) -> None:
     """Begin a new file where the old one has grown large; one old one is kept."""
     if log.exists() and log.stat().st_size > _LOG_BYTES:
@@ -177,7 +217,7 @@ def _check_ground() -> None:
         )
 
 
-def _prepare(options: Options, console: Console, password: str) -> bool:
+def _prepare(options: Options, console: Console, password: str, boxes: _Boxes) -> bool:
     """Bring tables, accounts and data up to date; whether the data is new."""
     console.print("Preparing the database …")
     data.migrate()
@@ -185,7 +225,9 @@ def _prepare(options: Options, console: Console, password: str) -> bool:
     is_new = not data.is_there()
     if is_new:
         console.print(f"Inventing {options.people:,} people …")
-        data.put_in(people=options.people, now=clock.now())
+        data.put_in(people=0 if options.asks_reference else options.people, now=clock.now())
+    if options.asks_reference and not boxes.people.exists():
+        data.write_profiles(boxes.people, people=options.people, now=clock.now())
     data.renew(now=clock.now())
     return is_new
 
@@ -196,7 +238,8 @@ def _ports(options: Options, console: Console) -> _Ports:
         console.print(f"Port {options.port} is taken, so the pages are at port {web}.")
     mail = _free_port(MAIL_PORT, but_not={web}) if options.email_provider == "ses" else 0
     push = _free_port(PUSH_PORT, but_not={web, mail}) if options.push_provider == "fcm" else 0
-    return _Ports(web, mail, push)
+    people = _free_port(PEOPLE_PORT, but_not={web, mail, push}) if options.asks_reference else 0
+    return _Ports(web, mail, push, people)
 
 
 def _free_port(wanted: int, *, but_not: Collection[int] = ()) -> int:
@@ -217,6 +260,8 @@ def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str,
         "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
         "EMAIL_PROVIDER": options.email_provider,
         "PUSH_PROVIDER": options.push_provider,
+        _USER_SERVICE: facts.user_service,
+        "USER_SERVICE_TOKEN": boxes.token if facts.user_service else "",
         **troubles.PACE,
     }
     if facts.mailbox:

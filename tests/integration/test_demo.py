@@ -53,6 +53,19 @@ def test_the_data_holds_one_schedule_of_each_kind_that_is_worth_watching() -> No
 
 
 @pytest.mark.django_db
+def test_the_reference_service_knows_whom_the_demo_knows(tmp_path: Path) -> None:
+    path = tmp_path / "people.ndjson"
+    data.write_profiles(path, people=60, now=NOW)
+    invented = [json.loads(line) for line in path.read_text().splitlines()]
+    data.put_in(people=60, now=NOW)
+    Recipient.objects.update(created_at=NOW)
+    data.write_profiles(path, people=7, now=NOW)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == invented
+    assert {(person["updatedAt"], person["createdAt"]) for person in invented} == {(NOW.isoformat(), NOW.isoformat())}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.django_db
 def test_the_bulletin_of_each_minute_is_renewed_once_it_has_ended() -> None:
     data.put_in(people=1, now=NOW)
     for hours in (0, 1, 4, 4):
@@ -146,6 +159,32 @@ def test_a_taken_port_is_stepped_over_and_an_early_ctrl_c_leaves_nothing(tmp_pat
     eventually(lambda: processes_of(tmp_path) == [], seconds=15)
 
 
+def test_one_variable_has_a_user_service_name_the_people_and_all_is_as_before(tmp_path: Path) -> None:
+    port = free_port()
+    with demo(tmp_path, "--recipients", "150", "--port", str(port), USER_SERVICE_URL="reference") as running:
+        shown = running.until("In a second terminal")
+        assert "150 recipients in" in shown
+        (people,) = re.findall(r"User service +(http://127\.0\.0\.1:\d+)/ ", shown)
+        log = tmp_path / "ses-accepted.ndjson"
+        expected = 150 - 20
+        eventually(lambda: log.exists() and len(log.read_text().splitlines()) > expected, seconds=60)
+        calls = json.loads(body_of(f"{people}/stats"))["calls"]
+        assert sum(calls.values()) >= 2  # for the copy, and for the newsletter
+        assert manage(tmp_path, "books").returncode == 0
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+    mails = [json.loads(line)["to"] for line in log.read_text().splitlines()]
+    assert len(set(mails)) == len(mails)
+
+
+def test_the_demo_asks_no_user_service_of_ones_own(tmp_path: Path) -> None:
+    refused = manage(tmp_path, "demo", USER_SERVICE_URL="https://people.example.com")
+    assert refused.returncode == 1
+    assert "set USER_SERVICE_URL=reference, or unset it" in refused.stderr
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+
+
 class Running:
     """A demo and what it has said."""
 
@@ -168,10 +207,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def demo(root: Path, *options: str) -> Iterator[Running]:
+def demo(root: Path, *options: str, **variables: str) -> Iterator[Running]:
     command = [sys.executable, "manage.py", "demo", *options]
+    env = {**environment(root), **variables}
     process = subprocess.Popen(
-        command, cwd=PROJECT, env=environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=PROJECT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
         yield Running(process)
@@ -180,11 +220,10 @@ def demo(root: Path, *options: str) -> Iterator[Running]:
         process.wait()
 
 
-def manage(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def manage(root: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "manage.py", *words]
-    return subprocess.run(
-        command, cwd=PROJECT, env=environment(root), capture_output=True, text=True, timeout=60, check=False
-    )
+    env = {**environment(root), **variables}
+    return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def environment(root: Path) -> dict[str, str]:

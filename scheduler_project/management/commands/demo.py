@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from rich.console import Console
@@ -42,7 +43,12 @@ class Command(BaseCommand):
         enter_own_world()
         console = Console(highlight=False)
         options = Options(
-            port=port, email_provider=email_provider, push_provider=push_provider, fresh=fresh, people=recipients
+            port=port,
+            email_provider=email_provider,
+            push_provider=push_provider,
+            fresh=fresh,
+            people=recipients,
+            user_service=settings.USER_SERVICE_URL,
         )
         try:
             code = run(options, console)
