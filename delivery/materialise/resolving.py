@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 
 from delivery import counts
 from schedules import encryption
@@ -72,7 +73,9 @@ def resolve(
     ``before_call`` keeps the lease, and may raise to end it here. Raises ``UnderWay``, ``TurnOver``,
     ``client.Unavailable`` when it is to be tried later, and ``client.Refused`` when somebody has to see to it.
     """
-    resolution = _begun(audience, occurrence_id=occurrence_id, now=now)
+    known = Resolution.objects.filter(occurrence_id=occurrence_id).first()
+    before_call()  # whoever has used that one up has ended the search with it
+    resolution = _continued(known, audience, now=now) or _start(audience, occurrence_id=occurrence_id, now=now)
     restarts, begun = 0, time.monotonic()
     while resolution.completed_at is None:
         if time.monotonic() - begun > turn_s:
@@ -99,16 +102,15 @@ class _Useless(Exception):
         self.error = error
 
 
-def _begun(audience: Mapping[str, Any], *, occurrence_id: int, now: datetime) -> Resolution:
-    """What there is of this very audience, if it is young enough and not used up."""
-    known = Resolution.objects.filter(occurrence_id=occurrence_id).first()
+def _continued(known: Resolution | None, audience: Mapping[str, Any], *, now: datetime) -> Resolution | None:
+    """What there is of this very audience, if it is young enough and not used up; else it is thrown away."""
     if known is None:
-        return _start(audience, occurrence_id=occurrence_id, now=now)
+        return None
     is_same = known.used_at is None and known.audience == digest(parse(audience))
     if is_same and abs(now - known.last_page_at) <= STALE and not isinstance(known.cursor, UnreadableText):
         return known
     _throw_away(known)
-    return _start(audience, occurrence_id=occurrence_id, now=now)
+    return None
 
 
 def _start(audience: Mapping[str, Any], *, occurrence_id: int, now: datetime) -> Resolution:
@@ -122,10 +124,17 @@ def _start(audience: Mapping[str, Any], *, occurrence_id: int, now: datetime) ->
 
 
 def _throw_away(resolution: Resolution) -> None:
-    """Raises ``UnderWay`` where another worker has come further with it."""
-    deleted, _ = Resolution.objects.filter(pk=resolution.pk, pages=resolution.pages).delete()
-    if not deleted:
+    """Raises ``UnderWay`` where another worker is at it or has come further."""
+    if not _drop(Resolution.objects.filter(pk=resolution.pk, pages=resolution.pages)):
         raise UnderWay
+
+
+@transaction.atomic
+def _drop(unwanted: QuerySet[Resolution]) -> int:
+    """With their pages, but for those that somebody is at; how many."""
+    held = list(unwanted.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    Resolution.objects.filter(pk__in=held).delete()
+    return len(held)
 
 
 def _ask(audience: Mapping[str, Any], resolution: Resolution, before_call: Callable[[], None]) -> client.Page:
@@ -237,10 +246,10 @@ def mirror_everybody(*, now: datetime, on_page: Callable[[Resolution], None]) ->
 
 def purge(*, before: datetime) -> None:
     """Drop what is left of audiences whose occurrence looks for nobody any more, and all that is older."""
-    Resolution.objects.filter(last_page_at__lt=before).delete()
+    _drop(Resolution.objects.filter(last_page_at__lt=before))
     looking = Occurrence.objects.open().filter(state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING])
     given_up = Resolution.objects.filter(used_at=None).exclude(occurrence_id=EVERYBODY)
-    given_up.exclude(occurrence_id__in=looking.values("pk")).delete()
+    _drop(given_up.exclude(occurrence_id__in=looking.values("pk")))
 
 
 def _count_failure(code: str, resolution: Resolution) -> None:

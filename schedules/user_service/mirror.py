@@ -28,7 +28,7 @@ DROP TABLE IF EXISTS pg_temp.mirror_dated, pg_temp.mirror_told, pg_temp.mirror_d
 CREATE TEMPORARY TABLE mirror_dated (line bigint, at timestamptz) ON COMMIT DROP;
 CREATE TEMPORARY TABLE mirror_told (
     line bigint, external_id text, recipient_id bigint, told_at timestamptz, was_told boolean, counts boolean,
-    shrinks boolean
+    shrinks boolean, is_new boolean
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE mirror_devices (
     device_id bigint, recipient_id bigint, token_index uuid, platform text, is_lost boolean, is_surplus boolean
@@ -37,14 +37,27 @@ CREATE TEMPORARY TABLE mirror_devices (
 # A page is few people among many: each is found by an index, wherever the server believes that its disk turns.
 _BY_INDEX = "SELECT set_config('random_page_cost', '1.1', true)"
 
-_LISTEN = """
+# What a profile becomes by what it says: as it is kept, and whether that is anything new.
+_SAID = {
+    "email_index": "CASE WHEN p.email IS NULL THEN r.email_index ELSE p.email_index END",
+    "locale": "COALESCE(p.locale, r.locale)",
+    "time_zone": "COALESCE(p.time_zone, r.time_zone)",
+    "tags": "COALESCE(p.tags, r.tags)",
+    "consent": "r.consent || COALESCE(p.consent, '{}')",
+    "attributes": "COALESCE(p.attributes, r.attributes)",
+}
+_IS_NEW = f"""
+({", ".join(f"r.{column}" for column in _SAID)}) IS DISTINCT FROM ({", ".join(_SAID.values())})
+OR (r.email <> '' AND {is_lost("r.email")})"""
+
+_LISTEN = f"""
 INSERT INTO pg_temp.mirror_told
 SELECT p.line, p.external_id, r.id, d.at, COALESCE(m.resolution_id = %(resolution)s::bigint, false),
        (d.at < m.source_updated_at) IS NOT TRUE AND (
            (m.resolution_id = %(resolution)s::bigint) IS NOT TRUE
            OR (d.at > COALESCE(m.source_updated_at, '-infinity')) IS TRUE
        ),
-       (r.attributes || p.attributes <> p.attributes) IS TRUE
+       (r.attributes || p.attributes <> p.attributes) IS TRUE, r.id IS NULL OR {_IS_NEW}
 FROM pg_temp.import_people p
 LEFT JOIN pg_temp.mirror_dated d USING (line)
 LEFT JOIN schedules_recipient r USING (external_id)
@@ -94,6 +107,14 @@ WITH taken AS (
     WHERE s.is_surplus AND v.id = s.device_id AND v.recipient_id = s.recipient_id RETURNING v.recipient_id
 )
 INSERT INTO pg_temp.import_changed SELECT DISTINCT recipient_id FROM taken
+"""
+
+# In most people nothing is new, on most days: those need not be looked at again.
+_NOTHING_NEW = """
+DELETE FROM pg_temp.import_people p USING pg_temp.mirror_told t
+WHERE t.line = p.line AND NOT t.is_new
+  AND NOT EXISTS (SELECT 1 FROM pg_temp.import_devices d WHERE d.line = p.line)
+  AND NOT EXISTS (SELECT 1 FROM pg_temp.import_changed c WHERE c.recipient_id = t.recipient_id)
 """
 
 _NOTE = """
@@ -160,7 +181,12 @@ def mirror(
         _listen(cursor, chosen, updated, now, resolution_id)
         if has_devices or any(row.devices for row in chosen):
             _compare_devices(cursor)
+        cursor.execute(_NOTHING_NEW)
+        unchanged = cursor.rowcount
+        if unchanged:
+            cursor.execute("ANALYZE pg_temp.import_people (external_id)")
         written = staging.merge(now=now, by=by, is_piece=True)
+        written = written._replace(unchanged=written.unchanged + unchanged)
         cursor.execute(_NOTE, {"now": now, "resolution": resolution_id})
         ids, again = cursor.fetchone()
         cursor.execute("DROP TABLE pg_temp.mirror_dated, pg_temp.mirror_told, pg_temp.mirror_devices")
@@ -201,8 +227,8 @@ def _listen(
                 if row.line in updated:
                     copy.write_row((number, min(updated[row.line], now)))  # or a wrong clock would freeze people
         cursor.execute("ANALYZE pg_temp.mirror_dated (line)")
-    cursor.execute(_LISTEN, {"resolution": resolution_id})
-    cursor.execute("ANALYZE pg_temp.mirror_told (line, recipient_id, counts, shrinks)")
+    cursor.execute(_LISTEN, {"resolution": resolution_id, "heads": encryption.keyset().heads})
+    cursor.execute("ANALYZE pg_temp.mirror_told (line, recipient_id, counts, shrinks, is_new)")
     cursor.execute(_UNHEARD.format("import_people"))
     if cursor.rowcount:
         cursor.execute(_UNHEARD.format("import_devices"))

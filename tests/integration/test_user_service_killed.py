@@ -13,6 +13,7 @@ from delivery.models import Delivery
 from schedules.models import MirroredPerson, OccurrenceState, Recipient, Resolution
 from tests.factories import NOW
 from tests.running import PROJECT
+from tests.service import in_threads
 from tests.user_service import attempt, named
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,3 +102,26 @@ def test_killed_again_and_again_it_loses_and_doubles_nobody(opened, user_service
     assert (resolution.pages, resolution.people, resolution.repeated) == (PEOPLE // PAGE, PEOPLE, 0)
     assert user_service.pages_asked - asked <= PEOPLE // PAGE - kept + 1
     assert asked <= kept + len(kills) + 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_many_workers_at_once_and_a_service_that_fails_in_every_way(opened, user_service, settings, naps, seed):
+    """No lease holds them apart: each begins again whatever the others do."""
+    settings.USER_SERVICE_PAGE, settings.USER_SERVICE_TIMEOUT_S = PAGE, 2.0
+    names = user_service.put_people(PEOPLE)
+    occurrence = opened()
+    of_pages = {"match": {"operation": "Page", "to": "*"}, "rate": 0.08}
+    kinds = [{"kind": kind} for kind in ("half", "garbage", "short", "reset", "contradict", "repeat")]
+    statuses = [{"kind": "status", "status": status} for status in (410, 429, 500, 503)]
+    user_service.running.fault(*({**each, **of_pages} for each in (*kinds, *statuses)), seed=seed)
+    deadline = time.monotonic() + PATIENCE_S
+
+    def work():
+        while attempt(occurrence).state == OccurrenceState.MATERIALISING:
+            assert time.monotonic() < deadline, "not within half a minute"
+
+    in_threads(work, work, work)
+    after = type(occurrence).objects.get()
+    assert (after.state, after.targeted, named(after)) == (OccurrenceState.RUNNING, PEOPLE, names)
+    assert Resolution.objects.get().people == PEOPLE
+    assert Recipient.objects.count() == PEOPLE
