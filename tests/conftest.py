@@ -1,5 +1,8 @@
 """What most tests need: the ledger's partitions, the service at a fixed instant, a provider that takes notes."""
 
+import functools
+import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -59,21 +62,53 @@ MEASURED = frozenset(
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.stem not in MEASURED and item.path.parent.name != "unit":
-            item.add_marker(pytest.mark.no_cover)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """The others are not measured, their fixtures included, which pytest-cov's own marker would leave measured."""
+    coverage = getattr(item.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
+    if coverage is None or item.path.stem in MEASURED or item.path.parent.name == "unit":
+        return (yield)
+    coverage.pause()
+    try:
+        return (yield)
+    finally:
+        coverage.resume()
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays. Else it is looked through for garbage all the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_configure() -> None:
+    import botocore.session
     from django.conf import settings
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
     from scheduler_project import catalogue
+
+    # Half a second for each password, which guards nothing here.
+    PBKDF2PasswordHasher.iterations = 1_000
+    # Else each session of boto3 reads what it knows of a service anew: 110 ms.
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
     # What pages say in German is compiled by ``make setup``; whoever runs pytest alone has it too.
     catalogue.compile_all()
     # Else each test client reads the names of all static files anew: 50 ms.
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings) -> None:
+    """On servers of ours the test's database is a copy of the one that they came with, which is migrated."""
+    from django.conf import settings
+    from django.db import connections
+
+    if "DATABASE_URL" not in os.environ:
+        given = connections["default"].settings_dict
+        given["TEST"] |= {"TEMPLATE": settings.DATABASES["default"]["NAME"], "MIGRATE": False}
 
 
 @pytest.fixture(scope="session")
@@ -90,23 +125,30 @@ def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _emptied_between_tests() -> Iterator[None]:
-    """Django empties every table after a test that commits; of the audit that is refused to all but a superuser."""
+    """After a test that commits, its rows are deleted by a superuser: of the audit that is refused to all others.
+
+    Django would truncate each table, and write content types and permissions anew: 150 ms.
+    """
     from django.db import connection
     from django.test import TransactionTestCase
 
+    from delivery import partitions
     from tests import roles
 
-    def as_superuser(case: TransactionTestCase) -> None:
-        with roles.owner():
-            with connection.cursor() as cursor:
-                cursor.execute("SET session_replication_role = replica")
-            flush(case)
-            with connection.cursor() as cursor:
-                cursor.execute("SET session_replication_role = DEFAULT")
+    @functools.cache
+    def statements() -> str:
+        managed = connection.introspection.django_table_names(only_existing=True, include_views=False)
+        names = {*managed, *partitions.TABLES} - {"django_content_type", "auth_permission"}
+        deleting = [f"DELETE FROM {name}" for name in sorted(names)]
+        # Without triggers, so in any order.
+        return "; ".join(["SET session_replication_role = replica", *deleting, "RESET session_replication_role"])
 
-    flush = TransactionTestCase._fixture_teardown
+    def empty(case: TransactionTestCase) -> None:
+        with roles.owner(), connection.cursor() as cursor:
+            cursor.execute(statements())
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(TransactionTestCase, "_fixture_teardown", as_superuser)
+        patched.setattr(TransactionTestCase, "_fixture_teardown", empty)
         yield
 
 
@@ -124,7 +166,6 @@ def ledger_days(django_db_setup, django_db_blocker) -> None:
 def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # noqa: F821 - Django isn't set up yet
     """The service, standing at ``NOW``. After the test the books must close."""
     from django.conf import settings as project
-    from django.db import connection
     from redis import Redis
 
     from schedules import clock
@@ -137,12 +178,7 @@ def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # n
     settings.PUBLISH_AHEAD_S = 0.0  # the clock stands still: a worker that waited for an instant would wait for ever
     monkeypatch.setattr(clock, "now", lambda: driven.now)
     yield driven
-    try:
-        assert_books_close()
-    finally:
-        if not connection.in_atomic_block:  # Django empties only the tables it manages
-            with connection.cursor() as cursor:
-                cursor.execute("TRUNCATE delivery_delivery, delivery_failedattempt")
+    assert_books_close()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit import roles
+from tests.migrated import PASSWORD
 
-PASSWORD = "of-the-application"
 # Of the test's database, and of all roles: it has made the tables.
 _owners: list[BaseDatabaseWrapper] = []
 

@@ -21,6 +21,8 @@ from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.supervisor import Process, Supervisor
 from schedules.encryption import Keys, Keyset
 from stubs.testing import RunningFcm, RunningStub, running_fcm, running_ses
+from tests import migrated
+from tests.migrated import PASSWORD
 
 # As the ledger's table numbers them.
 STATES = {
@@ -32,8 +34,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # Under which the service keeps addresses and tokens; with them the tests put people in by SQL.
 KEYS = Keys((bytes(range(32)),), bytes(range(32, 64)))
 KEYSET = Keyset(KEYS)
-# As audit.roles calls it, which needs Django.
-APP, PASSWORD = "notification_app", "of-the-application"
+APP = "notification_app"  # as audit.roles calls it, which needs Django
 # Seconds for which a statement of ours waits for a database that is being restarted.
 _AWAY_S = 60.0
 
@@ -180,6 +181,7 @@ def running_service(
     that enters it.
     """
     os.environ["LOCAL_PG_FSYNC"] = "off"
+    is_migrated = migrated.copy(root / "local")
     urls = services.ensure(root=root / "local", need=frozenset({"database"}))
     log, push_log = root / "ses.ndjson", root / "fcm.ndjson"
     with ExitStack() as opened:
@@ -199,8 +201,9 @@ def running_service(
             **fcm.variables(),
             **(settings or {}),
         }
-        _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
-        _run([sys.executable, "manage.py", "grant_roles"], {**env, "APP_DATABASE_PASSWORD": PASSWORD})
+        if not is_migrated:
+            _run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
+            _run([sys.executable, "manage.py", "grant_roles"], {**env, "APP_DATABASE_PASSWORD": PASSWORD})
         env["DATABASE_URL"] = _as_application(urls.database)
         days = "from delivery.tasks import housekeeping; housekeeping()"
         _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)

@@ -7,6 +7,12 @@ would else run on a demo's servers, and those that run in several processes woul
 import os
 from pathlib import Path
 
-_TESTS = Path(os.environ.get("LOCAL_DIR") or Path(__file__).resolve().parent.parent / ".local" / "tests")
-os.environ["LOCAL_DIR"] = str(_TESTS / os.environ.get("PYTEST_XDIST_WORKER", ""))
+from tests import migrated
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker is told by who has started it
+    _BELOW = Path(os.environ.get("LOCAL_DIR") or Path(__file__).resolve().parent.parent / ".local" / "tests")
+    os.environ["TESTS_SERVERS"] = str(migrated.folder(_BELOW.resolve()))
+_ROOT = Path(os.environ["TESTS_SERVERS"]) / os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["LOCAL_DIR"] = str(_ROOT)
 os.environ.setdefault("LOCAL_PG_FSYNC", "off")
+migrated.copy(_ROOT)
