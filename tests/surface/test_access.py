@@ -156,10 +156,9 @@ CALLERS: dict[str, Caller] = {
 }
 
 
-@pytest.fixture
-def addresses(service, settings) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def addresses(service) -> dict[str, object]:
     """Something at every address: a schedule with a run, its template, a catalogue, a person with an inbox."""
-    settings.API_RATE, settings.API_BURST = 1e6, 1_000_000
     owner, _ = RecipientFactory.create(external_id="owner"), RecipientFactory.create(external_id="other")
     DeviceFactory.create(recipient=owner)
     schedule = ScheduleFactory.create(channel="in_app", cron="0 * * * *")

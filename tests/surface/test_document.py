@@ -52,22 +52,21 @@ CHECKS = [
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def world(service, settings) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def world(service) -> dict[str, Any]:
     """Somebody who may everything, and something to find at most addresses."""
-    settings.API_RATE, settings.API_BURST = 1e6, 1_000_000
     admin = account(Role.ADMIN, name="admin")
     RecipientFactory.create(external_id="admin")
     people(3)
     schedule = ScheduleFactory.create(cron="0 9 * * *")
     service.open()
     return {
-        "bearer": token(scopes="notification:read notification:write inbox", user=admin),
+        "bearer": token(scopes="notification:read notification:write inbox", user=admin, lives_s=3_600),
         "ids": {"schedule_id": schedule.pk, "template_id": schedule.template_id},
     }
 
 
-PATHS = yaml.safe_load(DOCUMENT.read_text())["paths"]
+PATHS = yaml.load(DOCUMENT.read_text(), Loader=yaml.CSafeLoader)["paths"]
 # Which successes have these the document says.
 HEADERS = {"etag", "location"}
 OPERATIONS = [
@@ -78,9 +77,12 @@ OPERATIONS = [
 ]
 
 
+HANDLER = ClientHandler(enforce_csrf_checks=False)
+
+
 def _wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """The service inside the test's transaction: Django's own handler would close the connection."""
-    response = ClientHandler(enforce_csrf_checks=False)(environ)
+    response = HANDLER(environ)
     start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
     return [b"".join(response)]
 

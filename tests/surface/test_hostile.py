@@ -26,7 +26,9 @@ from tests.factories import NOW, RecipientFactory, ScheduleFactory
 
 pytestmark = pytest.mark.django_db
 
-DOCUMENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml").read_text())
+DOCUMENT = yaml.load(
+    (Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml").read_text(), Loader=yaml.CSafeLoader
+)
 OPERATIONS = [
     (method, path)
     for path, methods in DOCUMENT["paths"].items()
@@ -104,15 +106,14 @@ def refusals() -> Iterator[Refusals]:
     logging.getLogger("frontend.api.problems").removeHandler(watch)
 
 
-@pytest.fixture
-def world(service, settings) -> dict[str, Any]:
-    settings.API_RATE, settings.API_BURST = 1e6, 1_000_000
+@pytest.fixture(scope="module")
+def world(service) -> dict[str, Any]:
     admin = account(Role.ADMIN, name="admin")
     RecipientFactory.create(external_id="admin")
     schedule = ScheduleFactory.create(channel="in_app", cron="0 * * * *")
     service.run_to(NOW.replace(hour=11))
     return {
-        "api": Api(token(scopes=f"{READ_WRITE} inbox", user=admin)),
+        "api": Api(token(scopes=f"{READ_WRITE} inbox", user=admin, lives_s=3_600)),
         "here": {
             "schedule_id": schedule.pk,
             "template_id": schedule.template_id,
