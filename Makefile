@@ -61,7 +61,7 @@ test: setup programs ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
 	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n $(WORKERS) --cov --cov-report= -q
 	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance tests/surface -n $(WORKERS) --dist worksteal --cov --cov-report= -q
-	$(PYTEST) tests/journeys tests/chaos -n $(WAITING_WORKERS) --dist loadfile -q
+	$(PYTEST) tests/chaos tests/journeys -n $(WAITING_WORKERS) --dist loadfile --no-loadscope-reorder -q
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }
 

@@ -22,9 +22,9 @@ ENOUGH_CONTRAST = 4.5
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 800}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, one for all tests of a file; without one the journeys are skipped, and in CI they fail."""
+    """The system's Chromium, one a process; without one the journeys are skipped, and in CI they fail."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail(REMEDY)
