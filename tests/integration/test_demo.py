@@ -27,6 +27,7 @@ from schedules import clock
 from schedules.models import Device, MessageTemplate, Recipient, Schedule
 from schedules.permissions import Role, roles_of
 from stubs.log import Log
+from tests import migrated
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 11, 21, 14, 20, tzinfo=UTC)
@@ -149,6 +150,7 @@ def test_the_demo_works_stops_without_a_trace_and_starts_again_with_its_data(tmp
 
 
 def test_a_taken_port_is_stepped_over_and_an_early_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    migrated.copy(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with demo(tmp_path, "--recipients", "10", "--port", str(port)) as running:
@@ -223,7 +225,7 @@ def demo(root: Path, *options: str, **variables: str) -> Iterator[Running]:
 def manage(root: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "manage.py", *words]
     env = {**environment(root), **variables}
-    return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def environment(root: Path) -> dict[str, str]:

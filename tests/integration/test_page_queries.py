@@ -1,5 +1,7 @@
 """How many statements a page asks the database: as many for twenty rows as for two."""
 
+from collections.abc import Iterable
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -8,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.furniture import add, furnish
-from tests.pages import PAGES, PARTS, Values, addresses
+from tests.pages import PAGES, PARTS, addresses
 
 pytestmark = pytest.mark.django_db
 
@@ -68,11 +70,10 @@ QUERIES: dict[str, int] = {
 }
 
 
-def asked(client: Client, values: Values) -> dict[str, int]:
-    """Statements by path; the first visit, which fills Django's own caches, is not counted."""
+def asked(client: Client, paths: Iterable[str]) -> dict[str, int]:
+    """Statements by path."""
     found = {}
-    for _, path in addresses({**PAGES, **PARTS}, values):
-        client.get(path)
+    for path in paths:
         with CaptureQueriesContext(connection) as queries:
             assert client.get(path).status_code == 200, path
         found[path] = len(queries)
@@ -83,12 +84,14 @@ def test_a_page_asks_as_much_for_twenty_rows_as_for_two(service):
     values = furnish(service)
     add(service, 2)
     client = signed_in(Role.ADMIN)
-    few = asked(client, values)
+    names = {path: name for name, path in addresses({**PAGES, **PARTS}, values)}
+    asked(client, names)  # the first visit fills Django's own caches
+    few = asked(client, names)
     add(service, 18)
-    many = asked(client, values)
+    many = asked(client, names)
+    many |= asked(client, [path for path in names if many[path] > few[path]])  # so may the first one after a change
     # One more where something is there at all that was not before, such as a first batch that is not counted yet.
     assert {path: (few[path], many[path]) for path in few if many[path] > few[path] + 1} == {}
-    names = {path: name for name, path in addresses({**PAGES, **PARTS}, values)}
     most = {name: max(count for path, count in many.items() if names[path] == name) for name in set(names.values())}
     assert most.keys() == QUERIES.keys()
     assert {name: count for name, count in most.items() if count > QUERIES[name]} == {}
