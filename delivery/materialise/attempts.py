@@ -153,7 +153,8 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
     told = None
     if client.is_configured() and occurrence.cursor != CURSOR_KEPT:
         told = _resolve(occurrence, pinned, now=now)
-        now = clock.now()  # it may have taken minutes
+        now = clock.now()  # it may have taken minutes, with a pause in them
+        occurrence.schedule.refresh_from_db(fields=["paused_at", "resumed_at"])
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             done = _materialise(cursor, occurrence, pinned, told, now=now)

@@ -16,14 +16,22 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from delivery import counts
-from schedules import encryption
+from schedules import clock, encryption
 from schedules.audience.parser import parse
 from schedules.audience.tree import digest
 from schedules.fields import UnreadableText
-from schedules.models import EVERYBODY, Occurrence, OccurrenceState, Resolution, ResolutionPage
+from schedules.models import (
+    EVERYBODY,
+    MirroredPerson,
+    Occurrence,
+    OccurrenceState,
+    Recipient,
+    Resolution,
+    ResolutionPage,
+)
 from schedules.user_service import client
 from schedules.user_service.mirror import Told, mirror
 
@@ -82,14 +90,14 @@ def resolve(
             raise TurnOver
         try:
             page = _ask(audience, resolution, before_call)
-            resolution = _keep(page, resolution, now=now)
+            resolution = _keep(page, resolution, now=clock.now())  # later than the attempt began
         except _Useless as useless:
             _count_failure(useless.error.code, resolution)
             _throw_away(resolution)
             restarts += 1
             if restarts > RESTARTS or isinstance(useless.error, client.Refused):
                 raise useless.error from None
-            resolution = _start(audience, occurrence_id=occurrence_id, now=now)
+            resolution = _start(audience, occurrence_id=occurrence_id, now=clock.now())
         else:
             on_page(resolution)
     return resolution
@@ -189,7 +197,8 @@ def _keep(page: client.Page, resolution: Resolution, *, now: datetime) -> Resolu
 
 def _add(held: Resolution, told: Told, page: client.Page, *, now: datetime) -> None:
     """Raises ``_Useless`` where the pages go in a circle, or end before everybody has come who was announced."""
-    is_barren = bool(told.repeated) and not (told.ids or told.unreadable or told.left_out)
+    # Who was left out or can't be made out may have come before as well: nobody knows.
+    is_barren = bool(told.repeated) and not told.ids
     held.pages += 1
     held.people += len(told.ids)
     held.repeated += told.repeated
@@ -245,11 +254,15 @@ def mirror_everybody(*, now: datetime, on_page: Callable[[Resolution], None]) ->
 
 
 def purge(*, before: datetime) -> None:
-    """Drop what is left of audiences whose occurrence looks for nobody any more, and all that is older."""
+    """Drop what is left of audiences whose occurrence looks for nobody any more, and all that is older.
+
+    And what is left of people who were erased in the moment in which a page told of them.
+    """
     _drop(Resolution.objects.filter(last_page_at__lt=before))
     looking = Occurrence.objects.open().filter(state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING])
     given_up = Resolution.objects.filter(used_at=None).exclude(occurrence_id=EVERYBODY)
     _drop(given_up.exclude(occurrence_id__in=looking.values("pk")))
+    MirroredPerson.objects.exclude(Exists(Recipient.objects.filter(pk=OuterRef("pk")))).delete()
 
 
 def _count_failure(code: str, resolution: Resolution) -> None:

@@ -81,7 +81,8 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
     """People as the contract has them, and when the service last changed each, by line.
 
     Of a person with a member that can't be used there is a ``BadLine``, and a ``Row`` without that member: who is named
-    belongs to the audience all the same. Of one whose external id can't be read there is the ``BadLine`` alone.
+    belongs to the audience all the same. Of a ``consent`` that can't be used the objections stay, as far as they can be
+    read. Of one whose external id can't be read there is the ``BadLine`` alone.
     ``is_clean``: it is known that no text of theirs holds a NUL or half a surrogate pair.
     """
     rows: list[Row | BadLine] = []
@@ -95,11 +96,19 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
             person = dict(person)
             _read_updated(person.pop(_UPDATED), line, updated, faults)
         found, more = read_person(person, field=public_field)
+        if "consent" not in found and (objections := _objections(profile)):
+            found["consent"] = values.read_consent(objections)
         if "external_id" in found:
             rows.append(row_of(line, found))
         if faults := [*faults, *more]:
             rows.append(BadLine(line, faults[0].field, faults[0].reason))
     return tuple(rows), updated
+
+
+def _objections(profile: Mapping[str, Any]) -> dict[str, bool]:
+    """By channel: what stands beside an objection, such as a channel that is none of ours, takes nothing from it."""
+    consent = profile.get("consent")
+    return {name: False for name in values.CHANNELS if isinstance(consent, dict) and consent.get(name) is False}
 
 
 def _read_updated(value: object, line: int, updated: dict[int, datetime], faults: list[values.Refused]) -> None:

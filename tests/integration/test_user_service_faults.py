@@ -3,12 +3,13 @@
 import pytest
 from django.utils import timezone
 
-from delivery import counts, sweep
+from delivery import counts, erasure, sweep
 from delivery.materialise import attempts, resolving
 from delivery.models import Delivery
 from schedules.models import Occurrence, OccurrenceState, Recipient, Resolution
 from schedules.user_service import client
 from schedules.user_service.reading import Page, read_profiles
+from tests.factories import BY, NOW, RecipientFactory
 from tests.service import reasons
 from tests.user_service import attempt, named, profile
 
@@ -165,6 +166,21 @@ def test_a_circle_under_ever_new_cursors_is_noticed_by_its_people(opened, user_s
     assert attempt(occurrence).reason == "user_service_refused"
     assert len(asked) == 1 + resolving.BARREN_PAGES
     assert Delivery.objects.count() == 0
+
+
+@pytest.mark.parametrize("besides", [profile("gone"), {"email": "nobody@example.com"}])
+def test_whom_nobody_can_tell_from_others_hides_no_circle(opened, user_service, monkeypatch, besides):
+    erasure.forget(recipient_id=RecipientFactory(external_id="gone").pk, by=BY, now=NOW)
+    asked = []
+
+    def pages(cursor):
+        asked.append(cursor)
+        return [profile("anna"), besides], f"c{len(asked)}" if len(asked) < 10 else None, None
+
+    occurrence = opened()
+    told_by(monkeypatch, pages)
+    assert attempt(occurrence).reason == "user_service_refused"
+    assert len(asked) == 1 + resolving.BARREN_PAGES
 
 
 def test_a_page_that_comes_twice_among_others_makes_nobody_two(opened, user_service, monkeypatch):

@@ -131,6 +131,15 @@ def test_of_a_profile_with_a_bad_part_the_rest_is_kept_and_both_are_counted():
 # --- Devices ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "consent", [{"email": False, "sms": True}, {"push": "no", "email": False}, {"email": False, "sms": "\0"}]
+)
+def test_an_objection_is_kept_whatever_stands_beside_it(consent):
+    told(profile("anna", consent={"email": True, "push": True}))
+    assert told(profile("anna", consent=consent)).flawed == 1
+    assert kept().consent == {"email": False, "push": True}
+
+
 def test_a_device_that_the_push_provider_retired_stays_retired():
     anna = RecipientFactory(external_id="anna")
     DeviceFactory(recipient=anna, token="t1", platform="ios", active=False)

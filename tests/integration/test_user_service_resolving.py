@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from delivery import advance, counts, erasure, materialise
 from delivery.materialise import resolving
 from delivery.models import Delivery, ZoneSource
-from schedules import encryption
+from schedules import encryption, operations
 from schedules.models import (
     EVERYBODY,
     MirroredPerson,
@@ -24,6 +24,8 @@ from schedules.models import (
     Resolution,
     ResolutionPage,
 )
+from schedules.user_service.mirror import mirror
+from schedules.user_service.reading import read_profiles
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, people
 from tests.service import HOUR, MINUTE, only_occurrence, reasons, row_of, states
 from tests.user_service import Crash, attempt, crash, interrupting, named, profile, said_at
@@ -224,6 +226,38 @@ def test_an_audience_too_large_for_one_attempt_takes_several(opened, user_servic
     assert (attempt(occurrence).targeted, user_service.pages_asked) == (5, 3)
 
 
+def test_a_page_is_as_young_as_the_moment_in_which_it_came(service, opened, user_service, settings, monkeypatch):
+    settings.USER_SERVICE_PAGE = 2
+
+    def changed(minutes, locale):
+        return profile("person-003", locale=locale, updatedAt=(NOW + minutes * MINUTE).isoformat())
+
+    def meanwhile():
+        service.at(NOW + 3 * MINUTE)
+        mirror(*read_profiles([changed(1, "de")]), by=BY, now=NOW + MINUTE)
+
+    user_service.put_people(2)
+    user_service.put(changed(2, "fr"))
+    occurrence = opened()
+    interrupting(monkeypatch, 2, meanwhile)
+    attempt(occurrence)
+    assert Recipient.objects.get(external_id="person-003").locale == "fr"
+    assert Resolution.objects.get().last_page_at == NOW + 3 * MINUTE
+
+
+def test_a_pause_in_between_is_why_somebody_is_late(service, opened, user_service, monkeypatch):
+    user_service.put_people(1)
+    occurrence = opened()
+
+    def pause():
+        operations.pause(schedule_id=occurrence.schedule_id, by=BY, now=NOW)
+        service.at(NOW + 2 * HOUR)
+
+    interrupting(monkeypatch, 1, pause)
+    attempt(occurrence)
+    assert reasons(occurrence.schedule) == {"expired: paused": 1}
+
+
 # --- People who are gone ----------------------------------------------------------------------------------------------
 
 
@@ -248,6 +282,14 @@ def test_who_was_erased_here_and_is_still_named_there_is_left_out(opened, user_s
     assert attempt(occurrence).targeted == 1
     assert named(occurrence) == ["bea"]
     assert Resolution.objects.get().left_out == 1
+
+
+def test_nothing_is_left_of_whoever_was_erased_in_that_very_moment(user_service):
+    anna = RecipientFactory(external_id="anna")
+    for person in (anna.pk, anna.pk + 1):
+        MirroredPerson.objects.create(recipient_id=person, mirrored_at=NOW)
+    materialise.purge(before=NOW - HOUR)
+    assert MirroredPerson.objects.get().recipient_id == anna.pk
 
 
 # --- Around it --------------------------------------------------------------------------------------------------------
@@ -325,6 +367,15 @@ def test_the_command_keeps_everybody_whom_the_service_knows(service, user_servic
     user_service.put(profile("person-001", locale="de", updatedAt=said_at(1)))
     mirror_people(capsys)
     assert Recipient.objects.get(locale="de").external_id == "person-001"
+
+
+def test_those_who_are_not_named_are_found_in_one_go_however_many_they_are(user_service):
+    """What is no join reads all that the service named for each person kept here, once that fits no memory."""
+    with CaptureQueriesContext(connection) as caught, connection.cursor() as cursor:
+        call_command("mirror_people")
+        (counted,) = [each["sql"] for each in caught if "COUNT(*)" in each["sql"] and "mirrored_at" in each["sql"]]
+        cursor.execute(f"EXPLAIN {counted}")
+        assert "Anti Join" in "".join(line for (line,) in cursor.fetchall())
 
 
 def test_the_command_goes_on_where_it_was_stopped(service, user_service, settings, monkeypatch, capsys):

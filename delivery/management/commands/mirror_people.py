@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Exists, OuterRef
 
 from delivery import materialise
 from schedules import clock
@@ -48,5 +49,5 @@ class Command(BaseCommand):
 
 
 def _unnamed(done: Resolution) -> int:
-    named = MirroredPerson.objects.filter(mirrored_at__gte=done.as_of)
-    return Recipient.objects.exclude(pk__in=named.values("pk")).count()
+    named = MirroredPerson.objects.filter(pk=OuterRef("pk"), mirrored_at__gte=done.as_of)
+    return Recipient.objects.filter(~Exists(named)).count()
