@@ -62,6 +62,7 @@ class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     show_full_result_count = False
     list_per_page = 50
     compressed_fields = False
+    view_on_site = False  # models of libraries have addresses that this service lacks
     # What deleting does where an operation does it; shown before anybody says yes.
     consequence: ClassVar[str | Promise] = ""
     # What an empty list says.

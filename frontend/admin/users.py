@@ -63,7 +63,8 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None and db_field.name == "groups":
-            field.label, field.label_from_instance = _("Roles"), _in_words
+            field.label = _("Roles")
+            field.label_from_instance = _in_words  # type: ignore[method-assign, assignment]
             field.help_text = _ROLES_MEAN
         return field
 

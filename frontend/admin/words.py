@@ -8,20 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Model
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import State
 from frontend.wording import STATES
 
-_APPS: Mapping[str, Promise] = {
+_APPS: Mapping[str, Any] = {
     "schedules": _("Control"),
     "delivery": _("Sending, looked into"),
     "frontend": _("Programs"),
     "auth": _("People and roles"),
     "django_celery_beat": _("Clock"),
 }
-_NAMES: Mapping[str, tuple[Promise, Promise]] = {
+_NAMES: Mapping[str, tuple[Any, Any]] = {
     "schedules.StopSwitch": (_("stop switch"), _("stop switches")),
     "schedules.TestClock": (_("test clock"), _("test clock")),
     "delivery.Batch": (_("batch"), _("batches")),
@@ -65,7 +64,7 @@ def name(model: type[Model]) -> None:
     if names := _NAMES.get(meta.label):
         meta.verbose_name, meta.verbose_name_plural = names
     if app := _APPS.get(meta.app_label):
-        meta.app_config.verbose_name = app  # type: ignore[assignment]
+        meta.app_config.verbose_name = app
     for field in meta.fields:
         if words := _FIELDS.get(field.name):
             field.verbose_name = words

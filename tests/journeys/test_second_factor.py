@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
 from django_otp.oath import totp
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from frontend.models import Authenticator
 from schedules.permissions import Role
@@ -25,6 +25,7 @@ PICTURES = os.environ.get("PICTURES_OF_SECOND_FACTOR", "")
 def _is_fine(page: Page, name: str) -> None:
     if PICTURES:
         page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+    expect(page.locator("main")).to_be_visible()
     assert page.evaluate(TOO_WIDE) <= 0, name
     found = Axe().run(page, options=ALL).response["violations"]
     assert [each["id"] for each in found if each["impact"] in SERIOUS] == [], name
@@ -55,6 +56,7 @@ def test_a_person_sets_it_up_signs_in_with_it_and_turns_it_off(service, open_pag
     page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("textbox", name="Code").fill(f"{totp(secret):06d}")
     page.get_by_role("button", name="Turn it on").click()
+    expect(page.locator(".ns-codes")).to_be_visible()
     _is_fine(page, f"codes-{looks}")
     codes = page.locator(".ns-codes code").all_inner_texts()
     assert len(codes) == 10
