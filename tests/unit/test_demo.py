@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scheduler_project.demo import environment, guide, troubles
 from scheduler_project.demo.content import CATALOGUES, LANGUAGES, templates
-from scheduler_project.demo.people import PARTNER, invent
+from scheduler_project.demo.people import PARTNER, as_profile, invent
 from scheduler_project.demo.plans import next_nine
 from scheduler_project.demo.run import CannotRun, Options, enter_own_world, run
 from schedules.content import locale_chain, validate_catalogue
@@ -58,6 +59,19 @@ def test_people_are_as_incomplete_as_real_ones() -> None:
     assert 0.02 < share["no address"] < 0.04
     assert 0.03 < share["no e-mails"] < 0.05
     assert 0.55 < share["a device"] < 0.65
+
+
+def test_a_profile_holds_what_the_contract_of_a_user_service_names() -> None:
+    contract = yaml.safe_load((PROJECT / "docs" / "contracts" / "user-service.yaml").read_text())
+    schemas = contract["components"]["schemas"]
+    for person in invent(count=300, now=NOW):
+        profile = as_profile(person)
+        assert schemas["Profile"]["properties"].keys() - profile.keys() == {"updatedAt"}
+        assert profile.keys() <= schemas["Profile"]["properties"].keys()
+        assert profile["externalId"] == person.external_id
+        devices = [(device["token"], device["platform"]) for device in profile["devices"]]
+        assert devices == person.devices
+        assert {platform for _, platform in devices} <= set(schemas["Device"]["properties"]["platform"]["enum"])
 
 
 def test_addresses_are_distinct_and_lie_in_reserved_domains() -> None:
