@@ -137,7 +137,7 @@ def test_the_demo_works_stops_without_a_trace_and_starts_again_with_its_data(tmp
         assert "Stopped. The data is kept" in running.rest()
         assert running.process.wait(30) == 0
     eventually(lambda: processes_of(tmp_path) == [], seconds=15)
-    mails = [json.loads(line)["to"] for line in log.read_text().splitlines()]
+    mails = [json.loads(line)["delivery"] for line in log.read_text().splitlines()]
     assert len(set(mails)) == len(mails)
 
     with demo(tmp_path, "--port", str(port)) as running:
@@ -176,7 +176,7 @@ def test_one_variable_has_a_user_service_name_the_people_and_all_is_as_before(tm
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(30) == 0
     eventually(lambda: processes_of(tmp_path) == [], seconds=15)
-    mails = [json.loads(line)["to"] for line in log.read_text().splitlines()]
+    mails = [json.loads(line)["delivery"] for line in log.read_text().splitlines()]
     assert len(set(mails)) == len(mails)
 
 
