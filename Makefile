@@ -8,7 +8,7 @@ NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis
 	COUNTERS_URL=redis://127.0.0.1:1/0 SECRET_KEY=checks-only
 APPS := audit schedules delivery frontend scheduler_project stubs benchmarks tests manage.py
 
-# Tests at once. Journeys and chaos wait more than they work.
+# Tests at once. Those that are no unit tests wait now and then, chaos more than it works.
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 WAITING_WORKERS := $(shell echo $$(($(WORKERS) + 1)))
 
@@ -60,7 +60,7 @@ demo: setup ## the whole service with demo data; Ctrl-C ends it
 test: setup programs ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase
 	COVERAGE_FILE=.coverage.unit $(PYTEST) tests/unit -n $(WORKERS) --cov --cov-report= -q
-	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance tests/surface -n $(WORKERS) --dist worksteal --cov --cov-report= -q
+	COVERAGE_FILE=.coverage.integration $(PYTEST) tests/integration tests/conformance tests/surface -n $(WAITING_WORKERS) --dist worksteal --cov --cov-report= -q
 	$(PYTEST) tests/chaos tests/journeys -n $(WAITING_WORKERS) --dist loadfile --no-loadscope-reorder -q
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }

@@ -57,16 +57,22 @@ MEASURED = frozenset(
         "test_test_sends",
         "test_unreadable_people",
         "test_unreadable_values",
+        "test_user_service_faults",
+        "test_user_service_mirror",
+        "test_user_service_resolving",
         "test_wizard",
     }
 )
+# The unit tests that go over the same lines with hundreds of examples.
+REPEATING = frozenset({"test_hostile_templates", "test_recurrence_properties", "test_rendering_properties"})
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """The others are not measured, their fixtures included, which pytest-cov's own marker would leave measured."""
     coverage = getattr(item.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
-    if coverage is None or item.path.stem in MEASURED or item.path.parent.name == "unit":
+    is_unit = item.path.parent.name == "unit" and item.path.stem not in REPEATING
+    if coverage is None or is_unit or item.path.stem in MEASURED:
         return (yield)
     coverage.pause()
     try:
