@@ -80,7 +80,7 @@ def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
         log.warning(AWAY, occurrence_id=occurrence_id, code=away.code)
     except client.Refused as refused:
         _put_off(occurrence_id, REFUSED, REFUSED_S)
-        log.error(REFUSED, occurrence_id=occurrence_id, code=refused.code, said=str(refused))
+        log.error(REFUSED, occurrence_id=occurrence_id, code=refused.code, error=refused)
     except (OperationalError, InterfaceError):
         connection.close_if_unusable_or_obsolete()
         if connection.connection is not session:

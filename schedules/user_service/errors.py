@@ -17,6 +17,8 @@ class UserServiceError(Exception):
     """No answer that can be used. ``code`` is a slug for metrics and logs; ``reason`` completes “The user service …”
     in English, and names nobody."""
 
+    names_nobody = True  # as logs ask
+
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(f"The user service {reason}.")
         self.code = code
