@@ -186,7 +186,7 @@ def _keep(page: client.Page, resolution: Resolution, *, now: datetime) -> Resolu
             raise UnderWay
         if following is not None and (following == came_by or held.read.filter(came_by=following).exists()):
             raise _Useless(client.Refused(counts.REPEATING, "sent a cursor for the second time"))
-        told = mirror(page.rows, page.updated, by=BY, now=now, resolution_id=held.pk)
+        told = mirror(page.rows, page.updated, by=BY, now=now, as_of=held.as_of, resolution_id=held.pk)
         _add(held, told, page, now=now)
         ids = told.ids if held.occurrence_id != EVERYBODY else []
         ResolutionPage.objects.create(resolution=held, number=held.pages, came_by=came_by, ids=ids)

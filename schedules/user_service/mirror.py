@@ -2,8 +2,8 @@
 
 It is the copy's source: what a profile names takes the place of what was kept, as a whole, and what it doesn't name
 stays. Consent goes by channel, so that silence takes no objection back. Of statements about one person the newest
-counts, by the service's own time; where it tells none, the latest, and within one resolution the first. A device that
-the push provider has retired is not revived by being named again.
+counts, by the service's own time; where it tells none, the latest, and within one resolution the first: a page is no
+later than its resolution's instant. A device that the push provider has retired is not revived by being named again.
 
 It happens in the caller's transaction, on the tables of ``imports.staging``, which end with it.
 """
@@ -53,7 +53,7 @@ OR (r.email <> '' AND {is_lost("r.email")})"""
 _LISTEN = f"""
 INSERT INTO pg_temp.mirror_told
 SELECT p.line, p.external_id, r.id, d.at, COALESCE(m.resolution_id = %(resolution)s::bigint, false),
-       (d.at < m.source_updated_at) IS NOT TRUE AND (
+       (COALESCE(d.at, %(as_of)s::timestamptz) < m.source_updated_at) IS NOT TRUE AND (
            (m.resolution_id = %(resolution)s::bigint) IS NOT TRUE
            OR (d.at > COALESCE(m.source_updated_at, '-infinity')) IS TRUE
        ),
@@ -154,12 +154,14 @@ def mirror(
     *,
     by: str,
     now: datetime,
+    as_of: datetime | None = None,
     resolution_id: int | None = None,
 ) -> Told:
     """Bring the profiles kept here up to what the service says in ``rows``; only what changes is written.
 
     ``rows`` may hold a ``BadLine`` beside the ``Row`` of the same profile, whose bad members are left out. ``updated``:
-    when the service last changed the person, by line. ``resolution_id``: the resolution of which this is a page.
+    when the service last changed the person, by line. ``as_of``: how old at least is what has no such time, where that
+    is known. ``resolution_id``: the resolution of which this is a page.
     """
     people: list[Row] = []
     bad: set[int] = set()
@@ -178,7 +180,7 @@ def mirror(
         staging.fill(_numbered(chosen), on_bad=_never, progress=_never)
         has_devices = staging.spread_devices()
         staging.take_turn()
-        _listen(cursor, chosen, updated, now, resolution_id)
+        _listen(cursor, chosen, updated, now=now, as_of=as_of, resolution_id=resolution_id)
         if has_devices or any(row.devices for row in chosen):
             _compare_devices(cursor)
         cursor.execute(_NOTHING_NEW)
@@ -217,7 +219,13 @@ def _never(_: object) -> None:
 
 
 def _listen(
-    cursor: Any, chosen: list[Row], updated: Mapping[int, datetime], now: datetime, resolution_id: int | None
+    cursor: Any,
+    chosen: list[Row],
+    updated: Mapping[int, datetime],
+    *,
+    now: datetime,
+    as_of: datetime | None,
+    resolution_id: int | None,
 ) -> None:
     """Keep who is told of, and pass over what is older than what is known, or was said in this resolution before."""
     cursor.execute(_CREATE)
@@ -227,7 +235,7 @@ def _listen(
                 if row.line in updated:
                     copy.write_row((number, min(updated[row.line], now)))  # or a wrong clock would freeze people
         cursor.execute("ANALYZE pg_temp.mirror_dated (line)")
-    cursor.execute(_LISTEN, {"resolution": resolution_id, "heads": encryption.keyset().heads})
+    cursor.execute(_LISTEN, {"resolution": resolution_id, "as_of": as_of, "heads": encryption.keyset().heads})
     cursor.execute("ANALYZE pg_temp.mirror_told (line, recipient_id, counts, shrinks, is_new)")
     cursor.execute(_UNHEARD.format("import_people"))
     if cursor.rowcount:

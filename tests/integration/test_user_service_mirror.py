@@ -18,9 +18,9 @@ from tests.user_service import LONG_SINCE, profile, said_at
 pytestmark = pytest.mark.django_db
 
 
-def told(*profiles, now=NOW, resolution_id=None):
+def told(*profiles, now=NOW, as_of=None, resolution_id=None):
     rows, updated = read_profiles(profiles)
-    return mirror(rows, updated, by="system:user_service", now=now, resolution_id=resolution_id)
+    return mirror(rows, updated, by="system:user_service", now=now, as_of=as_of, resolution_id=resolution_id)
 
 
 def kept(external_id="anna") -> Recipient:
@@ -184,6 +184,16 @@ def test_a_statement_without_its_time_is_taken_for_the_latest():
     told({"externalId": "anna", "locale": "fr"})
     assert kept().locale == "fr"
     assert MirroredPerson.objects.get().source_updated_at == LONG_SINCE + 5 * DAY
+
+
+def test_a_page_without_times_takes_nothing_back_of_what_was_said_after_its_instant():
+    anna = {"externalId": "anna"}
+    told(anna | {"consent": {"email": False}, "updatedAt": (NOW + HOUR).isoformat()}, now=NOW + HOUR)
+    page = anna | {"consent": {"email": True}}
+    assert told(page, now=NOW + 2 * HOUR, as_of=NOW, resolution_id=1).ids == [kept().pk]
+    assert kept().consent == {"email": False}
+    told(page, now=NOW + 3 * HOUR, as_of=NOW + 2 * HOUR, resolution_id=2)
+    assert kept().consent == {"email": True}
 
 
 def test_a_time_that_is_still_to_come_is_taken_for_the_present():

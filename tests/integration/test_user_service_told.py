@@ -156,14 +156,23 @@ def test_without_a_user_service_pages_speak_of_none(browser):
         assert "user service" not in shown(browser, page(schedule))
 
 
-def test_an_empty_copy_warns_of_nobody_while_the_service_knows_somebody(browser, directory):
-    schedule = ScheduleFactory(draft=True, run_at=NOW + MINUTE)
+def test_a_copy_without_them_warns_of_nobody_while_the_service_knows_somebody(browser, directory):
+    people(1)
+    schedule = ScheduleFactory(audience_query=VIPS, draft=True, run_at=NOW + MINUTE)
     assert "Nobody matches" not in shown(browser, audience_step(schedule))
     assert "nobody would get it" not in shown(browser, review(schedule))
     directory.answer = lambda request: Reply(body=b'{"count": 0}')
     cache.clear()
     assert "Nobody matches" in shown(browser, audience_step(schedule))
     assert "nobody would get it" in shown(browser, review(schedule))
+
+
+def test_an_empty_copy_warns_of_nobody_while_the_service_is_away(browser, directory):
+    directory.failure = reset
+    schedule = ScheduleFactory(draft=True, run_at=NOW + MINUTE)
+    assert "nobody would get it" not in shown(browser, review(schedule))
+    for words in ("Nobody matches", "There is nobody yet"):
+        assert words not in shown(browser, audience_step(schedule))
 
 
 def activate(browser, schedule, **typed):
