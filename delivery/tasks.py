@@ -4,6 +4,7 @@ Arguments are keyword-only ids, and unknown ones are ignored, so that old and ne
 """
 
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 # Occurrences that one message hands to a worker where hundreds wait: each message costs a connection to the database.
 MATERIALISE_TOGETHER = 20
+# Seconds after which the rest of them is left to others: with a user service that is silent each takes half a minute,
+# and no task may go on for ever.
+MATERIALISE_TURN_S = 60
 
 
 @celeryd_after_setup.connect
@@ -102,11 +106,15 @@ def _queue(handout: dispatch.Handout) -> None:
 
 @shared_task(name="delivery.materialise")
 def materialise_occurrences(*, occurrence_ids: list[int], **_: Any) -> None:
-    """Find the recipients of some occurrences. A second copy of the message finds the leases taken."""
+    """Find the recipients of some occurrences. A second copy of the message finds the leases taken; those that are left
+    are handed out again."""
+    begun = time.monotonic()
     for occurrence_id in occurrence_ids:
         heartbeats.consumed("materialise")
         if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
             publish()
+        if time.monotonic() - begun > MATERIALISE_TURN_S:
+            break
 
 
 @shared_task(name="delivery.send")

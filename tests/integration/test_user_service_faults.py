@@ -1,9 +1,11 @@
 """What the user service may do wrong, and what becomes of the audience: nobody lost, doubled, or sent to too early."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.utils import timezone
 
-from delivery import counts, erasure, sweep
+from delivery import counts, erasure, sweep, tasks
 from delivery.materialise import attempts, resolving
 from delivery.models import Delivery
 from schedules.models import Occurrence, OccurrenceState, Recipient, Resolution
@@ -230,3 +232,13 @@ def test_people_of_whom_a_part_can_not_be_kept_are_in_the_books(service, provide
     service.send()
     assert reasons(occurrence.schedule) == {"unaddressable: no_address": 1, "sent: ": 1}
     assert Resolution.objects.get().flawed == 1
+
+
+def test_a_message_that_names_many_runs_ends_in_time_with_a_silent_service(opened, user_service, naps, monkeypatch):
+    user_service.fault("status", status=500)
+    runs = [opened() for _ in range(3)]
+    seconds = iter([0.0, 32.0, 64.0, 96.0])
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    tasks.materialise_occurrences(occurrence_ids=[run.pk for run in runs])
+    assert user_service.pages_asked == 2 * resolving.TRIES
+    assert [run.pk for run in Occurrence.objects.filter(reason="")] == [runs[2].pk]
