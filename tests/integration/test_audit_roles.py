@@ -10,6 +10,7 @@ from django.db import ProgrammingError, connection, connections
 from structlog.testing import capture_logs
 
 from audit import roles
+from delivery import tasks  # who listens to the signals of workers and beat
 from tests.roles import owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -96,11 +97,11 @@ def _start_worker():
     """Of a queue that sends nothing."""
     queues = SimpleNamespace(consume_from={})
     instance = SimpleNamespace(app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)))
-    celeryd_after_setup.send(sender="worker", instance=instance, conf=None)
+    celeryd_after_setup.send(sender=tasks, instance=instance, conf=None)
 
 
 starts = pytest.mark.parametrize(
-    "start", [roles.require_granted, _start_worker, lambda: beat_init.send(sender=None)], ids=["web", "worker", "beat"]
+    "start", [roles.require_granted, _start_worker, lambda: beat_init.send(sender=tasks)], ids=["web", "worker", "beat"]
 )
 
 
