@@ -216,10 +216,27 @@ def _add(held: Resolution, told: Told, page: client.Page, *, now: datetime) -> N
             )
         return
     held.completed_at = now
+    held.people -= (doubled := _doubled(held, told))
+    held.repeated += doubled
     came = held.people + held.unreadable + held.left_out
     if held.total is not None and came < held.total:
         words = f"named {came:,} people where it had announced {held.total:,}"
         raise _Useless(client.Unavailable(counts.INCOMPLETE, words))
+
+
+def _doubled(held: Resolution, told: Told) -> int:
+    """How many were taken for new once more, since another resolution had named them in between."""
+    if held.occurrence_id == EVERYBODY:  # whose pages hold no numbers
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) - count(DISTINCT id) FROM ("
+            " SELECT unnest(ids) FROM schedules_resolutionpage WHERE resolution_id = %s"
+            " UNION ALL SELECT unnest(%s::bigint[])) AS named(id)",
+            [held.pk, told.ids],
+        )
+        doubled: int = cursor.fetchone()[0]
+        return doubled
 
 
 def _index(cursor: str | None) -> UUID | None:

@@ -10,6 +10,7 @@ from delivery.materialise import attempts, resolving
 from delivery.models import Delivery
 from schedules.models import Occurrence, OccurrenceState, Recipient, Resolution
 from schedules.user_service import client
+from schedules.user_service.mirror import mirror
 from schedules.user_service.reading import Page, read_profiles
 from tests.factories import BY, NOW, RecipientFactory
 from tests.service import reasons
@@ -215,6 +216,22 @@ def test_fewer_people_than_announced_are_not_sent_to(opened, user_service, monke
     told_by(monkeypatch, lambda cursor: ([profile("anna"), profile("bea")], None, next(short)))
     assert attempt(occurrence).targeted == 2
     assert failures() == {"incomplete": 1}
+
+
+def test_somebody_whom_another_run_names_in_between_does_not_stand_for_whoever_is_missing(
+    opened, user_service, monkeypatch
+):
+    anna = profile("anna")
+
+    def pages(cursor):
+        if cursor:
+            mirror(*read_profiles([anna]), by=BY, now=NOW, resolution_id=0)
+        return [anna], None if cursor else "b", 2
+
+    occurrence = opened()
+    told_by(monkeypatch, pages)
+    assert attempt(occurrence).reason == "user_service_away"
+    assert failures() == {"incomplete": 1 + resolving.RESTARTS}
 
 
 def test_fewer_people_than_announced_each_time_are_nobody(opened, user_service, monkeypatch):
