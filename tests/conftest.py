@@ -60,9 +60,6 @@ MEASURED = frozenset(
         "test_user_service_faults",
         "test_user_service_mirror",
         "test_user_service_resolving",
-        "test_user_service_faults",
-        "test_user_service_mirror",
-        "test_user_service_resolving",
         "test_wizard",
     }
 )
