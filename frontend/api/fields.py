@@ -7,7 +7,7 @@ is no number and a number no text, an unknown field is refused by its name, and 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, ClassVar
 
@@ -26,6 +26,8 @@ from schedules.problems import Problem
 _ABSENT = {"required": "It is missing.", "null": "It can't be null."}
 _DIGITS = re.compile("-?[0-9]{1,20}")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)")
+# From which on PostgreSQL refuses an offset; RFC 3339 goes up to 23:59.
+_LARGEST_OFFSET = timedelta(hours=16)
 
 
 @dataclass
@@ -226,7 +228,7 @@ class StrictChoiceField(serializers.ChoiceField):
 
 
 class InstantField(serializers.DateTimeField):
-    """RFC 3339 with its offset as given, in; in UTC with ``Z``, out."""
+    """RFC 3339 with its offset as given, in, but in UTC where no clock has such a one; in UTC with ``Z``, out."""
 
     default_error_messages = {
         "invalid": "Use an instant such as 2026-12-01T09:00:00Z.",
@@ -240,7 +242,9 @@ class InstantField(serializers.DateTimeField):
         if not _INSTANT.fullmatch(data):
             self.fail("naive" if _INSTANT.fullmatch(f"{data}Z") else "invalid")
         try:
-            return datetime.fromisoformat(data.upper())
+            given = datetime.fromisoformat(data.upper())
+            is_far = abs(given.utcoffset() or timedelta()) >= _LARGEST_OFFSET
+            return given.astimezone(UTC) if is_far else given
         except (ValueError, OverflowError):
             self.fail("invalid")
 

@@ -352,6 +352,7 @@ def test_the_list_is_filtered(api):
     assert ids("createdBy=user:1&scheduleType=cron") == [cron.pk]
     assert set(ids("createdBy=user:1")) >= {push.pk, paused.pk}
     assert ids("nextRunFrom=2030-01-01T00:00:00Z") == []
+    assert ids("nextRunFrom=2030-01-01T00:00:00%2B22:30") == []  # an offset that no clock has
 
 
 @pytest.mark.parametrize(
