@@ -15,10 +15,10 @@ WAITING_WORKERS := $(shell echo $$(($(WORKERS) + 1)))
 # What the unit tests are about: the rooms that need no server. The rest is for the integration tests.
 UNIT_TESTED := schedules/recurrence/*,schedules/audience/tree.py,schedules/audience/parser.py,schedules/audience/values.py,\
 schedules/audience/instants.py,schedules/audience/matching.py,schedules/content.py,schedules/template_language.py,\
-schedules/definition.py,schedules/permissions.py,schedules/problems.py,schedules/imports/columns.py,\
+schedules/definition.py,schedules/outgoing/*,schedules/permissions.py,schedules/problems.py,schedules/imports/columns.py,\
 schedules/imports/csv_rows.py,schedules/imports/ndjson_rows.py,schedules/imports/delimited.py,schedules/imports/lines.py,\
 schedules/imports/rows.py,schedules/imports/values.py,delivery/rendering.py,delivery/rendering_limits.py,\
-delivery/formats.py,delivery/retry.py,delivery/providers/*,scheduler_project/local/supervisor.py,\
+delivery/formats.py,delivery/retry.py,delivery/remote_rendering/*,delivery/providers/*,scheduler_project/local/supervisor.py,\
 scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_project/demo/environment.py
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
@@ -45,7 +45,7 @@ messages: setup ## find the strings of pages and templates, for their translatio
 screenshots: setup programs ## pictures of every page below .local/screenshots, and those of the docs
 	$(BIN)/python -m tests.screenshots $(ARGS)
 
-programs: ## what tests use of the system's packages, where they may be installed: Chromium, and promtool
+programs: ## what tests use of the system's packages, where they may be installed: Chromium, promtool, a Redis with TLS
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
@@ -53,6 +53,9 @@ programs: ## what tests use of the system's packages, where they may be installe
 	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null; } \
 		|| echo "No promtool found: install Prometheus with your system's package manager to have /metrics checked by it."
+	@command -v redis-server redis-check-rdb >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-tools >/dev/null; } \
+		|| echo "No Redis with TLS found: install your system's redis-tools to have TLS to Redis tested."
 
 demo: setup ## the whole service with demo data; Ctrl-C ends it
 	@$(BIN)/python manage.py demo $(ARGS)

@@ -34,6 +34,8 @@ class Action(models.TextChoices):
     RECIPIENT_SAVE = "recipient.save"
     RECIPIENT_ERASE = "recipient.erase"
     RECIPIENT_IMPORT = "recipient.import"
+    SUPPRESSION_ADD = "suppression.add"
+    SUPPRESSION_REMOVE = "suppression.remove"
     SENDING_STOP = "sending.stop"
     SENDING_GO = "sending.go"
     CIRCUIT_OPEN = "circuit.open"

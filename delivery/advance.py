@@ -110,7 +110,10 @@ def _waiting_for(*reasons: str) -> str:
 
 
 # An occurrence or a schedule that a pause or a stop holds back is not waited for.
-_GOING = f"{ledger.GOES} AND NOT {ledger.stopped('s.channel')} AND NOT {ledger.refused('s.channel')}"
+_GOING = (
+    f"{ledger.GOES} AND NOT {ledger.stopped('s.channel')} AND NOT {ledger.refused('s.channel')}"
+    f" AND NOT {ledger.unrendered('s')}"
+)
 
 
 def _due(now: datetime) -> tuple[int, int, int]:

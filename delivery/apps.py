@@ -1,11 +1,13 @@
 from django.apps import AppConfig
 from django.core import checks
+from django.utils.translation import gettext_lazy as _
 
 from delivery.checks import check_providers, check_sizes, check_test_clock
 
 
 class DeliveryConfig(AppConfig):
     name = "delivery"
+    verbose_name = _("Sending, looked into")  # what of it is in the admin
 
     def ready(self) -> None:
         checks.register(check_sizes)

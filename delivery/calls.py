@@ -16,14 +16,17 @@ from typing import NamedTuple
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from delivery import caps, circuits, pace
+from delivery import caps, circuits, pace, routes
 from delivery.caps import Capped
 from delivery.counters import CountersAway
 from delivery.ledger import Claim, Outcome
-from delivery.messages import Composed, compose, read_pinned
+from delivery.messages import Composed, Meant, compose, read_pinned
 from delivery.models import State
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
+from delivery.remote_rendering import Result
+from delivery.rendering_ahead import Ahead, render_ahead
 from delivery.retry import THROTTLED_S, decide, not_sent, uncalled
+from delivery.routes import Route
 from schedules.encryption import UnknownKey
 
 log = structlog.get_logger(__name__)
@@ -36,8 +39,6 @@ THROTTLED_SHARE = 0.1
 # So many people of one claim must be unreadable, and nobody else in it, for their whole channel to be held.
 KEYLESS_PEOPLE = 10
 LONGEST_PAUSE_S = 600.0
-# Answers that a provider gives only where it has nothing against the account.
-_ACCOUNT_WORKS = (Verdict.SENT, Verdict.PERMANENT, Verdict.THROTTLED)
 # Jitter needs no secrecy.
 _rng = random.Random()  # noqa: S311
 
@@ -55,9 +56,9 @@ class Prepared:
     limits: caps.Limits
     is_held_up: bool = False
 
-    def call(self, permit: Permit) -> Call:
+    def call(self, permit: Permit, route: Route) -> Call:
         """Its people's call, which may start until the permit runs out."""
-        return Call(self.claim, self.messages, self.settled, self.limits, permit)
+        return Call(self.claim, self.messages, self.settled, self.limits, permit, route)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Call:
     settled: list[Outcome]
     limits: caps.Limits
     permit: Permit
+    route: Route
 
     def halves(self, size: int) -> tuple[Call, Call]:
         """The first ``size`` messages and the rest."""
@@ -94,17 +96,19 @@ class Finished(NamedTuple):
     outcomes: list[Outcome]
 
 
-def prepare(claims: Sequence[Claim], *, now: datetime) -> list[Prepared]:
+def prepare(claims: Sequence[Claim], *, permit: Permit, now: datetime) -> list[Prepared]:
     """Render the messages of committed claims and reserve their places under the caps."""
+    ahead: Ahead = {}
     try:
         read_pinned(claims)
+        ahead = render_ahead(claims, permit=permit, now=now)
     except Exception:  # then each finds out for itself
         log.warning("pinned_not_read", exc_info=True)
-    return [_prepare(claim, now=now) for claim in claims]
+    return [_prepare(claim, ahead.get(place), now=now) for place, claim in enumerate(claims)]
 
 
-def _prepare(claim: Claim, *, now: datetime) -> Prepared:
-    composed = _composed(claim, now=now)
+def _prepare(claim: Claim, ahead: tuple[Meant, Sequence[Result]] | None, *, now: datetime) -> Prepared:
+    composed = _composed(claim, now=now, ahead=ahead)
     _alarm(claim, composed, now=now)
     prepared = Prepared(claim, composed.messages, composed.settled, composed.limits)
     try:
@@ -172,6 +176,16 @@ def _reserve(prepared: Prepared) -> dict[int, Capped]:
     return {**repeated, **(reserve(fresh, limits=limits) if fresh else {})}
 
 
+def share_out(made: Sequence[Call], probe: Route | None) -> Iterator[list[Call]]:
+    """Which calls go out as one, each bundle by one route; of a ``probe`` the first message alone is."""
+    if made and probe:
+        first, rest = made[0].halves(1)
+        yield [replace(first, route=probe)]
+        made = [*([rest] if rest.messages else []), *made[1:]]
+    if made:
+        yield from together(made[0].route.provider, made)
+
+
 def together(provider: Provider, made: Iterable[Call]) -> Iterator[list[Call]]:
     """Which calls go out as one: small ones of several batches, since a call for ten costs what one for fifty does.
 
@@ -195,8 +209,9 @@ def together(provider: Provider, made: Iterable[Call]) -> Iterator[list[Call]]:
         yield bundle
 
 
-def ask(provider: Provider, bundle: Sequence[Call]) -> list[Answered]:
+def ask(bundle: Sequence[Call]) -> list[Answered]:
     """Make the provider call of these people, and tell each claim its answers; whatever happens is an answer."""
+    provider = bundle[0].route.provider
     started = time.monotonic()
     messages = [message for call in bundle for message in call.messages]
     try:
@@ -209,44 +224,49 @@ def ask(provider: Provider, bundle: Sequence[Call]) -> list[Answered]:
     return [Answered(started, list(islice(told, len(call.messages)))) for call in bundle]
 
 
-def finish(provider: Provider, call: Call, answered: Answered, *, now: datetime) -> Finished:
+def finish(call: Call, answered: Answered, *, now: datetime) -> Finished:
     """Decide what follows for each person from the answers."""
+    route = call.route
     called_at = now - timedelta(seconds=time.monotonic() - answered.started)
     people = {person.recipient_id: person for person in call.claim.people}
     outcomes = [uncalled(outcome, person=people[outcome.recipient_id]) for outcome in call.settled]
-    for answer in answered.answers:
+    answers = answered.answers if route.is_alone else [_unclear(answer) for answer in answered.answers]
+    for answer in answers:
         person = people[int(answer.key.rsplit("-", 1)[1])]
         try:
-            outcome = decide(answer, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng)
+            outcome = decide(answer, person=person, repeats_unknown=route.repeats_unknown, now=now, rng=_rng)
         except Exception:  # a bug of the provider's: nobody knows what it meant
-            log.exception("answer_not_understood", provider=provider.name)
+            log.exception("answer_not_understood", provider=route.provider.name)
             unknown = Answer(answer.key, Verdict.UNKNOWN, "unreadable_answer")
-            outcome = decide(unknown, person=person, repeats_unknown=provider.repeats_unknown, now=now, rng=_rng)
+            outcome = decide(unknown, person=person, repeats_unknown=route.repeats_unknown, now=now, rng=_rng)
         outcomes.append(outcome)
-    return Finished(call, called_at, answered.answers, outcomes)
+    return Finished(call, called_at, answers, outcomes)
+
+
+def _unclear(answer: Answer) -> Answer:
+    """Of several providers: a retry may be another's, so that what may have arrived is no case for one."""
+    may_have = answer.verdict is Verdict.TRANSIENT and answer.may_have_arrived
+    return answer._replace(verdict=Verdict.UNKNOWN) if may_have else answer
 
 
 def conclude(finished: Finished, *, now: datetime) -> None:
-    """What a recorded call means for others: places under caps freed, the channel's rate and circuit."""
-    call, channel = finished.call, finished.call.claim.work.channel
+    """What a recorded call means for others: places under caps freed, the provider's rate and circuit."""
+    call = finished.call
     try:
         _release(finished)
-        _slow_down(channel, finished.answers)
+        _slow_down(call.route.scope, finished.answers)
     except CountersAway as error:  # a place that stays taken is freed when it stands in somebody's way
         log.warning("counters_away", error=error)
-    refused = next((each for each in finished.answers if each.verdict is Verdict.MISCONFIGURED), None)
     try:
-        if refused:
-            circuits.open_circuit(channel, reason=refused.reason, detail=refused.detail, now=now)
-        elif call.claim.is_probe and any(each.asked and each.verdict in _ACCOUNT_WORKS for each in finished.answers):
-            circuits.close_circuit(channel, now=now)
+        routes.learn(call.route, finished.answers, is_probe=call.claim.is_probe, now=now)
     except (OperationalError, InterfaceError) as error:  # the next call's answers say the same
         log.warning("database_away", error=error)
 
 
-def _composed(claim: Claim, *, now: datetime) -> Composed:
+def _composed(claim: Claim, *, now: datetime, ahead: tuple[Meant, Sequence[Result]] | None = None) -> Composed:
     try:
-        return compose(claim, now=now)
+        composed = compose(claim, now=now, ahead=ahead)
+        return _with_spoilt(composed, now=now) if composed.spoilt else composed
     except (OperationalError, InterfaceError) as error:
         log.warning("database_away", error=error)
         return Composed(
@@ -267,6 +287,17 @@ def _composed(claim: Claim, *, now: datetime) -> Composed:
         answer = Answer("", Verdict.TRANSIENT, "internal_error", detail=type(error).__name__)
         outcome = decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)
         return Composed([], [outcome._replace(was_asked=False)], caps.UNCOUNTED)
+
+
+def _with_spoilt(composed: Composed, *, now: datetime) -> Composed:
+    """Of whom the template service alone fails, this was an attempt, and the last where it refuses."""
+    settled = list(composed.settled)
+    for person, unrendered in composed.spoilt:
+        verdict = Verdict.PERMANENT if unrendered.is_refused else Verdict.TRANSIENT
+        answer = Answer("", verdict, unrendered.reason, detail=unrendered.detail)
+        outcome = decide(answer, person=person, repeats_unknown=False, now=now, rng=_rng)
+        settled.append(outcome._replace(was_asked=False))
+    return replace(composed, settled=settled, spoilt=())
 
 
 def _capped_outcome(capped: Capped) -> Outcome:
@@ -320,11 +351,11 @@ def _release(finished: Finished) -> None:
         caps.release(free, member=member, reserved_at=claim.claimed_at)
 
 
-def _slow_down(channel: str, answers: Sequence[Answer]) -> None:
+def _slow_down(scope: str, answers: Sequence[Answer]) -> None:
     throttled = [answer for answer in answers if answer.verdict is Verdict.THROTTLED]
     if throttled and len(throttled) >= THROTTLED_SHARE * len(answers):
         longest = max(answer.retry_after or THROTTLED_S for answer in throttled)
-        pace.slow_down(channel, wait_s=min(longest, LONGEST_PAUSE_S))
+        pace.slow_down(scope, wait_s=min(longest, LONGEST_PAUSE_S))
 
 
 def _jittered(seconds: float) -> float:

@@ -22,6 +22,7 @@ from delivery import usage
 from delivery.caps import DAY, PATIENCE, WEEK, Limits
 from delivery.ledger import RUNS
 from delivery.models import State
+from schedules.audience.compiler import suppressed
 from schedules.audience.matching import reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
@@ -29,6 +30,7 @@ from schedules.audience.tree import Node
 from schedules.definition import Definition
 from schedules.models import (
     GOES_ON,
+    Channel,
     Device,
     Occurrence,
     OccurrenceState,
@@ -104,7 +106,9 @@ def limits_of(definition: Definition) -> Limits:
 def people(ids: Sequence[int]) -> list[Person]:
     """These recipients, as far as judging needs them."""
     has_device = Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True))
-    found = Recipient.objects.filter(pk__in=ids).annotate(has_email=~Q(email=""), has_device=has_device)
+    found = Recipient.objects.filter(pk__in=ids).annotate(
+        has_email=~Q(email="") & ~suppressed(Channel.EMAIL), has_device=has_device
+    )
     return [
         Person(pk, zone, reachable_channels(has_email=has_email, has_device=has_device, consent=consent))
         for pk, zone, has_email, consent, has_device in found.values_list(

@@ -20,9 +20,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
+import structlog
+
 from delivery import counters, usage
 from delivery.counters import CountersAway, Script
+from delivery.ledger import Released
 from delivery.usage import Standing
+
+log = structlog.get_logger(__name__)
 
 # Batches are cut in their order, so that one call's people share few slots of a cluster.
 BUCKETS = 64
@@ -133,6 +138,20 @@ def release(recipient_ids: Iterable[int], *, member: str, reserved_at: datetime)
     later claim of the same delivery has made anew is not ours any more.
     """
     _ask(_RELEASE, list(recipient_ids), [member, _ms(reserved_at)])
+
+
+def give_back(released: Iterable[Released]) -> None:
+    """Free the places of people who turned out to have got nothing. While the counters are away none is freed: one that
+    stays taken is when it stands in somebody's way.
+    """
+    groups: dict[tuple[str, datetime], list[int]] = defaultdict(list)
+    for each in released:
+        groups[as_member(each.day, each.occurrence_id), each.claimed_at].append(each.recipient_id)
+    try:
+        for (member, reserved_at), recipient_ids in groups.items():
+            release(recipient_ids, member=member, reserved_at=reserved_at)
+    except CountersAway as error:
+        log.warning("counters_away", error=error)
 
 
 def forget(recipient_id: int) -> None:

@@ -14,6 +14,8 @@ from zlib import crc32
 from django.db import connection
 
 from delivery.models import OUTCOME_UNKNOWN, State
+from schedules.models import Channel, Suppression
+from schedules.template_service.errors import CODES as TEMPLATE_SERVICE_CODES
 from schedules.user_service.errors import CODES
 
 SLOTS = 32
@@ -26,6 +28,16 @@ MISSED = "occurrences_missed_total"
 USER_SERVICE_PAGES = "user_service_pages_total"
 USER_SERVICE_PEOPLE = "user_service_people_total"
 USER_SERVICE_FAILURES = "user_service_failures_total"
+TEMPLATE_SERVICE_CALLS = "template_service_calls_total"
+TEMPLATE_SERVICE_MESSAGES = "template_service_messages_total"
+TEMPLATE_SERVICE_LISTS = "template_service_lists_total"
+
+PROVIDER_HOOKS = "provider_hooks_total"
+# What a provider tells of its messages. The events stand by their result where others have the channel.
+EVENTS = "provider_events_total"
+DELIVERED = "notifications_delivered_total"
+BOUNCED = "notifications_bounced_total"
+COMPLAINED = "notifications_complained_total"
 
 
 class Key(NamedTuple):
@@ -59,27 +71,43 @@ LATENESS = Histogram(
     "notifications_send_lateness_seconds", (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400)
 )
 RUN_LAG = Histogram("occurrence_run_lag_seconds", (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400))
+TEMPLATE_SERVICE_SECONDS = Histogram("template_service_seconds", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2))
 
 OUTCOMES: Mapping[State, str] = {state: f"notifications_{state.label}_total" for state in State if state.is_outcome}
 
-_RENDERING = {"template_error", "fuel_exhausted", "too_large", "header_injection", "no_content"}
+_RENDERING = {
+    *("template_error", "fuel_exhausted", "too_large", "header_injection", "no_content"),
+    *("template_gone", "template_service_error"),
+}
 _OF_VERDICT = {"permanent": "refused", "transient": "retries_exhausted", "unknown": OUTCOME_UNKNOWN}
 OTHER = "other"
 STEPS = (
-    "given_up", "lease_expired", "unknown_failed", "cancelled", "ended", "requeued", "held", "closed", "finished"
+    "given_up", "lease_expired", "confirmed", "unknown_failed", "cancelled", "ended", "requeued", "held", "closed",
+    "finished",
 )  # fmt: skip
 # What becomes of a profile on a page.
 TOLD = ("named", "repeated", "flawed", "unreadable", "left_out")
 # Beside those of a single answer: pages in a circle, and fewer people than were announced.
 REPEATING, INCOMPLETE = "repeating", "incomplete"
 USER_SERVICE_CODES = (*CODES, REPEATING, INCOMPLETE)
+# How a question to the template service ended, and what became of the people whom it was for; of both ``reused`` are
+# those whose message was the same as another's.
+TEMPLATE_SERVICE_RESULTS = ("ok", *TEMPLATE_SERVICE_CODES)
+OF_SERVICE = ("rendered", "failed", "reused")
+KINDS_BACK = ("hard", "soft")
+EVENT_KINDS = (
+    "send", "delivery", "bounce_hard", "bounce_soft", "complaint", "delay", "reject", "rendering_failure",
+)  # fmt: skip
+RESULTS = ("new", "repeated", "unmatched", "test")
+# What else comes to the address and the queue of providers' events than events.
+HOOK_RESULTS = ("confirmed", "unsubscribed", "malformed", "topic", "stale", "forged", "away", "unreadable")
 # Every value that the label ``reason_class`` can have, beside OTHER: a reason itself may say anything.
 REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.UNKNOWN: frozenset(["no_answer", "worker_lost"]),
     State.SENT: frozenset([""]),
     State.FAILED: frozenset(["rendering", "worker_lost", *_OF_VERDICT.values()]),
     State.RATE_LIMITED: frozenset(["daily_cap", "weekly_cap"]),
-    State.SUPPRESSED: frozenset(["opted_out", "left_audience"]),
+    State.SUPPRESSED: frozenset(["opted_out", "left_audience", *Suppression.Reason.values]),
     State.UNADDRESSABLE: frozenset(["no_address"]),
     State.CANCELLED: frozenset(["cancelled", "deleted", "edited"]),
     State.ERASED: frozenset(["profile_gone"]),
@@ -99,12 +127,17 @@ def reason_class(state: State, reason: str, verdict: str = "") -> str:
 
 
 class Counter(NamedTuple):
-    """How a counter is shown: ``label`` names its one label beside the channel, ``values`` what that can be."""
+    """How a counter is shown: ``label`` names its one label beside the channel, ``values`` what that can be.
+
+    ``first`` names what stands in the place of the channel, ``firsts`` what that can be.
+    """
 
     help: str
     label: str = ""
     values: Iterable[str] = ("",)
     has_channel: bool = True
+    first: str = "channel"
+    firsts: Iterable[str] = Channel.values
 
 
 COUNTERS: Mapping[str, Counter] = {
@@ -122,9 +155,26 @@ COUNTERS: Mapping[str, Counter] = {
     USER_SERVICE_FAILURES: Counter(
         "Questions that the user service did not answer, or not usably.", "code", USER_SERVICE_CODES, False
     ),
+    TEMPLATE_SERVICE_CALLS: Counter(
+        "Calls that had the template service render, by how they ended.", "result", TEMPLATE_SERVICE_RESULTS, False
+    ),
+    TEMPLATE_SERVICE_MESSAGES: Counter("Messages wanted of the template service.", "result", OF_SERVICE, False),
+    TEMPLATE_SERVICE_LISTS: Counter(
+        "Times the template service was asked for its list.", "result", TEMPLATE_SERVICE_RESULTS, False
+    ),
+    DELIVERED: Counter("Messages that the person's mail server took, by the provider's word."),
+    BOUNCED: Counter("Messages that came back: never to be taken (hard), or not this one (soft).", "kind", KINDS_BACK),
+    COMPLAINED: Counter("Messages that their people called spam."),
+    EVENTS: Counter(
+        "Events of providers, by what the ledger made of them.", "kind", EVENT_KINDS, first="result", firsts=RESULTS
+    ),
+    PROVIDER_HOOKS: Counter(
+        "Calls and messages about providers' events that brought none, by why.", "result", HOOK_RESULTS, False
+    ),
 }
 HISTOGRAMS: Mapping[Histogram, str] = {
     LATENESS: "Start of a delivery's first provider call after the instant promised to the person.",
+    TEMPLATE_SERVICE_SECONDS: "Calls that had the template service render, whatever came of them.",
     RUN_LAG: "First claim of an occurrence after the earliest instant promised to anyone in it.",
 }
 

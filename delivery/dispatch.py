@@ -317,6 +317,7 @@ def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
                 WHERE b.channel = %(channel)s AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
                   AND (SELECT rows FROM room) > 0 AND {ledger.GOES}
                   AND NOT {ledger.stopped("%(channel)s")} AND NOT {ledger.refused("%(channel)s")}
+                  AND NOT {ledger.unrendered("s")}
                 ORDER BY b.next_due_at, b.id LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
             ), fitting AS (
                 SELECT id, pending, next_due_at, sum(pending) OVER (ORDER BY next_due_at, id) - pending AS before

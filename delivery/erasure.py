@@ -15,10 +15,10 @@ from delivery import caps, ledger
 from delivery.ledger import LEASE_S, Tally
 from delivery.models import Batch, InboxMessage, OutboxMessage, State, TestSend, sent_to
 from delivery.receipts import Receipt, Remainder
-from schedules import fingerprints, mentions
+from schedules import fingerprints, mentions, suppressions
 from schedules.fields import legible
 from schedules.imports.naming import discard_naming
-from schedules.models import Device, MirroredPerson, Recipient
+from schedules.models import Device, MirroredPerson, Recipient, Suppression
 from schedules.recipients import NoSuchRecipient, RecipientChanged
 
 
@@ -59,7 +59,9 @@ def forget(
             parameters={"recipient": recipient_id},
         )
     tally.flush()
-    # Devices, then the profile: the order of everybody who changes both.
+    # What the user service told, since who listens to it has that row first. Then devices, then the profile: the order
+    # of everybody who changes both.
+    MirroredPerson.objects.filter(recipient_id=recipient_id).delete()
     devices = list(Device.objects.filter(recipient_id=recipient_id).order_by("id").select_for_update())
     # Whoever is laying a message into the inbox holds the profile: wait, so that this message is deleted too.
     held = _refuse_changed(Recipient.objects.select_for_update().filter(pk=recipient_id).first(), expected_version)
@@ -72,8 +74,9 @@ def forget(
     prints = fingerprints.keep(
         external_ids={known.external_id, held.external_id}, address="".join(legible([held.email])), now=now
     )
+    bounces = suppressions.forget_bounces(held)
+    suppression = suppressions.of_person(held)
     _, deleted = held.delete()
-    MirroredPerson.objects.filter(recipient_id=recipient_id).delete()
     # An import in progress locks profiles, then its own row.
     files = discard_naming(words=words, now=now)
     transaction.on_commit(lambda: caps.forget(recipient_id))
@@ -87,12 +90,20 @@ def forget(
             "inboxMessages": gone[InboxMessage],
             "outboxMessages": gone[OutboxMessage] + copies,
             "testSends": tests,
+            "softBounces": bounces,
             "definitions": named.definitions,
             "uploadedFiles": files,
             **(elsewhere or {}),
         },
         remains=tuple(
-            _remains(recipient_id, {known.external_id, held.external_id}, named.schedule_ids, prints, now=now)
+            _remains(
+                recipient_id,
+                {known.external_id, held.external_id},
+                named.schedule_ids,
+                prints,
+                suppression=suppression,
+                now=now,
+            )
         ),
     )
     changes = {"recipient": recipient_id, "pending": receipt.pending, "receipt": receipt.to_json()}
@@ -120,7 +131,13 @@ def _forget_tests(person: Recipient) -> int:
 
 
 def _remains(
-    recipient_id: int, external_ids: Collection[str], schedule_ids: tuple[int, ...], prints: int, *, now: datetime
+    recipient_id: int,
+    external_ids: Collection[str],
+    schedule_ids: tuple[int, ...],
+    prints: int,
+    *,
+    suppression: Suppression | None,
+    now: datetime,
 ) -> list[Remainder]:
     counts = _rows_by_state(recipient_id)
     remains = [
@@ -139,6 +156,9 @@ def _remains(
         remains.append(Remainder("audit", why, events))
     why = "So that no import brings the person back: keyed fingerprints of id and address, which nobody can read."
     remains.append(Remainder("fingerprints", why, prints))
+    if suppression:
+        why = "So that nobody writes to the address again: a keyed fingerprint of it, which nobody can read."
+        remains.append(Remainder("suppression", why, 1))
     if get_user_model()._default_manager.filter(username__in=external_ids).exists():
         why = "The account by which the person signs in to the inbox has a life of its own: delete it under Users."
         remains.append(Remainder("account", why, 1))

@@ -16,7 +16,7 @@ from django.db.models import BigIntegerField, Count, Value
 
 from delivery import cap_forecast
 from delivery.cap_forecast import due_in
-from schedules.audience.compiler import is_indexable, opted_out, reaches
+from schedules.audience.compiler import is_indexable, opted_out, reaches, suppressed
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
@@ -228,12 +228,15 @@ def _groups(node: Node, channel: str, *, now: datetime) -> list[_Group]:
     """The audience in one statement."""
     source, asked, none = LocalSource(), Channel(channel), Value(0, output_field=BigIntegerField())
     by_zone = source.queryset(node, now=now).values_list("time_zone")
-    people, silent = Count("pk"), Count("pk", filter=opted_out(asked))
+    is_suppressed = suppressed(asked)
+    people, silent = Count("pk"), Count("pk", filter=opted_out(asked) | is_suppressed)
     if asked is Channel.PUSH:  # all devices are joined at once, where a count's filter would look each person's up
         found = by_zone.annotate(people=people, silent=silent, reached=none)
         parts = [found, by_zone.filter(reaches(asked)).annotate(people=none, silent=none, reached=Count("pk"))]
     else:
-        parts = [by_zone.annotate(people=people, silent=silent, reached=Count("pk", filter=reaches(asked)))]
+        parts = [
+            by_zone.annotate(people=people, silent=silent, reached=Count("pk", filter=reaches(asked) & ~is_suppressed))
+        ]
     columns = ("time_zone", "people", "silent", "reached")
     statements = [part.values_list(*columns).query.sql_with_params() for part in parts]
     sql = _GROUPS.replace("__COUNTED__", " UNION ALL ".join(statement for statement, _ in statements))

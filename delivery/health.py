@@ -1,16 +1,16 @@
 """How the service is at this moment: what waits, what holds it, and whether everybody who must work does."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
 
-from delivery import heartbeats, ledger, pace, partitions
+from delivery import circuits, heartbeats, ledger, pace, partitions
 from delivery.counters import CountersAway
 from delivery.heartbeats import Life
-from delivery.models import Circuit
+from delivery.models import Circuit, ProviderAccount
 from schedules.models import Channel, Occurrence, StopSwitch
 
 
@@ -29,7 +29,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Line:
-    """One channel. ``rate``: people a second that its provider lets through at present; None: no limit is known."""
+    """One channel. ``account``: of the provider that is asked at present; ``passed_over``: circuits of the others.
+
+    ``rate``: people a second at which a provider is called that has asked to slow down; None if none has.
+    """
 
     channel: str
     provider: str
@@ -37,6 +40,8 @@ class Line:
     is_stopped: bool
     circuit: Circuit | None
     rate: float | None
+    account: ProviderAccount | None = None
+    passed_over: Sequence[Circuit] = ()
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,24 @@ def read(*, now: datetime) -> Health:
     """Everything from tables and partial indexes of a few rows; none of the ledger's rows."""
     ages = heartbeats.ages()
     stopped = {scope.removeprefix("channel:") for scope in _stops()}
-    circuits = {each.channel: each for each in Circuit.objects.all()}
+    open_circuits = {each.scope: each for each in Circuit.objects.all()}
     waits = waiting(now=now)
-    rates = _rates()
+    rates = _rates(open_circuits)
+    accounts = {each.scope: each for each in ProviderAccount.objects.all()}
     lines = [
         Line(
             channel,
             settings.PROVIDERS.get(channel, ""),
             waits[channel],
             bool(stopped & {StopSwitch.ALL, channel}),
-            circuits.get(channel),
+            open_circuits.get(channel),
             rates.get(channel) if rates is not None else None,
+            accounts.get(_asked(channel, open_circuits)),
+            [
+                open_circuits[scope]
+                for scope in circuits.of_channel(channel)
+                if scope != channel and scope in open_circuits
+            ],
         )
         for channel in Channel.values
     ]
@@ -85,17 +97,23 @@ def _stops() -> list[str]:
     return list(StopSwitch.objects.exclude(scope__startswith="schedule:").values_list("scope", flat=True))
 
 
-def _rates() -> Mapping[str, float | None] | None:
-    """None while the counters are away."""
+def _rates(passed_over: Collection[str]) -> Mapping[str, float | None] | None:
+    """Of each channel's provider that is asked at present. None while the counters are away."""
     try:
-        return {channel: pace.rate(channel) for channel in Channel.values}
+        return {channel: pace.rate(_asked(channel, passed_over)) for channel in Channel.values}
     except CountersAway:
         return None
 
 
+def _asked(channel: str, passed_over: Collection[str]) -> str:
+    scopes = circuits.of_channel(channel)
+    return next((scope for scope in scopes if scope not in passed_over), scopes[0])
+
+
 # The batches in the queues, by their partial index: at most as many as fit the publishing window. Those due and not
 # queued, by theirs. Whatever waits for its instant is in neither. Summed before the occurrences are looked up, since
-# one has hundreds of batches.
+# one has hundreds of batches; each is then looked up by its key (OFFSET 0 keeps the planner from joining all schedules,
+# which it prefers when it takes the few that wait for many).
 _BATCHES = f"""
 WITH waiting AS MATERIALIZED (
     SELECT channel, occurrence_id, true AS is_queued, sum(pending) AS rows, min(next_due_at) AS next_due_at
@@ -105,11 +123,12 @@ WITH waiting AS MATERIALIZED (
     FROM delivery_batch
     WHERE channel = ANY(%(channels)s) AND queued_at IS NULL AND pending > 0 AND next_due_at <= %(now)s GROUP BY 1, 2
 ), judged AS (
-    SELECT w.channel, w.is_queued, w.rows, w.next_due_at,
-           {ledger.GOES} AND NOT {ledger.stopped("w.channel")} AS may_go
-    FROM waiting w
-    JOIN schedules_occurrence o ON o.id = w.occurrence_id
-    JOIN schedules_schedule s ON s.id = o.schedule_id
+    SELECT w.channel, w.is_queued, w.rows, w.next_due_at, found.may_go
+    FROM waiting w CROSS JOIN LATERAL (
+        SELECT {ledger.GOES} AND NOT {ledger.stopped("w.channel")} AS may_go
+        FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
+        WHERE o.id = w.occurrence_id OFFSET 0
+    ) AS found
 )
 SELECT channel, COALESCE(sum(rows) FILTER (WHERE may_go AND is_queued), 0)::bigint,
        COALESCE(sum(rows) FILTER (WHERE may_go AND NOT is_queued), 0)::bigint,

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 TICK = "tick"
 SWEEP = "sweep"
+SES_EVENTS = "ses_events"  # the queue of what SES tells was asked
+TEMPLATES = "templates"  # of the template service, whose whole list was read
 QUEUES = ("clock", "materialise", *Channel.values)
 # Real seconds between two canaries of a queue, and until one that nobody took is worthless.
 ASK_S = 15

@@ -8,8 +8,19 @@ from django.db.models import Model, Q
 
 from audit import trail
 from audit.models import Action, AuditEvent
-from delivery.models import Delivery, FailedAttempt, InboxMessage, OutboxMessage, State, TestSend, sent_to
-from schedules import mentions
+from delivery import feedback
+from delivery.models import (
+    Delivery,
+    FailedAttempt,
+    Feedback,
+    InboxMessage,
+    News,
+    OutboxMessage,
+    State,
+    TestSend,
+    sent_to,
+)
+from schedules import mentions, suppressions
 from schedules.fields import BlindIndexField
 from schedules.models import Device, MirroredPerson, Recipient
 from schedules.recipients import NoSuchRecipient
@@ -38,6 +49,9 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
         "inbox": [_fields(each) for each in InboxMessage.objects.filter(**theirs).order_by("id")],
         "outbox": [_fields(each) for each in OutboxMessage.objects.filter(**theirs).order_by("id")],
         "deliveries": deliveries,
+        "feedback": [{**_fields(each), "news": News(each.news).label} for each in _feedback(recipient_id)],
+        "suppression": _suppression(person),
+        "softBounces": suppressions.soft_bounces(person, now=now),
         "failedAttempts": [_fields(each) for each in FailedAttempt.objects.filter(**theirs).order_by("day", "at")],
         "testSends": [_fields(each) for each in TestSend.objects.filter(tests).order_by("id")],
         "audiencesThatNameThePerson": mentions.schedules_naming(external_id=person.external_id),
@@ -52,11 +66,22 @@ def export(*, recipient_id: int, by: str, now: datetime) -> dict[str, Any]:
     return held
 
 
+def _feedback(recipient_id: int) -> list[Feedback]:
+    """By the keys of the person's deliveries: their table has no index on people."""
+    keys = Delivery.objects.filter(recipient_id=recipient_id).values_list("day", "occurrence_id", "recipient_id")
+    return [row for _, row in sorted(feedback.of_deliveries(keys).items())]
+
+
+def _suppression(person: Recipient) -> dict[str, Any] | None:
+    found = suppressions.of_person(person)
+    return {key: value for key, value in _fields(found).items() if key != "fingerprint"} if found else None
+
+
 def _fields(row: Model) -> dict[str, Any]:
     return {
         _camel(field.attname): _readable(getattr(row, field.attname))
         for field in row._meta.concrete_fields
-        if field.attname != "claim_token" and not isinstance(field, BlindIndexField)
+        if field.attname not in ("claim_token", "kinds", "kinds_before") and not isinstance(field, BlindIndexField)
     }
 
 

@@ -7,25 +7,30 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from delivery import renderers
 from delivery.caps import Limits
 from delivery.ledger import Claim, Outcome, Person
 from delivery.models import State
 from delivery.providers.base import Message
-from delivery.rendering import Shared, reads, render_many
+from delivery.remote_rendering import Blame, Result, Unrendered
+from delivery.renderers import Renderer
+from delivery.rendering import Rendered, Shared
 from delivery.rendering_limits import RenderError
 from schedules.audience.matching import Profile, matches, reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.tree import Node
-from schedules.content import Catalogues, Content, read_catalogues, read_contents
+from schedules.content import Catalogues, read_catalogues
 from schedules.definition import Definition
 from schedules.encryption import Undecryptable, UnknownKey
-from schedules.models import Catalogue, ScheduleVersion, TemplateVersion
+from schedules.models import Catalogue, ScheduleVersion
 from schedules.occurrences import EDITED
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
 _CATALOGUES_S = 10
-# Business seconds after which people are tried again whose address is encrypted under a key that is missing.
+# Business seconds after which people are tried again whose address is encrypted under a key that is missing, and whom
+# the template service, which answers for others, was too slow for.
 _KEYLESS_S = 60.0
+_SLOW_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,55 +38,96 @@ class Pinned:
     """What all claims of one version of an occurrence have in common. ``recheck``: the audience to ask again."""
 
     definition: Definition
-    contents: tuple[Content, ...]
-    default_locale: str
+    renderer: Renderer
     recheck: Node | None
     limits: Limits
 
 
 @dataclass(frozen=True)
 class Composed:
-    """The messages of a claim, and the people who turned out not to get one. ``limits``: the schedule's."""
+    """The messages of a claim, and the people who turned out not to get one. ``limits``: the schedule's.
+
+    ``spoilt``: for whom alone the template service fails; that is an attempt.
+    """
 
     messages: list[Message]
     settled: list[Outcome]
     limits: Limits
+    spoilt: Sequence[tuple[Person, Unrendered]] = ()
 
 
-def compose(claim: Claim, *, now: datetime) -> Composed:
-    """Render the messages of a claim. One person's failure is that person's outcome alone."""
+@dataclass(frozen=True)
+class Meant:
+    """Those of a claim who still belong to the occurrence, with what their messages need."""
+
+    pinned: Pinned
+    people: Sequence[Person]
+    settled: list[Outcome]
+    shared: Shared
+
+    @property
+    def recipients(self) -> list[dict[str, Any]]:
+        """As they are rendered for."""
+        return [_tokens(person) for person in self.people]
+
+
+def meant(claim: Claim, *, now: datetime) -> Meant:
+    """Who of a claim gets a message."""
     read_pinned([claim])
     pinned = _known[_key(claim)]
     legible, unread = _legible(claim, pinned, now=now)
     people, settled = _still_meant(claim, legible, pinned, now=now)
-    settled += unread
     shared = Shared(
         schedule_name=pinned.definition.name,
         schedule_zone=pinned.definition.time_zone,
         occurrence_at=claim.occurrence_at,
-        default_locale=pinned.default_locale,
+        default_locale=pinned.renderer.default_locale,
         catalogues=catalogues(),
     )
-    channel = claim.work.channel
-    rendered = render_many(
-        contents=pinned.contents,
-        channel=channel,
-        recipients=[_tokens(person) for person in people],
-        shared=shared,
-    )
-    prefix = f"{claim.work.day:%Y%m%d}-{claim.work.occurrence_id}-"
-    messages = []
-    for person, result in zip(people, rendered, strict=True):
-        if isinstance(result, RenderError):
-            settled.append(_not_rendered(person, result))
-            continue
-        to = person.email if channel == "email" else ""
-        key = f"{prefix}{person.recipient_id}"
-        targets = tuple(target for target in person.targets if target.device_id not in person.reached)
-        messages.append(
-            Message(key, person.recipient_id, to, result.subject, result.text, result.html, targets=targets)
+    return Meant(pinned, people, settled + unread, shared)
+
+
+def renderer_of(claim: Claim) -> Renderer:
+    """Who renders what the claim is pinned to."""
+    read_pinned([claim])
+    return _known[_key(claim)].renderer
+
+
+def compose(claim: Claim, *, now: datetime, ahead: tuple[Meant, Sequence[Result]] | None = None) -> Composed:
+    """Render the messages of a claim. One person's failure is that person's outcome alone.
+
+    ``ahead``: what is rendered already, by who was asked for several claims at once.
+    """
+    if ahead is None:
+        found = meant(claim, now=now)
+        channel = claim.work.channel
+        ahead = (
+            found,
+            found.pinned.renderer.render_many(channel=channel, recipients=found.recipients, shared=found.shared),
         )
-    return Composed(messages, settled, pinned.limits)
+    found, rendered = ahead
+    return _composed(claim, found, rendered, now=now)
+
+
+def _composed(claim: Claim, found: Meant, rendered: Sequence[Result], *, now: datetime) -> Composed:
+    channel = claim.work.channel
+    prefix = f"{claim.work.day:%Y%m%d}-{claim.work.occurrence_id}-"
+    messages, settled, spoilt = [], list(found.settled), []
+    for person, result in zip(found.people, rendered, strict=True):
+        if isinstance(result, Rendered):
+            to = person.email if channel == "email" else ""
+            key = f"{prefix}{person.recipient_id}"
+            targets = tuple(target for target in person.targets if target.device_id not in person.reached)
+            messages.append(
+                Message(key, person.recipient_id, to, result.subject, result.text, result.html, targets=targets)
+            )
+        elif isinstance(result, RenderError):
+            settled.append(_not_rendered(person, result))
+        elif result.blame is Blame.PERSON:
+            spoilt.append((person, result))
+        else:
+            settled.append(_waits(person, result, now=now))
+    return Composed(messages, settled, found.pinned.limits, spoilt)
 
 
 def _tokens(person: Person) -> dict[str, Any]:
@@ -99,12 +145,27 @@ def _not_rendered(person: Person, error: RenderError) -> Outcome:
     return Outcome(person.recipient_id, State.FAILED, error.reason, verdict="permanent", detail=error.detail)
 
 
+def _waits(person: Person, unrendered: Unrendered, *, now: datetime) -> Outcome:
+    """Nobody was asked to send anything, and no attempt is used up. While the service answers nobody, people stay due
+    when they were: should that last, they are late by the grace of their wave, as in any outage.
+    """
+    later = now + timedelta(seconds=_SLOW_S) if unrendered.blame is Blame.TIME else None
+    return Outcome(
+        person.recipient_id,
+        State.PENDING,
+        unrendered.reason,
+        due_at=later,
+        is_attempt=False,
+        detail=unrendered.detail,
+    )
+
+
 def _legible(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[list[Person], list[Outcome]]:
     """Of whom all can be read that the message needs, and what becomes of the others."""
     if not any(person.address_fault or person.device_fault for person in claim.people):
         return claim.people, []
     channel = claim.work.channel
-    needs_address = channel == "email" or reads("email", contents=pinned.contents, channel=channel)
+    needs_address = channel == "email" or pinned.renderer.reads("email", channel=channel)
     legible, settled = [], []
     for person in claim.people:
         if fault := _fault(person, needs_address=needs_address):
@@ -201,21 +262,12 @@ def _key(claim: Claim) -> _Key:
 
 def _pinned(kept: dict[str, Any], template_version: int) -> Pinned:
     definition = Definition.from_json(kept)
-    contents, default_locale = said(definition.template_id or 0, template_version)
     return Pinned(
         definition,
-        contents,
-        default_locale,
+        renderers.of_version(definition.template_id or 0, template_version),
         parse(definition.audience_query) if definition.rechecks_audience else None,
         Limits(definition.max_per_user_per_day, definition.max_per_user_per_week, definition.counts_toward_caps),
     )
-
-
-@lru_cache(maxsize=1024)
-def said(template_id: int, version: int) -> tuple[tuple[Content, ...], str]:
-    """What a template's version says, and its default locale. Versions never change."""
-    kept = TemplateVersion.objects.filter(template=template_id, version=version).first()
-    return (read_contents(kept.contents), kept.default_locale) if kept else ((), "en")
 
 
 def catalogues() -> Catalogues:

@@ -19,8 +19,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from audit import seals
-from delivery import counts, health, heartbeats, partitions
+from delivery import circuits, counts, health, heartbeats, partitions
 from delivery.counts import Counter, Histogram, Key
+from delivery.models import ProviderAccount
+from delivery.providers import registry
 from schedules.models import Channel, OccurrenceState
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, in no order that matters."""
         parts: list[Callable[[], Iterable[Metric]]] = [
-            _counted, self._waiting, _occurrences, _circuits, _life, _strays, _audit,
+            _counted, self._waiting, _occurrences, _circuits, _accounts, _life, _strays, _audit,
         ]  # fmt: skip
         up = True
         for part in parts:
@@ -85,9 +87,9 @@ def _counted() -> Iterator[Metric]:
 
 def _counter(name: str, counter: Counter, rows: dict[Key, float]) -> Metric:
     """All that can be counted is there from the start, as zero: an alarm on what is absent sees no rise."""
-    channels = Channel.values if counter.has_channel else [""]
+    channels = counter.firsts if counter.has_channel else [""]
     zeros = {Key(name, channel, value): 0.0 for channel in channels for value in counter.values}
-    labels = [*(["channel"] if counter.has_channel else []), *([counter.label] if counter.label else [])]
+    labels = [*([counter.first] if counter.has_channel else []), *([counter.label] if counter.label else [])]
     family = CounterMetricFamily(name, counter.help, labels=labels)
     for key, value in sorted({**zeros, **rows}.items()):
         values = [*([key.channel] if counter.has_channel else []), *([key.label] if counter.label else [])]
@@ -157,19 +159,39 @@ def _occurrences() -> Iterator[Metric]:
 
 
 def _circuits() -> Iterator[Metric]:
-    circuits = GaugeMetricFamily(
+    held = GaugeMetricFamily(
         "provider_circuit_open", "1 while a channel is held because of its provider.", labels=["channel", "reason"]
     )
+    passed_over = GaugeMetricFamily(
+        "provider_passed_over",
+        "1 while another of the channel's providers takes its calls.",
+        labels=["channel", "provider", "reason"],
+    )
     with connection.cursor() as cursor:
-        cursor.execute("SELECT channel, reason FROM delivery_circuit")
+        cursor.execute("SELECT scope, reason FROM delivery_circuit")
         reasons = dict(cursor.fetchall())
         for channel in Channel.values:
-            circuits.add_metric([channel, reasons.get(channel, "")], float(channel in reasons))
+            held.add_metric([channel, reasons.get(channel, "")], float(channel in reasons))
+            for provider in registry.several(channel):
+                scope = circuits.of_provider(channel, provider)
+                passed_over.add_metric([channel, provider, reasons.get(scope, "")], float(scope in reasons))
+        templates = sum(scope.startswith(circuits.OF_TEMPLATE) for scope in reasons)
         cursor.execute("SELECT scope FROM schedules_stopswitch WHERE scope NOT LIKE 'schedule:%%'", [])
         stopped = {scope.removeprefix("channel:") for (scope,) in cursor.fetchall()}
-    yield circuits
+    yield held
+    yield passed_over
+    text = "Templates that wait for the template service, which renders them for nobody."
+    yield GaugeMetricFamily("template_service_waiting_templates", text, templates)
     stops = {channel: float(bool(stopped & {"all", channel})) for channel in Channel.values}
     yield _by_channel("notifications_stopped", "1 while a person has stopped the channel, or all.", stops)
+
+
+def _accounts() -> Iterator[Metric]:
+    rows = list(ProviderAccount.objects.values_list("scope", "per_s", "left"))
+    rates = {scope: per_s for scope, per_s, _ in rows if per_s is not None}
+    yield _gauge("provider_account_people_per_second", "What the account of a provider lets through.", "scope", rates)
+    left = {scope: float(left) for scope, _, left in rows if left is not None}
+    yield _gauge("provider_account_people_left", "Of 24 hours, when the account was asked last.", "scope", left)
 
 
 def _life() -> Iterator[Metric]:
@@ -177,6 +199,12 @@ def _life() -> Iterator[Metric]:
     for name in (heartbeats.TICK, heartbeats.SWEEP):
         if name in ages:
             yield GaugeMetricFamily(f"last_{name}_seconds", f"Since the {name} last came to its end.", ages[name])
+    if settings.TEMPLATE_SERVICE_URL and heartbeats.TEMPLATES in ages:
+        text = "Since the template service last told all of its list."
+        yield GaugeMetricFamily("template_service_listed_seconds", text, ages[heartbeats.TEMPLATES])
+    if settings.SES_EVENTS_QUEUE_URL and heartbeats.SES_EVENTS in ages:
+        text = "Since the queue of what SES tells was last asked."
+        yield GaugeMetricFamily("provider_queue_polled_seconds", text, ages[heartbeats.SES_EVENTS])
     lives = heartbeats.of_queues(ages)
     consumed = {queue: life.consumed_ago for queue, life in lives.items() if life.consumed_ago is not None}
     yield _gauge("queue_consumed_seconds", "Since a worker last took anything from the queue.", "queue", consumed)
@@ -187,7 +215,7 @@ def _life() -> Iterator[Metric]:
 def _strays() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "ledger_default_partition_rows",
-        "Rows whose day has no partition (counted up to 2,000): any means that it was not made in time.",
+        "Rows whose day has no partition (counted up to 3,000): any means that it was not made in time.",
         partitions.rows_in_default(),
     )
 

@@ -1,12 +1,14 @@
 """The ledger: one row per recipient per occurrence, its batches, its failures; the inbox and the outbox.
 
-``Delivery`` and ``FailedAttempt`` are partitioned by the day of their occurrence and made by SQL in the migrations;
-nothing has a foreign key to or from them. Only ``delivery.ledger`` and ``delivery.materialise`` write them.
+``Delivery``, ``FailedAttempt`` and ``Feedback`` are partitioned by the day of their occurrence and made by SQL in the
+migrations; nothing has a foreign key to or from them. Only ``delivery.ledger`` and ``delivery.materialise`` write them.
 """
 
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Now
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from schedules import encryption
 from schedules.fields import BlindIndexField, EncryptedTextField
@@ -35,6 +37,11 @@ class State(models.IntegerChoices):
 
 # The reason of those failed who may have the message all the same: nobody ever answered for them.
 OUTCOME_UNKNOWN = "outcome_unknown"
+# The reason of those sent to of whom no answer, but a later event of the provider's says so.
+CONFIRMED = "confirmed"
+# Ids of occurrences that no occurrence will ever have: the messages of tests have these from here on, so that inbox,
+# outbox and providers' events tell them from what was really sent.
+FIRST_TEST_ID = 2**62
 
 
 class ZoneSource(models.IntegerChoices):
@@ -103,6 +110,79 @@ class FailedAttempt(models.Model):
         db_table = "delivery_failedattempt"
 
 
+class News(models.IntegerChoices):
+    """What a provider tells of a message after it has answered for it, the gravest last.
+
+    Delivery outweighs a soft bounce: mail servers write back when somebody is on holiday.
+    """
+
+    ACCEPTED = 1, "accepted"
+    DELAYED = 2, "delayed"
+    BOUNCED_SOFT = 3, "bounced_soft"
+    DELIVERED = 4, "delivered"
+    REJECTED = 5, "rejected"
+    NOT_RENDERED = 6, "not_rendered"
+    BOUNCED_HARD = 7, "bounced_hard"
+    COMPLAINED = 8, "complained"
+
+    @property
+    def bit(self) -> int:
+        return 1 << (self - 1)
+
+
+class Feedback(models.Model):
+    """What the provider has told of one delivery since it was called: one row for each, whatever comes twice or late.
+
+    ``news`` is the gravest of it, to which ``detail`` (the provider's codes) and ``provider_id`` belong. ``kinds`` has
+    a bit for each of ``News`` that has come, ``kinds_before`` the same before the last write: by the two a writer sees
+    what was new. Each instant is the provider's own, of the first event of its kind. Names and addresses are not here.
+    """
+
+    pk = models.CompositePrimaryKey("day", "occurrence_id", "recipient_id")
+    day = models.DateField()
+    occurrence_id = models.BigIntegerField()
+    recipient_id = models.BigIntegerField()
+    news = models.SmallIntegerField(choices=News)
+    kinds = models.SmallIntegerField()
+    kinds_before = models.SmallIntegerField()
+    accepted_at = models.DateTimeField(null=True)
+    delayed_at = models.DateTimeField(null=True)
+    bounced_soft_at = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    rejected_at = models.DateTimeField(null=True)
+    not_rendered_at = models.DateTimeField(null=True)
+    bounced_hard_at = models.DateTimeField(null=True)
+    complained_at = models.DateTimeField(null=True)
+    detail = models.TextField()
+    provider_id = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "delivery_feedback"
+        verbose_name_plural = "feedback"
+
+    def __str__(self) -> str:
+        return f"{News(self.news).label}: {self.day:%Y%m%d}-{self.occurrence_id}-{self.recipient_id}"
+
+
+class FeedbackCount(models.Model):
+    """One writer's share of how many people of an occurrence stand at which ``news``; below zero where they moved on.
+
+    Raised in the transaction of the feedback it counts, in slots as ``Count``; kept when the rows are gone.
+    """
+
+    occurrence_id = models.BigIntegerField()
+    news = models.SmallIntegerField(choices=News)
+    slot = models.SmallIntegerField()
+    people = models.IntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["occurrence_id", "news", "slot"], name="feedback_count_once")]
+
+    def __str__(self) -> str:
+        return f"{self.people} {News(self.news).label} of occurrence {self.occurrence_id}"
+
+
 def _counts() -> models.expressions.CombinedExpression:
     names = [state.label for state in State]
     total = F(names[0]) + F(names[1])
@@ -122,10 +202,10 @@ class Batch(models.Model):
     """
 
     occurrence = models.ForeignKey(Occurrence, on_delete=models.CASCADE, related_name="batches")
-    day = models.DateField()
-    channel = models.CharField(max_length=10, choices=Channel)
+    day = models.DateField(_("day"))
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
     wave_at = models.DateTimeField(null=True, help_text="Empty where waves of few people share the batch")
-    size = models.PositiveIntegerField()
+    size = models.PositiveIntegerField(_("people"))
     next_due_at = models.DateTimeField(null=True)
     queued_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
@@ -147,7 +227,8 @@ class Batch(models.Model):
     figures = models.JSONField(default=list, db_default=Value([], models.JSONField()))
 
     class Meta:
-        verbose_name_plural = "batches"
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
         constraints = [
             models.CheckConstraint(condition=Q(size=_counts()), name="batch_books_close"),
             models.CheckConstraint(
@@ -173,7 +254,7 @@ class Batch(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"batch {self.pk} of occurrence {self.occurrence_id}"
+        return gettext("batch %(id)s of run %(run)s") % {"id": self.pk, "run": self.occurrence_id}
 
 
 class Figure(models.Model):
@@ -258,17 +339,17 @@ class TestSend(models.Model):
         FAILED = "failed"
         UNANSWERED = "unanswered"
 
-    schedule_id = models.BigIntegerField()
-    recipient_id = models.BigIntegerField()
-    channel = models.CharField(max_length=10, choices=Channel)
+    schedule_id = models.BigIntegerField(_("schedule"))
+    recipient_id = models.BigIntegerField(_("recipient"))
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
     to = EncryptedTextField(max_length=320, blank=True, default="")
     to_index = BlindIndexField(of="to")
-    locale = models.CharField(max_length=35, blank=True)
+    locale = models.CharField(_("language"), max_length=35, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
     reason = models.CharField(max_length=60, blank=True)
-    detail = EncryptedTextField(max_length=400, blank=True, default="")
-    provider_id = models.CharField(max_length=200, blank=True)
-    subject = EncryptedTextField(max_length=998, blank=True, default="")
+    detail = EncryptedTextField(_("the provider's own words"), max_length=400, blank=True, default="")
+    provider_id = models.CharField(_("id at the provider"), max_length=200, blank=True)
+    subject = EncryptedTextField(_("subject"), max_length=998, blank=True, default="")
     created_by = models.CharField(max_length=100)
     created_at = models.DateTimeField()
     created_real_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -276,12 +357,14 @@ class TestSend(models.Model):
     settled_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = _("test message")
+        verbose_name_plural = _("test messages")
         indexes = [
             models.Index(fields=["id"], name="test_send_open_idx", condition=Q(state__in=["waiting", "sending"]))
         ]
 
     def __str__(self) -> str:
-        return f"test {self.pk} of schedule {self.schedule_id}"
+        return gettext("test message %(id)s of schedule #%(schedule)s") % {"id": self.pk, "schedule": self.schedule_id}
 
 
 def sent_to(person: Recipient) -> Q:
@@ -296,19 +379,46 @@ def sent_to(person: Recipient) -> Q:
 class Circuit(models.Model):
     """Sending of a channel is held because its provider refuses the whole account. Every claim looks.
 
+    ``scope``: a channel; or ``email:ses``, one of its several providers, which is passed over meanwhile; or
+    ``template:7``, which the template service renders for nobody.
+
     No call is made before ``probe_at`` (real time); then one is, by whoever moves ``probe_at`` on, and its answer
     closes the circuit or opens it again for longer. ``openings`` counts since the last success.
     """
 
-    channel = models.CharField(max_length=10, primary_key=True, choices=Channel)
+    scope = models.CharField(max_length=200, primary_key=True)
     reason = models.CharField(max_length=60)
-    detail = models.CharField(max_length=200, blank=True)
+    detail = models.CharField(_("the provider's own words"), max_length=200, blank=True)
     opened_at = models.DateTimeField()
     probe_at = models.DateTimeField()
-    openings = models.PositiveIntegerField(default=1)
+    openings = models.PositiveIntegerField(_("refusals in a row"), default=1)
+
+    class Meta:
+        verbose_name = _("refusal by a provider")
+        verbose_name_plural = _("refusals by providers")
 
     def __str__(self) -> str:
-        return f"{self.channel}: {self.reason}"
+        kind, _colon, name = self.scope.partition(":")
+        if kind not in Channel.values:
+            return gettext("template #%(id)s") % {"id": name}
+        label = str(Channel(kind).label)
+        return gettext("%(channel)s by %(provider)s") % {"channel": label, "provider": name} if name else label
+
+
+class ProviderAccount(models.Model):
+    """What a provider's account let through when it was asked last. ``scope`` as a circuit's.
+
+    ``left``: people of the 24 hours before ``read_at`` (real time) who could still be sent to.
+    """
+
+    scope = models.CharField(max_length=200, primary_key=True)
+    per_s = models.FloatField(null=True)
+    per_day = models.BigIntegerField(null=True)
+    left = models.BigIntegerField(null=True)
+    read_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.scope
 
 
 class Heartbeat(models.Model):

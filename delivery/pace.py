@@ -1,10 +1,18 @@
-"""A channel's shared rate: how fast all processes together may call a provider that has asked to slow down.
+"""How fast all processes together may call a provider: as its account allows, slower where it has asked to slow down.
 
-Unknown to anyone before, the provider's limit is found as TCP finds that of a network: a throttled answer halves the
-rate, quiet lets it grow again (additive increase, multiplicative decrease; Chiu and Jain, 1989; here the increase is
-five per cent a second, since the limits of accounts lie orders of magnitude apart). Until the first throttled answer
-there is no limit. Real time, the Redis server's, since processes on several machines share it.
+What an account allows is a token bucket: it holds one second's people, and never more have been let through in any time
+than its rate makes of it, and that one bucket. Of the 24 hours, what is left when the account was read is counted down.
+
+What a provider lets through besides is unknown to anyone before. It is found as TCP finds that of a network: a
+throttled answer halves the rate, quiet lets it grow again (additive increase, multiplicative decrease; Chiu and Jain,
+1989; here the increase is five per cent a second, since the limits of accounts lie orders of magnitude apart). Until
+the first throttled answer there is no such limit.
+
+Real time, the Redis server's, since processes on several machines share it. A ``scope`` is a channel, or one of its
+several providers, as a circuit's.
 """
+
+from typing import NamedTuple
 
 from delivery.counters import Script
 
@@ -13,29 +21,53 @@ SLOWEST = 0.5
 _KEEP_MS = 3_600_000
 
 
-def take(channel: str, people: int) -> float:
+# Until what is left of the day is known anew.
+_DAY_WAIT_MS = 60_000
+
+
+class Limits(NamedTuple):
+    """What an account allows: people a second, and how many since it was ``read``; any text tells readings apart."""
+
+    per_s: float | None = None
+    left: int | None = None
+    read: str = ""
+
+    @property
+    def bucket(self) -> int | None:
+        """The most people who may go at once."""
+        return None if self.per_s is None else max(int(self.per_s), 1)
+
+
+NONE = Limits()
+
+
+def take(scope: str, people: int, limits: Limits = NONE) -> float:
     """Take leave to send to ``people``; the real seconds to wait before asking again, 0.0 with the leave.
 
-    A call of many people may run ahead of the rate and is waited for afterwards, so that a bulk call always fits.
-    Raises ``CountersAway``.
+    At most a bucket of ``limits`` fits at once. Of the rate that was found a call of many people may run ahead, and is
+    waited for afterwards, so that a bulk call always fits. Raises ``CountersAway``.
     """
-    wait_ms: int = _TAKE.run([_key(channel)], [people, _KEEP_MS])
+    per_s, left = ("" if each is None else each for each in (limits.per_s, limits.left))
+    wait_ms: int = _TAKE.run([_key(scope)], [people, _KEEP_MS, per_s, left, limits.read, _DAY_WAIT_MS])
     return wait_ms / 1000
 
 
-def slow_down(channel: str, *, wait_s: float) -> None:
+def slow_down(scope: str, *, wait_s: float) -> None:
     """The provider throttled: nobody calls for ``wait_s`` seconds, then at half the rate. Raises ``CountersAway``."""
-    _SLOW_DOWN.run([_key(channel)], [round(wait_s * 1000), SLOWEST, _KEEP_MS])
+    _SLOW_DOWN.run([_key(scope)], [round(wait_s * 1000), SLOWEST, _KEEP_MS])
 
 
-def rate(channel: str) -> float | None:
-    """People a second allowed at present, none where there is no limit. Raises ``CountersAway``."""
-    found = _RATE.run([_key(channel)], [])
+def rate(scope: str) -> float | None:
+    """People a second that a throttling provider is called for at present, none where it is not slowed down.
+
+    Raises ``CountersAway``.
+    """
+    found = _RATE.run([_key(scope)], [])
     return float(found) if found else None
 
 
-def _key(channel: str) -> str:
-    return f"{{pace}}:{channel}"
+def _key(scope: str) -> str:
+    return f"{{pace}}:{scope}"
 
 
 # seen/second: people of the present second, last: of the one before. peak: what went through when it was too much.
@@ -53,22 +85,45 @@ end
 local rate = tonumber(state[4])
 """
 
+# room: of the account's bucket, at room_at. read, used: what has gone since the account was read.
 _TAKE = Script(
     f"""{_TIME}
-local people = tonumber(ARGV[1])
+local people, per_s, left = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local wait = math.max((tonumber(state[7]) or 0) - now, 0)
+local tokens
 if wait == 0 and rate then
   local passed = math.max(now - tonumber(state[6]), 0) / 1000
-  local tokens = math.min((tonumber(state[5]) or 0) + rate * passed, rate)
+  tokens = math.min((tonumber(state[5]) or 0) + rate * passed, rate)
   rate = rate * 1.05 ^ passed
   if rate > 2 * tonumber(state[8]) then
     redis.call('HDEL', key, 'rate', 'tokens', 'at', 'until', 'peak', 'cut')
-  else
-    if tokens > 0 then tokens = tokens - people else wait = math.ceil(-tokens / rate * 1000) + 1 end
-    redis.call('HSET', key, 'rate', tostring(rate), 'tokens', tostring(tokens), 'at', now)
+    tokens = nil
+  elseif tokens <= 0 then
+    wait = math.ceil(-tokens / rate * 1000) + 1
   end
 end
-if wait == 0 then redis.call('HSET', key, 'second', second, 'seen', seen + people, 'last', last) end
+local account = redis.call('HMGET', key, 'room', 'room_at', 'read', 'used')
+local room, used
+if per_s then
+  local bucket = math.max(math.floor(per_s), 1)
+  local passed = math.max(now - (tonumber(account[2]) or now), 0) / 1000
+  room = math.min((tonumber(account[1]) or bucket) + per_s * passed, bucket)
+  local lacking = math.min(people, bucket) - room
+  if lacking > 0 then wait = math.max(wait, math.ceil(lacking / per_s * 1000)) end
+end
+if left then
+  used = (account[3] == ARGV[5]) and tonumber(account[4]) or 0
+  if used + people > left then wait = math.max(wait, tonumber(ARGV[6])) end
+end
+if tokens then
+  if wait == 0 then tokens = tokens - people end
+  redis.call('HSET', key, 'rate', tostring(rate), 'tokens', tostring(tokens), 'at', now)
+end
+if wait == 0 then
+  redis.call('HSET', key, 'second', second, 'seen', seen + people, 'last', last)
+  if room then redis.call('HSET', key, 'room', tostring(room - people), 'room_at', now) end
+  if used then redis.call('HSET', key, 'read', ARGV[5], 'used', used + people) end
+end
 redis.call('PEXPIRE', key, ARGV[2])
 return wait
 """

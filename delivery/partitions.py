@@ -1,6 +1,6 @@
 """Day partitions of the ledger: made ahead, dropped after the retention, never while a row in them is open."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 from django.db import connection, transaction
@@ -9,7 +9,8 @@ from delivery import figures
 from delivery.models import Batch, State
 from schedules.models import Occurrence
 
-TABLES = ("delivery_delivery", "delivery_failedattempt")
+TABLES = ("delivery_delivery", "delivery_failedattempt", "delivery_feedback")
+_APPENDED = {"delivery_failedattempt"}  # no row of which changes
 AHEAD_DAYS = 14
 BEHIND_DAYS = 8  # an occurrence may be found late and lives for seven days
 
@@ -20,7 +21,7 @@ class PartitionInUse(Exception):
     names_nobody = True  # as logs ask
 
 
-def ensure(*, first: date, last: date) -> list[str]:
+def ensure(*, first: date, last: date, tables: Sequence[str] = TABLES) -> list[str]:
     """Make the missing partitions of each day from ``first`` to ``last``; return their names.
 
     A table is made on its own and attached then, which locks out no reader or writer of the other partitions. Rows
@@ -29,12 +30,12 @@ def ensure(*, first: date, last: date) -> list[str]:
     made = []
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger partitions'))")
-        standing = _standing(cursor)
-        for table, day in ((table, day) for table in TABLES for day in _days(first, last)):
+        standing = _standing(cursor, tables)
+        for table, day in ((table, day) for table in tables for day in _days(first, last)):
             name = f"{table}_{day:%Y%m%d}"
             if name in standing:
                 continue
-            fillfactor = 70 if table == "delivery_delivery" else 100
+            fillfactor = 100 if table in _APPENDED else 70
             cursor.execute(
                 f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
                 f" WITH (fillfactor = {fillfactor})"
@@ -53,9 +54,9 @@ def ensure(*, first: date, last: date) -> list[str]:
     return made
 
 
-def ensure_around(*, today: date) -> list[str]:
+def ensure_around(*, today: date, tables: Sequence[str] = TABLES) -> list[str]:
     """Make what the coming fortnight and the past week need."""
-    return ensure(first=today - timedelta(days=BEHIND_DAYS), last=today + timedelta(days=AHEAD_DAYS))
+    return ensure(first=today - timedelta(days=BEHIND_DAYS), last=today + timedelta(days=AHEAD_DAYS), tables=tables)
 
 
 def drop(*, before: date) -> list[str]:
@@ -104,11 +105,11 @@ def _open_days(before: date) -> set[date]:
     return {*batches.distinct(), *(occurrence.day for occurrence in occurrences)}
 
 
-def _standing(cursor) -> set[str]:  # type: ignore[no-untyped-def]
+def _standing(cursor, tables: Sequence[str] = TABLES) -> set[str]:  # type: ignore[no-untyped-def]
     cursor.execute(
         "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = ANY(%s::regclass[]) AND c.relname !~ '_default$'",
-        [list(TABLES)],
+        [list(tables)],
     )
     return {name for (name,) in cursor.fetchall()}
 

@@ -1,13 +1,14 @@
 """A message as one reader would get it, without sending anything."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from delivery import renderers
+from delivery.remote_rendering import Unrendered
+from delivery.renderers import BuiltIn, Renderer
 from delivery.rendering import Rendered, Shared
-from delivery.rendering import preview as render
 from delivery.rendering_limits import RenderError
-from schedules.content import PARTS, Content, pick_content, read_catalogues, read_contents
+from schedules.content import PARTS, Content, pick_content, read_catalogues
 from schedules.models import Catalogue, MessageTemplate, Recipient, TemplateVersion
 from schedules.problems import Problem, say
 from schedules.templates import InvalidTemplate
@@ -17,12 +18,25 @@ _LARGEST_ID = 2**63 - 1
 
 @dataclass(frozen=True)
 class Said:
-    """What is to be rendered. ``place``: pointer of the contents where they were sent; empty where they are kept."""
+    """What is to be rendered, by whom. ``place``: pointer of the contents where they were sent; empty where kept."""
 
     name: str
-    contents: tuple[Content, ...]
-    default_locale: str
+    renderer: Renderer
     place: str = ""
+
+    @classmethod
+    def sent(cls, name: str, contents: tuple[Content, ...], default_locale: str, *, place: str) -> "Said":
+        """Contents that are kept nowhere yet."""
+        return cls(name, BuiltIn(contents, default_locale), place)
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """Without words where the template service keeps these."""
+        return self.renderer.contents
+
+    @property
+    def default_locale(self) -> str:
+        return self.renderer.default_locale
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,12 @@ def kept(*, template_id: int, version: int | None) -> Said:
     if not found:
         raise InvalidTemplate([Problem("templateId", "not_found", say("There is no such template: choose another."))])
     number = found.version if version is None else version
-    said = TemplateVersion.objects.filter(template=found, version=number).first() if number <= found.version else None
+    versions = TemplateVersion.objects.filter(template=found, version=number).select_related("template")
+    said = versions.first() if number <= found.version else None
     if said is None:
         message = say("The template's versions are 1 to %(version)s.", version=str(found.version))
         raise InvalidTemplate([Problem("version", "not_found", message)])
-    return Said(found.name, read_contents(said.contents), said.default_locale)
+    return Said(found.name, renderers.of(said))
 
 
 def reader(*, external_id: str | None, locale: str | None) -> Recipient | None:
@@ -74,7 +89,7 @@ def preview(
     """Render for ``person``, in ``locale`` rather than the person's own where given, as of ``now``.
 
     ``address``: what stands for the person's e-mail address. Raises ``InvalidTemplate`` with every part that can't be
-    rendered.
+    rendered, or with why nobody can say at present what is: then the template service was waited for, for some seconds.
     """
     spoken = locale if locale is not None else person.locale if person else ""
     recipient = {
@@ -92,23 +107,27 @@ def preview(
         catalogues=read_catalogues(Catalogue.objects.live().values_list("locale", "messages")),
     )
     try:
-        rendered = render(contents=said.contents, channel=channel, recipient=recipient, shared=shared)
+        rendered = said.renderer.preview(channel=channel, recipient=recipient, shared=shared)
+    except Unrendered as unrendered:
+        raise InvalidTemplate([Problem("templateId", unrendered.reason, unrendered.words)]) from None
     except RenderError as error:
         raise InvalidTemplate(_faults(said, channel, recipient, shared) or [_fault(said, error)]) from error
     return Preview(rendered, spoken, person.external_id if person else None)
 
 
 def _faults(said: Said, channel: str, recipient: dict[str, object], shared: Shared) -> list[Problem]:
-    """What is wrong with each part, rendered by itself."""
+    """What is wrong with each part, rendered by itself; of a template that is kept here."""
+    if not isinstance(said.renderer, BuiltIn):
+        return []
     locale = str(recipient["locale"])
     picked = pick_content(contents=said.contents, channel=channel, locale=locale, default_locale=said.default_locale)
     if picked is None:
         return []
     problems = []
     for part in PARTS:
-        alone: Sequence[Content] = [Content(channel, picked.locale, **{part: getattr(picked, part)})]
+        alone = BuiltIn((Content(channel, picked.locale, **{part: getattr(picked, part)}),), said.default_locale)
         try:
-            render(contents=alone, channel=channel, recipient=recipient, shared=shared)
+            alone.preview(channel=channel, recipient=recipient, shared=shared)
         except RenderError as error:
             place = f"{said.place}/{said.contents.index(picked)}/{part}" if said.place else "templateId"
             words = error.words

@@ -3,8 +3,10 @@
 Tokens: every top-level attribute by its name (``{{ first_name }}``), and ``recipient.external_id``,
 ``.locale``, ``.time_zone``, ``.email``, ``.attributes.<name>``, ``schedule.name``, ``occurrence.at`` (a
 ``formats.Moment`` in the recipient's zone). ``recipient``, ``schedule``, ``occurrence``, ``t``, ``range`` and ``loop``
-hide attributes of the same name. What is missing or null renders as an empty string, also in filters and
-in the parameters of ``t()``; only arithmetic on it is an error (``points + 1``; write ``points|default(0)``).
+hide attributes of the same name. What is missing or null renders as an empty string, also in filters and in the
+parameters of ``t()``; only arithmetic on it is an error (``points + 1``; write ``points|default(0)``). A list prints
+its values with commas between them. An attribute that has fields prints nothing by itself, as nobody would want to
+read them all in a row: ``{{ address.city }}`` prints one.
 
 ``t("key", count=3, name=first_name)`` reads the catalogues by the recipient's locale; its text is plain text,
 escaped in HTML like every value. A key that no catalogue has renders empty and is named in ``missing_keys``.
@@ -164,6 +166,7 @@ class CompiledContent:
             self._environment.add_template(part, sources[part])
         self._tokens = frozenset[str]().union(*(survey.names for survey in surveys.values()))
         self._assigned = frozenset[str]().union(*(survey.assigned for survey in surveys.values()), {"loop"})
+        self._printed = frozenset[str]().union(*(survey.printed for survey in surveys.values()))
         self._names = frozenset(name.partition(".")[0] for name in self._tokens)
         self._attributes = tuple(self._names - _RESERVED)
         self._uncalled = {name: _Uncalled(formats.FUNCTIONS[name]) for name in self._tokens & FUNCTIONS}
@@ -191,11 +194,15 @@ class CompiledContent:
         return Rendered(subject, text, html, self.content.locale, formats.missing_keys())
 
     def missing_tokens(self, *, recipient: Mapping[str, Any], shared: Shared) -> frozenset[str]:
-        """Dotted names that stand in the content and have no value for this recipient."""
+        """Dotted names that stand in the content and have nothing to print for this recipient."""
         context = self._context(recipient, shared)
-        return frozenset(
-            name for name in self._tokens if name.partition(".")[0] not in self._assigned and not _has(context, name)
-        )
+        outside = {name for name in self._tokens if name.partition(".")[0] not in self._assigned}
+        return frozenset(name for name in outside if self._is_blank(name, _found(context, name)))
+
+    def _is_blank(self, name: str, value: Any) -> bool:
+        if isinstance(value, _Fields | _Named):
+            return name in self._printed
+        return value is None or isinstance(value, _Uncalled)
 
     def _tokens_under(self, field: str) -> bool:
         dotted = f"recipient.{field}"
@@ -320,15 +327,16 @@ class _Hidden:
         raise AttributeError
 
 
-def _shown_bare(kind: type) -> type:
+def _shown_bare(kind: type, printed: Callable[[Any], str]) -> type:
     """A subclass without public methods. minijinja asks for an attribute where an item is missing, so that
     ``items`` would print a method in place of a missing token. (A ``__getattribute__`` takes thrice as long.)
     """
     hidden = {name: _Hidden() for name in dir(kind) if not name.startswith("_")}
-    return type(f"_Bare{kind.__name__}", (kind,), {"__slots__": (), **hidden})
+    return type(f"_Bare{kind.__name__}", (kind,), {"__slots__": (), "__str__": printed, **hidden})
 
 
-_Fields, _Items = _shown_bare(dict), _shown_bare(list)
+_Fields = _shown_bare(dict, lambda value: "")
+_Items = _shown_bare(list, lambda value: ", ".join(text for item in value if (text := str(item))))
 
 
 def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -346,11 +354,11 @@ def _readable(value: Any, depth: int = MAX_DEPTH) -> Any:
     return value if isinstance(value, int | float) else str(value)
 
 
-def _has(context: Mapping[str, Any], dotted: str) -> bool:
+def _found(context: Mapping[str, Any], dotted: str) -> Any:
     value: Any = context
     for name in dotted.split("."):
         value = dict.get(value, name) if isinstance(value, dict) else getattr(value, name, None)
-    return value is not None and not isinstance(value, _Uncalled)
+    return value
 
 
 def _zone_of(recipient: Mapping[str, Any], shared: Shared) -> tzinfo:

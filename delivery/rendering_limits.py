@@ -24,7 +24,7 @@ _PARTS: Final = (say("subject"), say("text"), say("html"))
 class RenderError(Exception):
     """A content cannot be rendered for a recipient.
 
-    ``reason`` is one of template_error, fuel_exhausted, too_large, header_injection and no_content;
+    ``reason`` is one of template_error, fuel_exhausted, too_large, header_injection, no_content and template_gone;
     ``words`` names part, line and cause, without personal data; ``detail`` is its first 200 characters, to be kept.
     """
 

@@ -18,12 +18,13 @@ import structlog
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from delivery import calls, counters, ledger, pace
+from delivery import accounts, calls, counters, ledger, pace, routes
 from delivery.calls import Answered, Call, Finished, Prepared
 from delivery.counters import CountersAway
 from delivery.ledger import Claim, Outcome, Settlement, Tally, Work
 from delivery.providers import registry
 from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
+from delivery.routes import Routes
 from schedules import clock
 from schedules.models import Device
 
@@ -53,7 +54,7 @@ def send(*, batch_ids: list[int]) -> None:
     works = _durably(lambda: ledger.take_up(batch_ids, now=clock.now()))
     if not works:
         return
-    run = _Run(registry.for_channel(works[0].channel), deadline=time.monotonic() + TASK_S)
+    run = _Run(works[0].channel, deadline=time.monotonic() + TASK_S)
     try:
         for group in run.groups(works):
             if run.is_over:
@@ -73,16 +74,23 @@ def send(*, batch_ids: list[int]) -> None:
 class _Run:
     """One task's calls. Those of a transactional provider are made when they are recorded."""
 
-    def __init__(self, provider: Provider, *, deadline: float) -> None:
-        self._provider = provider
+    def __init__(self, channel: str, *, deadline: float) -> None:
+        chain = registry.chain(channel)
+        self._channel = channel
+        # Those of several are all of networks.
+        self._is_transactional = chain[0].transactional
+        self._per_call = min(provider.max_per_call for provider in chain)
+        self._is_one_of_several = len(chain) > 1
         self._deadline = deadline
         self._is_held_up = False
         self._in_flight: dict[Future[list[Answered]], list[Call]] = {}
         self._to_record: list[Call] = []
         self._begun: set[int] = set()
-        in_flight = 1 if provider.transactional else settings.CALLS_IN_FLIGHT
-        self._limit = provider.max_per_call * min(CALLS_PER_CLAIM, in_flight)
-        self._limit_together = provider.max_per_call * in_flight
+        in_flight = 1 if self._is_transactional else settings.CALLS_IN_FLIGHT
+        self._limit = self._per_call * min(CALLS_PER_CLAIM, in_flight)
+        self._limit_together = self._per_call * in_flight
+        if bucket := accounts.least_bucket(channel):
+            self._limit, self._limit_together = min(self._limit, bucket), min(self._limit_together, bucket)
 
     @property
     def is_over(self) -> bool:
@@ -121,7 +129,10 @@ class _Run:
         """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
         people = min(left, self._limit if len(group) == 1 else self._limit_together)
         self._make_room(people)
-        self._await_leave(group[0].channel, people)
+        if self._is_one_of_several:  # what was answered meanwhile may lead elsewhere
+            self._record(_nothing)
+        self._routes = routes.of(self._channel)
+        self._await_leave(people)
         if self.is_over:
             return left
         token, permit = uuid4(), Permit.lasting(PERMIT_S)
@@ -136,7 +147,8 @@ class _Run:
         claims = self._record(write)
         found = [claim for claim in claims if claim and claim.found]
         self._begun.update(claim.work.occurrence_id for claim in found)
-        self._start(calls.prepare([claim for claim in found if claim.people], now=clock.now()), permit)
+        prepared = calls.prepare([claim for claim in found if claim.people], permit=permit, now=clock.now())
+        self._start(prepared, permit)
         return self._left(claims, left)
 
     def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally) -> list[Claim | None]:
@@ -168,7 +180,7 @@ class _Run:
 
     def _make_room(self, people: int) -> None:
         """Wait until no more are in flight with these ``people`` than full calls may hold."""
-        most = settings.CALLS_IN_FLIGHT * self._provider.max_per_call - people
+        most = settings.CALLS_IN_FLIGHT * self._per_call - people
         while True:
             under_way = {future: bundle for future, bundle in self._in_flight.items() if not future.done()}
             if sum(len(call.messages) for bundle in under_way.values() for call in bundle) <= most:
@@ -183,11 +195,15 @@ class _Run:
         elif not self._in_flight:
             time.sleep(seconds)
 
-    def _await_leave(self, channel: str, people: int) -> None:
-        """Wait until the channel's shared rate lets so many through, or hold up the task."""
+    def _limits(self) -> pace.Limits:
+        channel, provider, scope, _ = self._routes.route
+        return pace.NONE if self._is_transactional else accounts.limits(channel, provider, scope)
+
+    def _await_leave(self, people: int) -> None:
+        """Wait until the provider's shared rate lets so many through, or hold up the task."""
         while not self.is_over:
             try:
-                seconds = counters.rest() or (0.0 if self._provider.transactional else pace.take(channel, people))
+                seconds = counters.rest() or self._wait_s(people)
             except CountersAway:
                 continue
             if not seconds:
@@ -197,16 +213,21 @@ class _Run:
             else:
                 self._idle(min(seconds, 0.2))
 
+    def _wait_s(self, people: int) -> float:
+        return 0.0 if self._is_transactional else pace.take(self._routes.route.scope, people, self._limits())
+
     def _start(self, prepared: Sequence[Prepared], permit: Permit) -> None:
         self._is_held_up = self._is_held_up or any(each.is_held_up for each in prepared)
+        route, probe = self._routes
+        self._routes = Routes(route)  # a probe is made once
         to_ask = []
         for each in prepared:
-            if self._provider.transactional or not each.messages:
-                self._to_record.append(each.call(permit))
+            if self._is_transactional or not each.messages:
+                self._to_record.append(each.call(permit, route))
             else:
-                to_ask.append(each.call(permit))
-        for bundle in calls.together(self._provider, to_ask):
-            self._in_flight[_executor().submit(calls.ask, self._provider, bundle)] = bundle
+                to_ask.append(each.call(permit, route))
+        for bundle in calls.share_out(to_ask, probe):
+            self._in_flight[_executor().submit(calls.ask, bundle)] = bundle
 
     def _record(self, more: Callable[[Tally], T]) -> T:
         """Record what is finished, and do ``more`` in the same transaction."""
@@ -214,7 +235,7 @@ class _Run:
         done = [future for future in self._in_flight if future.done()]
         answered = [pair for future in done for pair in zip(self._in_flight.pop(future), future.result(), strict=True)]
         now = _now()
-        finished = [calls.finish(self._provider, call, answer, now=now) for call, answer in answered]
+        finished = [calls.finish(call, answer, now=now) for call, answer in answered]
         try:
             return self._write(finished, ready, more, now=now)
         except (OperationalError, InterfaceError):
@@ -250,8 +271,8 @@ class _Run:
         held = ledger.hold(call.claim) if call.messages else {}
         messages = [message for message in call.messages if held.get(message.recipient_id)]
         erased = [message.recipient_id for message in call.messages if held.get(message.recipient_id) is False]
-        answers = _through(self._provider, messages, call.permit) if messages else []
-        finished = calls.finish(self._provider, call, Answered(time.monotonic(), answers), now=now)
+        answers = _through(call.route.provider, messages, call.permit) if messages else []
+        finished = calls.finish(call, Answered(time.monotonic(), answers), now=now)
         finished = finished._replace(called_at=now, outcomes=[*finished.outcomes, *map(ledger.profile_gone, erased)])
         _settle([finished], now=now, tally=tally)
         return finished

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 from django.db import connection, transaction
 
-from delivery import brake, counts, ledger
+from delivery import brake, caps, counts, ledger
 from delivery.ledger import Tally
 from delivery.models import OUTCOME_UNKNOWN, State
 from delivery.providers import registry
@@ -35,6 +35,7 @@ class Swept:
 
     given_up: int = 0
     lease_expired: int = 0
+    confirmed: int = 0
     unknown_failed: int = 0
     cancelled: int = 0
     ended: int = 0
@@ -90,7 +91,7 @@ _UNKNOWN = _Step(
     """,
     State.UNKNOWN,
     State.FAILED,
-    "d.leased_until < clock_timestamp()",
+    f"d.leased_until < clock_timestamp() AND NOT {ledger.TOLD}",
 )
 _CANCELLED = _Step(
     "cancelled",
@@ -119,6 +120,7 @@ def sweep(*, now: datetime) -> Swept:
     swept = Swept(
         given_up=_give_up(now=now),
         lease_expired=sum(_run(step, now=now) for channel in Channel.values for step in _lost(channel)),
+        confirmed=_confirm(now=now),
         unknown_failed=_run(_UNKNOWN, now=now),
         cancelled=_run(_CANCELLED, now=now),
         ended=_run(_ENDED, now=now),
@@ -158,6 +160,24 @@ def _run(step: _Step, *, now: datetime) -> int:
             tally.flush()
         if len(batches) < CHUNK:
             return settled
+        after = batches[-1][0]
+
+
+def _confirm(*, now: datetime) -> int:
+    """Settle unknown deliveries of which the provider had told before they were known to be unanswered."""
+    confirmed, after = 0, 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_UNKNOWN.find, {"chunk": CHUNK, "after": after})
+            batches = [(batch_id, day) for batch_id, day, _ in cursor.fetchall()]
+            tally = Tally(is_holder=False)
+            found, released = ledger.correct_batches(batches, now=now, tally=tally) if batches else (0, [])
+            tally.count(counts.SWEPT, label="confirmed", amount=found)
+            tally.flush()
+        caps.give_back(released)
+        confirmed += found
+        if len(batches) < CHUNK:
+            return confirmed
         after = batches[-1][0]
 
 

@@ -16,10 +16,21 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from audit import roles, seals
-from delivery import advance, dispatch, figures, heartbeats, materialise, partitions, sending, test_sends
+from delivery import (
+    accounts,
+    advance,
+    dispatch,
+    figures,
+    heartbeats,
+    materialise,
+    partitions,
+    sending,
+    template_lists,
+    test_sends,
+)
 from delivery import sweep as sweeping
 from delivery.providers import registry
-from schedules import clock, encryption, rotation
+from schedules import clock, encryption, rotation, suppressions
 from schedules.imports import uploads
 from schedules.models import Channel
 
@@ -158,6 +169,21 @@ def count_figures(**_: Any) -> None:
     figures.count()
 
 
+@shared_task(name="delivery.mirror_templates")
+def mirror_templates(**_: Any) -> None:
+    """Bring the templates known here up to the template service's list. Once a minute, where there is one."""
+    heartbeats.consumed("materialise")
+    if template_lists.mirror(now=clock.now()):
+        heartbeats.beat(heartbeats.TEMPLATES)
+
+
+@shared_task(name="delivery.accounts")
+def read_accounts(**_: Any) -> None:
+    """Ask providers what their accounts allow. Once a minute."""
+    heartbeats.consumed("materialise")
+    accounts.refresh(now=clock.now())
+
+
 @shared_task(name="delivery.daily")  # the name in beat's entry and in messages of a running service
 def housekeeping(**_: Any) -> None:
     """Make the ledger's coming days, drop those past their retention, tests too, follow new zone data. Once an hour."""
@@ -166,6 +192,7 @@ def housekeeping(**_: Any) -> None:
     past = now - timedelta(days=settings.LEDGER_RETENTION_DAYS)
     test_sends.purge(before=past)
     materialise.purge(before=past)
+    suppressions.purge(now=now)
     try:
         partitions.drop(before=past.date())
     except partitions.PartitionInUse as error:

@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from audit import trail
 from audit.models import Action
-from delivery.messages import catalogues, said
-from delivery.models import TestSend
-from delivery.providers import registry
+from delivery import renderers, routes
+from delivery.messages import catalogues
+from delivery.models import FIRST_TEST_ID, TestSend
 from delivery.providers.base import Answer, Message, Permit, Target, Verdict
-from delivery.rendering import Rendered, Shared, render_many
-from delivery.rendering_limits import RenderError
+from delivery.remote_rendering import Result
+from delivery.rendering import Rendered, Shared
 from schedules import stops
 from schedules.encryption import Undecryptable
 from schedules.fields import UnreadableText
@@ -31,8 +31,6 @@ log = structlog.get_logger(__name__)
 
 # Real time after which a wish that nobody answered has failed: a lost message, a killed worker, no worker at all.
 PATIENCE = timedelta(minutes=2)
-# Ids of occurrences that no occurrence will ever have: inbox and outbox keep tests beside what was really sent.
-FIRST_ID = 2**62
 _PERMIT_S = 3.0
 _STATES = {
     Verdict.SENT: TestSend.State.SENT,
@@ -154,13 +152,13 @@ def send(*, test_send_id: int, now: datetime) -> None:
 def _sent(wish: TestSend, permit: Permit, *, now: datetime) -> tuple[Answer, str]:
     person = Recipient.objects.filter(pk=wish.recipient_id).first()
     schedule = Schedule.objects.live().select_related("template").filter(pk=wish.schedule_id).first()
-    key = f"{now:%Y%m%d}-{FIRST_ID + wish.pk}-{wish.recipient_id}"
+    key = f"{now:%Y%m%d}-{FIRST_TEST_ID + wish.pk}-{wish.recipient_id}"
     if person is None or schedule is None or schedule.template is None:
         return Answer(key, Verdict.PERMANENT, "gone"), ""
     if stops.over(schedule):  # since it was wished for
         return Answer(key, Verdict.PERMANENT, "stopped"), ""
     rendered = _rendered(wish, person, schedule, now=now)
-    if isinstance(rendered, RenderError):
+    if not isinstance(rendered, Rendered):
         return Answer(key, Verdict.PERMANENT, rendered.reason, "", rendered.detail), ""
     to = (wish.to or person.email) if wish.channel == Channel.EMAIL else ""
     targets = _targets(person) if wish.channel == Channel.PUSH else ()
@@ -179,14 +177,14 @@ def _sent(wish: TestSend, permit: Permit, *, now: datetime) -> tuple[Answer, str
     return _called(wish.channel, [message], permit), rendered.subject
 
 
-def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, *, now: datetime) -> Rendered | RenderError:
+def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, *, now: datetime) -> Result:
     assert schedule.template is not None
-    contents, default_locale = said(schedule.template.pk, schedule.template.version)
+    renderer = renderers.of_version(schedule.template.pk, schedule.template.version)
     shared = Shared(
         schedule_name=schedule.name,
         schedule_zone=schedule.time_zone,
         occurrence_at=schedule.next_occurrence_at or now,
-        default_locale=default_locale,
+        default_locale=renderer.default_locale,
         catalogues=catalogues(),
     )
     tokens = {
@@ -196,7 +194,7 @@ def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, *, now: dat
         "time_zone": person.time_zone,
         "attributes": person.attributes,
     }
-    (rendered,) = render_many(contents=contents, channel=wish.channel, recipients=[tokens], shared=shared)
+    (rendered,) = renderer.render_many(channel=wish.channel, recipients=[tokens], shared=shared)
     return rendered
 
 
@@ -206,7 +204,7 @@ def _targets(person: Recipient) -> tuple[Target, ...]:
 
 
 def _called(channel: str, messages: Sequence[Message], permit: Permit) -> Answer:
-    provider = registry.for_channel(channel)
+    provider = routes.of(channel).route.provider
     try:
         if provider.transactional:
             with transaction.atomic():

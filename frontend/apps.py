@@ -1,9 +1,11 @@
 from django.apps import AppConfig
 from django.core import checks
+from django.utils.translation import gettext_lazy as _
 
 
 class FrontendConfig(AppConfig):
     name = "frontend"
+    verbose_name = _("Programs")  # what of it is in the admin
 
     def ready(self) -> None:
         # Here, not above: the models of accounts aren't there yet.

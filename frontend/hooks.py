@@ -1,14 +1,6 @@
-"""What the user service calls on its own account: signed as Standard Webhooks (standardwebhooks.com) says.
+"""What the user service calls on its own account: signed as Standard Webhooks has it, done once whatever its number."""
 
-``webhook-signature`` holds ``v1,BASE64`` of HMAC-SHA256 over ``ID.TIMESTAMP.BODY``, several separated by spaces. The
-clock is the real one: a message is taken within five minutes of its timestamp, and done once whatever its number.
-"""
-
-import base64
-import hashlib
-import hmac
 import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -23,11 +15,11 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from frontend import erasing
 from frontend.models import HookEvent
-from schedules import clock, fingerprints, recipients
+from schedules import clock, fingerprints, recipients, standard_webhooks
 from schedules.imports.rows import BadLine
 from schedules.imports.values import problem_of
 from schedules.user_service import client, mirror
@@ -35,10 +27,7 @@ from schedules.user_service import client, mirror
 BY: Final = "system:user_service"
 MOST: Final = 100  # people in one message
 KEPT: Final = timedelta(days=30)
-_TOLERANCE_S: Final = 300
 _MAX_BYTES: Final = 2 * 1024 * 1024
-_PREFIX: Final = "whsec_"
-_LEAST_BYTES: Final = 24  # of a secret, says the specification; 64 at most
 # Longest wait for somebody who writes people at this moment, an import perhaps; then the sender may come again.
 _PATIENCE: Final = "5s"
 _COME_AGAIN_S: Final = 30
@@ -76,8 +65,9 @@ def user_service(request: HttpRequest) -> HttpResponse:
     body = request.read(_MAX_BYTES + 1)  # whatever was announced
     if len(body) > _MAX_BYTES:
         return _refused(413, "The body is too large.")
-    event_id, timestamp = request.headers.get("webhook-id", ""), request.headers.get("webhook-timestamp", "")
-    if not 1 <= len(event_id) <= 200 or not _is_signed(request, event_id, timestamp, body):
+    event_id = request.headers.get("webhook-id", "")
+    keys = standard_webhooks.secrets(settings.USER_SERVICE_HOOK_SECRET)
+    if len(event_id) > 200 or not standard_webhooks.is_signed(keys, request.headers, body):
         return _refused(401, "The signature or its time is not right.")
     try:
         message = _read(body)
@@ -88,9 +78,11 @@ def user_service(request: HttpRequest) -> HttpResponse:
     try:
         unkept = _done_once(event_id, message, now=clock.now())
     except OperationalError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
-            return _refused(503, "People are being written at this moment.", {"Retry-After": str(_COME_AGAIN_S)})
+        if isinstance(error.__cause__, LockNotAvailable | DeadlockDetected):
+            return _come_again()
         raise
+    except mirror.Overlapping:
+        return _come_again()
     if not unkept:
         return HttpResponse(status=204)
     log.warning("hook_profiles_unkept", problems=len(unkept))
@@ -141,9 +133,7 @@ def _done_once(event_id: str, message: _Gone | _Updated, *, now: datetime) -> Se
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_PATIENCE])
     rows, updated = client.read_profiles(message.profiles)
-    # What says nothing of its age is as old as the message.
-    dated = dict.fromkeys((row.line for row in rows), message.at) | dict(updated)
-    mirror.mirror(rows, dated, by=BY, now=now)
+    mirror.mirror(rows, updated, by=BY, now=now, said_at=message.at)
     return [row for row in rows if isinstance(row, BadLine)]
 
 
@@ -166,26 +156,6 @@ def purge() -> int:
     return HookEvent.objects.filter(received_at__lt=timezone.now() - KEPT).delete()[0]
 
 
-def _is_signed(request: HttpRequest, event_id: str, timestamp: str, body: bytes) -> bool:
-    if not (timestamp.isascii() and timestamp.isdigit()) or len(timestamp) > 12:
-        return False
-    if abs(time.time() - int(timestamp)) > _TOLERANCE_S:
-        return False
-    content = f"{event_id}.{timestamp}.".encode() + body
-    given = [
-        each.removeprefix("v1,").encode()
-        for each in request.headers.get("webhook-signature", "").split()
-        if each.startswith("v1,")
-    ]
-    # All of them, so that the time says nothing.
-    found = [
-        hmac.compare_digest(base64.b64encode(hmac.digest(secret, content, hashlib.sha256)), signature)
-        for secret in _secrets()
-        for signature in given[:10]
-    ]
-    return any(found)
-
-
 def require_secrets() -> None:
     """For the start of a web server, which runs no checks. Raises ``ImproperlyConfigured``."""
     for fault in check_secrets(None):
@@ -195,26 +165,20 @@ def require_secrets() -> None:
 def check_secrets(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """At each start: a secret that anybody could guess would let anybody erase and change people."""
     try:
-        short = [secret for secret in _secrets() if len(secret) < _LEAST_BYTES]
+        secrets = standard_webhooks.secrets(settings.USER_SERVICE_HOOK_SECRET)
     except ValueError:
         said = "USER_SERVICE_HOOK_SECRET can't be read."
     else:
-        if not short:
+        if all(len(secret) >= standard_webhooks.LEAST_BYTES for secret in secrets):
             return []
-        said = f"USER_SERVICE_HOOK_SECRET can be guessed: it has fewer than {_LEAST_BYTES} bytes."
-    hint = f"Write {_PREFIX} and what this prints: openssl rand -base64 32. Several are separated by spaces."
+        said = f"USER_SERVICE_HOOK_SECRET can be guessed: it has fewer than {standard_webhooks.LEAST_BYTES} bytes."
+    written = f"{standard_webhooks.PREFIX} and what this prints: openssl rand -base64 32"
+    hint = f"Write {written}. Several are separated by spaces."
     return [Error(said, hint=hint, id="frontend.E001")]
 
 
-def _secrets() -> list[bytes]:
-    """Several while one takes the place of another. Raises ValueError for what is no base64, or nothing."""
-    found = [
-        base64.b64decode(each.removeprefix(_PREFIX), validate=True)
-        for each in settings.USER_SERVICE_HOOK_SECRET.split()
-    ]
-    if not all(found):
-        raise ValueError("USER_SERVICE_HOOK_SECRET: write whsec_ and base64, as Standard Webhooks has it.")
-    return found
+def _come_again() -> JsonResponse:
+    return _refused(503, "People are being written at this moment.", {"Retry-After": str(_COME_AGAIN_S)})
 
 
 def _refused(status: int, words: str, headers: Mapping[str, str] | None = None) -> JsonResponse:

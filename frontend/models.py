@@ -1,6 +1,7 @@
 """What the doors keep for themselves: who may come in by program, and what was answered."""
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from oauth2_provider.models import AbstractApplication
 
@@ -14,6 +15,8 @@ class Client(AbstractApplication):  # type: ignore[misc]
 
     class Meta(AbstractApplication.Meta):  # type: ignore[misc]
         abstract = False
+        verbose_name = _("client")
+        verbose_name_plural = _("clients")
 
     def __str__(self) -> str:
         return str(self.name or self.client_id)

@@ -14,7 +14,7 @@ from frontend.wording import HELD, number, reason, timings
 from frontend.zones import Display, Zones
 from schedules import clock
 from schedules.encryption import UnknownKey
-from schedules.models import Channel, Occurrence, OccurrenceState, StopSwitch
+from schedules.models import Channel, MessageTemplate, Occurrence, OccurrenceState, StopSwitch
 
 # More stops than that are summed up, so that the banners stay banners.
 _STOPS_SHOWN = 3
@@ -53,7 +53,7 @@ class Held:
 def banners(zones: Zones = _OWN) -> list[str]:
     """What concerns everybody, as sentences."""
     shift = clock.shift()
-    found = _stops(zones) + [_circuit(each, zones, shift=shift) for each in Circuit.objects.order_by("channel")]
+    found = _stops(zones) + [_circuit(each, zones, shift=shift) for each in Circuit.objects.order_by("scope")]
     if shift:
         words = _("Test clock: it is taken to be %(now)s, %(ahead)s ahead of the real time.")
         found.append(words % {"now": show(clock.now(), zones.of()), "ahead": timings.how_long(shift.total_seconds())})
@@ -90,19 +90,38 @@ def _circuit(circuit: Circuit, zones: Zones, *, shift: timedelta) -> str:
         again = _("The next try is made at %(at)s.") % {"at": show(next_try, zones.of())}
     else:
         again = _("The next try is made at any moment.")
-    if circuit.reason == UnknownKey.reason:
-        words = _("%(channel)s waits: a key is missing here since %(since)s.")
-    else:
-        words = _("%(channel)s waits: the provider refuses the account since %(since)s.")
-    begin = words % {
-        "channel": Channel(circuit.channel).label,
+    channel, _colon, provider = circuit.scope.partition(":")
+    if channel not in Channel.values:
+        words = _("Template %(name)s waits since %(since)s.") % {
+            "name": _quoted_name(provider),
+            "since": show(circuit.opened_at, zones.of()),
+        }
+        return f"{words} {reason(circuit.reason)} {again}"
+    facts = {
+        "channel": Channel(channel).label,
+        "provider": provider,
         "since": show(circuit.opened_at, zones.of()),
     }
+    if provider:
+        words = _("%(channel)s goes by another provider: %(provider)s is passed over since %(since)s.") % facts
+        return f"{words} {reason(circuit.reason)} {again}"
+    if circuit.reason == UnknownKey.reason:
+        words = _("%(channel)s waits: a key is missing here since %(since)s.")
+    elif circuit.reason in ("unreachable", "provider_error", "no_answer"):
+        words = _("%(channel)s waits: none of its providers answers since %(since)s.")
+    else:
+        words = _("%(channel)s waits: the provider refuses the account since %(since)s.")
+    begin = words % facts
     end = _(
         "Meanwhile no attempt is used up. People whose time passes by more than the schedule's grace expire with a "
         "reason, as in any outage, unless their wave had begun."
     )
     return f"{begin} {reason(circuit.reason)} {again} {end}"
+
+
+def _quoted_name(template_id: str) -> str:
+    found = MessageTemplate.objects.filter(pk=template_id).values_list("name", flat=True).first()
+    return _("“%(name)s”") % {"name": found} if found else f"#{template_id}"
 
 
 def held(*, schedule_id: int | None = None, occurrence: Occurrence | None = None, zones: Zones = _OWN) -> list[Held]:

@@ -27,6 +27,7 @@ from frontend.pages.people_csv import people_csv
 from frontend.pages.policy_reports import policy_reports
 from frontend.pages.security_txt import security_txt
 from frontend.pages.story import story
+from frontend.provider_hooks import ses
 from frontend.sign_in import Revoke, Token
 
 _OAUTH = (
@@ -57,6 +58,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/reference", ApiReference.as_view(url_name="openapi"), name="api-reference"),
     path("api/v1/", include("frontend.api.urls")),
     path("hooks/user-service", user_service, name="user-service-hook"),
+    path("hooks/ses", ses, name="ses-hook"),
     path("metrics", metrics, name="metrics"),
     path("policy-reports", policy_reports, name="policy-reports"),
     path(".well-known/security.txt", security_txt, name="security-txt"),

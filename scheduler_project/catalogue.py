@@ -30,7 +30,10 @@ GERMAN = LOCALES / "de" / "LC_MESSAGES" / "django.po"
 _OURS = ("audit", "schedules", "delivery", "frontend")
 _UNFOLD = Path(unfold.__file__).parent
 # What of unfold the admin shows; the rest of it is for programs that aren't installed.
-_SHOWN_OF_UNFOLD = ("templates/admin", "templates/registration", "templates/unfold")
+_SHOWN_OF_UNFOLD = (
+    *("templates/admin/**/*.html", "templates/registration/*.html", "templates/unfold/**/*.html"),
+    *("admin.py", "forms.py", "mixins/base_model_admin.py", "templatetags/*.py"),
+)
 _KEYWORDS = {
     **dict.fromkeys(("_", "gettext", "gettext_lazy", "gettext_noop", "say"), None),
     **dict.fromkeys(("ngettext", "ngettext_lazy"), (1, 2)),
@@ -85,9 +88,10 @@ def _found() -> Iterator[Found]:
         for path in sorted((ROOT / app).rglob("templates/**/*.html")):
             yield from _in_template(path, path.relative_to(ROOT))
     known = _known_to_django()
-    for folder in _SHOWN_OF_UNFOLD:
-        for path in sorted((_UNFOLD / folder).rglob("*.html")):
-            for where, text, context in _in_template(path, path.relative_to(_UNFOLD.parent)):
+    for shown in _SHOWN_OF_UNFOLD:
+        for path in sorted(_UNFOLD.glob(shown)):
+            read = _in_template if path.suffix == ".html" else _in_python
+            for where, text, context in read(path, path.relative_to(_UNFOLD.parent)):
                 if (text if isinstance(text, str) else text[0]) not in known:
                     yield where, text, context
 

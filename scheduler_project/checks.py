@@ -5,10 +5,13 @@ its hint names the setting and the remedy. The test clock and the providers' set
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from cryptography.x509 import load_pem_x509_certificates
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
@@ -16,13 +19,16 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from audit import keys, roles
+from delivery.providers import registry
 
+_TOPIC = re.compile(r"arn:aws(-[a-z-]+)?:sns:[a-z0-9-]{3,}:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?", re.ASCII)
 _YEAR_S = 365 * 24 * 3600
 _HOUR_S = 3600
 _MONTH_S = 30 * 24 * 3600
 # 256 bits in hexadecimal digits are 64 characters; Django's own keys have 50 out of 50 different signs.
 _SECRET_LENGTH = 50
 _SECRET_SIGNS = 10
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _OLD_TLS = ("TLSv1", "TLSv1.0", "TLSv1.1")
 _UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:", "data:")
 # RFC 9700 in the words of django-oauth-toolkit, and what must be on beside.
@@ -102,7 +108,8 @@ def redis_is_verified() -> Faults:
 
 def services_are_encrypted() -> Faults:
     """E005. What boto3 reads by itself counts too."""
-    outgoing = {"FCM_ENDPOINT": settings.FCM_ENDPOINT, "USER_SERVICE_URL": settings.USER_SERVICE_URL} | {
+    named = ("FCM_ENDPOINT", "USER_SERVICE_URL", "TEMPLATE_SERVICE_URL", "SES_EVENTS_QUEUE_URL", "WEBHOOK_URL")
+    outgoing = {name: getattr(settings, name) for name in named} | {
         name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")
     }
     for name, value in sorted(outgoing.items()):
@@ -112,6 +119,14 @@ def services_are_encrypted() -> Faults:
                 f"{name} is not https: messages and addresses would leave in clear.",
                 f"Let {name} begin with https://, or take it out of the environment.",
             )
+    relay = urlsplit(settings.SMTP_URL)
+    if relay.scheme == "smtp" and relay.hostname not in _THIS_MACHINE:
+        yield _error(
+            5,
+            "SMTP_URL speaks in clear: messages, addresses and the password would be read on the way.",
+            "Let SMTP_URL begin with smtps:// (TLS from the start) or submission:// (TLS by STARTTLS); smtp:// is for "
+            "a relay on this machine.",
+        )
 
 
 def clients_are_encrypted() -> Faults:
@@ -145,6 +160,45 @@ def clients_are_encrypted() -> Faults:
         )
 
 
+def provider_events_are_heard() -> Faults:
+    """E045 to E047, W048, W049: what SES tells of its messages afterwards."""
+    for topic in settings.SNS_TOPICS:
+        if not _TOPIC.fullmatch(topic):
+            yield _error(
+                45,
+                f"SNS_TOPICS names {topic!r}, which is no topic.",
+                "Name topics as SNS does, arn:aws:sns:eu-central-1:123456789012:ses-events, separated by commas.",
+            )
+    if settings.SNS_ENDPOINT:
+        yield _error(
+            46,
+            "SNS_ENDPOINT is set: whoever answers there can sign events of his own making.",
+            "Take SNS_ENDPOINT out of the environment: it is for doubles of Amazon SNS.",
+        )
+    if settings.SNS_CA_FILE:
+        try:
+            load_pem_x509_certificates(Path(settings.SNS_CA_FILE).read_bytes())
+        except (OSError, ValueError) as error:
+            yield _error(
+                47,
+                f"SNS_CA_FILE can't be read, so that no event is believed: {error}",
+                "Let it name a file of PEM certificates, or take it out of the environment.",
+            )
+    is_heard = bool(settings.SNS_TOPICS or settings.SES_EVENTS_QUEUE_URL)
+    if "ses" in registry.names("email") and not is_heard:
+        yield Warning(
+            "Bounces and complaints are not heard: addresses that take nothing would be written to for ever.",
+            hint="Set SNS_TOPICS or SES_EVENTS_QUEUE_URL (docs/provider-events.md).",
+            id="scheduler_project.W048",
+        )
+    if is_heard and not settings.SES_CONFIGURATION_SET:
+        yield Warning(
+            "SES tells of messages by the configuration set that they name, and SES_CONFIGURATION_SET names none.",
+            hint="Set SES_CONFIGURATION_SET to the one whose events are published (docs/provider-events.md).",
+            id="scheduler_project.W049",
+        )
+
+
 # --- At start ---------------------------------------------------------------------------------------------------------
 def secrets_are_secret() -> Faults:
     """E011, for the key in use and for those still accepted; E022."""
@@ -170,8 +224,8 @@ def switches_are_off() -> Faults:
     """E012 to E014."""
     if settings.DEBUG:
         yield _error(12, "Error pages show code, settings and data.", "Take DEBUG out of the environment.")
-    for channel, name in sorted(settings.PROVIDERS.items()):
-        if name == "outbox":
+    for channel in sorted(settings.PROVIDERS):
+        if "outbox" in registry.names(channel):
             yield _error(
                 13,
                 f"Messages of the channel {channel} go into the outbox page and nowhere else.",
@@ -306,6 +360,7 @@ RULES: tuple[Callable[[], Faults], ...] = (
     redis_is_verified,
     services_are_encrypted,
     clients_are_encrypted,
+    provider_events_are_heard,
     secrets_are_secret,
     switches_are_off,
     oauth_is_strict,

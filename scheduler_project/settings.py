@@ -89,6 +89,13 @@ USER_SERVICE_TIMEOUT_S: float = env.float(
     "USER_SERVICE_TIMEOUT_S", default=10.0, validate=validate.Range(min=0, min_inclusive=False)
 )
 USER_SERVICE_PAGE: int = env.int("USER_SERVICE_PAGE", default=10_000, validate=validate.Range(min=1, max=10_000))
+# Who renders templates beside those kept here (docs/contracts/README.md): its address, the bearer token that it takes,
+# seconds that an answer may take. None, and all templates are ours.
+TEMPLATE_SERVICE_URL: str = env.str("TEMPLATE_SERVICE_URL", default="").rstrip("/")
+TEMPLATE_SERVICE_TOKEN: str = env.str("TEMPLATE_SERVICE_TOKEN", default="")
+TEMPLATE_SERVICE_TIMEOUT_S: float = env.float(
+    "TEMPLATE_SERVICE_TIMEOUT_S", default=2.0, validate=validate.Range(min=0, min_inclusive=False)
+)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Below, public keys of former ones.
@@ -230,6 +237,16 @@ AXES_SENSITIVE_PARAMETERS = [
 TRUSTED_PROXIES: list[IPv4Network | IPv6Network] = [
     ip_network(each) for each in env.list("TRUSTED_PROXIES", default=[], subcast=str)
 ]
+# Addresses that users and strangers may set are called where the public internet is, by https at these ports. Networks,
+# separated by commas: where an organisation's own hosts may be called, at every port and by http too, and where public
+# numbers are its own and must not be.
+OUTGOING_PORTS: list[int] = env.list("OUTGOING_PORTS", default=[443], subcast=int)
+OUTGOING_ALLOWED_NETWORKS: list[IPv4Network | IPv6Network] = [
+    ip_network(each) for each in env.list("OUTGOING_ALLOWED_NETWORKS", default=[], subcast=str)
+]
+OUTGOING_REFUSED_NETWORKS: list[IPv4Network | IPv6Network] = [
+    ip_network(each) for each in env.list("OUTGOING_REFUSED_NETWORKS", default=[], subcast=str)
+]
 # Whom to write to about a weakness, for /.well-known/security.txt: mailto: and https: addresses, separated by commas.
 SECURITY_CONTACT: list[str] = env.list("SECURITY_CONTACT", default=[], subcast=str)
 LOGIN_URL = "/admin/login/"
@@ -287,6 +304,7 @@ UNFOLD = {
     "SITE_TITLE": "Notification scheduler",
     "SITE_HEADER": "Notification scheduler",
     "SITE_SYMBOL": "schedule_send",
+    "SHOW_HISTORY": False,  # the audit knows who changed what
     "ACCOUNT": {
         "navigation": [
             {"title": gettext_lazy("Your account"), "link": reverse_lazy("account")},
@@ -382,6 +400,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_EXPIRES = None  # there are none, and beat would make an entry that throws them away
 CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -426,6 +445,11 @@ LEDGER_RETENTION_DAYS: int = env.int("LEDGER_RETENTION_DAYS", default=60)
 CONFIRM_AUDIENCE: int = env.int("CONFIRM_AUDIENCE", default=10_000)
 # People a second whom a forecast reckons with: what two cores were seen to send (README, Speed), or what the account of
 # the provider admits.
+# People a second at most, by channel, whatever its provider's account allows; unset: no such limit.
+MOST_PER_S: dict[str, float | None] = {
+    "email": env.float("EMAIL_MOST_PER_S", default=None, validate=validate.Range(min=0, min_inclusive=False)),
+    "push": env.float("PUSH_MOST_PER_S", default=None, validate=validate.Range(min=0, min_inclusive=False)),
+}
 SEND_RATE_PER_S: dict[str, float] = {
     "email": env.float("EMAIL_RATE_PER_S", default=4_300.0, validate=validate.Range(min=0, min_inclusive=False)),
     "push": env.float("PUSH_RATE_PER_S", default=3_200.0, validate=validate.Range(min=0, min_inclusive=False)),
@@ -442,11 +466,28 @@ PROVIDERS: dict[str, str] = {
 EMAIL_FROM: str = env.str("EMAIL_FROM", default="Notification scheduler <no-reply@example.com>")
 AWS_REGION: str = env.str("AWS_REGION", default="eu-central-1")
 SES_CONFIGURATION_SET: str = env.str("SES_CONFIGURATION_SET", default="")
+# What SES tells of messages afterwards (docs/provider-events.md): topics of SNS, separated by commas, whose calls of
+# /hooks/ses are taken, and a queue of SQS from which manage.py poll_ses_events takes them. None, nothing is heard.
+SNS_TOPICS: list[str] = env.list("SNS_TOPICS", default=[])
+SES_EVENTS_QUEUE_URL: str = env.str("SES_EVENTS_QUEUE_URL", default="")
+# Authorities of which one must stand behind the certificate that SNS signs with; without, its download by https does.
+SNS_CA_FILE: str = env.str("SNS_CA_FILE", default="")
+# A double of SNS in the place of Amazon's.
+SNS_ENDPOINT: str = env.str("SNS_ENDPOINT", default="").rstrip("/")
 # A service account's JSON or the path of its file; without it Google's default credentials, which need FCM_PROJECT.
 FCM_CREDENTIALS: str = env.str("FCM_CREDENTIALS", default="")
 FCM_PROJECT: str = env.str("FCM_PROJECT", default="")
 FCM_ENDPOINT: str = env.str("FCM_ENDPOINT", default="https://fcm.googleapis.com")
 FCM_CONNECTIONS: int = env.int("FCM_CONNECTIONS", default=64)  # requests at once, per process
+# Messages a minute that the project's quota allows, 600,000 unless Google has raised it; 0: as many as one likes.
+FCM_PER_MINUTE: int = env.int("FCM_PER_MINUTE", default=600_000, validate=validate.Range(min=0))
+# smtps://host, submission://host for STARTTLS, smtp://host in clear, with user:password@ in front; and an authority.
+SMTP_URL: str = env.str("SMTP_URL", default="")
+SMTP_CA_FILE: str = env.str("SMTP_CA_FILE", default="")
+# A program of one's own that takes messages; what it is sent is signed with the secret, whsec_ and base64.
+WEBHOOK_URL: str = env.str("WEBHOOK_URL", default="")
+WEBHOOK_SECRET: str = env.str("WEBHOOK_SECRET", default="")
+WEBHOOK_CONNECTIONS: int = env.int("WEBHOOK_CONNECTIONS", default=16)
 
 # --- Logging ----------------------------------------------------------------------------------------------------------
 LOGGING_CONFIG = None

@@ -1,4 +1,4 @@
-"""HTTP answers that are read for a bounded time in all.
+"""Answers, of HTTP above all, that are read for a bounded time in all.
 
 A socket's timeout bounds each read alone: a server that writes a byte now and then would hold its caller for ever. Here
 the timeout that the socket has when the reading begins bounds the status line, the headers and the body together.
@@ -7,9 +7,16 @@ the timeout that the socket has when the reading begins bounds the status line, 
 from __future__ import annotations
 
 import io
+import logging
 import time
 from http.client import HTTPResponse
 from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+# Of headers that it can't read it warns in their own words.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class _Bounded(io.RawIOBase):
@@ -35,6 +42,11 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
+def bounded_file(sock: Any) -> io.BufferedReader:
+    """What the server writes, for as long as the socket's timeout in all; then TimeoutError."""
+    return io.BufferedReader(_Bounded(sock))
+
+
 class _Socket:
     """As much of a socket as a response asks for."""
 
@@ -42,7 +54,7 @@ class _Socket:
         self._sock = sock
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Bounded(self._sock))
+        return bounded_file(self._sock)
 
 
 class BoundedResponse(HTTPResponse):
@@ -50,3 +62,19 @@ class BoundedResponse(HTTPResponse):
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(_Socket(sock), *args, **options)  # type: ignore[arg-type]
+
+
+class _Plain(HTTPConnection):
+    response_class = BoundedResponse
+
+
+class _Encrypted(HTTPSConnection):
+    response_class = BoundedResponse
+
+
+class PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class EncryptedPool(HTTPSConnectionPool):
+    ConnectionCls = _Encrypted

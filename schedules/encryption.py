@@ -212,6 +212,21 @@ def range_of_index(index: UUID) -> tuple[UUID, UUID]:
     return UUID(bytes=index.bytes[:_FOLDED] + b"\0" * 4), UUID(bytes=index.bytes[:_FOLDED] + b"\xff" * 4)
 
 
+def fingerprint_of(index: UUID) -> bytes:
+    """What the indexes of one address have in common over its spellings: by it an address is known that is nobody's."""
+    return index.bytes[:_FOLDED]
+
+
+def fingerprint_sql(index: str) -> str:
+    """SQL: the same; ``index`` is a column of blind indexes."""
+    return f"substring(uuid_send({index}) FROM 1 FOR {_FOLDED})"
+
+
+def index_with(fingerprint: bytes) -> UUID:
+    """An index that has it, as good as any for ``range_of_index``."""
+    return UUID(bytes=fingerprint + bytes(16 - _FOLDED))
+
+
 def _id_of(key: bytes) -> bytes:
     """A key's name is made from it (HKDF, RFC 5869), so that no two people name two keys alike."""
     return _expanded(key, "key id")[:4]

@@ -1,13 +1,13 @@
-"""What lists of schedules ask beside the schedules themselves, quick over half a million of them."""
+"""What lists ask beside the schedules and templates themselves, quick over half a million schedules."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import OuterRef, Subquery
+from django.db.models import F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
-from schedules.models import Occurrence, OccurrenceState, Schedule
+from schedules.models import MessageTemplate, Occurrence, OccurrenceState, Schedule, TemplateContent, TemplateVersion
 
 # More creators than that are no help in a list to choose from.
 MOST_CREATORS = 200
@@ -42,3 +42,19 @@ def last_runs(schedule_ids: Collection[int], *, now: datetime) -> Mapping[int, O
     latest = Coalesce(Subquery(newest.filter(opens_at__lte=now)[:1]), Subquery(newest[:1]))
     asked = Schedule.objects.filter(pk__in=schedule_ids).order_by().annotate(latest=latest).values("latest")
     return {run.schedule_id: run for run in Occurrence.objects.filter(pk__in=asked).order_by()}
+
+
+def spoken(templates: Collection[MessageTemplate]) -> Mapping[int, Sequence[tuple[str, str]]]:
+    """By template the channels and locales in which it says something at present, in their order.
+
+    One statement, and one more where the template service keeps some of them.
+    """
+    found: dict[int, list[tuple[str, str]]] = {each.pk: [] for each in templates}
+    ours = TemplateContent.objects.filter(template__in=[each.pk for each in templates if not each.is_remote])
+    for template_id, channel, locale in ours.values_list("template_id", "channel", "locale"):
+        found[template_id].append((channel, locale))
+    if remote := [each.pk for each in templates if each.is_remote]:
+        last = TemplateVersion.objects.filter(template__in=remote, version=F("template__version"))
+        for template_id, contents in last.values_list("template_id", "contents"):
+            found[template_id] = sorted((each["channel"], each["locale"]) for each in contents)
+    return found

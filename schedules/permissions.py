@@ -28,6 +28,9 @@ class Ability(StrEnum):
     EDIT_SCHEDULES = "edit_schedules"
     EDIT_TEMPLATES = "edit_templates"
     EDIT_RECIPIENTS = "edit_recipients"  # erasing a person included
+    SUPPRESS = (
+        "suppress"  # keep an address from being written to; who has complained is let go by EDIT_RECIPIENTS alone
+    )
     STOP_SENDING = "stop_sending"
     MANAGE_CLOCK = "manage_clock"
     MANAGE_USERS = "manage_users"
@@ -43,7 +46,9 @@ class Scope(StrEnum):
 
 _GRANTS: Mapping[Role, frozenset[Ability]] = {
     Role.ANALYST: frozenset({Ability.READ}),
-    Role.MARKETER: frozenset({Ability.READ, Ability.SEE_ADDRESSES, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES}),
+    Role.MARKETER: frozenset(
+        {Ability.READ, Ability.SEE_ADDRESSES, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES, Ability.SUPPRESS}
+    ),
     Role.ADMIN: frozenset(Ability),
 }
 # Abilities that no scope gives stay with people: a token may not manage accounts or the test clock.
@@ -53,6 +58,7 @@ _SCOPES: Mapping[Ability, Scope] = {
     Ability.EDIT_SCHEDULES: Scope.WRITE,
     Ability.EDIT_TEMPLATES: Scope.WRITE,
     Ability.EDIT_RECIPIENTS: Scope.WRITE,
+    Ability.SUPPRESS: Scope.WRITE,
 }
 _ROLES = "_roles_once_read"
 

@@ -5,9 +5,10 @@ changed and never a value. Locks are taken in one order, as by imports and by er
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from django.db import IntegrityError, connection, transaction
@@ -26,6 +27,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "email": "", "locale": "", "time_zone": "", "attributes": {}, "tags": [], "consent": {},
 }  # fmt: skip
 _COUNTED: Final = 10_000
+_INSTALLATION_ID: Final = re.compile(r"[cdef][\w-]{21}", re.ASCII)
 _LONGEST_ID: Final = int(Recipient._meta.get_field("external_id").max_length or 0)
 
 
@@ -173,6 +175,7 @@ def create(
     if not bring_back and fingerprints.is_erased(external_id, address):
         raise ErasedBefore
     recipient = Recipient(**{**_EMPTY, **said.fields}, created_at=now, updated_at=now, updated_by=by, version=1)
+    recipient.objected_at = _objected_at(recipient, recipient.consent, recipient.consent, now=now)
     with transaction.atomic():
         if bring_back:
             fingerprints.drop(external_id, address)
@@ -201,15 +204,18 @@ def replace(
 ) -> Recipient:
     """Make the profile what is given; what isn't is emptied. Devices are replaced when given, and stay else.
 
-    An objection (consent ``false``) stays until a ``true`` takes it back, unless ``keep_objections`` is false. Nothing
-    is written where nothing changes. Raises ``InvalidRecipient``, ``NoSuchRecipient``, ``RecipientChanged``, and
+    An objection (consent ``false``) stays until a ``true`` takes it back, unless ``keep_objections`` is false: then it
+    is said anew only where it was none. Where nothing changes nothing is written, but that somebody has objected once
+    more. Raises ``InvalidRecipient``, ``NoSuchRecipient``, ``RecipientChanged``, and
     ``AlreadyThere`` for a new external id that somebody has.
     """
     said = _checked(profile.get("external_id"), profile)
     recipient = _lock(recipient_id, said.tokens, expected_version)
     objections = {channel: False for channel, agreed in recipient.consent.items() if agreed is False}
-    consent = {**(objections if keep_objections else {}), **said.fields.get("consent", {})}
-    return _write(recipient, {**_EMPTY, **said.fields, "consent": consent}, said.devices, by=by, now=now)
+    agreed = said.fields.get("consent", {})
+    new = agreed if keep_objections else {key: value for key, value in agreed.items() if key not in objections}
+    after = {**_EMPTY, **said.fields, "consent": {**(objections if keep_objections else {}), **agreed}}
+    return _write(recipient, after, said.devices, agreed=new, by=by, now=now)
 
 
 @transaction.atomic
@@ -228,24 +234,45 @@ def update(
         after["attributes"] = {name: value for name, value in merged.items() if name not in said.dropped}
     if "consent" in after:
         after["consent"] = {**recipient.consent, **after["consent"]}
-    return _write(recipient, after, said.devices, by=by, now=now)
+    return _write(recipient, after, said.devices, agreed=said.fields.get("consent", {}), by=by, now=now)
 
 
 @transaction.atomic
-def register_device(*, recipient_id: int, platform: str, token: str, by: str, now: datetime) -> Registered:
+def register_device(
+    *, recipient_id: int, platform: str, token: str, by: str, now: datetime, replaces: str = ""
+) -> Registered:
     """The person has this device, switched on; whoever had it has it no more.
 
+    ``replaces``: by what the device was reached until now. Where the person has it, it stays the same device.
     Raises ``InvalidRecipient`` and ``NoSuchRecipient``.
     """
     _check_token(token)
-    recipient = _lock(recipient_id, [token], None)
+    recipient = _lock(recipient_id, [token, replaces] if replaces else [token], None)
+    is_renewed = bool(replaces) and replaces != token and _renew(recipient_id, replaces, token)
     is_new = not Device.objects.filter(_with([token]), recipient_id=recipient_id).exists()
     if is_new and Device.objects.filter(recipient_id=recipient_id).count() >= MAX_DEVICES:
         words = say("The person has %(most)s devices, and more are not allowed: remove one first.", most=MAX_DEVICES)
         raise InvalidRecipient([Problem("token", "too_many", words)])
-    if _give(recipient, [{"platform": platform, "token": token}], is_whole=False, by=by, now=now):
+    is_given = _give(recipient, [{"platform": platform, "token": token}], is_whole=False, by=by, now=now)
+    if is_renewed or is_given:
         _raise_version(recipient, ["devices"], by=by, now=now)
-    return Registered(Device.objects.get(_with([token])), is_new)
+    return Registered(Device.objects.get(_with([token])), is_new and not is_renewed)
+
+
+def _renew(recipient_id: int, former: str, token: str) -> bool:
+    """Whether the person had the device ``former``, which is reached by ``token`` now, or is one with its device."""
+    had = Device.objects.filter(_with([former]), recipient_id=recipient_id)
+    try:
+        with transaction.atomic():
+            return bool(had.update(token=token, token_index=encryption.index_of_token(token)))
+    except IntegrityError:  # there is a device of that token already, perhaps since this instant
+        return bool(had.delete()[0])
+
+
+def is_installation_id(text: str) -> bool:
+    """Whether it is a Firebase installation id, as Firebase's own libraries check it; a registration token is longer
+    and has a colon."""
+    return _INSTALLATION_ID.fullmatch(text) is not None
 
 
 @transaction.atomic
@@ -347,9 +374,13 @@ def _write(
     after: Mapping[str, Any],
     devices: Sequence[Mapping[str, str]] | None,
     *,
+    agreed: Mapping[str, bool],
     by: str,
     now: datetime,
 ) -> Recipient:
+    """``agreed``: what was said of consent at this moment."""
+    objected_at = _objected_at(recipient, after.get("consent", recipient.consent), agreed, now=now)
+    objects_anew, recipient.objected_at = objected_at != recipient.objected_at, objected_at
     changed = [name for name in FIELDS if name in after and not _is_same(getattr(recipient, name), after[name])]
     for name in changed:
         setattr(recipient, name, after[name])
@@ -357,7 +388,19 @@ def _write(
         changed.append("devices")
     if changed:
         _raise_version(recipient, changed, by=by, now=now)
+    elif objects_anew:
+        recipient.save(update_fields=["objected_at"])
     return recipient
+
+
+def _objected_at(
+    recipient: Recipient, consent: Mapping[str, bool], agreed: Mapping[str, bool], *, now: datetime
+) -> dict[str, str]:
+    """Of each objection made here and still standing in ``consent``: when it last was, which is now if ``agreed`` says
+    so."""
+    standing = {key: at for key, at in recipient.objected_at.items() if consent.get(key) is False}
+    instant = now.astimezone(UTC).isoformat()
+    return {**standing, **{key: instant for key, value in agreed.items() if value is False}}
 
 
 def _is_same(before: object, after: object) -> bool:
@@ -368,7 +411,7 @@ def _is_same(before: object, after: object) -> bool:
 def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now: datetime) -> None:
     recipient.version += 1
     recipient.updated_at, recipient.updated_by = now, by
-    written = {*changed, "version", "updated_at", "updated_by"} - {"devices"}
+    written = {*changed, "objected_at", "version", "updated_at", "updated_by"} - {"devices"}
     if "email" in changed:
         written.add("email_index")
     try:

@@ -14,7 +14,7 @@ import structlog
 from django.apps import apps
 from django.db import DatabaseError, connection, transaction
 
-from schedules import encryption
+from schedules import encryption, suppressions
 from schedules.encryption import HEAD_BYTES, Undecryptable
 from schedules.fields import BlindIndexField, Encrypted, EncryptedBytesField
 
@@ -184,6 +184,8 @@ def _write(
         types, names, made = f"{types}, %s::uuid[]", f"{names}, index", f'{made}, "{column.index.column}" = v.index'
         if column.index.unique:
             result.doubled += _drop_doubled(column.table, str(column.index.column), ids, indexes)
+        if column.index.is_address:
+            suppressions.follow(column.table, str(column.index.column), ids, indexes)
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {column.table} t SET {made} FROM unnest({types}) AS v({names}) WHERE t.id = v.id", given

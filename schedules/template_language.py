@@ -52,6 +52,7 @@ class Survey(NamedTuple):
     names: frozenset[str]  # read somewhere, dotted as far as written: "recipient.locale"
     assigned: frozenset[str]  # variables of for and set
     keys: frozenset[str] = frozenset()  # of catalogues, where t() names one in quotes
+    printed: frozenset[str] = frozenset()  # names that stand alone in a tag, as they would be read
 
 
 class SourceError(Exception):
@@ -116,6 +117,7 @@ def survey_source(source: str) -> Survey:
     names: set[str] = set()
     assigned: set[str] = set()
     keys: set[str] = set()
+    printed: set[str] = set()
     while match := _OPEN.search(source, position):
         longest = max(longest, match.start() - position if depth else 0)
         if match[0] == "{#":
@@ -127,6 +129,8 @@ def survey_source(source: str) -> Survey:
         keyword, targets = _check_tag(tokens, is_block=match[0] == "{%", line=line)
         names.update(_names_read(tokens, targets))
         keys.update(_keys_read(tokens))
+        if not keyword and all(kind == "name" or text == "." for kind, text in tokens):
+            printed.add("".join(text for _, text in tokens))
         assigned.update(text for kind, text in tokens[1:targets] if kind == "name")
         keywords[keyword] += 1
         depth += (keyword == "for") - (keyword == "endfor")
@@ -136,7 +140,7 @@ def survey_source(source: str) -> Survey:
                 line,
                 say("has at most %(tags)s tags and %(elifs)s elif: split it", tags=MAX_TAGS, elifs=MAX_ELIFS),
             )
-    return Survey(keywords.total(), keywords["for"], longest, frozenset(names), frozenset(assigned), frozenset(keys))
+    return Survey(keywords.total(), keywords["for"], longest, *map(frozenset[str], (names, assigned, keys, printed)))
 
 
 def _read_tag(source: str, position: int, opened: str, line: int) -> tuple[list[_Token], int]:

@@ -60,6 +60,17 @@ class InvalidTemplate(ValueError):
         self.problems = problems
 
 
+class KeptElsewhere(InvalidTemplate):
+    """A template service keeps it, so that nothing of it is changed here."""
+
+    def __init__(self, template: MessageTemplate) -> None:
+        words = say(
+            "The template service keeps “%(name)s”: change it there. What it publishes is known here within a minute.",
+            name=template.name,
+        )
+        super().__init__([Problem("name", "kept_elsewhere", words)])
+
+
 class Superseded(Exception):
     """Somebody else changed it; ``current`` is the version that stands, made ``by`` whom ``at`` what time."""
 
@@ -110,6 +121,7 @@ def save(
     _refuse(_check_name(name) + check(contents, default_locale=default_locale))
     live = MessageTemplate.objects.live().select_for_update()
     template, _ = live.get_or_create(name=name, defaults={"created_at": now})
+    _refuse_remote(template)
     return _say(template, contents, default_locale, by=by, now=now)
 
 
@@ -137,9 +149,10 @@ def change(
 def duplicate(*, template_id: int, name: str, by: str, now: datetime) -> MessageTemplate:
     """A new template that says the same under ``name``, or the first “name 2”, “name 3” that is free.
 
-    Raises ``MessageTemplate.DoesNotExist``.
+    Raises ``MessageTemplate.DoesNotExist``, and ``KeptElsewhere`` where there is nothing here to be said again.
     """
     original = MessageTemplate.objects.live().get(pk=template_id)
+    _refuse_remote(original)
     contents = list(original.contents.values(*PARTS))
     name = name[: LONGEST_NAME - 6].rstrip()
     taken = set(MessageTemplate.objects.live().filter(name__startswith=name).values_list("name", flat=True))
@@ -156,7 +169,8 @@ def _numbered(name: str) -> Iterator[str]:
 def delete(*, template_id: int, by: str, now: datetime, expected_version: int | None = None) -> None:
     """Take it out of every list. Its versions stay: they tell what past occurrences said, and those may be retried.
 
-    Raises ``MessageTemplate.DoesNotExist``, ``Superseded`` and, while schedules may run with it, ``TemplateInUse``.
+    Raises ``MessageTemplate.DoesNotExist``, ``KeptElsewhere``, ``Superseded`` and, while schedules may run with it,
+    ``TemplateInUse``.
     """
     template = _lock(template_id, expected_version)
     using = Schedule.objects.filter(template=template).exclude(status__in=_OVER)
@@ -171,6 +185,7 @@ def delete(*, template_id: int, by: str, now: datetime, expected_version: int | 
 
 def _lock(template_id: int, expected_version: int | None) -> MessageTemplate:
     template: MessageTemplate = MessageTemplate.objects.live().select_for_update().get(pk=template_id)
+    _refuse_remote(template)
     if expected_version is not None and expected_version != template.version:
         last = template.versions.get(version=template.version)
         raise Superseded(current=last.version, by=last.created_by, at=last.created_at)
@@ -197,6 +212,7 @@ def publish(*, template_id: int, by: str, now: datetime) -> MessageTemplate:
     Occurrences opened from now on use it. Raises ``InvalidTemplate``: the caller's transaction is then rolled back.
     """
     template = MessageTemplate.objects.select_for_update().get(pk=template_id)
+    _refuse_remote(template)
     contents = list(template.contents.values(*PARTS))
     _refuse(check(contents, default_locale=template.default_locale))
     last = template.versions.order_by("-version").first()
@@ -369,3 +385,8 @@ def _told(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list
 def _refuse(problems: list[Problem]) -> None:
     if problems:
         raise InvalidTemplate(problems)
+
+
+def _refuse_remote(template: MessageTemplate) -> None:
+    if template.is_remote:
+        raise KeptElsewhere(template)

@@ -93,7 +93,7 @@ class Stub:
         self.server = Server(self.answer)
         self._operations = operations
         self._paths = [(_pattern(operation.path), operation) for operation in operations]
-        self.doors: dict[tuple[str, str], Callable[[Request], Response]] = {
+        self.doors: dict[tuple[str, str], Callable[[Request], Response | Awaitable[Response]]] = {
             ("GET", "/"): self._index,
             ("GET", "/messages"): self._messages,
             ("DELETE", "/messages"): self._empty,
@@ -194,12 +194,16 @@ class Stub:
             self.faulted["bulk_entry_status"] += len(statuses)
         self.mailbox.extend(accepted)
         self.accepted += len(accepted)
+        self.took(accepted)
         return answer
+
+    def took(self, messages: Sequence[Accepted]) -> None:
+        """Called with what was just accepted."""
 
     def _newest(self, to: str, limit: int) -> list[Accepted]:
         return list(islice((m for m in reversed(self.mailbox) if to in m.to), limit))
 
-    def _page(self, request: Request) -> Response:
+    def _page(self, request: Request) -> Response | Awaitable[Response]:
         """What people and tests ask."""
         asked = self.doors.get((request.method, request.path))
         if asked is not None:

@@ -1,14 +1,18 @@
 """Amazon SES v2, as far as sending goes: SendBulkEmail and SendEmail, shaped by botocore's service model.
 
-    python -m stubs.ses --port 0 --log sent.ndjson
+    python -m stubs.ses --port 0 --log sent.ndjson --events '[{"event": "bounce", "match": {"to": "*@gone.example"}}]'
 
 Fills inline templates as SES does (plain substitution, nothing escaped). Beyond the model it knows the rules
 that its text states: at most 50 entries, the characters of tags, a megabyte of inline content. Stored
 templates, identities and quotas it doesn't have.
+
+With `--events` it tells what becomes of messages (`stubs.ses_events`): as a queue of Amazon SQS at its own address, or
+with `--sns-to` by calling an address as Amazon SNS does (`stubs.event_feed`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import uuid
@@ -19,10 +23,14 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+from stubs.event_feed import Feed, SnsCaller, SqsQueue
 from stubs.faults import Rule
+from stubs.http import Request, Response, json_response
 from stubs.log import Accepted, Log
 from stubs.server import Refused, Stub, main
+from stubs.ses_events import Fates
 from stubs.shapes import Malformed, check_of, service
+from stubs.sns import Sns
 
 MAX_ENTRIES = 50
 MAX_BODY = 1 << 20  # "Using templates to send personalized email": each input JSON with an inline template
@@ -186,6 +194,58 @@ class SesStub(Stub):
     def __init__(self, log: Log) -> None:
         ids = Ids()
         super().__init__(log, [SendBulkEmail(ids), SendEmail(ids)])
+        self.feed = Feed()
+        self._fates: Fates | None = None
+        self._caller: SnsCaller | None = None
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--max-send-rate", type=float, default=100_000.0, help="e-mails a second, of the account")
+        parser.add_argument("--max-24-hours", type=float, default=-1.0, help="e-mails a day; -1: no such limit")
+        parser.add_argument("--events", type=json.loads, help="tell what becomes of messages, by a JSON list of rules")
+        parser.add_argument("--events-pace", type=float, default=1.0, help="stretches the time until it is told")
+        parser.add_argument("--no-send-events", action="store_true", help="nothing is told of the sending itself")
+        parser.add_argument("--sns-to", default="", help="address that is called as by SNS, instead of a queue")
+        parser.add_argument("--sns-topic", default="arn:aws:sns:eu-central-1:123456789012:ses-events")
+
+    def opened(self, url: str, options: argparse.Namespace) -> None:
+        self._max_send_rate, self._max_24_hours = options.max_send_rate, options.max_24_hours
+        self.doors["GET", "/v2/email/account"] = self._account
+        if options.events is None:
+            return
+        self._fates = Fates(options.events, pace=options.events_pace, with_send=not options.no_send_events)
+        if not options.sns_to:
+            self.doors["POST", "/"] = SqsQueue(self.feed).answer
+            return
+        sns = Sns(url, options.sns_topic)
+        self._caller = SnsCaller(self.feed, sns, options.sns_to)
+        self.doors["GET", sns.path] = lambda _: Response(200, sns.certified.pem, "application/x-pem-file")
+        self.doors["GET", "/"] = self._confirm_or_show
+        self._caller.start()
+
+    def close(self) -> None:
+        if self._caller is not None:
+            self._caller.end()
+        super().close()
+
+    def took(self, messages: Sequence[Accepted]) -> None:
+        if self._fates is not None:
+            self.feed.put([each for message in messages for each in self._fates.of(message)])
+
+    def _account(self, _: Request) -> Response:
+        """GetAccount, as far as quotas go; whatever was accepted since the start counts."""
+        quota = {
+            "Max24HourSend": self._max_24_hours,
+            "MaxSendRate": self._max_send_rate,
+            "SentLast24Hours": self.accepted,
+        }
+        said = {"SendQuota": quota, "SendingEnabled": True, "ProductionAccessEnabled": True}
+        return json_response(said)
+
+    def _confirm_or_show(self, request: Request) -> Response:
+        if self._caller is not None and request.query.get("Action") == "ConfirmSubscription":
+            return self._caller.confirm(request)
+        return self._index(request)
 
 
 def _bad(message: str) -> Refused:

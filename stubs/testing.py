@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,25 @@ class RunningUserService(RunningStub):
         self._send("DELETE", f"/people?externalId={quote(external_id)}", None)
 
 
+@dataclass(frozen=True, slots=True)
+class RunningTemplateService(RunningStub):
+    """The reference of the template service."""
+
+    token: str
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a service whose messages it writes."""
+        return {"TEMPLATE_SERVICE_URL": self.url, "TEMPLATE_SERVICE_TOKEN": self.token}
+
+    def put(self, *templates: dict[str, Any]) -> None:
+        """Each is the next version of the one with its id, or a new one."""
+        self._send("POST", "/keep", "\n".join(map(json.dumps, templates)).encode())
+
+    def remove(self, template_id: str, *, version: str = "") -> None:
+        """Forget a template, or one version of it."""
+        self._send("DELETE", f"/keep?id={quote(template_id)}&version={quote(version)}", None)
+
+
 @contextmanager
 def running_ses(
     *,
@@ -113,12 +132,14 @@ def running_ses(
     port: int = 0,
     module: str = "stubs.ses",
     env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[RunningStub]:
     """The SES stub, up to the end of the block, or of this process however it ends.
 
     `module` is a stub of one's own that takes the same options; `env` is the whole environment, by default ours.
+    `options` are further ones of its command line.
     """
-    with _running(module, _options(port, log, bodies), env) as (url, process):
+    with _running(module, [*_options(port, log, bodies), *options], env) as (url, process):
         yield RunningStub(url, process)
 
 
@@ -152,6 +173,22 @@ def running_user_service(
     options = [*_options(port, None, False), "--token", token, *(["--people", str(people)] if people else [])]
     with _running(module, options, env) as (url, process):
         yield RunningUserService(url, process, token)
+
+
+@contextmanager
+def running_template_service(
+    *,
+    templates: Path | None = None,
+    token: str = "",
+    port: int = 0,
+    module: str = "stubs.template_service",
+    env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> Iterator[RunningTemplateService]:
+    """The reference of the template service, likewise; ``templates``: NDJSON with a template on each line."""
+    given = [*_options(port, None, False), "--token", token, *(["--templates", str(templates)] if templates else [])]
+    with _running(module, [*given, *options], env) as (url, process):
+        yield RunningTemplateService(url, process, token)
 
 
 def _options(port: int, log: Path | None, bodies: bool) -> list[str]:

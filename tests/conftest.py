@@ -53,6 +53,8 @@ MEASURED = frozenset(
         "test_surface_headers",
         "test_surface_pages",
         "test_sweep",
+        "test_template_service_mirror",
+        "test_template_service_sending",
         "test_templates",
         "test_test_sends",
         "test_unreadable_people",
@@ -195,7 +197,7 @@ def provider(settings) -> Iterator[type["RecordingProvider"]]:  # noqa: F821
 
     path = "tests.recording.RecordingProvider"
     settings.PROVIDERS = {"email": path, "push": path, "in_app": path}
-    registry.for_channel.cache_clear()
+    registry.chain.cache_clear()
     RecordingProvider.reset()
     yield RecordingProvider
-    registry.for_channel.cache_clear()
+    registry.chain.cache_clear()

@@ -70,10 +70,13 @@ class HttpDouble:
     """A context manager. `answer` makes a reply of each request; one of the functions above may stand in its place.
 
     `requests`: what arrived complete, in order; `bytes_read`: all that was written to it; `connections` made so far;
-    `at_once`: how many requests were under way together at most; `delay`: seconds before each answer.
+    `at_once`: how many requests were under way together at most; `delay`: seconds before each answer. `at`: host and
+    port of this machine, 0 for any.
     """
 
-    def __init__(self, answer: Callable[[Request], Reply] = lambda request: Reply()) -> None:
+    def __init__(
+        self, answer: Callable[[Request], Reply] = lambda request: Reply(), at: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self.answer = answer
         self.failure: Callable[[_Door], None] | None = None
         self.delay = 0.0
@@ -83,12 +86,12 @@ class HttpDouble:
         self.at_once = 0
         self.open = 0
         self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Door)
+        self._server = _Server(at, _Door)
         self._server.double = self
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return "http://{}:{}".format(*self._server.server_address)
 
     def __enter__(self) -> "HttpDouble":
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()

@@ -82,6 +82,8 @@ ACTIONS: Mapping[str, Ability] = {
     "catalogue-remove": _WRITE,
     "recipient-import-confirm": _KNOW,
     "recipient-import-discard": _KNOW,
+    "recipient-block": Ability.SUPPRESS,
+    "recipient-unblock": Ability.SUPPRESS,
     "recipient-device-add": _KNOW,
     "recipient-device-remove": _KNOW,
     "occurrence-again": _PLAN,
@@ -91,7 +93,16 @@ ACTIONS: Mapping[str, Ability] = {
 # Open to everybody, signed in or not, or for programs.
 OTHERS = frozenset(
     {
-        *("home", "display", "set_language", "metrics", "policy-reports", "security-txt", "user-service-hook"),
+        *(
+            "home",
+            "display",
+            "set_language",
+            "metrics",
+            "policy-reports",
+            "security-txt",
+            "user-service-hook",
+            "ses-hook",
+        ),
         *("oauth2_provider:authorize", "oauth2_provider:token", "oauth2_provider:revoke-token"),
         *("oauth2_provider:oauth-server-metadata", "api-problems", "openapi", "api-docs", "api-reference"),
         # Everybody's own, whatever the role, and steps of signing in: test_own_account asks who may open them.

@@ -57,3 +57,9 @@ class RecordingProvider(Provider):
         type(self).calls.append(Call(time.monotonic(), list(messages)))
         self.meanwhile()
         return [answer for message in messages if (answer := self.answer(message)) is not None]
+
+
+class Understudy(RecordingProvider):
+    """Another of its kind, to take its place."""
+
+    name: ClassVar[str] = "understudy"

@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import F
 from redis import Redis
 
-from delivery import dispatch, materialise, sending
+from delivery import dispatch, materialise, routes, sending
 from delivery import sweep as sweeping
 from delivery.dispatch import Opened
 from delivery.models import Batch, Circuit, Delivery, State
@@ -157,8 +157,9 @@ def at_full_speed() -> None:
 
 
 def let_probe(channel: str = "email") -> None:
-    """The next claim of the channel passes its open circuit, as after a while of real time."""
-    Circuit.objects.filter(channel=channel).update(probe_at=F("probe_at") - DAY)
+    """The next claim of the channel passes its open circuit, as after a while of real time; or ``email:NAME``."""
+    Circuit.objects.filter(scope=channel).update(probe_at=F("probe_at") - DAY)
+    routes.forget()
 
 
 def expire_leases() -> None:

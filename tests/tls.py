@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,10 +83,17 @@ def spoken(port: int, version: ssl.TLSVersion, *, first: bytes = b"") -> str | N
 
 
 @contextmanager
-def front(paper: Paper, *, to: int | None = None, lax: bool = False) -> Iterator[int]:
-    """A TLS server of Python's, in front of the port ``to`` or of nothing; its own port."""
+def front(
+    paper: Paper, *, to: int | None = None, lax: bool = False, on_name: Callable[[str | None], None] | None = None
+) -> Iterator[int]:
+    """A TLS server of Python's, in front of the port ``to`` or of nothing; its own port.
+
+    ``on_name`` is told by what name a client asks for it (SNI).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(paper.certificate, paper.key)
+    if on_name:
+        context.sni_callback = lambda _socket, name, _context: on_name(name)
     if lax:
         context.set_ciphers("DEFAULT@SECLEVEL=0")
         context.minimum_version = ssl.TLSVersion.TLSv1

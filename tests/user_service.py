@@ -8,7 +8,7 @@ from typing import Any
 
 from delivery import materialise
 from delivery.models import Delivery
-from schedules.models import Occurrence, Recipient
+from schedules.models import LeftAlone, Occurrence, Recipient, Resolution, ServedCount
 from schedules.user_service import client
 from stubs.testing import RunningUserService, running_user_service
 from tests.factories import NOW
@@ -87,9 +87,22 @@ def running_reference() -> Iterator[RunningUserService]:
 
 def attempt(occurrence: Occurrence) -> Occurrence:
     """One attempt to materialise, whatever it was put off for; the occurrence afterwards."""
+    let_ask()
     Occurrence.objects.filter(pk=occurrence.pk).update(materialise_lease_until=None, materialise_queued_at=None)
     materialise.attempt(occurrence_id=occurrence.pk, now=NOW)
     return Occurrence.objects.get(pk=occurrence.pk)
+
+
+def let_ask() -> None:
+    """Nobody asks the service at this moment, and nobody leaves it alone."""
+    Resolution.objects.update(asked_by=None, asked_until=None)
+    LeftAlone.objects.all().delete()
+
+
+def forget_counts() -> None:
+    """Nobody remembers how many people the service counted, or that it did not answer."""
+    ServedCount.objects.all().delete()
+    LeftAlone.objects.all().delete()
 
 
 def named(occurrence: Occurrence) -> list[str]:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from delivery.models import State
-from schedules.models import ScheduleStatus
+from schedules.models import ScheduleStatus, Suppression
 
 
 class Code(StrEnum):
@@ -23,6 +23,8 @@ class Code(StrEnum):
     SCHEDULE_PAUSED = "schedule_paused"
     SENDING_STOPPED = "sending_stopped"
     PROVIDER_REFUSES = "provider_refuses"
+    TEMPLATE_SERVICE_AWAY = "template_service_away"
+    TEMPLATE_SERVICE_REFUSED = "template_service_refused"
     FINDING_RECIPIENTS = "finding_recipients"
     AUDIENCE_TOO_SLOW = "audience_too_slow"
     USER_SERVICE_AWAY = "user_service_away"
@@ -34,6 +36,10 @@ class Code(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     AT_CAP = "at_cap"
     OPTED_OUT = "opted_out"
+    BOUNCED = "bounced"
+    BOUNCED_OFTEN = "bounced_often"
+    COMPLAINED = "complained"
+    BLOCKED = "blocked"
     LEFT_AUDIENCE = "left_audience"
     NO_ADDRESS = "no_address"
     CANCELLED = "cancelled"
@@ -66,6 +72,7 @@ OF_SEARCH = {str(code): code for code in (Code.AUDIENCE_TOO_SLOW, Code.USER_SERV
 OF_REASON = {
     (State.SUPPRESSED, "opted_out"): Code.OPTED_OUT,
     (State.SUPPRESSED, "left_audience"): Code.LEFT_AUDIENCE,
+    **{(State.SUPPRESSED, reason.value): Code(reason.value) for reason in Suppression.Reason},
     (State.UNADDRESSABLE, "no_address"): Code.NO_ADDRESS,
     (State.CANCELLED, "cancelled"): Code.CANCELLED,
     (State.CANCELLED, "deleted"): Code.DELETED,

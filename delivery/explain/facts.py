@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
-from delivery import caps
-from delivery.models import Circuit, Delivery, FailedAttempt, State, ZoneSource
+from delivery import caps, circuits
+from delivery.models import CONFIRMED, Circuit, Delivery, FailedAttempt, Feedback, State, ZoneSource
 from schedules import stops
 from schedules.models import Device, Occurrence, Recipient, ScheduleStatus
 from schedules.recurrence import ZONE_NAMES
@@ -17,7 +17,8 @@ _WINDOWS = {caps.DAILY: caps.DAY, caps.WEEKLY: caps.WEEK}
 
 @dataclass(frozen=True)
 class Attempt:
-    """A provider call for this person. ``verdict`` is ``sent`` or why it was in vain, in the words of ``providers``.
+    """A provider call for this person. ``verdict`` is ``sent`` or why it was in vain, in the words of ``providers``;
+    ``confirmed`` is what the provider told afterwards of a call that it had not answered.
 
     ``detail`` are the provider's own words. ``asked_again``: the first one after somebody had it tried again.
     """
@@ -70,6 +71,8 @@ class Obstacle(StrEnum):
     PAUSED = "schedule_paused"
     STOPPED = "sending_stopped"
     REFUSED = "provider_refuses"
+    TEMPLATES_AWAY = "template_service_away"
+    TEMPLATES_REFUSED = "template_service_refused"
 
 
 class Reach(StrEnum):
@@ -99,7 +102,12 @@ def attempts(delivery: Delivery) -> list[Attempt]:
     for row in kept:
         again = bool(found) and row.attempt <= found[-1].number
         found.append(Attempt(row.attempt, row.at, row.verdict, row.reason, row.detail, asked_again=again))
-    if delivery.state == State.SENT and delivery.attempt:
+    if delivery.state == State.SENT and delivery.reason == CONFIRMED:
+        # The same call, of which the provider told afterwards.
+        found.append(
+            Attempt(delivery.attempt, delivery.settled_at, CONFIRMED, delivery.reason, provider_id=delivery.provider_id)
+        )
+    elif delivery.state == State.SENT and delivery.attempt:
         again = bool(found) and delivery.attempt <= found[-1].number
         at = delivery.called_at or delivery.settled_at
         found.append(Attempt(delivery.attempt, at, "sent", provider_id=delivery.provider_id, asked_again=again))
@@ -147,11 +155,29 @@ def _free_at(used: Sequence[Used], window: timedelta) -> datetime | None:
     return min(claims) + window if claims and len(claims) == len(used) else None
 
 
+# --- What was told afterwards -----------------------------------------------------------------------------------------
+
+
+def feedback(delivery: Delivery) -> Feedback | None:
+    """What the provider has told of the message since it was called."""
+    key = {"day": delivery.day, "occurrence_id": delivery.occurrence_id, "recipient_id": delivery.recipient_id}
+    return Feedback.objects.filter(**key).first()
+
+
+def suppressed_since(delivery: Delivery) -> datetime | None:
+    """Of a delivery that was suppressed with its address: since when that one was."""
+    try:
+        since = json.loads(delivery.detail)["since"] if delivery.detail else None
+        return datetime.fromisoformat(since) if since else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 # --- The run ----------------------------------------------------------------------------------------------------------
 
 
 def obstacle(occurrence: Occurrence, *, is_due: bool) -> Obstacle | None:
-    """What an occurrence with its schedule waits for; a refusing provider is in the way of those alone who are due."""
+    """What an occurrence with its schedule waits for; provider and template are in the way of the due alone."""
     schedule = occurrence.schedule
     if occurrence.held_reason:
         return Obstacle.HELD
@@ -159,8 +185,13 @@ def obstacle(occurrence: Occurrence, *, is_due: bool) -> Obstacle | None:
         return Obstacle.PAUSED
     if stops.over(schedule):
         return Obstacle.STOPPED
-    if is_due and Circuit.objects.filter(channel=schedule.channel).exists():
-        return Obstacle.REFUSED
+    if is_due:
+        of_template = circuits.of_template(schedule.template_id or 0)
+        found = dict(Circuit.objects.filter(scope__in=[schedule.channel, of_template]).values_list("pk", "reason"))
+        if schedule.channel in found:
+            return Obstacle.REFUSED
+        if of_template in found:
+            return Obstacle(found[of_template])
     return None
 
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from delivery.explain import facts
 from delivery.explain.codes import OF_REASON, OF_SEARCH, OF_STATE, OF_STATUS, Code
 from delivery.explain.facts import Attempt, Limit, Obstacle
-from delivery.models import OUTCOME_UNKNOWN, Delivery, State, ZoneSource
+from delivery.models import OUTCOME_UNKNOWN, Delivery, Feedback, State, ZoneSource
 from delivery.retry import MAX_RETRIES
+from schedules import suppressions
 from schedules.audience.matching import Profile, Verdict, reachable_channels, verdicts
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.tree import Clause
@@ -26,6 +27,7 @@ from schedules.models import (
     Schedule,
     ScheduleStatus,
     ScheduleVersion,
+    Suppression,
 )
 from schedules.recurrence import ZONE_NAMES, due_instant
 
@@ -40,7 +42,10 @@ class NotKnown(LookupError):
 
 @dataclass(frozen=True)
 class Story:
-    """What became of one delivery, or what it waits for. ``zone_name``: on whose clock it was promised."""
+    """What became of one delivery, or what it waits for. ``zone_name``: on whose clock it was promised.
+
+    ``feedback``: what the provider told afterwards. ``since``: when its address was suppressed, where it was for that.
+    """
 
     code: Code
     delivery: Delivery
@@ -49,6 +54,8 @@ class Story:
     is_ahead: bool
     attempts: list[Attempt]
     limit: Limit | None
+    feedback: Feedback | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,16 @@ class Audience:
 
 @dataclass(frozen=True)
 class Reachable:
-    """Whether the channel reaches the person today. ``address`` is the e-mail address, on other channels empty."""
+    """Whether the channel reaches the person today. ``address`` is the e-mail address, on other channels empty.
+
+    ``suppression``: what keeps that address from being written to.
+    """
 
     channel: str
     address: str
     devices: int
     is_opted_out: bool
+    suppression: Suppression | None = None
 
     @property
     def has_address(self) -> bool:
@@ -122,7 +133,9 @@ def of_delivery(delivery: Delivery, *, occurrence: Occurrence | None, person: Re
     attempts, limit = facts.attempts(delivery), facts.limit(delivery)
     code = _code(delivery, occurrence, attempts, limit, now=now)
     zone_name = facts.zone_name(delivery, person=person, occurrence=occurrence)
-    return Story(code, delivery, occurrence, zone_name, delivery.due_at > now, attempts, limit)
+    since = facts.suppressed_since(delivery) if delivery.state == State.SUPPRESSED else None
+    told = facts.feedback(delivery)
+    return Story(code, delivery, occurrence, zone_name, delivery.due_at > now, attempts, limit, told, since)
 
 
 def _code(
@@ -362,4 +375,5 @@ def _reachable(person: Recipient, channel: str) -> Reachable:
         person.email if channel == Channel.EMAIL else "",
         sum(device.active for device in person.devices.all()),
         person.consent.get(channel) is False,
+        suppressions.of_person(person) if channel == Channel.EMAIL else None,
     )

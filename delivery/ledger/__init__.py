@@ -6,11 +6,12 @@ not add up. Every statement names ``day``, so that the planner looks at one part
 
 Locks are taken in one order: the occurrence (first claim only), delivery rows, batches by id.
 
-Import from here; the rooms inside are: rows → tally → claims, outcomes. What it says of caps is ``usage``, which writes
-nothing.
+Import from here; the rooms inside are: rows → tally → claims, outcomes, corrections. What it says of caps is ``usage``,
+which writes nothing.
 """
 
 from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
+from delivery.ledger.corrections import REFUSALS, TOLD, Released, correct, correct_batches
 from delivery.ledger.outcomes import (
     Settlement,
     expire_late,
@@ -31,6 +32,7 @@ from delivery.ledger.rows import (
     Work,
     refused,
     stopped,
+    unrendered,
 )
 from delivery.ledger.tally import Tally
 
@@ -38,15 +40,20 @@ __all__ = [
     "GOES",
     "HAS_MESSAGE",
     "LEASE_S",
+    "REFUSALS",
     "RUNS",
     "SOME_DEVICE",
+    "TOLD",
     "Claim",
     "Outcome",
     "Person",
+    "Released",
     "Settlement",
     "Tally",
     "Work",
     "claim",
+    "correct",
+    "correct_batches",
     "expire_late",
     "hold",
     "let_go",
@@ -59,4 +66,5 @@ __all__ = [
     "stopped",
     "take_back",
     "take_up",
+    "unrendered",
 ]

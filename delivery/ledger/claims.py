@@ -62,16 +62,16 @@ PROBE_S = 15
 _GATE = f"""
 probe AS (
     UPDATE delivery_circuit SET probe_at = clock_timestamp() + make_interval(secs => {PROBE_S})
-    WHERE channel = %(channel)s AND probe_at <= clock_timestamp() RETURNING 1
+    WHERE scope = %(channel)s AND probe_at <= clock_timestamp() RETURNING 1
 ), gate AS MATERIALIZED (
     SELECT w.batch_id, o.id AS occurrence_id, o.schedule_id, o.occurrence_at, o.version, o.template_version,
            EXISTS (SELECT 1 FROM probe) AS is_probe
     FROM unnest(%(batches)s::bigint[], %(occurrences)s::bigint[]) AS w(batch_id, occurrence_id)
     JOIN schedules_occurrence o ON o.id = w.occurrence_id JOIN schedules_schedule s ON s.id = o.schedule_id
     WHERE o.id = ANY(%(occurrences)s::bigint[]) AND {terms.GOES} AND o.ends_at > %(now)s
-      AND NOT {terms.stopped("%(channel)s")}
+      AND NOT {terms.stopped("%(channel)s")} AND NOT {terms.unrendered("s")}
       AND (EXISTS (SELECT 1 FROM probe)
-           OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.channel = %(channel)s))
+           OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.scope = %(channel)s))
 ), picked AS MATERIALIZED (
     SELECT g.batch_id, g.occurrence_id, g.version, p.* FROM gate g CROSS JOIN LATERAL (
         SELECT d.recipient_id, d.wave_at, d.attempt, d.reached, d.called_at IS NULL AS is_first_call,
@@ -87,7 +87,8 @@ _DEVICES = """ARRAY(SELECT v.id || ' ' || v.platform || ' ' || encode(v.token, '
 _NO_DEVICES = "ARRAY[]::text[]"
 _HAS_DEVICE = "EXISTS (SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) AS has_device"
 _PROFILE = """
-    r.id AS profile_id, r.external_id, r.email, r.locale, r.time_zone, r.attributes, r.tags, r.consent, r.created_at"""
+    r.id AS profile_id, r.external_id, r.email, r.locale, r.time_zone, r.attributes, r.tags, r.consent, r.created_at,
+    r.email_index"""
 
 
 def _or_sent(state: State) -> str:
@@ -95,16 +96,33 @@ def _or_sent(state: State) -> str:
 
 
 # What a claim finds out by itself, without asking the provider.
+_OPTED_OUT = "r.consent -> %(channel)s = 'false'::jsonb"
 _VERDICT = f"""
     CASE WHEN r.id IS NULL THEN {_or_sent(State.ERASED)}
-         WHEN r.consent -> %(channel)s = 'false'::jsonb THEN {_or_sent(State.SUPPRESSED)}
+         WHEN {_OPTED_OUT} THEN {_or_sent(State.SUPPRESSED)}
+         {{suppressed}}
          WHEN %(channel)s = 'email' AND r.email = '' THEN {_or_sent(State.UNADDRESSABLE)}
          WHEN %(channel)s = 'push' AND NOT EXISTS (
              SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active)
          THEN {_or_sent(State.UNADDRESSABLE)}
          ELSE {int(State.SENDING)} END AS state"""
 _REASON_OF = {State.ERASED: "profile_gone", State.SUPPRESSED: "opted_out", State.UNADDRESSABLE: "no_address"}
-_REASONS = " ".join(f"WHEN {int(state)} THEN '{reason}'" for state, reason in _REASON_OF.items())
+# SQL over a row of the claim: why and since when its address is suppressed, where that is the reason.
+_WHY = "((SELECT suppressed FROM verdicts) -> ({0}.batch_id || '-' || {0}.recipient_id))"
+_REASONS = " ".join(
+    f"WHEN {int(state)} THEN "
+    + (f"COALESCE({_WHY.format('d')} ->> 0, '{reason}')" if state is State.SUPPRESSED else f"'{reason}'")
+    for state, reason in _REASON_OF.items()
+)
+# Whether the address is not written to any more: one probe of an index for each person, since a query for one value
+# never becomes a join with, nor a hash of, the whole table. Why, and since when, is asked of those alone who are.
+_SUPPRESSION = f"""FROM schedules_suppression s
+    WHERE s.channel = %(channel)s AND s.fingerprint = {encryption.fingerprint_sql("{index}")}"""
+_IS_SUPPRESSED = (
+    f"WHEN (SELECT s.id {_SUPPRESSION.format(index='r.email_index')}) IS NOT NULL THEN {int(State.SUPPRESSED)}"
+)
+_WHY_SUPPRESSED = f"""(SELECT jsonb_build_array(s.reason, jsonb_build_object('since', s.created_at)::text)
+    {_SUPPRESSION.format(index="email_index")} AND consent -> %(channel)s IS DISTINCT FROM 'false'::jsonb)"""
 
 
 # Instants come in microseconds since 1970: reading a timestamp costs Django ten times as much as reading a number.
@@ -116,7 +134,8 @@ _COLUMNS = f"""
 g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
        {_instant("j.wave_at")}, j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags,
        j.consent, {_instant("j.created_at")}, j.has_device, j.devices, j.reached,
-       j.is_first_call, j.row_version, g.is_probe"""
+       j.is_first_call, j.row_version,
+       CASE WHEN j.state = {int(State.SUPPRESSED)} THEN {_WHY.format("j")} ->> 0 END, g.is_probe"""
 
 
 # A day's first large occurrence meets statistics that know of small ones only, whence the planner would read the whole
@@ -124,17 +143,21 @@ g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_
 # believes. And it believes that hardly any row is pending, which is so at nearly all times: a join of the rows with
 # what was found of them compares each with each (42 ms for 200 people, without it 5). So they look it up, and
 # "IS TRUE" keeps the last question from becoming a join.
-def _claim_sql(devices: str) -> str:
+def _claim_sql(devices: str, is_suppressed: str = "", why_suppressed: str = "NULL::jsonb") -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
-    SELECT d.*, {_VERDICT}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
+    SELECT d.*, {_VERDICT.format(suppressed=is_suppressed)}, {_PROFILE}, {_HAS_DEVICE}, {devices} AS devices
     FROM picked d LEFT JOIN schedules_recipient r ON r.id = d.recipient_id
 ), verdicts AS MATERIALIZED (
-    SELECT jsonb_object_agg(batch_id || '-' || recipient_id, state) AS states FROM judged
+    SELECT jsonb_object_agg(batch_id || '-' || recipient_id, state) AS states,
+           jsonb_object_agg(batch_id || '-' || recipient_id, {why_suppressed})
+               FILTER (WHERE state = {int(State.SUPPRESSED)}) AS suppressed
+    FROM judged
 ), claimed AS (
     UPDATE delivery_delivery d SET
-        (state, reason, attempt, claim_token, leased_until, claimed_at, settled_at) = (
+        (state, reason, detail, attempt, claim_token, leased_until, claimed_at, settled_at) = (
             SELECT v.state, CASE v.state {_REASONS} ELSE '' END,
+                   CASE v.state WHEN {int(State.SUPPRESSED)} THEN COALESCE({_WHY.format("d")} ->> 1, '') ELSE '' END,
                    CASE v.state WHEN {int(State.SENDING)} THEN d.attempt + 1 ELSE d.attempt END,
                    CASE v.state WHEN {int(State.SENDING)} THEN %(token)s::uuid END,
                    CASE v.state WHEN {int(State.SENDING)}
@@ -143,7 +166,6 @@ WITH {_GATE}, judged AS MATERIALIZED (
                    CASE v.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END
             FROM (SELECT ((SELECT states FROM verdicts) ->> (d.batch_id || '-' || d.recipient_id))::smallint) v(state)
         ),
-        detail = '',
         version = ((SELECT jsonb_object_agg(batch_id, version) FROM gate) ->> d.batch_id::text)::integer
     WHERE d.day = %(day)s AND d.batch_id = ANY(%(batches)s::bigint[])
       AND d.occurrence_id = ANY(%(occurrences)s::bigint[])
@@ -158,15 +180,11 @@ FROM gate g LEFT JOIN judged j
 """
 
 
-def _sql_by_channel(build: Any) -> dict[str, str]:
-    return {
-        "email": build(_NO_DEVICES),
-        "push": build(_DEVICES),
-        "in_app": build(_NO_DEVICES),
-    }
-
-
-_CLAIM = _sql_by_channel(_claim_sql)
+_CLAIM = {
+    "email": _claim_sql(_NO_DEVICES, _IS_SUPPRESSED, _WHY_SUPPRESSED),
+    "push": _claim_sql(_DEVICES),
+    "in_app": _claim_sql(_NO_DEVICES),
+}
 
 
 def claim(
@@ -183,8 +201,8 @@ def claim(
     claims: list[Claim | None] = []
     for work in works:
         rows = found[work.batch_id]
-        for state, count in Counter(row[5] for row in rows).items():
-            reason_class = counts.reason_class(State(state), _REASON_OF.get(State(state), ""))
+        for (state, suppressed), count in Counter((row[5], row[-2]) for row in rows).items():
+            reason_class = counts.reason_class(State(state), suppressed or _REASON_OF.get(State(state), ""))
             tally.move(work.batch_id, State.PENDING, State(state), count, reason_class=reason_class)
         if rows:
             tally.claimed(work.batch_id, now)
@@ -284,7 +302,7 @@ _BEGIN_FREE = _BEGIN.replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE SKIP LOCKED
 
 def _as_claim(work: Work, token: UUID, gate: _Row, rows: list[_Row], *, now: datetime) -> Claim:
     schedule_id, occurrence_at, version, template_version = gate[1:5]
-    people = [_person(row[6:-1]) for row in rows if row[5] == State.SENDING]
+    people = [_person(row[6:-2]) for row in rows if row[5] == State.SENDING]
     at = _read(occurrence_at)
     return Claim(work, token, schedule_id, at, version, template_version, people, len(rows), now, is_probe=gate[-1])
 

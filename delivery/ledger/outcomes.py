@@ -68,7 +68,7 @@ WHERE d.day = %(day)s AND d.batch_id = ANY(%(batches)s::bigint[]) AND d.occurren
   AND d.recipient_id = ANY(%(ids)s::bigint[])
   AND d.state = %(source)s AND d.claim_token = %(token)s::uuid
   AND d.batch_id || '-' || d.recipient_id = ANY(%(keys)s::text[])
-RETURNING d.batch_id, d.recipient_id, d.attempt
+RETURNING d.batch_id, d.recipient_id, d.attempt, CASE WHEN d.state = {int(State.PENDING)} THEN d.due_at END
 """
 
 
@@ -116,8 +116,10 @@ def _write_outcomes(settlements: Sequence[Settlement], source: State, *, now: da
             },
         )
         written: dict[int, dict[int, int]] = defaultdict(dict)
-        for batch_id, recipient_id, attempt in cursor.fetchall():
+        for batch_id, recipient_id, attempt, due_at in cursor.fetchall():
             written[batch_id][recipient_id] = attempt
+            if due_at is not None:
+                tally.due(batch_id, due_at)
     for each in settlements:
         _follow_up(each, written[each.claim.work.batch_id], source, now=now, tally=tally)
     return sum(map(len, written.values()))
@@ -133,9 +135,8 @@ def _follow_up(
     for (state, reason, verdict), count in Counter((each.state, each.reason, each.verdict) for each in kept).items():
         reason_class = counts.reason_class(state, reason, verdict)
         tally.move(batch_id, source, state, count, reason_class=reason_class)
-    for outcome in kept:
-        if outcome.state is State.PENDING and outcome.due_at is not None:
-            tally.due(batch_id, outcome.due_at)
+    if any(outcome.state is State.PENDING and outcome.due_at is None for outcome in kept):
+        tally.hand_back(batch_id, claim.work.day)
     _count_calls(claim, kept, called_at=called_at, tally=tally)
     _keep_failures(claim.work, kept, attempts, now=now)
 

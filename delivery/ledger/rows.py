@@ -30,7 +30,15 @@ def stopped(channel: str) -> str:
 
 def refused(channel: str) -> str:
     """SQL: whether the provider of the ``channel`` refuses the account, and the time for a probe has not come."""
-    return f"EXISTS (SELECT FROM delivery_circuit x WHERE x.channel = {channel} AND x.probe_at > clock_timestamp())"
+    return f"EXISTS (SELECT FROM delivery_circuit x WHERE x.scope = {channel} AND x.probe_at > clock_timestamp())"
+
+
+def unrendered(schedule: str) -> str:
+    """SQL: whether the template service renders the template of the ``schedule`` for nobody, and no probe is due."""
+    return (
+        f"EXISTS (SELECT FROM delivery_circuit x WHERE x.scope = 'template:' || {schedule}.template_id"
+        " AND x.probe_at > clock_timestamp())"
+    )
 
 
 class Work(NamedTuple):
@@ -102,9 +110,9 @@ class Claim:
 class Outcome(NamedTuple):
     """What became of one claimed row.
 
-    ``due_at`` is set when it goes back to pending, ``was_asked`` when the provider was asked for it. ``reached`` and
-    ``gone`` are ids of devices: those that have the message (``None``: the same as before), and those that the provider
-    does not know any more.
+    ``due_at`` is set when it goes back to pending; without it the row is due when it was, as if nobody had claimed it.
+    ``was_asked`` is set when the provider was asked for it. ``reached`` and ``gone`` are ids of devices: those that
+    have the message (``None``: the same as before), and those that the provider does not know any more.
     """
 
     recipient_id: int

@@ -28,6 +28,7 @@ class Tally:
         self._due: dict[int, datetime] = {}
         self._claimed: dict[int, datetime] = {}
         self._let_go: dict[int, date] = {}
+        self._handed_back: dict[int, date] = {}
         self._outcomes: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
         self._counts: dict[Key, float] = defaultdict(float)
 
@@ -58,6 +59,10 @@ class Tally:
         self.move(batch_id, State.PENDING, State.PENDING, 0)
         self._let_go[batch_id] = day
 
+    def hand_back(self, batch_id: int, day: date) -> None:
+        """Rows of the batch are as if they had not been claimed, and so is the batch where that was all of it."""
+        self._handed_back[batch_id] = day
+
     def claimed(self, batch_id: int, at: datetime) -> None:
         self._claimed[batch_id] = at
 
@@ -69,7 +74,9 @@ class Tally:
         if self._moves:
             self._write()
         counts.add(self._counts)
-        for gathered in (self._moves, self._due, self._claimed, self._let_go, self._outcomes, self._counts):
+        for gathered in (
+            *(self._moves, self._due, self._claimed, self._let_go, self._handed_back, self._outcomes, self._counts),
+        ):
             gathered.clear()
 
     def _write(self) -> None:
@@ -96,6 +103,8 @@ class Tally:
                 let_go_locked(batch_id, day=self._let_go[batch_id])
             for (name, reason_class), count in self._outcomes[batch_id].items():
                 self._counts[Key(name, channel, reason_class)] += count
+        for batch_id in self._handed_back.keys() - self._claimed.keys():
+            _not_started(batch_id, day=self._handed_back[batch_id])
 
 
 _COUNT = f"""
@@ -117,6 +126,20 @@ FROM locked l, jsonb_to_recordset(%(moves)s::jsonb) AS m(
 WHERE b.id = l.id AND m.batch = l.id AND b.id = ANY(%(ids)s::bigint[])
 RETURNING b.id, b.channel, b.pending
 """
+
+
+def _not_started(batch_id: int, *, day: date) -> None:
+    """Of a batch that this transaction has locked: it has not started, unless the provider was asked for somebody."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE delivery_batch b SET started_at = NULL WHERE b.id = %(batch)s AND NOT EXISTS (
+                SELECT 1 FROM delivery_delivery d
+                WHERE d.day = %(day)s AND d.batch_id = b.id AND (d.attempt > 0 OR d.called_at IS NOT NULL)
+            )
+            """,
+            {"batch": batch_id, "day": day},
+        )
 
 
 def let_go_locked(batch_id: int, *, day: date) -> None:

@@ -13,12 +13,14 @@ from psycopg.errors import DeadlockDetected, QueryCanceled, UniqueViolation
 
 from delivery import brake, counts
 from delivery.counts import OUTCOMES, Key
-from delivery.materialise import again, resolving, rows
-from delivery.materialise.resolving import Superseded, TurnOver, UnderWay
+from delivery.materialise import again, resolving, rows, sharing
+from delivery.materialise.resolving import AskedByAnother, Crowded, Superseded, TurnOver, UnderWay
 from schedules import clock
 from schedules.audience.sources import AudienceTooSlow
 from schedules.models import Occurrence, OccurrenceState, Resolution, ScheduleVersion
 from schedules.occurrences import CURSOR_KEPT
+from schedules.template_service import client as template_service
+from schedules.template_service import mirror as templates
 from schedules.user_service import client
 
 # Rows from which on the planner is told of an occurrence at once.
@@ -32,6 +34,10 @@ SLOW_S = 300
 AWAY_S = 30
 LONGEST_AWAY_S = 600
 REFUSED_S = 300
+# The same, at most, where people are being written by others; where another run's worker asks for the same people, and
+# neither ends nor tells.
+CROWDED_S = 10
+WAITING_S = 60
 CURSOR_END = "end"
 # Why an occurrence still waits for its people, as long as it does.
 TOO_SLOW = "audience_too_slow"
@@ -54,9 +60,10 @@ def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
     """Take the occurrence and materialise it; ``None`` where nothing was written.
 
     That is so when another worker has it or was quicker, when an edit came in between, when the user service has more
-    to tell than fits an attempt, and when the audience takes too long or isn't told: ``Occurrence.reason`` then says
-    ``audience_too_slow``, ``user_service_away`` or ``user_service_refused``, and the next attempt waits. After any
-    error it is tried again when the lease has run out, and sooner where the database was away.
+    to tell than fits an attempt or is telling it another run, when others write people, and when the audience takes too
+    long or isn't told: ``Occurrence.reason`` then says ``audience_too_slow``, ``user_service_away`` or
+    ``user_service_refused``, and the next attempt waits. After any error it is tried again when the lease has run out,
+    and sooner where the database was away.
     """
     if not lease(occurrence_id):
         return None
@@ -65,18 +72,17 @@ def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
         done = materialise(occurrence_id=occurrence_id, now=now)
     except UnderWay:  # whose lease has run out, and runs anew by ours
         log.info("materialise_under_way", occurrence_id=occurrence_id)
-    except Superseded:
-        give_back(occurrence_id)
-        log.info("materialise_superseded", occurrence_id=occurrence_id)
-    except TurnOver:
-        give_back(occurrence_id)
-        log.info("materialise_turn_over", occurrence_id=occurrence_id)
+    except (Superseded, TurnOver, AskedByAnother, Crowded) as interrupted:
+        _interrupted(occurrence_id, interrupted)
     except AudienceTooSlow:
         _put_off(occurrence_id, TOO_SLOW, SLOW_S)
         log.warning(TOO_SLOW, occurrence_id=occurrence_id)
     except client.Unavailable as away:
         asked_s = min(away.retry_after_s or 0.0, LONGEST_AWAY_S)
-        _put_off(occurrence_id, AWAY, max(asked_s, resolving.some_of(2 * AWAY_S)))
+        if away.code == resolving.LEFT_ALONE:  # it may answer this one, once it has answered somebody
+            _wait(occurrence_id, asked_s + resolving.some_of(CROWDED_S), AWAY)
+        else:
+            _put_off(occurrence_id, AWAY, max(asked_s, resolving.some_of(2 * AWAY_S)))
         log.warning(AWAY, occurrence_id=occurrence_id, code=away.code)
     except client.Refused as refused:
         _put_off(occurrence_id, REFUSED, REFUSED_S)
@@ -91,6 +97,23 @@ def attempt(*, occurrence_id: int, now: datetime) -> Materialised | None:
         log.info("materialised", occurrence_id=occurrence_id, targeted=done.targeted, pending=done.pending)
         return done
     return None
+
+
+def _interrupted(occurrence_id: int, by: Exception) -> None:
+    """Another attempt goes on: at once, in a few seconds, or when whoever asks for the same people has them."""
+    match by:
+        case AskedByAnother():
+            event = "materialise_waits"
+            _wait(occurrence_id, resolving.some_of(WAITING_S))
+            if sharing.is_over(by.resolution_id):  # since it was looked at: nobody is woken twice
+                give_back(occurrence_id)
+        case Crowded():
+            event = "materialise_crowded"
+            _wait(occurrence_id, resolving.some_of(CROWDED_S))
+        case _:
+            event = "materialise_turn_over" if isinstance(by, TurnOver) else "materialise_superseded"
+            give_back(occurrence_id)
+    log.info(event, occurrence_id=occurrence_id)
 
 
 def lease(occurrence_id: int) -> bool:
@@ -112,6 +135,19 @@ def give_back(occurrence_id: int) -> None:
     Occurrence.objects.filter(pk=occurrence_id, state=OccurrenceState.MATERIALISING).update(
         materialise_queued_at=None, materialise_lease_until=None
     )
+
+
+def _wait(occurrence_id: int, seconds: float, reason: str = "") -> None:
+    """Let the next attempt start after so long, or when somebody gives the occurrence back. Another reason stays."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE schedules_occurrence SET materialise_queued_at = NULL, reason = COALESCE(NULLIF(%s, ''), reason),
+                   materialise_lease_until = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND state = 'materialising'
+            """,
+            [reason, seconds, occurrence_id],
+        )
 
 
 def _renew(occurrence: Occurrence) -> None:
@@ -155,9 +191,10 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
         told = _resolve(occurrence, pinned, now=now)
         now = clock.now()  # it may have taken minutes, with a pause in them
         occurrence.schedule.refresh_from_db(fields=["paused_at", "resumed_at"])
+    template_version = _template_version(pinned, now=now)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            done = _materialise(cursor, occurrence, pinned, told, now=now)
+            done = _materialise(cursor, occurrence, pinned, told, template_version, now=now)
     except IntegrityError as error:
         if isinstance(error.__cause__, UniqueViolation):  # another worker wrote the same rows first
             raise Superseded from error
@@ -168,6 +205,8 @@ def materialise(*, occurrence_id: int, now: datetime) -> Materialised:
         if isinstance(error.__cause__, QueryCanceled):
             raise AudienceTooSlow(timeout_ms=settings.MATERIALISE_STATEMENT_TIMEOUT) from error
         raise
+    if told is not None:
+        sharing.forget(told)
     _tell_planner(occurrence, rows=done.pending)
     return done
 
@@ -176,29 +215,43 @@ def _resolve(occurrence: Occurrence, pinned: ScheduleVersion, *, now: datetime) 
     return resolving.resolve(
         pinned.definition["audienceQuery"],
         occurrence_id=occurrence.pk,
+        since=max(occurrence.opened_at, pinned.created_at),
         now=now,
         before_call=lambda: _renew(occurrence),
     )
 
 
+def _template_version(pinned: ScheduleVersion, *, now: datetime) -> int | None:
+    """Of a template that the template service keeps, what it has published by now; None of our own."""
+    template_id = pinned.definition.get("templateId")
+    return templates.current(template_id, now=now) if template_id and template_service.is_configured() else None
+
+
 def _materialise(
-    cursor: Any, occurrence: Occurrence, pinned: ScheduleVersion, told: Resolution | None, *, now: datetime
+    cursor: Any,
+    occurrence: Occurrence,
+    pinned: ScheduleVersion,
+    told: Resolution | None,
+    template_version: int | None,
+    *,
+    now: datetime,
 ) -> Materialised:
-    """``told``: the audience as the user service has told it; None where people are kept here."""
+    """``told``: the audience as the user service has told it; None where people are kept here.
+
+    ``template_version``: with which it is to run, where that is another than it was opened with.
+    """
     _be_the_only_one(cursor, occurrence)
     if told is not None:
-        resolving.use(told, now=now)
+        sharing.use(told, occurrence_id=occurrence.pk, now=now)
     has_people = occurrence.targeted > 0
     if has_people:
         again.withdraw(cursor, occurrence, now=now)
     written = rows.write(cursor, occurrence, pinned, told, again=has_people, now=now)
-    if told is not None:
-        resolving.forget(told)
     targeted, left_out = written.total(), Counter[again.Fate]()
     if has_people:
         left_out = again.settle_withdrawn(cursor, occurrence)
         targeted = again.recount(cursor, occurrence) - occurrence.targeted
-    _advance(cursor, occurrence, targeted=targeted, now=now)
+    _advance(cursor, occurrence, targeted=targeted, template_version=template_version, now=now)
     brake.hold_grown(occurrence_id=occurrence.pk, now=now)
     channel = pinned.definition["channel"]
     outcomes = {fate: people for fate, people in (written + left_out).items() if fate.state.is_outcome}
@@ -239,11 +292,16 @@ def _tell_planner(occurrence: Occurrence, *, rows: int) -> None:
             cursor.execute(f"ANALYZE (SKIP_LOCKED) {partition}")
 
 
-def _advance(cursor: Any, occurrence: Occurrence, *, targeted: int, now: datetime) -> None:
+def _advance(
+    cursor: Any, occurrence: Occurrence, *, targeted: int, template_version: int | None, now: datetime
+) -> None:
+    """Who has begun to be sent to ends with the version of the template that it began with."""
     cursor.execute(
         """
         UPDATE schedules_occurrence SET cursor = %s, targeted = targeted + %s, state = 'running',
-               reason = '', materialised_at = %s, materialise_lease_until = NULL
+               reason = '', materialised_at = %s, materialise_lease_until = NULL,
+               template_version = CASE WHEN begun_at IS NULL THEN COALESCE(%s, template_version)
+                                       ELSE template_version END
         WHERE id = %s AND state = 'materialising' AND cursor = %s AND version = %s AND opens_at = %s
           AND targeted = %s
         """,
@@ -251,6 +309,7 @@ def _advance(cursor: Any, occurrence: Occurrence, *, targeted: int, now: datetim
             CURSOR_END,
             targeted,
             now,
+            template_version,
             occurrence.pk,
             occurrence.cursor,
             occurrence.version,

@@ -8,32 +8,25 @@ asked outside of transactions. Nobody is sent to from half an audience: rows are
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from delivery import counts
+from delivery.materialise import sharing
+from delivery.materialise.sharing import AskedByAnother, Superseded, UnderWay
 from schedules import clock, encryption
-from schedules.audience.parser import parse
-from schedules.audience.tree import digest
-from schedules.fields import UnreadableText
-from schedules.models import (
-    EVERYBODY,
-    MirroredPerson,
-    Occurrence,
-    OccurrenceState,
-    Recipient,
-    Resolution,
-    ResolutionPage,
-)
-from schedules.user_service import client
-from schedules.user_service.mirror import Told, mirror
+from schedules.models import EVERYBODY, Resolution, ResolutionPage, ResolutionUse
+from schedules.user_service import client, left_alone
+from schedules.user_service.mirror import Overlapping, Told, mirror
+
+__all__ = ["AskedByAnother", "Crowded", "Superseded", "TurnOver", "UnderWay", "mirror_everybody", "resolve", "some_of"]
 
 # Who has changed the profiles, in the audit.
 BY: Final = "system:user_service"
@@ -44,63 +37,33 @@ FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 5.0
 # Beginnings of one attempt after the service has forgotten the cursor, or left people out.
 RESTARTS: Final = 2
-# Pages in a row in which nobody is new: by then the service goes in a circle, whatever its cursors say.
+# Pages in a row in which somebody comes again and nobody is new: by then the service goes in a circle, whatever its
+# cursors say. And those of people alone of whom nobody can say whether they came before: erased here, or unreadable.
 BARREN_PAGES: Final = 3
+IDLE_PAGES: Final = 100
 # Seconds after which an attempt ends and another one goes on: others wait too, and no task may run for ever.
 TURN_S: Final = 240.0
-# After so long without a page the audience is another one, and the cursor forgotten.
-STALE: Final = timedelta(hours=1)
+# For so long a page waits for whoever writes the same people or imports a file.
+PATIENCE: Final = "5s"
+# Failures by which the service as a whole is away, and not this audience; seconds for which nobody asks after one of
+# them, at first and at the most.
+SILENT: Final = frozenset({"unreachable", "timeout", "throttled", "server_error"})
+LEFT_ALONE_S: Final = 15.0
+LONGEST_LEFT_ALONE_S: Final = 60.0
+LEFT_ALONE: Final = "left_alone"
+# Real seconds, besides an answer's own, in which who asks it alone tells how that went.
+ASKED_S: Final = sharing.ASKED_S
 
 log = structlog.get_logger(__name__)
 _rng = random.SystemRandom()
 
 
-class Superseded(Exception):
-    """Somebody else materialised the occurrence or an edit came in between; nothing was written."""
-
-
-class UnderWay(Exception):
-    """Another worker is materialising the occurrence at this moment; nothing was written."""
+class Crowded(Exception):
+    """Others write people at this moment; nothing of the page was kept."""
 
 
 class TurnOver(Exception):
     """The audience is too large for one attempt: what has come is kept, and the next one goes on there."""
-
-
-def resolve(
-    audience: Mapping[str, Any],
-    *,
-    occurrence_id: int = EVERYBODY,
-    now: datetime,
-    turn_s: float = TURN_S,
-    before_call: Callable[[], None] = lambda: None,
-    on_page: Callable[[Resolution], None] = lambda resolution: None,
-) -> Resolution:
-    """The whole audience, from where it was left if that was within the hour; its people are in ``Resolution.read``.
-
-    ``before_call`` keeps the lease, and may raise to end it here. Raises ``UnderWay``, ``TurnOver``,
-    ``client.Unavailable`` when it is to be tried later, and ``client.Refused`` when somebody has to see to it.
-    """
-    known = Resolution.objects.filter(occurrence_id=occurrence_id).first()
-    before_call()  # whoever has used that one up has ended the search with it
-    resolution = _continued(known, audience, now=now) or _start(audience, occurrence_id=occurrence_id, now=now)
-    restarts, begun = 0, time.monotonic()
-    while resolution.completed_at is None:
-        if time.monotonic() - begun > turn_s:
-            raise TurnOver
-        try:
-            page = _ask(audience, resolution, before_call)
-            resolution = _keep(page, resolution, now=clock.now())  # later than the attempt began
-        except _Useless as useless:
-            _count_failure(useless.error.code, resolution)
-            _throw_away(resolution)
-            restarts += 1
-            if restarts > RESTARTS or isinstance(useless.error, client.Refused):
-                raise useless.error from None
-            resolution = _start(audience, occurrence_id=occurrence_id, now=clock.now())
-        else:
-            on_page(resolution)
-    return resolution
 
 
 class _Useless(Exception):
@@ -110,65 +73,153 @@ class _Useless(Exception):
         self.error = error
 
 
-def _continued(known: Resolution | None, audience: Mapping[str, Any], *, now: datetime) -> Resolution | None:
-    """What there is of this very audience, if it is young enough and not used up; else it is thrown away."""
-    if known is None:
-        return None
-    is_same = known.used_at is None and known.audience == digest(parse(audience))
-    if is_same and abs(now - known.last_page_at) <= STALE and not isinstance(known.cursor, UnreadableText):
-        return known
-    _throw_away(known)
-    return None
+def resolve(
+    audience: Mapping[str, Any],
+    *,
+    occurrence_id: int = EVERYBODY,
+    since: datetime,
+    now: datetime,
+    turn_s: float = TURN_S,
+    before_call: Callable[[], None] = lambda: None,
+    on_page: Callable[[Resolution], None] = lambda resolution: None,
+) -> Resolution:
+    """The whole audience, from where it was left if that was within the hour; its people are in ``Resolution.read``.
 
-
-def _start(audience: Mapping[str, Any], *, occurrence_id: int, now: datetime) -> Resolution:
-    try:
-        with transaction.atomic():
-            return Resolution.objects.create(
-                occurrence_id=occurrence_id, audience=digest(parse(audience)), as_of=now, last_page_at=now
-            )
-    except IntegrityError:  # another worker has begun at the same moment
-        raise UnderWay from None
-
-
-def _throw_away(resolution: Resolution) -> None:
-    """Raises ``UnderWay`` where another worker is at it or has come further."""
-    if not _drop(Resolution.objects.filter(pk=resolution.pk, pages=resolution.pages)):
-        raise UnderWay
-
-
-@transaction.atomic
-def _drop(unwanted: QuerySet[Resolution]) -> int:
-    """With their pages, but for those that somebody is at; how many."""
-    held = list(unwanted.select_for_update(skip_locked=True).values_list("pk", flat=True))
-    Resolution.objects.filter(pk__in=held).delete()
-    return len(held)
-
-
-def _ask(audience: Mapping[str, Any], resolution: Resolution, before_call: Callable[[], None]) -> client.Page:
-    """The next page. What may pass by itself is tried again after a while, in part of chance."""
-    tried = 0
+    Runs that ask the same share it, if it is as of ``since`` or later. ``before_call`` keeps the lease, and may raise
+    to end it here. Raises ``UnderWay``, ``AskedByAnother``, ``Crowded``, ``TurnOver``, ``client.Unavailable`` when it
+    is to be tried later, and ``client.Refused`` when somebody has to see to it.
+    """
+    known = ResolutionUse.objects.select_related("resolution").filter(pk=occurrence_id).first()
+    before_call()  # whoever has used that one up has ended the search with it
+    restarts, ends = 0, time.monotonic() + turn_s
     while True:
-        before_call()
-        tried += 1
+        resolution = sharing.found(audience, known, occurrence_id=occurrence_id, since=since, now=now)
+        if resolution.completed_at is not None:
+            return resolution
+        reader = _Reader(audience, resolution, occurrence_id)
         try:
-            return client.read_page(
-                audience,
-                as_of=resolution.as_of,
-                cursor=resolution.cursor or None,
-                limit=settings.USER_SERVICE_PAGE,
-            )
-        except client.CursorGone as gone:
-            raise _Useless(client.Unavailable(gone.code, gone.reason)) from None
-        except client.Refused as refused:
-            _count_failure(refused.code, resolution)
+            with sharing.asking(resolution) as go_on:
+                whole = reader.read(ends=ends, before_calls=(before_call, go_on), on_page=on_page)
+            sharing.wake(whole, besides=occurrence_id)
+            return whole
+        except Superseded:
+            sharing.wake(resolution, besides=occurrence_id)  # one of the others goes on
             raise
-        except client.Unavailable as away:
-            _count_failure(away.code, resolution)
-            wait_s = max(away.retry_after_s or 0.0, some_of(FIRST_WAIT_S * 2**tried))
-            if tried == TRIES or wait_s > LONGEST_WAIT_S:
+        except _Useless as useless:
+            reader.count_failure(useless.error.code)
+            sharing.throw_away(reader.resolution)
+            restarts += 1
+            if restarts > RESTARTS or isinstance(useless.error, client.Refused):
+                raise useless.error from None
+        known, now = None, clock.now()
+
+
+class _Reader:
+    """Reads one resolution's pages; ``resolution`` is what is kept of it so far."""
+
+    def __init__(self, audience: Mapping[str, Any], resolution: Resolution, occurrence_id: int) -> None:
+        self.resolution = resolution
+        self._audience = audience
+        self._occurrence_id = occurrence_id
+        self._is_copy = occurrence_id == EVERYBODY
+
+    def read(
+        self, *, ends: float, before_calls: Iterable[Callable[[], None]], on_page: Callable[[Resolution], None]
+    ) -> Resolution:
+        """All that is left of them; ``ends``: of the monotonic clock."""
+        while self.resolution.completed_at is None:
+            if time.monotonic() > ends:
+                raise TurnOver
+            page = self._ask(before_calls)
+            self.resolution = self._keep(page, now=clock.now())  # later than the attempt began
+            on_page(self.resolution)
+        return self.resolution
+
+    def count_failure(self, code: str) -> None:
+        page = self.resolution.pages + 1
+        log.warning("user_service_failed", code=code, occurrence_id=self._occurrence_id, page=page)
+        counts.add({counts.Key(counts.USER_SERVICE_FAILURES, label=code): 1})
+
+    def _ask(self, before_calls: Iterable[Callable[[], None]]) -> client.Page:
+        """The next page. What may pass by itself is tried again after a while, in part of chance; but a service that
+        has answered nobody is asked by one, once."""
+        tries = self._tries()
+        tried = 0
+        while True:
+            for keep in before_calls:
+                keep()
+            tried += 1
+            try:
+                page = client.read_page(
+                    self._audience,
+                    as_of=self.resolution.as_of,
+                    cursor=self.resolution.cursor or None,
+                    limit=settings.USER_SERVICE_PAGE,
+                )
+            except client.CursorGone as gone:
+                raise _Useless(client.Unavailable(gone.code, gone.reason)) from None
+            except client.Refused as refused:
+                self.count_failure(refused.code)
                 raise
-        time.sleep(wait_s)
+            except client.Unavailable as away:
+                self.count_failure(away.code)
+                wait_s = max(away.retry_after_s or 0.0, some_of(FIRST_WAIT_S * 2**tried))
+                if tried >= tries or wait_s > LONGEST_WAIT_S:
+                    _leave_alone(away)
+                    raise
+            else:
+                left_alone.answered(left_alone.PAGES)
+                return page
+            time.sleep(wait_s)
+
+    def _tries(self) -> int:
+        if self._is_copy:  # somebody sits there and waits
+            return TRIES
+        leave = left_alone.ask(left_alone.PAGES, within_s=ASKED_S + settings.USER_SERVICE_TIMEOUT_S)
+        if leave.wait_s:
+            words = f"has answered nobody, and is left alone for {leave.wait_s:.0f} s"
+            raise client.Unavailable(LEFT_ALONE, words, leave.wait_s)
+        return 1 if leave.is_probe else TRIES
+
+    def _keep(self, page: client.Page, *, now: datetime) -> Resolution:
+        """Raises ``UnderWay`` where another worker has kept this page or is at it."""
+        try:
+            with transaction.atomic():
+                return self._kept(page, now=now)
+        except Overlapping:
+            raise Crowded from None
+        except OperationalError as error:
+            if isinstance(error.__cause__, LockNotAvailable | DeadlockDetected):
+                raise Crowded from error
+            raise
+
+    def _kept(self, page: client.Page, *, now: datetime) -> Resolution:
+        came_by, following = _index(self.resolution.cursor), _index(page.next_cursor)
+        unread = Resolution.objects.filter(pk=self.resolution.pk, pages=self.resolution.pages, completed_at=None)
+        held = unread.select_for_update(skip_locked=True).first()
+        if held is None:
+            raise UnderWay
+        if following is not None and (following == came_by or held.read.filter(came_by=following).exists()):
+            raise _Useless(client.Refused(counts.REPEATING, "sent a cursor for the second time"))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
+        told = mirror(page.rows, page.updated, by=BY, now=now, as_of=held.as_of, resolution_id=held.pk)
+        _add(held, told, page, now=now)
+        if held.completed_at is not None and not self._is_copy:  # whose pages hold no numbers
+            held.people -= (doubled := _doubled(held, told))
+            held.repeated += doubled
+        _require_whole(held)
+        ids = [] if self._is_copy else told.ids
+        ResolutionPage.objects.create(resolution=held, number=held.pages, came_by=came_by, ids=ids)
+        held.save()
+        _count_page(told)
+        return held
+
+
+def _leave_alone(away: client.Unavailable) -> None:
+    if away.code in SILENT:
+        least_s = min(away.retry_after_s or 0.0, LONGEST_LEFT_ALONE_S)
+        left_alone.failed(left_alone.PAGES, first_s=LEFT_ALONE_S, longest_s=LONGEST_LEFT_ALONE_S, least_s=least_s)
 
 
 def some_of(seconds: float) -> float:
@@ -176,27 +227,8 @@ def some_of(seconds: float) -> float:
     return _rng.uniform(seconds / 2, seconds)
 
 
-def _keep(page: client.Page, resolution: Resolution, *, now: datetime) -> Resolution:
-    """One transaction; raises ``UnderWay`` where another worker has kept this page or is at it."""
-    came_by, following = _index(resolution.cursor), _index(page.next_cursor)
-    with transaction.atomic():
-        unread = Resolution.objects.filter(pk=resolution.pk, pages=resolution.pages, completed_at=None)
-        held = unread.select_for_update(skip_locked=True).first()
-        if held is None:
-            raise UnderWay
-        if following is not None and (following == came_by or held.read.filter(came_by=following).exists()):
-            raise _Useless(client.Refused(counts.REPEATING, "sent a cursor for the second time"))
-        told = mirror(page.rows, page.updated, by=BY, now=now, as_of=held.as_of, resolution_id=held.pk)
-        _add(held, told, page, now=now)
-        ids = told.ids if held.occurrence_id != EVERYBODY else []
-        ResolutionPage.objects.create(resolution=held, number=held.pages, came_by=came_by, ids=ids)
-        held.save()
-        _count_page(told)
-    return held
-
-
 def _add(held: Resolution, told: Told, page: client.Page, *, now: datetime) -> None:
-    """Raises ``_Useless`` where the pages go in a circle, or end before everybody has come who was announced."""
+    """Raises ``_Useless`` where the pages go in a circle."""
     # Who was left out or can't be made out may have come before as well: nobody knows.
     is_barren = bool(told.repeated) and not told.ids
     held.pages += 1
@@ -206,28 +238,35 @@ def _add(held: Resolution, told: Told, page: client.Page, *, now: datetime) -> N
     held.unreadable += told.unreadable
     held.left_out += told.left_out
     held.barren = held.barren + 1 if is_barren else 0
+    held.idle = 0 if told.ids else held.idle + 1
     held.total = page.total if held.total is None else held.total
     held.cursor = page.next_cursor or ""
     held.last_page_at = now
-    if page.next_cursor is not None:
-        if held.barren == BARREN_PAGES:
-            raise _Useless(
-                client.Refused(counts.REPEATING, f"sent {held.barren} pages in a row in which nobody was new")
-            )
-        return
-    held.completed_at = now
-    held.people -= (doubled := _doubled(held, told))
-    held.repeated += doubled
-    came = held.people + held.unreadable + held.left_out
-    if held.total is not None and came < held.total:
-        words = f"named {came:,} people where it had announced {held.total:,}"
+    if page.next_cursor is None:
+        held.completed_at = now
+    elif held.barren == BARREN_PAGES or held.idle == IDLE_PAGES:
+        raise _circle(f"sent {held.idle} pages in a row in which nobody was new")
+    elif held.idle and held.total is not None and _came(held) > held.total:
+        raise _circle(f"named {_came(held):,} people and more where it had announced {held.total:,}")
+
+
+def _circle(words: str) -> _Useless:
+    return _Useless(client.Refused(counts.REPEATING, words))
+
+
+def _came(held: Resolution) -> int:
+    return held.people + held.unreadable + held.left_out
+
+
+def _require_whole(held: Resolution) -> None:
+    """Raises ``_Useless`` where the pages end before everybody has come who was announced."""
+    if held.completed_at is not None and held.total is not None and _came(held) < held.total:
+        words = f"named {_came(held):,} people where it had announced {held.total:,}"
         raise _Useless(client.Unavailable(counts.INCOMPLETE, words))
 
 
 def _doubled(held: Resolution, told: Told) -> int:
     """How many were taken for new once more, since another resolution had named them in between."""
-    if held.occurrence_id == EVERYBODY:  # whose pages hold no numbers
-        return 0
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) - count(DISTINCT id) FROM ("
@@ -244,47 +283,19 @@ def _index(cursor: str | None) -> UUID | None:
     return encryption.index_of_token(cursor or "")
 
 
-def use(resolution: Resolution, *, now: datetime) -> None:
-    """In the transaction that writes its people's rows, before these are read; raises ``Superseded`` where it is gone.
-
-    The pages go; the row says until the end of the ledger's day how it was.
-    """
-    whole = Resolution.objects.filter(pk=resolution.pk, used_at=None).exclude(completed_at=None)
-    if not whole.update(used_at=now):
-        raise Superseded
-
-
-def forget(resolution: Resolution) -> None:
-    """Once the rows are written nobody asks for the pages."""
-    resolution.read.all().delete()
-
-
 def mirror_everybody(*, now: datetime, on_page: Callable[[Resolution], None]) -> Resolution:
-    """Bring the copy up to everybody whom the user service knows. Raises as ``resolve``."""
-    resolution = resolve({"all": []}, now=now, turn_s=math.inf, on_page=on_page)
-    with transaction.atomic():
-        use(resolution, now=now)
-        forget(resolution)
+    """Bring the copy up to everybody whom the user service knows. Raises as ``resolve``, but waits for imports."""
+    while True:
+        try:
+            resolution = resolve({"all": []}, since=now, now=clock.now(), turn_s=math.inf, on_page=on_page)
+            break
+        except Crowded:
+            log.info("mirroring_waits")
+    sharing.use(resolution, occurrence_id=EVERYBODY, now=now)
+    sharing.forget(resolution)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE schedules_recipient, schedules_mirroredperson")
     return resolution
-
-
-def purge(*, before: datetime) -> None:
-    """Drop what is left of audiences whose occurrence looks for nobody any more, and all that is older.
-
-    And what is left of people who were erased in the moment in which a page told of them.
-    """
-    _drop(Resolution.objects.filter(last_page_at__lt=before))
-    looking = Occurrence.objects.open().filter(state__in=[OccurrenceState.MATERIALISING, OccurrenceState.WAITING])
-    given_up = Resolution.objects.filter(used_at=None).exclude(occurrence_id=EVERYBODY)
-    _drop(given_up.exclude(occurrence_id__in=looking.values("pk")))
-    MirroredPerson.objects.exclude(Exists(Recipient.objects.filter(pk=OuterRef("pk")))).delete()
-
-
-def _count_failure(code: str, resolution: Resolution) -> None:
-    log.warning("user_service_failed", code=code, occurrence_id=resolution.occurrence_id, page=resolution.pages + 1)
-    counts.add({counts.Key(counts.USER_SERVICE_FAILURES, label=code): 1})
 
 
 def _count_page(told: Told) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from delivery import ledger
 from delivery.caps import BUCKETS
+from delivery.materialise import sharing
 from delivery.materialise.again import COMES_BACK, WITHDRAWN, Fate
 from delivery.models import State, ZoneSource
 from schedules.audience.parser import parse
@@ -38,8 +39,7 @@ def write(
     """
     definition = Definition.from_json(pinned.definition)
     if told is not None:
-        for statement in _GATHER:
-            cursor.execute(statement, {"told": told.pk})
+        sharing.gather(cursor, told)
     people, parameters = _people(occurrence, definition, told, again=again, now=now)
     times = _times(occurrence, definition)
     past_before = None if times.is_fixed else pinned.created_at
@@ -99,14 +99,6 @@ def _people(
     return f"SELECT id, time_zone, NULL::timestamptz AS held_at FROM ({sql}) AS a", list(parameters)
 
 
-# In a table of its own, of which the planner is told: of arrays it believes that each holds ten.
-_GATHER = (
-    "DROP TABLE IF EXISTS pg_temp.told_people",
-    "CREATE TEMPORARY TABLE told_people (id bigint) ON COMMIT DROP",
-    "INSERT INTO pg_temp.told_people"
-    " SELECT DISTINCT unnest(ids) FROM schedules_resolutionpage WHERE resolution_id = %(told)s",
-    "ANALYZE pg_temp.told_people",
-)
 # Who was erased meanwhile is nowhere to be found.
 _TOLD = "SELECT r.id, r.time_zone FROM pg_temp.told_people t JOIN schedules_recipient r USING (id)"
 _KEPT = f"""

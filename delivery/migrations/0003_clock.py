@@ -35,7 +35,9 @@ def remove(apps, schema_editor):
 
 def make_days(apps, schema_editor):
     """The ledger's first days: the clock makes the later ones."""
-    partitions.ensure_around(today=datetime.now(UTC).date())
+    partitions.ensure_around(
+        today=datetime.now(UTC).date(), tables=("delivery_delivery", "delivery_failedattempt")
+    )
 
 
 class Migration(migrations.Migration):

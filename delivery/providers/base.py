@@ -132,10 +132,25 @@ class Permit:
     def is_valid(self) -> bool:
         return time.monotonic() < self.deadline
 
+    def left(self) -> float:
+        """Seconds; none or fewer when it has run out."""
+        return self.deadline - time.monotonic()
+
     def check(self) -> None:
         """Raise NotStarted when the permit has run out; called right before the first byte is written."""
         if not self.is_valid():
             raise NotStarted
+
+
+class Quota(NamedTuple):
+    """What a provider's account lets through: people a second, and in any 24 hours, of whom so many are ``used``.
+
+    None: as many as one likes.
+    """
+
+    per_s: float | None = None
+    per_day: int | None = None
+    used: int = 0
 
 
 class Provider(abc.ABC):
@@ -147,6 +162,8 @@ class Provider(abc.ABC):
     transactional: ClassVar[bool] = False
     # Whether a call of unknown outcome may be made again, since a repeat replaces the first message or undoes nothing.
     repeats_unknown: ClassVar[bool] = False
+    # Whether its account allows so much and no more, which `quota` tells.
+    has_quota: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls) -> Self:
@@ -188,6 +205,10 @@ class Provider(abc.ABC):
     def _refuse(self, message: Message) -> Answer | None:
         """An answer for a message that must not take part in the call, e.g. one without an address."""
         return None
+
+    def quota(self) -> Quota:
+        """What the account allows, asked of the provider where it can be asked. Raises ProviderError."""
+        return Quota()
 
     def kind(self, message: Message) -> str:
         """Messages of different kinds can't share a call; which they are is the provider's business."""

@@ -28,6 +28,7 @@ from delivery.providers.base import (
     Permit,
     Provider,
     ProviderError,
+    Quota,
     Target,
     Verdict,
     by_status,
@@ -91,6 +92,7 @@ class FcmProvider(Provider):
     name: ClassVar[str] = "fcm"
     channels: ClassVar[frozenset[str]] = frozenset({"push"})
     max_per_call: ClassVar[int] = 100
+    has_quota: ClassVar[bool] = True
     repeats_unknown: ClassVar[bool] = True
 
     def __init__(
@@ -125,6 +127,10 @@ class FcmProvider(Provider):
             endpoint=settings.FCM_ENDPOINT,
             connections=settings.FCM_CONNECTIONS,
         )
+
+    def quota(self) -> Quota:
+        """Nobody can be asked: what FCM_PER_MINUTE says, spread evenly."""
+        return Quota(per_s=settings.FCM_PER_MINUTE / 60 if settings.FCM_PER_MINUTE else None)
 
     def _refuse(self, message: Message) -> Answer | None:
         if not message.targets:

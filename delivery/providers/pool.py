@@ -35,12 +35,13 @@ class Reply(NamedTuple):
 class _Post:
     """One request on its way. `begun`: bytes of it may have left."""
 
-    __slots__ = ("begun", "body", "call", "index")
+    __slots__ = ("begun", "body", "call", "headers", "index")
 
-    def __init__(self, call: _Call, index: int, body: bytes) -> None:
+    def __init__(self, call: _Call, index: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.call = call
         self.index = index
         self.body = body
+        self.headers = headers
         self.begun = False
 
     def begin(self) -> None:
@@ -51,11 +52,10 @@ class _Post:
 class _Call:
     """The requests that a thread waits for."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], bodies: Sequence[bytes], permit: Permit) -> None:
+    def __init__(self, url: str, headers: Sequence[Mapping[str, str]], bodies: Sequence[bytes], permit: Permit) -> None:
         self.url = url
-        self.headers = headers
         self.permit = permit
-        self.posts = [_Post(self, index, body) for index, body in enumerate(bodies)]
+        self.posts = [_Post(self, index, *given) for index, given in enumerate(zip(bodies, headers, strict=True))]
         # What nobody settles is unknown.
         self.outcomes: list[Reply | ProviderError] = [ProviderError(Verdict.UNKNOWN, "no_answer")] * len(bodies)
         self.open = len(bodies)
@@ -95,10 +95,20 @@ class Pool:
         self._lock = threading.Lock()
 
     def post_all(
-        self, url: str, *, headers: Mapping[str, str], bodies: Sequence[bytes], permit: Permit
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        bodies: Sequence[bytes],
+        permit: Permit,
+        own_headers: Sequence[Mapping[str, str]] = (),
     ) -> list[Reply | ProviderError]:
-        """The outcome of each request, in their order; errors are returned, not raised."""
-        call = _Call(url, headers, bodies, permit)
+        """The outcome of each request, in their order; errors are returned, not raised.
+
+        ``own_headers``: what each has beside those of all.
+        """
+        each: Sequence[Mapping[str, str]] = [{**headers, **own} for own in own_headers] or [headers] * len(bodies)
+        call = _Call(url, each, bodies, permit)
         if bodies:
             self._running().take(call)
             with suppress(TimeoutError):  # the loop has died: nobody must wait for it for ever
@@ -161,7 +171,7 @@ async def _exchange(session: aiohttp.ClientSession, post: _Post) -> Reply | Prov
         return NotStarted()
     _present.set(post)
     try:
-        async with session.post(call.url, headers=call.headers, data=post.body, allow_redirects=False) as response:
+        async with session.post(call.url, headers=post.headers, data=post.body, allow_redirects=False) as response:
             return Reply(response.status, response.headers, await response.read())
     except NotStarted as error:
         return error

@@ -1,6 +1,7 @@
-"""Which provider serves which channel: the setting PROVIDERS, e.g. {"email": "ses", "push": "outbox"}.
+"""Which providers serve which channel: the setting PROVIDERS, e.g. {"email": "ses,smtp", "push": "outbox"}.
 
-A provider of one's own is named by its dotted path instead: {"email": "shop.mail.OurProvider"}.
+The first of several is the one to be asked; the next takes its place while it is away or refuses the account
+(`delivery.routes`). A provider of one's own is named by its dotted path instead: {"email": "shop.mail.OurProvider"}.
 """
 
 from __future__ import annotations
@@ -19,28 +20,64 @@ BUILT_IN = {
     "in_app": "delivery.providers.in_app.InAppProvider",
     "outbox": "delivery.providers.outbox.OutboxProvider",
     "ses": "delivery.providers.ses.SesProvider",
+    "smtp": "delivery.providers.smtp.SmtpProvider",
+    "webhook": "delivery.providers.webhook.WebhookProvider",
 }
 # Those with `repeats_unknown`, told here too so that asking for it imports none of them.
-REPEATING = frozenset({"fcm", "in_app", "outbox"})
+REPEATING = frozenset({"fcm", "in_app", "outbox", "webhook"})
+
+
+def for_channel(channel: str) -> Provider:
+    """The channel's provider, the first where it has several; raises ImproperlyConfigured naming what to change."""
+    return chain(channel)[0]
 
 
 @cache
-def for_channel(channel: str) -> Provider:
-    """The channel's provider, one per process; raises ImproperlyConfigured naming what to change."""
-    name = settings.PROVIDERS.get(channel)
-    if name is None:
+def chain(channel: str) -> tuple[Provider, ...]:
+    """The channel's providers, one of each per process; raises ImproperlyConfigured naming what to change."""
+    named = names(channel)
+    if not named:
         raise ImproperlyConfigured(f"PROVIDERS names no provider for {channel!r}: add one of {_choices()}.")
+    made = tuple(_made(channel, name) for name in named)
+    if len(set(named)) < len(named):
+        raise ImproperlyConfigured(f"PROVIDERS[{channel!r}] names a provider twice: name each once.")
+    if len(made) > 1 and (own := [each.name for each in made if each.transactional]):
+        raise ImproperlyConfigured(
+            f"PROVIDERS[{channel!r}] names {own[0]!r} among others: it writes into our own database, so that it can"
+            " neither take another's place nor have its own taken. Name it alone, or leave it out."
+        )
+    return made
+
+
+def repeats_unknown(channel: str) -> bool:
+    """Whether the channel's provider may be called again where nobody knows what became of a call.
+
+    Of several none: a repeat by another would be a second message.
+    """
+    named = names(channel)
+    if len(named) != 1:
+        return False
+    (name,) = named
+    return name in REPEATING if name in BUILT_IN else _class(name).repeats_unknown
+
+
+def names(channel: str) -> list[str]:
+    """As the setting has them, in their order."""
+    return [name.strip() for name in settings.PROVIDERS.get(channel, "").split(",") if name.strip()]
+
+
+def several(channel: str) -> list[str]:
+    """The same, where there is more than one."""
+    named = names(channel)
+    return named if len(named) > 1 else []
+
+
+def _made(channel: str, name: str) -> Provider:
     provider = _class(name).from_settings()
     if channel not in provider.channels:
         served = ", ".join(sorted(provider.channels))
         raise ImproperlyConfigured(f"PROVIDERS[{channel!r}] is {name!r}, which serves {served} only.")
     return provider
-
-
-def repeats_unknown(channel: str) -> bool:
-    """Whether the channel's provider may be called again where nobody knows what became of a call."""
-    name = settings.PROVIDERS.get(channel, "")
-    return name in REPEATING if name in BUILT_IN else _class(name).repeats_unknown
 
 
 def _class(name: str) -> type[Provider]:

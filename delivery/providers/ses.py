@@ -7,13 +7,12 @@ and inline content knows plain substitution only, so what was rendered arrives u
 The request's JSON is written here: botocore walks through every message three times before it is on the wire, which
 costs more processor time than everything else of a call. Signing, sending and reading the answer are botocore's.
 
-SES has no idempotency token. Hence one attempt. The delivery's key goes along as a tag, for whoever reads SES's events;
-nothing here does.
+SES has no idempotency token. Hence one attempt. The delivery's key goes along as a tag, which SES's events bring back
+(`delivery.events`).
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
@@ -38,12 +37,13 @@ from delivery.providers.base import (
     Permit,
     Provider,
     ProviderError,
+    Quota,
     Verdict,
     by_status,
     retry_after_seconds,
 )
+from delivery.providers.mail import ascii_domain, by_amazons_words, flaw
 from delivery.providers.wire import Wire, put_on_wire, wire
-from schedules.content import CONTROL
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +52,10 @@ MAX_DATA = 262_144  # characters of one message's template data (service model, 
 MAX_REQUEST = 1_000_000  # bytes of a request with inline content ("Using templates ..." in the developer guide)
 _ENVELOPE = 600  # bytes, at most, of a request around its messages
 
-# What would make two addresses of one, or a name with an address.
-_SEVERAL = re.compile(r"[\s,;:<>()\[\]\\\"]|@.*@")
 _MISCONFIGURED, _PERMANENT = Verdict.MISCONFIGURED, Verdict.PERMANENT
 
 # Statuses of single messages, and errors of whole calls, that are not what their name alone would say are
-# sorted out in `_by_words`. Missing configuration sets, pools and identities are the account's fault: failing
+# sorted out in `by_amazons_words`. Missing configuration sets, pools and identities are the account's fault: failing
 # a million messages for a mistyped setting would be wrong, so their rows are kept.
 STATUSES: Mapping[str, tuple[Verdict, str]] = {
     "SUCCESS": (Verdict.SENT, ""),
@@ -120,6 +118,7 @@ class SesProvider(Provider):
     name: ClassVar[str] = "ses"
     channels: ClassVar[frozenset[str]] = frozenset({"email"})
     max_per_call: ClassVar[int] = 50
+    has_quota: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -182,8 +181,22 @@ class SesProvider(Provider):
     def kind(self, message: Message) -> str:
         return " ".join(_parts(message))
 
+    def quota(self) -> Quota:
+        """As GetAccount has it; the account needs the right ``ses:GetAccount``. Raises ProviderError."""
+        try:
+            found = self._new_client().get_account()["SendQuota"]
+            per_s, per_day, used = (found[name] for name in ("MaxSendRate", "Max24HourSend", "SentLast24Hours"))
+        except ClientError as error:
+            raise _refusal(error.response) from error
+        except (BotoCoreError, ValueError) as error:
+            raise ProviderError(Verdict.TRANSIENT, "unreachable", detail=type(error).__name__) from error
+        except (LookupError, TypeError) as error:
+            raise ProviderError(Verdict.UNKNOWN, "unreadable_answer") from error
+        # "A value of -1 signifies an unlimited quota" (API reference, SendQuota).
+        return Quota(per_s or None, None if per_day < 0 else int(per_day), int(used))
+
     def _refuse(self, message: Message) -> Answer | None:
-        reason = _flaw(message)
+        reason = flaw(message)
         return None if reason is None else Answer(message.key, _PERMANENT, reason)
 
     def _call(self, messages: Sequence[Message], *, permit: Permit) -> list[Answer]:
@@ -242,29 +255,6 @@ def _unasked(message: Message, verdict: Verdict, reason: str, detail: str = "") 
     return Answer(message.key, verdict, reason, "", detail, asked=False)
 
 
-def _flaw(message: Message) -> str | None:
-    """Why SES would never take this message; a flawed one could cost all the others of its call."""
-    local, at, domain = message.to.rpartition("@")
-    if CONTROL.search(message.to) or CONTROL.search(message.subject):
-        return "line_break_in_header"
-    if not (local and at and domain) or _SEVERAL.search(message.to):
-        return "no_address"
-    if not local.isascii() or _ascii_domain(message.to) == "":
-        return "address_not_ascii"
-    return None
-
-
-def _ascii_domain(address: str) -> str:
-    """The address as SES takes it, its domain in Punycode (RFC 3492); empty where that can't be."""
-    if address.isascii():
-        return address
-    local, _, domain = address.rpartition("@")
-    try:
-        return f"{local}@{domain.encode('idna').decode('ascii')}"
-    except UnicodeError:
-        return ""
-
-
 def _parts(message: Message) -> tuple[str, ...]:
     if not message.html:
         return ("Text",)
@@ -282,7 +272,7 @@ def _data(message: Message) -> dict[str, str]:
 
 def _entry(message: Message, data: str) -> dict[str, Any]:
     return {
-        "Destination": {"ToAddresses": [_ascii_domain(message.to)]},
+        "Destination": {"ToAddresses": [ascii_domain(message.to)]},
         "ReplacementTags": [{"Name": TAG, "Value": message.key}],
         "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": data}},
     }
@@ -293,23 +283,8 @@ def _answer(message: Message, result: Mapping[str, Any]) -> Answer:
     if status == "SUCCESS":
         return Answer(message.key, Verdict.SENT, "", result.get("MessageId", ""))
     words = result.get("Error") or ""
-    verdict, reason = _by_words(words) or STATUSES.get(status) or (Verdict.UNKNOWN, "unreadable_answer")
+    verdict, reason = by_amazons_words(words) or STATUSES.get(status) or (Verdict.UNKNOWN, "unreadable_answer")
     return Answer(message.key, verdict, reason, "", words)
-
-
-def _by_words(words: str) -> tuple[Verdict, str] | None:
-    """Conditions of the account or of this host that are reported under names that mean something else too.
-
-    An unverified sender comes as "rejected", the daily quota as throttling ("Errors related to the sending quotas" in
-    the developer guide), a wrong clock as a wrong signature.
-    """
-    if "is not verified" in words:
-        return _MISCONFIGURED, "identity_not_verified"
-    if "Daily" in words and "quota" in words:
-        return _MISCONFIGURED, "daily_quota"
-    if "Signature expired" in words or "Signature not yet current" in words:
-        return _MISCONFIGURED, "clock_skew"
-    return None
 
 
 def _refusal(response: Mapping[str, Any]) -> ProviderError:
@@ -321,7 +296,9 @@ def _refusal(response: Mapping[str, Any]) -> ProviderError:
     error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     words = error.get("Message") or ""
     verdict, reason = (
-        _by_words(words) or ERRORS.get(error.get("Code", "")) or by_status(int(metadata.get("HTTPStatusCode", 0)))
+        by_amazons_words(words)
+        or ERRORS.get(error.get("Code", ""))
+        or by_status(int(metadata.get("HTTPStatusCode", 0)))
     )
     detail = f"{metadata.get('HTTPStatusCode')} {error.get('Code')}: {words}"
     wait = retry_after_seconds(metadata.get("HTTPHeaders", {}))

@@ -2,20 +2,20 @@
 
 from frontend.admin import (
     batches,
+    circuits,
     clients,
     clock,
     control,
-    health,
     test_sends,
     users,
 )
 
 __all__ = (
     "batches",
+    "circuits",
     "clients",
     "clock",
     "control",
-    "health",
     "test_sends",
     "users",
 )

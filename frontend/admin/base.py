@@ -2,9 +2,9 @@
 
 from typing import Any, ClassVar
 
-from django.contrib.admin import AdminSite
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
@@ -12,7 +12,6 @@ from unfold.views import ChangeList as UnfoldChangeList
 
 from frontend import actors
 from frontend.access import actor
-from frontend.admin import words
 from frontend.admin.paginator import EstimatedPaginator
 from schedules.permissions import Ability, can
 
@@ -68,10 +67,6 @@ class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
     # What an empty list says.
     nothing: ClassVar[str | Promise] = _("There is nothing here yet.")
 
-    def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
-        words.name(model)
-        super().__init__(model, admin_site)
-
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         if self.consequence:
             self.delete_confirmation_template = "frontend/delete.html"
@@ -79,9 +74,15 @@ class Admin(ByAbility, UnfoldModelAdmin):  # type: ignore[misc]
         response: HttpResponse = super().delete_view(request, object_id, extra_context=context)
         return response
 
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
+        """Back to the list, which Django leaves to those who may change what stands in it."""
+        super().response_delete(request, obj_display, obj_id)  # says that it is done
+        return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """By the list's own filters alone: any other would tell, letter by letter, what the list does not show."""
-        filters = self.get_list_filter(request) if request else self.list_filter
+        asked = self.get_list_filter(request) if request else self.list_filter
+        filters = [getattr(each, "parameter_name", each) for each in asked]
         return lookup.partition("__")[0] in filters and super().lookup_allowed(lookup, value, request)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from frontend import clients
 from frontend.admin.base import Admin, only
-from frontend.admin.columns import moment
+from frontend.admin.columns import moment, named
 from frontend.admin_site import site
 from frontend.models import Client
 from frontend.wording import number
@@ -31,8 +31,9 @@ class ClientAdmin(Admin):
     search_fields = ("name", "=client_id")
     search_help_text = _("Name or client id")
     ordering = ("name",)
-    fields = readonly_fields = ("name", "client_id", "kind", "may", "returns_to", "live_tokens", "made")
+    fields = readonly_fields = ("name", "id_of_client", "kind", "may", "returns_to", "live_tokens", "made")
     actions = ("revoke",)
+    id_of_client = named("client_id", _("client id"))
     made = moment("created", _("made"))
     last_token = moment("last_token_at", _("last token"))
 

@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
@@ -14,7 +13,7 @@ from frontend.admin.base import Admin, only
 from frontend.admin.columns import maker, moment
 from frontend.admin_site import site
 from frontend.wording.sayings import translated
-from frontend.wording.schedules import scope_in_words
+from frontend.wording.timings import how_long
 from schedules import clock, stops
 from schedules.models import Channel, StopSwitch, TestClock
 from schedules.permissions import Ability
@@ -91,7 +90,7 @@ class StopSwitchAdmin(Admin):
 
     @admin.display(description=_("what is stopped"), ordering="scope")
     def what(self, stop: StopSwitch) -> str:
-        return capfirst(scope_in_words(stop.scope))
+        return str(stop)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["what", "reason", "made_by", "since"] if obj else ["scope", "schedule", "reason"]
@@ -105,7 +104,7 @@ class StopSwitchAdmin(Admin):
         return form
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        return only(*(_("The stop of “%(scope)s”") % {"scope": scope_in_words(stop.scope)} for stop in objs))
+        return only(*(_("The stop of “%(scope)s”") % {"scope": stop} for stop in objs))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """The form's operation has saved."""
@@ -123,5 +122,9 @@ class TestClockAdmin(Admin):
     """Moved by ``manage.py clock``, which does what is due on the way."""
 
     nothing = _("The clock shows the real time.")
-    list_display = ("shift",)
-    fields = readonly_fields = ("shift",)
+    list_display = fields = readonly_fields = ("ahead",)
+    list_display_links = None
+
+    @admin.display(description=_("ahead by"))
+    def ahead(self, kept: TestClock) -> str:
+        return how_long(kept.shift.total_seconds())

@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from delivery.models import TestSend
 from frontend.admin.base import Admin
-from frontend.admin.columns import maker, moment
+from frontend.admin.columns import linked, maker, moment
 from frontend.admin_site import site
 from frontend.wording import reason
 
@@ -23,12 +23,14 @@ class TestSendAdmin(Admin):
     """Without the address that got it: analysts read this list too."""
 
     nothing = _("No test was sent yet.")
-    list_display = ("id", "schedule_id", "recipient_id", "channel", "became", "why", "made_by", "created")
+    list_display = ("id", "schedule", "recipient", "channel", "became", "why", "made_by", "created")
     search_fields = ("=schedule_id",)
     search_help_text = _("Schedule id")
     ordering = ("-id",)
     fields = (*list_display, "locale", "subject", "detail", "provider_id", "settled")
     readonly_fields = fields
+    schedule = linked("schedule", "schedule_id", _("schedule"))
+    recipient = linked("recipient", "recipient_id", _("recipient"))
     made_by = maker
     created = moment("created_at", _("made"))
     settled = moment("settled_at", _("settled"))

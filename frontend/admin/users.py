@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -33,6 +34,20 @@ _ROLES_MEAN = _(
 )
 
 
+User._meta.app_config.verbose_name = _("People and roles")
+
+
+class RoleFilter(admin.SimpleListFilter):
+    title = _("role")
+    parameter_name = "role"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(ROLES.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(groups__name=self.value()) if self.value() in ROLES else queryset
+
+
 @admin.register(User, site=site)
 class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     """A role is a group; Django's staff flag and single permissions play no part."""
@@ -43,18 +58,24 @@ class UserAdmin(Admin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "first_name", "last_name", "roles", "has_second_factor", "is_active", "last_seen")
     actions = ("sign_out", "reset_second_factor")
-    list_filter = ("groups", "is_active")
-    readonly_fields = ("last_seen", "joined")
+    list_filter = (RoleFilter, "is_active")
+    readonly_fields = ("new_password", "last_seen", "joined")
     filter_horizontal = ()
     fieldsets = (
-        (None, {"fields": ("username", "password", "is_active")}),
+        (None, {"fields": ("username", "new_password", "is_active")}),
         (_("Person"), {"fields": ("first_name", "last_name", "email")}),
         (_("Roles"), {"fields": ("groups",)}),
         (_("Seen"), {"fields": ("last_seen", "joined")}),
     )
-    add_fieldsets = ((None, {"fields": ("username", "usable_password", "password1", "password2")}),)
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2")}),)
     last_seen = moment("last_login", _("last seen"))
     joined = moment("date_joined", _("joined"))
+
+    @admin.display(description=_("password"))
+    def new_password(self, user: User) -> str:
+        """In the place of its algorithm, salt and hash."""
+        link = reverse("admin:auth_user_password_change", args=[user.pk])
+        return format_html('<a class="ns-link" href="{}">{}</a>', link, gettext("Set a new one"))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         factor = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
@@ -150,20 +171,3 @@ def _in_words(group: Group) -> str:
 def _roles_of(user: User) -> list[str]:
     # Past what has been prefetched: it shows the roles of before.
     return sorted(Group.objects.filter(user=user).values_list("name", flat=True))
-
-
-@admin.register(Group, site=site)
-class GroupAdmin(Admin):
-    """The roles, fixed by ``schedules.permissions``."""
-
-    view_ability = Ability.MANAGE_USERS
-    list_display = ("name", "people")
-    search_fields = ("name",)
-    fields = readonly_fields = ("name", "people")
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("user_set")
-
-    @admin.display(description=_("people"))
-    def people(self, group: Group) -> str:
-        return ", ".join(user.get_username() for user in group.user_set.all()) or "—"

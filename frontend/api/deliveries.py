@@ -7,9 +7,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from delivery import explain, listing
+from delivery import explain, feedback, listing
 from delivery.listing import Filters, Key, Page
-from delivery.models import Delivery, State, ZoneSource
+from delivery.models import Delivery, Feedback, News, State, ZoneSource
 from frontend import wording
 from frontend.api.base import ApiView
 from frontend.api.documents import problems
@@ -23,6 +23,14 @@ from schedules.permissions import Ability
 
 _BY_NAME = {state.label: state for state in State}
 _CURSOR = "deliveries"
+
+
+class FeedbackAnswer(serializers.Serializer[Any]):
+    """The gravest that the provider told of the message since."""
+
+    news = serializers.ChoiceField(choices=[news.label for news in News])
+    at = serializers.DateTimeField(help_text="When it was first told, by the provider's clock.")
+    detail = serializers.CharField(allow_blank=True, help_text="The provider's codes.")
 
 
 class DeliveryAnswer(serializers.Serializer[Any]):
@@ -45,6 +53,7 @@ class DeliveryAnswer(serializers.Serializer[Any]):
     settledAt = serializers.DateTimeField(allow_null=True)
     providerId = serializers.CharField(allow_blank=True)
     detail = serializers.CharField(allow_blank=True, help_text="The provider's own words, addresses masked.")
+    feedback = FeedbackAnswer(allow_null=True, help_text="What the provider told since; null: nothing.")
 
 
 class DeliveryPage(serializers.Serializer[Any]):
@@ -74,9 +83,11 @@ class DeliveryQuery(PageQuery):
     reason = StrictCharField(max_length=60, required=False)
 
 
-def representation(row: Delivery, *, person: Recipient | None, occurrence: Occurrence | None) -> dict[str, Any]:
+def representation(
+    row: Delivery, *, person: Recipient | None, occurrence: Occurrence | None, told: Feedback | None
+) -> dict[str, Any]:
     """As ``DeliveryAnswer``; ``occurrence`` with its schedule."""
-    is_cap = row.detail.startswith("{")
+    is_json = row.detail.startswith("{")
     return {
         "scheduleId": occurrence.schedule_id if occurrence else None,
         "occurrenceId": row.occurrence_id,
@@ -94,8 +105,14 @@ def representation(row: Delivery, *, person: Recipient | None, occurrence: Occur
         "calledAt": instant(row.called_at),
         "settledAt": instant(row.settled_at),
         "providerId": row.provider_id,
-        "detail": "" if is_cap else row.detail,
+        "detail": "" if is_json else row.detail,
+        "feedback": _feedback(told) if told else None,
     }
+
+
+def _feedback(told: Feedback) -> dict[str, Any]:
+    news = News(told.news)
+    return {"news": news.label, "at": instant(getattr(told, f"{news.label}_at")), "detail": told.detail}
 
 
 class Deliveries(ApiView):
@@ -116,8 +133,14 @@ class Deliveries(ApiView):
         page = listing.page(filters, now=clock.now(), limit=query["limit"], after=after) if filters else Page([], None)
         people = Recipient.objects.in_bulk({row.recipient_id for row in page.rows})
         runs = Occurrence.objects.select_related("schedule").in_bulk({row.occurrence_id for row in page.rows})
+        told = feedback.of_deliveries((row.day, row.occurrence_id, row.recipient_id) for row in page.rows)
         items = [
-            representation(row, person=people.get(row.recipient_id), occurrence=runs.get(row.occurrence_id))
+            representation(
+                row,
+                person=people.get(row.recipient_id),
+                occurrence=runs.get(row.occurrence_id),
+                told=told.get((row.day, row.occurrence_id, row.recipient_id)),
+            )
             for row in page.rows
         ]
         following = encode([_CURSOR, str(page.following)]) if page.following else None

@@ -156,6 +156,10 @@ _OF_STATUS = {
 _TAGGED = frozenset({"ScheduleAnswer", "ChangedSchedule", "TemplateAnswer", "RecipientAnswer", "CatalogueAnswer"})
 
 
+# Of what has an address of its own once it is made.
+_PLACED = _TAGGED | {"SuppressionAnswer"}
+
+
 def answers_as_they_are(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Say the headers of answers, and of no body that it is wrong where none is read."""
     result["components"]["headers"] = {
@@ -176,11 +180,11 @@ def _headers(operation: dict[str, Any], status: str, response: dict[str, Any]) -
         return ("Accept-Patch",)
     if not status.startswith("2"):
         return _OF_STATUS.get(status, ())
-    is_tagged = not _TAGGED.isdisjoint(_references(response))
+    is_tagged, is_placed = (not each.isdisjoint(_references(response)) for each in (_TAGGED, _PLACED))
     is_keyed = any(each["name"] == _IDEMPOTENCY_KEY.name for each in operation.get("parameters", ()))
     holds = {
         "ETag": is_tagged,
-        "Location": status == "202" or (status == "201" and is_tagged),
+        "Location": status == "202" or (status == "201" and is_placed),
         "Idempotency-Replayed": is_keyed,
     }
     return tuple(name for name, is_said in holds.items() if is_said)

@@ -46,7 +46,9 @@ class AttemptAnswer(serializers.Serializer[Any]):
 
     number = serializers.IntegerField()
     at = serializers.DateTimeField(allow_null=True)
-    verdict = serializers.CharField(help_text="`sent`, `transient`, `permanent`, `unknown` and their like.")
+    verdict = serializers.CharField(
+        help_text="`sent`, `transient`, `permanent`, `unknown` and their like; `confirmed`: told afterwards."
+    )
     reason = serializers.CharField(allow_blank=True)
     reasonWords = serializers.CharField(allow_blank=True)
     detail = serializers.CharField(allow_blank=True, help_text="The provider's own words, addresses masked.")
@@ -105,6 +107,9 @@ class ReachableAnswer(serializers.Serializer[Any]):
     address = serializers.CharField(allow_blank=True, help_text="Masked for callers who may not see addresses.")
     devices = serializers.IntegerField(help_text="Active ones.")
     optedOut = serializers.BooleanField()
+    suppressed = serializers.CharField(
+        allow_blank=True, help_text="Why the address is not written to, as `/suppressions` has it; empty: it is."
+    )
 
 
 class DeviceReachAnswer(serializers.Serializer[Any]):
@@ -208,7 +213,9 @@ def _answer(found: Explanation, request: Request) -> dict[str, Any]:
         }
         if run
         else None,
-        "delivery": representation(story.delivery, person=found.person, occurrence=run) if story else None,
+        "delivery": representation(story.delivery, person=found.person, occurrence=run, told=story.feedback)
+        if story
+        else None,
         "promise": _promise(found.promise) if found.promise else None,
         "attempts": [_attempt(each) for each in story.attempts] if story else [],
         "cap": _cap(story.limit) if story and story.limit else None,
@@ -307,6 +314,7 @@ def _reachable(reachable: Reachable, request: Request) -> dict[str, Any]:
         "address": address_for(request, reachable.address) if reachable.address else "",
         "devices": reachable.devices,
         "optedOut": reachable.is_opted_out,
+        "suppressed": reachable.suppression.reason if reachable.suppression else "",
     }
 
 

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from delivery import books, progress, punctuality, reopening
+from delivery import books, feedback, progress, punctuality, reopening
 from delivery.books import Books
 from delivery.models import State
 from delivery.progress import Progress
@@ -22,7 +22,7 @@ from frontend.api.problems import NOT_FOUND, Refused, invalid
 from frontend.api.schedules import find
 from frontend.instants import instant
 from schedules import clock, operations
-from schedules.models import Occurrence, OccurrenceState, Recipient, Resolution
+from schedules.models import Occurrence, OccurrenceState, Recipient, ResolutionUse
 from schedules.permissions import Ability
 from schedules.problems import Problem
 
@@ -131,7 +131,22 @@ class ResolutionAnswer(serializers.Serializer[Any]):
     completedAt = serializers.DateTimeField(allow_null=True, help_text="When the last page had come.")
 
 
+class FeedbackCounts(serializers.Serializer[Any]):
+    """People by what the provider told of their message since: each once, at the gravest of it."""
+
+    accepted = serializers.IntegerField(help_text="Taken by the provider, and nothing more was told yet.")
+    delayed = serializers.IntegerField()
+    bounced_soft = serializers.IntegerField()
+    delivered = serializers.IntegerField()
+    rejected = serializers.IntegerField()
+    not_rendered = serializers.IntegerField()
+    bounced_hard = serializers.IntegerField()
+    complained = serializers.IntegerField(help_text="Delivered, and called spam.")
+    awaited = serializers.IntegerField(help_text="Of those sent, people of whom nothing final was told yet.")
+
+
 class OccurrenceAnswer(OccurrenceSummary):
+    feedback = FeedbackCounts(help_text="What the provider told since; all zero where it tells nothing.")
     resolution = ResolutionAnswer(allow_null=True, help_text="Null where no user service was asked.")
     books = BooksAnswer()
     progress = ProgressAnswer()
@@ -233,10 +248,17 @@ def _punctuality(overall: Overall) -> dict[str, Any]:
     return {"p50": overall.p50, "p99": overall.p99, "people": overall.people, "isSample": overall.is_sample}
 
 
+def _feedback(occurrence_id: int, counted: Mapping[str, int]) -> dict[str, int]:
+    heard = feedback.of_occurrences([occurrence_id])[occurrence_id]
+    told = {news.label: people for news, people in heard.people.items()}
+    return {**told, "awaited": heard.awaited(counted["sent"]) if heard.is_any else 0}
+
+
 def _resolution(occurrence_id: int) -> dict[str, Any] | None:
-    told = Resolution.objects.filter(occurrence_id=occurrence_id).first()
-    if told is None:
+    use = ResolutionUse.objects.select_related("resolution").filter(pk=occurrence_id).first()
+    if use is None:
         return None
+    told = use.resolution
     return {
         "asOf": instant(told.as_of),
         "pages": told.pages,
@@ -303,6 +325,7 @@ class OneOccurrence(ApiView):
         return Response(
             {
                 **_summary(found, counted),
+                "feedback": _feedback(found.pk, counted),
                 "resolution": _resolution(found.pk),
                 "books": _books(found, counted, read),
                 "progress": _progress(made),

@@ -249,4 +249,4 @@ def _said(asked: dict[str, Any]) -> Said:
     default = asked.get("default_locale") or (contents[0]["locale"] if contents else "")
     if found := templates.check(contents, default_locale="en" if default == "default" else default):
         raise invalid(found)
-    return Said("Preview", read_contents(contents), default, place="contents")
+    return Said.sent("Preview", read_contents(contents), default, place="contents")

@@ -23,7 +23,7 @@ from schedules.definition import InvalidDefinition
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.problems import Problem
 from schedules.recipients import InvalidRecipient, NoSuchDevice, NoSuchRecipient, RecipientChanged
-from schedules.templates import InvalidTemplate, Superseded, TemplateInUse
+from schedules.templates import InvalidTemplate, KeptElsewhere, Superseded, TemplateInUse
 
 MEDIA_TYPE: Final = "application/problem+json"
 _log = structlog.get_logger(__name__)
@@ -242,6 +242,10 @@ def _place(problem: Problem) -> dict[str, str]:
 
 def _translated(error: Exception) -> Refused:
     match error:
+        case KeptElsewhere():
+            return Refused(STATE, error.problems[0].message)
+        case InvalidTemplate() if error.problems[0].code.startswith("template_service_"):
+            return Refused(AWAY, error.problems[0].message, headers={"Retry-After": "5"})
         case InvalidDefinition() | InvalidTemplate() | InvalidTestSend() | InvalidRecipient():
             return invalid(error.problems)
         case VersionConflict() | Superseded() | RecipientChanged():

@@ -14,6 +14,7 @@ from delivery import holdings
 from frontend import erasing
 from frontend.api.access import address_for
 from frontend.api.base import ApiView, etag, expected_version, wants_new
+from frontend.api.devices import EXTERNAL_ID, DeviceAnswer, NewDevice, devices_of
 from frontend.api.documents import problems
 from frontend.api.fields import (
     ObjectField,
@@ -23,24 +24,17 @@ from frontend.api.fields import (
     StrictChoiceField,
     StrictSerializer,
 )
-from frontend.api.idempotency import idempotent
 from frontend.api.merging import is_merge_patch, merged
 from frontend.api.paging import Order, PageQuery, page_of
 from frontend.api.problems import INVALID, PRECONDITION, STALE, STATE, InHeader, InParameter, Refused, invalid
 from frontend.instants import instant
 from schedules import clock, recipients
-from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS, PLATFORMS
-from schedules.models import Device, MirroredPerson, Recipient
-from schedules.permissions import Ability, masked
+from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS
+from schedules.models import MirroredPerson, Recipient
+from schedules.permissions import Ability
 from schedules.problems import Problem
 from schedules.recipients import AlreadyThere, ErasedBefore, NoSuchRecipient
 
-EXTERNAL_ID = OpenApiParameter(
-    "external_id",
-    OpenApiTypes.STR,
-    OpenApiParameter.PATH,
-    description="The person's `externalId`, percent-encoded: `team/7` is `team%2F7`. Any characters but control ones.",
-)
 _IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
     OpenApiTypes.STR,
@@ -64,11 +58,6 @@ _EXAMPLE = OpenApiExample(
 
 # Members of an answer that nobody can set.
 READ_ONLY = frozenset({"version", "createdAt", "updatedAt", "mirroredAt", "sourceUpdatedAt"})
-
-
-class NewDevice(StrictSerializer):
-    platform = StrictChoiceField(choices=PLATFORMS)
-    token = StrictCharField(help_text="The registration token of Firebase; belongs to one person at a time.")
 
 
 class Consent(StrictSerializer):
@@ -102,19 +91,6 @@ class Profile(StrictSerializer):
     devices = NewDevice(  # type: ignore[call-arg]  # the stubs forget what many=True admits
         many=True, required=False, max_length=MAX_DEVICES, help_text="Exactly these. Left out, devices stay."
     )
-
-
-class DeviceAnswer(serializers.Serializer[Any]):
-    id = serializers.IntegerField()
-    platform = serializers.ChoiceField(choices=PLATFORMS)
-    token = serializers.CharField(help_text="Its last characters; nobody reads one whole.")
-    active = serializers.BooleanField(help_text="False once the push provider does not know it any more.")
-    createdAt = serializers.DateTimeField()
-
-
-class DevicePage(serializers.Serializer[Any]):
-    items = DeviceAnswer(many=True)
-    nextCursor = serializers.CharField(allow_null=True, help_text="Always null: a person has few devices.")
 
 
 class RecipientAnswer(serializers.Serializer[Any]):
@@ -213,26 +189,12 @@ def _representation(request: Request, recipient: Recipient, mirrored: MirroredPe
         "attributes": recipient.attributes,
         "tags": recipient.tags,
         "consent": recipient.consent,
-        "devices": _devices(recipient),
+        "devices": devices_of(recipient),
         "version": recipient.version,
         "createdAt": instant(recipient.created_at),
         "updatedAt": instant(recipient.updated_at),
         "mirroredAt": instant(mirrored.mirrored_at) if mirrored else None,
         "sourceUpdatedAt": instant(mirrored.source_updated_at) if mirrored else None,
-    }
-
-
-def _devices(recipient: Recipient) -> list[dict[str, Any]]:
-    return [shown_device(device) for device in sorted(recipient.devices.all(), key=lambda each: each.pk)]
-
-
-def shown_device(device: Device) -> dict[str, Any]:
-    return {
-        "id": device.pk,
-        "platform": device.platform,
-        "token": masked(device.token),
-        "active": device.active,
-        "createdAt": instant(device.created_at),
     }
 
 
@@ -379,44 +341,6 @@ class ExportRecipient(ApiView):
         recipient = recipients.find(external_id=external_id)
         held = holdings.export(recipient_id=recipient.pk, by=self.by, now=clock.now())
         return Response(held, headers={"Cache-Control": "no-store"})
-
-
-class Devices(ApiView):
-    abilities: ClassVar = {"GET": Ability.READ, "POST": Ability.EDIT_RECIPIENTS}
-
-    @extend_schema(operation_id="listDevices", parameters=[EXTERNAL_ID], responses={200: DevicePage, **problems(404)})
-    def get(self, request: Request, external_id: str) -> Response:
-        """A person's devices."""
-        return Response({"items": _devices(recipients.find(external_id=external_id)), "nextCursor": None})
-
-    @extend_schema(
-        operation_id="registerDevice",
-        request=NewDevice,
-        parameters=[EXTERNAL_ID],
-        examples=[OpenApiExample("A phone", request_only=True, value={"platform": "ios", "token": "f8Kq2vXw-1"})],
-        responses={200: DeviceAnswer, 201: DeviceAnswer, **problems(400, 404, 409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, external_id: str) -> Response:
-        """The person has this device, switched on. Whoever had the token before has it no more; 200: nothing new."""
-        recipient = recipients.find(external_id=external_id)
-        device = NewDevice.read(request.data).checked()
-        made = recipients.register_device(recipient_id=recipient.pk, **device, by=self.by, now=clock.now())
-        return Response(shown_device(made.device), status=201 if made.is_new else 200)
-
-
-class OneDevice(ApiView):
-    abilities: ClassVar = {"DELETE": Ability.EDIT_RECIPIENTS}
-    unconditional: ClassVar = ("DELETE",)
-
-    @extend_schema(
-        operation_id="removeDevice", parameters=[EXTERNAL_ID], responses={204: None, **problems(404, 412, 428)}
-    )
-    def delete(self, request: Request, external_id: str, device_id: int) -> Response:
-        """Nothing is pushed to it any more. Needs no `If-Match`."""
-        recipient = recipients.find(external_id=external_id)
-        recipients.remove_device(recipient_id=recipient.pk, device_id=device_id, by=self.by, now=clock.now())
-        return Response(status=204)
 
 
 def _checked(external_id: str, data: Any, *, partial: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from frontend.api.problems import MEDIA_TYPE, NOT_FOUND, Refused, invalid
 from frontend.instants import instant
 from schedules import clock, templates
 from schedules.content import MAX_SOURCE
+from schedules.listing import spoken
 from schedules.models import Channel, MessageTemplate, TemplateContent, TemplateVersion
 from schedules.permissions import Ability
 from schedules.templates import PARTS
@@ -58,6 +59,11 @@ _TEMPLATE_EXAMPLE = OpenApiExample(
 _CHANGE_EXAMPLE = OpenApiExample("Another default", request_only=True, value={"defaultLocale": "en"})
 
 
+_SERVICE_ID = "Under which the template service keeps it; null for one that is kept here."
+_SERVICE_VERSION = "What the template service calls this version; null for a template that is kept here."
+_TOKENS = "What the template service reads of a recipient, schedule and run; null for a template that is kept here."
+
+
 class ContentBody(StrictSerializer):
     """What is said in one channel and locale."""
 
@@ -75,7 +81,7 @@ class ContentBody(StrictSerializer):
 class TemplateBody(StrictSerializer):
     """A message in its channels and locales."""
 
-    read_only_names = frozenset({"id", "version", "createdAt", "updatedAt"})
+    read_only_names = frozenset({"id", "version", "createdAt", "updatedAt", "serviceId", "serviceVersion", "tokens"})
 
     name = StrictCharField(max_length=200, help_text="Unique, and chosen once: imports know the template by it.")
     defaultLocale = StrictCharField(
@@ -89,9 +95,12 @@ class TemplateBody(StrictSerializer):
 
 
 class TemplateAnswer(TemplateBody):
-    """A template as it is."""
+    """A template as it is. One that the template service keeps has its words there, and can't be changed here."""
 
     id = serializers.IntegerField()
+    serviceId = serializers.CharField(allow_null=True, help_text=_SERVICE_ID)
+    serviceVersion = serializers.CharField(allow_null=True, help_text=_SERVICE_VERSION)
+    tokens = serializers.ListField(child=serializers.CharField(), allow_null=True, help_text=_TOKENS)
     version = serializers.IntegerField(help_text="Rises with each publication; the ETag is made of it.")
     createdAt = serializers.DateTimeField()
     updatedAt = serializers.DateTimeField()
@@ -99,7 +108,7 @@ class TemplateAnswer(TemplateBody):
 
 class ContentHead(serializers.Serializer[Any]):
     channel = serializers.ChoiceField(choices=Channel.values)
-    locale = serializers.CharField()
+    locale = serializers.CharField(allow_blank=True)
     subject = serializers.CharField(allow_blank=True)
 
 
@@ -107,6 +116,7 @@ class TemplateHead(serializers.Serializer[Any]):
     """A template without its texts."""
 
     id = serializers.IntegerField()
+    serviceId = serializers.CharField(allow_null=True, help_text=_SERVICE_ID)
     name = serializers.CharField()
     defaultLocale = serializers.CharField()
     contents = ContentHead(many=True)
@@ -127,6 +137,7 @@ class TemplateQuery(PageQuery):
 
 class TemplateVersionHead(serializers.Serializer[Any]):
     version = serializers.IntegerField()
+    serviceVersion = serializers.CharField(allow_null=True, help_text=_SERVICE_VERSION)
     createdBy = serializers.CharField()
     createdAt = serializers.DateTimeField()
     defaultLocale = serializers.CharField()
@@ -134,6 +145,7 @@ class TemplateVersionHead(serializers.Serializer[Any]):
 
 class TemplateVersionAnswer(TemplateVersionHead):
     contents = ContentBody(many=True)
+    tokens = serializers.ListField(child=serializers.CharField(), allow_null=True, help_text=_TOKENS)
 
 
 class TemplateVersionPage(serializers.Serializer[Any]):
@@ -149,8 +161,8 @@ class UsingSchedule(serializers.Serializer[Any]):
 class InUseAnswer(ProblemAnswer):
     """Schedules that are not over use the template."""
 
-    schedules = UsingSchedule(many=True, help_text="The first few of them.")
-    scheduleCount = serializers.IntegerField()
+    schedules = UsingSchedule(many=True, required=False, help_text="The first few of them.")
+    scheduleCount = serializers.IntegerField(required=False)
 
 
 def find_template(template_id: int) -> MessageTemplate:
@@ -163,25 +175,43 @@ def _no_template(template_id: int) -> Any:
     raise Refused(NOT_FOUND, f"There is no template {template_id}.")
 
 
-def _template(template: MessageTemplate, *, parts: Iterable[str] = PARTS) -> dict[str, Any]:
-    """As ``TemplateAnswer``, or ``TemplateHead`` with fewer parts of the contents."""
-    names = tuple(parts)
+def _template(template: MessageTemplate, *, contents: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """As ``TemplateHead``."""
     return {
         "id": template.pk,
+        "serviceId": template.service_id or None,
         "name": template.name,
         "defaultLocale": template.default_locale,
-        "contents": [{name: getattr(content, name) for name in names} for content in template.contents.all()],
+        "contents": list(contents),
         "version": template.version,
         "createdAt": instant(template.created_at),
         "updatedAt": instant(template.updated_at),
     }
 
 
+def _heads(template: MessageTemplate, says: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Contents with their subjects; ``says``: of a template without contents here."""
+    if template.is_remote:
+        return [{"channel": channel, "locale": locale, "subject": ""} for channel, locale in says]
+    parts = ("channel", "locale", "subject")
+    return [{name: getattr(content, name) for name in parts} for content in template.contents.all()]
+
+
+def _whole(template: MessageTemplate) -> dict[str, Any]:
+    """As ``TemplateAnswer``."""
+    if not template.is_remote:
+        contents = [{name: getattr(content, name) for name in PARTS} for content in template.contents.all()]
+        return {**_template(template, contents=contents), "serviceVersion": None, "tokens": None}
+    last = template.versions.get(version=template.version)
+    of_service = {"serviceVersion": last.service_version, "tokens": last.tokens}
+    return {**_template(template, contents=last.contents), **of_service}
+
+
 def _answer(template: MessageTemplate, *, status: int = 200) -> Response:
     headers = {"ETag": etag(template.version)}
     if status == 201:
         headers["Location"] = f"/api/v1/templates/{template.pk}"
-    return Response(_template(template), status=status, headers=headers)
+    return Response(_whole(template), status=status, headers=headers)
 
 
 def _read(data: Any, *, partial: bool = False) -> dict[str, Any]:
@@ -213,8 +243,9 @@ class Templates(ApiView):
             rows = rows.filter(name__icontains=query["text"])
         heads = TemplateContent.objects.only("template_id", "channel", "locale", "subject")
         page, cursor = page_of(rows.prefetch_related(Prefetch("contents", heads)), ORDERS[query["order"]], query)
-        parts = ("channel", "locale", "subject")
-        return Response({"items": [_template(each, parts=parts) for each in page], "nextCursor": cursor})
+        says = spoken([each for each in page if each.is_remote])
+        items = [_template(each, contents=_heads(each, says.get(each.pk, ()))) for each in page]
+        return Response({"items": items, "nextCursor": cursor})
 
     @extend_schema(
         operation_id="createTemplate",
@@ -240,7 +271,7 @@ class OneTemplate(ApiView):
         operation_id="replaceTemplate",
         request=TemplateBody,
         examples=[_TEMPLATE_EXAMPLE],
-        responses={200: TemplateAnswer, **problems(400, 404, 412, 428)},
+        responses={200: TemplateAnswer, **problems(400, 404, 409, 412, 428)},
     )
     def put(self, request: Request, template_id: int) -> Response:
         """Replace what it says and publish it: runs that open from now on say the new. The name stays."""
@@ -252,7 +283,7 @@ class OneTemplate(ApiView):
         operation_id="changeTemplate",
         request=TemplateBody,
         examples=[_CHANGE_EXAMPLE],
-        responses={200: TemplateAnswer, **problems(400, 404, 412, 428)},
+        responses={200: TemplateAnswer, **problems(400, 404, 409, 412, 428)},
     )
     def patch(self, request: Request, template_id: int) -> Response:
         """Change the fields that the body has; `contents` are replaced as a whole, as lists are (RFC 7396)."""
@@ -265,7 +296,7 @@ class OneTemplate(ApiView):
         responses={
             204: None,
             **problems(404, 412, 428),
-            (409, MEDIA_TYPE): OpenApiResponse(InUseAnswer, "Schedules still use it"),
+            (409, MEDIA_TYPE): OpenApiResponse(InUseAnswer, "Schedules still use it, or the template service keeps it"),
         },
     )
     def delete(self, request: Request, template_id: int) -> Response:
@@ -313,12 +344,14 @@ class OneTemplateVersion(ApiView):
         kept = TemplateVersion.objects.filter(template=template_id, version=version).first()
         if kept is None:
             raise Refused(NOT_FOUND, f"There is no version {version} of a template {template_id}.")
-        return Response({**_version(kept), "contents": kept.contents})
+        tokens = kept.tokens if kept.service_version else None
+        return Response({**_version(kept), "contents": kept.contents, "tokens": tokens})
 
 
 def _version(kept: TemplateVersion) -> dict[str, Any]:
     return {
         "version": kept.version,
+        "serviceVersion": kept.service_version or None,
         "createdBy": kept.created_by,
         "createdAt": instant(kept.created_at),
         "defaultLocale": kept.default_locale,

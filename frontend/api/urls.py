@@ -6,6 +6,7 @@ from frontend.api import inbox, recipients
 from frontend.api import schedule_actions as actions
 from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.deliveries import Deliveries
+from frontend.api.devices import Devices, MyDevices, OneDevice
 from frontend.api.explanations import Explain
 from frontend.api.missing import Missing
 from frontend.api.occurrences import OneOccurrence, Release, RetryFailed, ScheduleOccurrences
@@ -14,6 +15,7 @@ from frontend.api.planning import ForecastSchedule, Validate
 from frontend.api.previews import AudiencePreview, MessagePreview
 from frontend.api.recipients_bulk import BulkRecipients
 from frontend.api.schedules import OneSchedule, Schedules
+from frontend.api.suppressions import OneSuppression, Suppressions
 from frontend.api.templates import OneTemplate, OneTemplateVersion, Templates, TemplateVersions
 
 register_converter(ExternalId, "external")
@@ -49,10 +51,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("explain", Explain.as_view()),
     path("recipients", recipients.Recipients.as_view()),
     path("recipients:bulk", BulkRecipients.as_view()),
-    path("recipients/<external:external_id>/devices/<int:device_id>", recipients.OneDevice.as_view()),
-    path("recipients/<external:external_id>/devices", recipients.Devices.as_view()),
+    path("recipients/<external:external_id>/devices/<int:device_id>", OneDevice.as_view()),
+    path("recipients/<external:external_id>/devices", Devices.as_view()),
     path("recipients/<external:external_id>/export", recipients.ExportRecipient.as_view()),
     path("recipients/<external:external_id>", recipients.OneRecipient.as_view()),
+    path("me/devices", MyDevices.as_view()),
+    path("suppressions", Suppressions.as_view()),
+    path("suppressions/<int:suppression_id>", OneSuppression.as_view()),
     path("inbox", inbox.Inbox.as_view()),
     path("inbox/unread-count", inbox.UnreadCount.as_view()),
     path("inbox/<int:message_id>:read", inbox.Read.as_view()),

@@ -42,6 +42,7 @@ _NOUNS = {
     "catalogue": gettext_lazy("Templates and translations"),
     "client": gettext_lazy("Programs"),
     "recipient": gettext_lazy("People"),
+    "suppression": gettext_lazy("Addresses"),
     "sending": gettext_lazy("Stop switch"),
     "circuit": gettext_lazy("Providers"),
     "account": gettext_lazy("Accounts"),

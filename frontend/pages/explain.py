@@ -23,6 +23,7 @@ from frontend.pages.ledger import Row, with_company
 from frontend.pages.paging import RecipientField, link
 from frontend.pages.story import told_of
 from frontend.wording import audiences
+from frontend.wording import feedback as wording_of_feedback
 from frontend.zones import Zones, zones_of
 from schedules import clock
 from schedules.audience.matching import Verdict
@@ -196,6 +197,9 @@ def _reachable(found: Reachable, *, in_clear: bool) -> list[str]:
         told.append(_("The profile has devices that can be reached."))
     elif found.channel == Channel.PUSH:
         told.append(_("The profile has no device that can be reached."))
+    if found.suppression:
+        why = wording_of_feedback.why_suppressed(found.suppression.reason)
+        told.append(_("The address is not written to. %(why)s") % {"why": why})
     if found.is_opted_out:
         told.append(_("The person has opted out of %(channel)s.") % {"channel": channel})
     return told

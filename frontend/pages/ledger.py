@@ -13,13 +13,15 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from delivery import feedback
 from delivery.explain import zone_name
 from delivery.listing import Filters, Key, Page, page
-from delivery.models import Delivery, InboxMessage, OutboxMessage, State, ZoneSource
+from delivery.models import Delivery, Feedback, InboxMessage, News, OutboxMessage, State, ZoneSource
 from frontend.access import needs
 from frontend.pages.frame import framed
 from frontend.pages.paging import RecipientField, link, schedule_page
 from frontend.wording import REASONS, STATES, reason, state
+from frontend.wording import feedback as wording_of_news
 from schedules import clock
 from schedules.models import Occurrence, Recipient
 from schedules.permissions import Ability
@@ -77,6 +79,7 @@ class Row:
     occurrence: Occurrence | None
     zone_name: str
     message: str
+    feedback: Feedback | None = None
 
     @property
     def state(self) -> str:
@@ -89,6 +92,16 @@ class Row:
     @property
     def reason(self) -> str:
         return reason(self.delivery.reason, self.delivery.state) if self.delivery.reason else ""
+
+    @property
+    def news(self) -> str:
+        """What the provider told of the message afterwards; empty where it says no more than the outcome."""
+        said = self.feedback and News(self.feedback.news)
+        return "" if not said or said is News.ACCEPTED else str(wording_of_news.NEWS[said])
+
+    @property
+    def news_css(self) -> str:
+        return wording_of_news.CSS[News(self.feedback.news)] if self.feedback else ""
 
     @property
     def story(self) -> str:
@@ -160,12 +173,13 @@ def _read(filters: Filters, *, after: Key | None) -> Page:
 
 
 def with_company(deliveries: Iterable[Delivery]) -> list[Row]:
-    """The rows with people, occurrences and messages, each looked up once for all of them."""
+    """The rows with people, occurrences, messages and what was told, each looked up once for all of them."""
     deliveries = list(deliveries)
     people = Recipient.objects.in_bulk({row.recipient_id for row in deliveries})
     wanted = {row.occurrence_id for row in deliveries}
     occurrences = {o.pk: o for o in Occurrence.objects.filter(pk__in=wanted).select_related("schedule")}
     messages = _messages(deliveries)
+    told = feedback.of_deliveries((row.day, row.occurrence_id, row.recipient_id) for row in deliveries)
     return [
         Row(
             row,
@@ -173,6 +187,7 @@ def with_company(deliveries: Iterable[Delivery]) -> list[Row]:
             occurrence := occurrences.get(row.occurrence_id),
             zone_name(row, person=people.get(row.recipient_id), occurrence=occurrence),
             messages.get((row.recipient_id, row.occurrence_id), ""),
+            told.get((row.day, row.occurrence_id, row.recipient_id)),
         )
         for row in deliveries
     ]

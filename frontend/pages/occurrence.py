@@ -20,7 +20,7 @@ from frontend.pages.occurrences import is_ahead
 from frontend.pages.paging import schedule_page
 from frontend.zones import zones_of
 from schedules import clock
-from schedules.models import Occurrence, OccurrenceState, Resolution
+from schedules.models import Occurrence, OccurrenceState, ResolutionUse
 from schedules.permissions import Ability, can
 
 
@@ -63,7 +63,10 @@ def occurrence_person(request: HttpRequest, occurrence_id: int) -> HttpResponse:
     found = find(occurrence_id)
     if not is_htmx(request):
         return _page(request, found)
-    return render(request, "frontend/run_person.html", {**_viewer(request), **_person(request, found)})
+    person = _person(request, found)
+    said = person["answer"].sentence if person["answer"] else ""
+    context = {**_viewer(request), **person, "part": "frontend/run_person.html", "said": said}
+    return render(request, "frontend/part.html", context)
 
 
 def find(occurrence_id: int) -> Occurrence:
@@ -91,16 +94,16 @@ def _live(request: HttpRequest, found: Occurrence, *, read: Books | None) -> dic
     if read:
         found.targeted = read.targeted  # of the same snapshot as the rows
     obstacle = explain.obstacle(found, is_due=True) if found.closed_at is None else None
-    resolution = Resolution.objects.filter(occurrence_id=found.pk).first()
-    is_under_way = resolution and not resolution.used_at and found.state == OccurrenceState.MATERIALISING
-    resolving = resolution if is_under_way else None
+    use = ResolutionUse.objects.select_related("resolution").filter(pk=found.pk).first()
+    is_under_way = use and not use.used_at and found.state == OccurrenceState.MATERIALISING
+    resolving = use.resolution if use and is_under_way else None
     figures = parts.figures(found, counted=counted, resolving=resolving, now=now)
     return {
         **_viewer(request),
         "occurrence": found,
         "schedule": found.schedule,
         "figures": figures,
-        "resolution": resolution,
+        "resolution": use.resolution if use and use.used_at else None,
         "resolving": resolving,
         "obstacle": wording.obstacle(obstacle) if obstacle and figures.open else "",
         "sum": parts.books_sum(found.targeted, counted, read),
@@ -131,7 +134,7 @@ def _run(request: HttpRequest, found: Occurrence, *, reads_rows: bool) -> dict[s
         "held_runs": notices.held(occurrence=found, zones=live["zones"]),
         "hides_held": True,
         "hides_link": True,
-        "is_refused": Circuit.objects.filter(channel=found.schedule.channel).exists(),
+        "is_refused": Circuit.objects.filter(scope=found.schedule.channel).exists(),
         **_person(request, found),
     }
 

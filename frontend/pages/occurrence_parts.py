@@ -9,14 +9,15 @@ from django.db.models import Count, Max, Min, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from delivery import progress, punctuality
+from delivery import feedback, progress, punctuality
 from delivery.books import Books
+from delivery.feedback import Heard
 from delivery.models import OUTCOME_UNKNOWN, Delivery, FailedAttempt, State
 from delivery.punctuality import Start
 from frontend.pages.decisions import Again, is_reopenable
 from frontend.wording import STATES, number, reason, remedy
 from frontend.wording.timings import locale
-from schedules.models import Occurrence, OccurrenceState, Resolution, TimeZoneMode
+from schedules.models import Channel, Occurrence, OccurrenceState, Resolution, TimeZoneMode
 from schedules.recurrence import zone
 
 _OPEN = (State.PENDING, State.SENDING, State.UNKNOWN)
@@ -27,7 +28,10 @@ _OPEN = (State.PENDING, State.SENDING, State.UNKNOWN)
 
 @dataclass(frozen=True)
 class Figures:
-    """``elapsed``: seconds since the first call for anyone, or as long as it took; ``said``: coarse, to be read out."""
+    """``elapsed``: seconds since the first call for anyone, or as long as it took; ``said``: coarse, to be read out.
+
+    ``heard``: what the provider told of those sent to, where it tells anything.
+    """
 
     counted: Mapping[str, int]
     targeted: int
@@ -36,6 +40,7 @@ class Figures:
     rate: str
     elapsed: float | None
     said: str
+    heard: Heard | None = None
 
     @property
     def sent(self) -> int:
@@ -54,6 +59,11 @@ class Figures:
         return self.done - self.sent - self.failed
 
     @property
+    def awaited(self) -> int:
+        """People sent to of whom nothing final was told yet."""
+        return self.heard.awaited(self.sent) if self.heard else 0
+
+    @property
     def percent(self) -> str:
         """“45%”, as the viewer's language writes it; full is only what is."""
         whole = 100 * self.done // self.targeted if self.targeted else 0
@@ -65,7 +75,17 @@ def figures(found: Occurrence, *, counted: Mapping[str, int], resolving: Resolut
     until = found.closed_at or now
     elapsed = (until - found.begun_at).total_seconds() if found.begun_at else None
     said = _said(found, made.done, resolving)
-    return Figures(counted, made.targeted, made.done, made.eta, _rate(made.per_second), elapsed, said)
+    heard = feedback.of_occurrences([found.pk])[found.pk] if found.schedule.channel == Channel.EMAIL else None
+    return Figures(
+        counted,
+        made.targeted,
+        made.done,
+        made.eta,
+        _rate(made.per_second),
+        elapsed,
+        said,
+        heard if heard and heard.is_any else None,
+    )
 
 
 def _rate(per_second: float) -> str:
@@ -280,7 +300,7 @@ def _rows(found: Occurrence) -> QuerySet[Delivery]:
 
 def causes(found: Occurrence) -> list[Cause]:
     """What kept people from getting it: failures first, then the most frequent first."""
-    rows = _rows(found).exclude(reason="").exclude(state__in=_OPEN)
+    rows = _rows(found).exclude(reason="").exclude(state__in=(*_OPEN, State.SENT))
     grouped = rows.values_list("state", "reason").annotate(people=Count("recipient_id")).order_by("-people", "reason")
     offers = is_reopenable(found)
     told = [

@@ -12,14 +12,14 @@ from django.utils.translation import gettext_lazy
 
 from delivery import explain
 from delivery.explain import DeviceFact, Reach, Story
-from delivery.models import OUTCOME_UNKNOWN, Delivery, State
+from delivery.models import CONFIRMED, OUTCOME_UNKNOWN, Delivery, Feedback, News, State
 from delivery.retry import MAX_RETRIES
 from frontend import wording
 from frontend.access import needs
 from frontend.pages.decisions import Again, is_reopenable
 from frontend.pages.frame import framed
 from frontend.pages.ledger import with_company
-from frontend.wording import STATES, reason
+from frontend.wording import STATES, feedback, reason
 from frontend.zones import zones_of
 from schedules import clock
 from schedules.models import Channel, Occurrence, Recipient
@@ -29,8 +29,9 @@ _OF_VERDICT = {
     "permanent": gettext_lazy("refused"),
     "unknown": gettext_lazy("no answer"),
     "sent": STATES[State.SENT],
+    CONFIRMED: gettext_lazy("taken after all"),
 }
-_CSS_OF_VERDICT = {"unknown": "unknown", "sent": State.SENT.label}
+_CSS_OF_VERDICT = {"unknown": "unknown", "sent": State.SENT.label, CONFIRMED: State.SENT.label}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class Attempt:
     words: str
     own_words: str = ""
     asked_again: bool = False
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Something that the provider told of the message afterwards."""
+
+    at: datetime
+    label: str
+    css: str
+    own_words: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ def told_of(request: HttpRequest, told: Story, *, person: Recipient | None) -> M
         "address": _address(person, occurrence.schedule.channel, request),
         "sentence": wording.story(told, zones=zones_of(request)),
         "attempts": attempts,
+        "heard": _heard(told.feedback) if told.feedback else [],
         "at_most": MAX_RETRIES + 1,
         "limit": _limit(told.limit) if told.limit else None,
         "asked_again": explain.is_asked_again(delivery, told.attempts),
@@ -148,6 +160,14 @@ def _attempt(made: explain.Attempt) -> Attempt:
         _("Its id there: %(id)s") % {"id": made.provider_id} if made.provider_id else made.detail,
         made.asked_again,
     )
+
+
+def _heard(row: Feedback) -> list[Heard]:
+    """Everything that was told; the codes belong to the gravest of it."""
+    return [
+        Heard(at, str(feedback.NEWS[news]), feedback.CSS[news], row.detail if news is News(row.news) else "")
+        for news, at in feedback.all_news(row)
+    ]
 
 
 def _limit(found: explain.Limit) -> Limit:

@@ -175,7 +175,7 @@ class AudienceForm(StepForm):
         required=False,
         strip=False,
         max_length=200_000,
-        widget=forms.Textarea(attrs={"rows": 14, "spellcheck": "false", "class": "ns-json"}),
+        widget=forms.Textarea(attrs={"rows": 10, "spellcheck": "false", "class": "ns-json"}),
     )
 
     def __init__(self, data: Any = None, *, definition: Definition, around: Around) -> None:

@@ -27,6 +27,7 @@ from frontend.wizard.drafts import FORMS, Meanwhile
 from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.views import TITLES
+from frontend.wording import timings
 from frontend.wording.problems import problem_in_words
 from frontend.wording.sayings import translated
 from schedules import clock, operations
@@ -35,6 +36,7 @@ from schedules.models import Schedule, ScheduleStatus
 from schedules.occurrences import ApplyTo, Effect
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.permissions import Ability
+from schedules.user_service import counting
 
 _EDITABLE = (ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, ScheduleStatus.BROKEN)
 _REFUSED = 422
@@ -53,6 +55,7 @@ class Touched:
     """A run that is open, and what the change does to it."""
 
     run: Touch
+    wall: str
     words: str
     done: int
 
@@ -163,10 +166,10 @@ class _Posted:
         asks = "audience_query" in changes
         preview = Preview(
             changes=drafts.changes_in_words(self.seen, after),
-            touched=[_touched(each) for each in tried.touched],
+            touched=[_touched(each, self.schedule.time_zone_mode) for each in tried.touched],
             next_run_at=tried.schedule.next_run_at,
-            before=looks.audience_size(self.seen, self.around) if asks else None,
-            after=looks.audience_size(after, self.around) if asks else None,
+            before=counting.size(self.seen.audience_query, now=self.around.now) if asks else None,
+            after=counting.size(after.audience_query, now=self.around.now) if asks else None,
             audience_changes=asks,
             has_begun=self.schedule.occurrences.open().filter(begun_at__isnull=False).exists(),
             apply_to=self._apply_to(),
@@ -203,8 +206,8 @@ class _Posted:
         return _answer(self.request, self.schedule, self.forms, self.around, status=status, **more)
 
 
-def _touched(run: Touch) -> Touched:
-    return Touched(run, str(EFFECTS[Effect(run.effect)]), sum(run.done.values()))
+def _touched(run: Touch, mode: str) -> Touched:
+    return Touched(run, timings.wall(run.occurrence_at, mode), str(EFFECTS[Effect(run.effect)]), sum(run.done.values()))
 
 
 def _answer(

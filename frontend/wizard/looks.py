@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from delivery import forecast as forecasts
 from delivery import previews
@@ -22,7 +23,7 @@ from frontend.wizard.audience_form import AudienceForm
 from frontend.wizard.drafts import merged
 from frontend.wizard.forms import Around, MessageForm, StepForm
 from frontend.wizard.when_form import WhenForm
-from frontend.wording import timings
+from frontend.wording import number, timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
 from frontend.wording.sayings import translated
@@ -31,7 +32,8 @@ from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import preview as preview_audience
 from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import MessageTemplate, Recipient, Schedule, ScheduleType, TemplateContent, TimeZoneMode
+from schedules.listing import spoken
+from schedules.models import MessageTemplate, Recipient, Schedule, ScheduleType, TimeZoneMode
 from schedules.occurrences import last_opened
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import Firing, InvalidTiming, check, next_runs, notes
@@ -68,6 +70,7 @@ def audience(request: HttpRequest, schedule: Schedule, form: StepForm, around: A
     except AudienceTooSlow:
         return {"too_slow": settings.AUDIENCE_STATEMENT_TIMEOUT / 1000, "words": query_in_words(query)}
     return {
+        "said": ngettext("%(n)s person", "%(n)s people", told.count) % {"n": number(told.count)},
         "words": query_in_words(query),
         "told": told,
         "is_nobody_there": not told.count and not Recipient.objects.exists(),
@@ -90,6 +93,7 @@ class Offered:
 
     pk: int
     name: str
+    is_remote: bool
     channels: Mapping[str, list[str]]
     speaks: bool
 
@@ -110,14 +114,14 @@ def templates(*, channel: str, search: str, chosen: int | None) -> tuple[list[Of
     if chosen and not any(each.pk == chosen for each in found):
         found = [*kept.filter(pk=chosen), *found]
     contents: dict[int, dict[str, list[str]]] = {each.pk: {} for each in found}
-    for pk, where, locale in TemplateContent.objects.filter(template__in=found).values_list(
-        "template_id", "channel", "locale"
-    ):
-        contents[pk].setdefault(where, []).append(locale)
+    for pk, says in spoken(found).items():
+        for where, locale in says:
+            contents[pk].setdefault(where, []).append(locale)
     offered = [
         Offered(
             each.pk,
             each.name,
+            each.is_remote,
             {str(CHANNELS[where]): locales for where, locales in contents[each.pk].items()},
             channel in contents[each.pk],
         )
@@ -147,11 +151,10 @@ def message(request: HttpRequest, schedule: Schedule, form: StepForm, around: Ar
         "next": (index + 1) % len(readers) if readers else 0,
         "locale": locale,
         "locales": sorted(
-            set(
-                TemplateContent.objects.filter(template=template_id, channel=schedule.channel).values_list(
-                    "locale", flat=True
-                )
-            )
+            locale
+            for says in spoken(MessageTemplate.objects.filter(pk=template_id)).values()
+            for channel, locale in says
+            if channel == schedule.channel
         ),
     }
     try:
@@ -159,8 +162,12 @@ def message(request: HttpRequest, schedule: Schedule, form: StepForm, around: Ar
             request, template_id=template_id, channel=schedule.channel, reader=reader, locale=locale, now=around.now
         )
     except InvalidTemplate as error:
-        return {**context, "problems": [problem_in_words(problem) for problem in error.problems]}
-    return {**context, "told": told, "missing_tokens": sorted(told.rendered.missing_tokens)}
+        problems = [problem_in_words(problem) for problem in error.problems]
+        return {**context, "problems": problems, "said": " ".join(problems)}
+    missing = sorted(told.rendered.missing_tokens)
+    said = [_("As %(id)s reads it") % {"id": reader}] if reader else []
+    said += [f"{_('Without a value for this person:')} {', '.join(missing)}"] if missing else []
+    return {**context, "told": told, "missing_tokens": missing, "said": ". ".join(said)}
 
 
 def rendered(
@@ -208,7 +215,8 @@ def when(request: HttpRequest, schedule: Schedule, form: StepForm, around: Aroun
     problems = check(timing, now=around.now)
     if problems:
         is_typed = form.is_bound and not {problem.code for problem in problems} <= {"required"}
-        return {"missing": True, "problems": [problem_in_words(each) for each in problems] if is_typed else []}
+        told = [problem_in_words(each) for each in problems] if is_typed else []
+        return {"missing": True, "problems": told, "said": " ".join(told)}
     try:
         # A repeating one that runs already goes on after those that have begun.
         last = last_opened(schedule) if definition.schedule_type == ScheduleType.CRON else None
@@ -217,8 +225,10 @@ def when(request: HttpRequest, schedule: Schedule, form: StepForm, around: Aroun
     except (InvalidTiming, ValueError):
         return {"missing": True}
     is_local = definition.time_zone_mode == TimeZoneMode.USER_LOCAL
+    sentence = timings.of_definition(definition)
     return {
-        "sentence": timings.of_definition(definition),
+        "said": sentence,
+        "sentence": sentence,
         "definition": definition,
         "is_local": is_local,
         "runs": [Run(each, f"{each.occurrence_at:%Y-%m-%d %H:%M}") for each in firings],
@@ -250,10 +260,13 @@ def forecast(definition: Definition, schedule: Schedule, around: Around) -> dict
     try:
         told = forecasts.forecast(definition=definition, now=around.now, editing=schedule.pk)
     except InvalidDefinition as error:
-        return {"problems": [problem_in_words(problem) for problem in error.problems]}
+        problems = [problem_in_words(problem) for problem in error.problems]
+        return {"problems": problems, "said": " ".join(problems)}
     except AudienceTooSlow:
         return {"too_slow": settings.AUDIENCE_STATEMENT_TIMEOUT / 1000}
+    said = ngettext("%(n)s person would get it.", "%(n)s people would get it.", told.attempted)
     return {
+        "said": said % {"n": number(told.attempted)},
         "told": told,
         "served": counting.served(definition.audience_query, now=around.now),
         "picture": waves.picture(told),
@@ -268,17 +281,6 @@ def forecast(definition: Definition, schedule: Schedule, around: Around) -> dict
 
 def _largest(told: Forecast) -> int:
     return max((wave.people for wave in told.waves), default=0)
-
-
-def audience_size(definition: Definition, around: Around) -> int | None:
-    """How many people a run would find, by whoever answers for them; None where nobody says, or it is none."""
-    try:
-        node = parse(definition.audience_query)
-        if served := counting.served(definition.audience_query, now=around.now):
-            return served.people
-        return LocalSource().count(node, now=around.now)
-    except (InvalidAudience, AudienceTooSlow):
-        return None
 
 
 LOOKS: Mapping[str, Look] = {"audience": audience, "message": message, "when": when}

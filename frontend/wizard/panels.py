@@ -96,5 +96,5 @@ def test_context(wish: TestSend) -> dict[str, Any]:
 def _part(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
     """A fragment; by itself, where somebody opens its address, inside the frame."""
     if is_htmx(request):
-        return render(request, template, {**frame(request), **context})
+        return render(request, "frontend/part.html", {**frame(request), **context, "part": template})
     return framed(request, "frontend/wizard/part.html", {"title": _("Preview"), "part": template, **context})

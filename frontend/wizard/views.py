@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
@@ -35,6 +34,7 @@ from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, Schedule, ScheduleStatus
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.permissions import Ability
+from schedules.user_service import counting
 
 TITLES = {
     "basics": gettext_lazy("Basics"),
@@ -258,7 +258,7 @@ def _review_page(request: HttpRequest, schedule: Schedule, around: Around, **mor
         if step in problems
     ]
     left = [{"step": step, "title": TITLES[step]} for step in drafts.unsaved(request, schedule.pk)]
-    size = looks.audience_size(definition, around)
+    size = counting.size(definition.audience_query, now=around.now)
     template = schedule.template
     facts = [
         ("basics", _("What"), [schedule.name, CHANNELS.get(schedule.channel, schedule.channel)]),
@@ -272,16 +272,11 @@ def _review_page(request: HttpRequest, schedule: Schedule, around: Around, **mor
         "problems": told,
         "left": left,
         "size": size,
-        "confirms": must_confirm(size),
+        "confirms": counting.is_large(size),
         "can_activate": not told and not left,
         **more,
     }
     return Page(request, "review", around, None, schedule, extra)
-
-
-def must_confirm(size: int | None) -> bool:
-    """Whether an audience is so large, or so hard to count, that the schedule's name is to be typed."""
-    return size is None or size > settings.CONFIRM_AUDIENCE
 
 
 def _decide(request: HttpRequest, schedule: Schedule, around: Around) -> HttpResponse:

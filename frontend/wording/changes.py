@@ -11,6 +11,7 @@ from audit.models import Action, AuditEvent
 from frontend.wording.actions import SCOPES
 from frontend.wording.reasons import HELD, Words, number, reason
 from frontend.wording.schedules import CHANNELS, FIELDS, STATUSES, value_in_words
+from frontend.wording.timings import kept_interval
 
 Clock = tuple[str, str]
 """Zone and mode of the schedule at the time: its instants are told on that clock."""
@@ -28,6 +29,8 @@ _TOLD: Mapping[Action, frozenset[str]] = {
     Action.CLIENT_DELETE: frozenset({"name"}),
     Action.RECIPIENT_SAVE: frozenset({"recipient"}),
     Action.RECIPIENT_ERASE: frozenset({"recipient", "receipt"}),
+    Action.SUPPRESSION_ADD: frozenset({"recipient", "suppression", "since", "reason"}),
+    Action.SUPPRESSION_REMOVE: frozenset({"recipient", "suppression"}),
     Action.SENDING_STOP: frozenset({"scope"}),
     Action.SENDING_GO: frozenset({"scope"}),
     Action.CIRCUIT_OPEN: frozenset({"channel"}),
@@ -42,6 +45,7 @@ _LABELS: Mapping[str, Words] = {
     "status": gettext_lazy("State"),
     "reason": gettext_lazy("Reason"),
     "held_reason": gettext_lazy("Held because"),
+    "since": gettext_lazy("Since"),
     "failed": gettext_lazy("Failed so far"),
     "targeted": gettext_lazy("People found"),
     "to_other_address": gettext_lazy("To another address"),
@@ -88,6 +92,13 @@ _KINDS: Mapping[str, Words] = {
 _CODES: Mapping[str, Words] = {
     "app": gettext_lazy("a code of the app"),
     "recovery": gettext_lazy("a recovery code"),
+}
+# Fields whose values have names.
+_NAMED: Mapping[str, Mapping[str, Words]] = {
+    "status": STATUSES,
+    "kind": _KINDS,
+    "by_code": _CODES,
+    "held_reason": HELD,
 }
 _PARTS_OF_CONTENT: Mapping[str, Words] = {
     "subject": gettext_lazy("subject"),
@@ -159,16 +170,12 @@ def _plain(key: str, value: Any) -> str:
             return _("nothing")
         case _, bool():
             return _("yes") if value else _("no")
-        case "status", str():
-            return str(STATUSES.get(value, value))
-        case "kind", str():
-            return str(_KINDS.get(value, value))
+        case "interval", str():
+            return kept_interval(value)
+        case _, str() if key in _NAMED:
+            return str(_NAMED[key].get(value, value))
         case "scopes", str():
             return ", ".join(str(SCOPES.get(scope, scope)) for scope in value.split())
-        case "by_code", str():
-            return str(_CODES.get(value, value))
-        case "held_reason", str():
-            return str(HELD.get(value, value))
         case "reason", str() if value.isidentifier():
             return reason(value)
         case _, int():

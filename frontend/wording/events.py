@@ -22,6 +22,7 @@ from frontend.wording.actions import PARTS, ROLES, SENTENCES
 from frontend.wording.changes import Change, Clock, changes
 from frontend.wording.reasons import number
 from frontend.wording.schedules import scope_in_words
+from frontend.wording.timings import kept_interval
 from schedules.models import MessageTemplate, Occurrence, Recipient, Schedule, ScheduleVersion
 from schedules.permissions import Role
 
@@ -209,13 +210,20 @@ def _what(event: AuditEvent, company: _Company) -> _Part:
         case "client":
             name = changed.get("name")
             return _Part(_quoted(str((_after(name) or _before(name)) if isinstance(name, list) else name)))
+        case "circuit" if template := changed.get("template"):
+            name = company.templates.get(template)
+            return _Part(_("template %(name)s") % {"name": _quoted(name) if name else f"#{template}"})
         case "circuit":
-            return _Part(scope_in_words(f"channel:{changed.get('channel')}"))
+            words = scope_in_words(f"channel:{changed.get('channel')}")
+            provider = changed.get("provider")
+            return _Part(
+                _("%(channel)s by %(provider)s") % {"channel": words, "provider": provider} if provider else words
+            )
         case "account":
             pk = changed.get("account")
             return _Part(actors.name(f"user:{pk}") if pk else _("an unknown account"))
         case "clock":
-            return _Part(_quoted(str(changed.get("entry") or _after(changed.get("interval")))))
+            return _Part(_quoted(changed.get("entry") or kept_interval(str(_after(changed.get("interval"))))))
         case "export":
             return _Part(_quoted(f"{changed.get('file')}.csv"))
         case "sending":

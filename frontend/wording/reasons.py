@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from delivery import brake
-from delivery.models import OUTCOME_UNKNOWN, State
+from delivery.models import CONFIRMED, OUTCOME_UNKNOWN, State
 from schedules.models import OccurrenceState
 
 Words = str | Promise
@@ -39,6 +39,10 @@ REASONS: Mapping[str, Words] = {
     "cancelled": _("The schedule was cancelled."),
     "deleted": _("The schedule was deleted."),
     "edited": _("An edit took this person out of the run."),
+    "blocked": _("Somebody has blocked this address."),
+    "bounced": _("An earlier message to this address came back: it takes no mail."),
+    "bounced_often": _("Several messages to this address came back within a fortnight."),
+    "complained": _("An earlier message to this address was called spam."),
     "left_audience": _("No longer matched the audience when it was sent."),
     "no_address": _("The profile has no address for this channel."),
     "opted_out": _("Opted out of this channel."),
@@ -54,6 +58,13 @@ REASONS: Mapping[str, Words] = {
     "line_break_in_header": _("An address or the subject contains a line break."),
     "no_content": _("The template says nothing for this channel and locale."),
     "template_error": _("The template failed on this person's data."),
+    "template_gone": _("The template service no longer has the version of the template with which this run began."),
+    "template_service_away": _("The template service does not answer: everybody waits, and no attempt is used up."),
+    "template_service_error": _("The template service fails on this one message, again and again."),
+    "template_service_refused": _(
+        "The template service refuses to write messages: whoever runs it, or this service, has to mend that."
+        " Everybody waits, and no attempt is used up."
+    ),
     "too_large": _("The message is larger than the provider takes."),
     # This service
     "database_away": _("The database was away for a moment; no attempt is used up."),
@@ -68,6 +79,7 @@ REASONS: Mapping[str, Words] = {
     "address_not_ascii": _("The provider takes only ASCII addresses."),
     "aws_settings": _("The provider's settings are incomplete or wrong."),
     "bad_request": _("The provider could not read the request."),
+    CONFIRMED: _("Nobody answered for the call; the provider told afterwards that it took the message."),
     "clock_skew": _("The provider takes our requests for too old or too new: this machine's clock is wrong."),
     "configuration_set_not_found": _("The provider does not know the configuration set."),
     "fcm_credentials": _("The credentials for push can't be used: correct FCM_CREDENTIALS."),
@@ -81,9 +93,14 @@ REASONS: Mapping[str, Words] = {
     "message_rejected": _("The provider rejected the message."),
     "no_answer": _("The provider did not answer after it had the request."),
     OUTCOME_UNKNOWN: _("Nobody can say whether it arrived; it was not repeated."),
+    "endpoint_gone": _("The program that takes the messages says that it is gone: correct WEBHOOK_URL."),
     "project_not_found": _("The provider does not know the project."),
     "provider_error": _("The provider had an error of its own."),
+    "recipient_refused": _("The mail server does not deliver to this address, or its mailbox is full."),
     "refused": _("The provider refused it."),
+    "rendering_failure": _("The provider could not fill in the message."),
+    "sender_refused": _("The mail server does not let us send under our address: EMAIL_FROM or the account is wrong."),
+    "smtp_settings": _("The connection to the mail server can't be made safely: correct SMTP_URL or SMTP_CA_FILE."),
     "sender_mismatch": _("The device belongs to another project's app."),
     "sending_paused": _("The provider has paused sending for the account."),
     "template_not_found": _("The provider does not know the template."),
@@ -148,6 +165,10 @@ REMEDIES: Mapping[str, Words] = {
     "daily_cap": _("Nothing needs to be done; the schedule's limits say how many messages are too many."),
     "weekly_cap": _("Nothing needs to be done; the schedule's limits say how many messages are too many."),
     "left_audience": _NOTHING,
+    "blocked": _("Let the address be written to again, on the person's page."),
+    "bounced": _("Correct the address in the profile. If it takes mail again, say so on the person's page."),
+    "bounced_often": _("Once the address takes mail again, say so on the person's page."),
+    "complained": _("Nothing: the person does not want messages here."),
     "opted_out": _("Nothing: the person does not want messages here."),
     "no_address": _("Add what is missing to the profiles: the next run finds it there."),
     "profile_gone": _NOTHING,
@@ -163,6 +184,14 @@ REMEDIES: Mapping[str, Words] = {
     "line_break_in_header": _("Correct the address in the profile or the subject, then try again."),
     "no_content": _MEND_TEMPLATE,
     "template_error": _MEND_TEMPLATE,
+    "template_gone": _(
+        "Have the template service keep its versions for eight days; duplicate the schedule to send now."
+    ),
+    "template_service_away": _(
+        "Nothing needs to be done here: it goes on by itself once the template service answers."
+    ),
+    "template_service_error": _("Have the template service's own log looked at, then try again."),
+    "template_service_refused": _("An admin has to look at TEMPLATE_SERVICE_URL and TEMPLATE_SERVICE_TOKEN."),
     "too_large": _MEND_TEMPLATE,
     "internal_error": _TRY_AND_TELL,
     "key_unknown": _("An admin has to put the missing key back: ENCRYPTION_KEYS. Then it goes on by itself."),
@@ -176,18 +205,23 @@ REMEDIES: Mapping[str, Words] = {
     "aws_settings": _MEND_ACCOUNT,
     "configuration_set_not_found": _MEND_ACCOUNT,
     "daily_quota": _("Try again tomorrow, or have the provider raise the quota."),
+    "endpoint_gone": _MEND_ACCOUNT,
     "fcm_credentials": _MEND_ACCOUNT,
     "identity_not_verified": _MEND_ACCOUNT,
     "invalid_sending_pool": _MEND_ACCOUNT,
     "limit_exceeded": _MEND_ACCOUNT,
     "project_not_found": _MEND_ACCOUNT,
+    "recipient_refused": _("Correct the address in the profile, then try again."),
     "sender_mismatch": _MEND_ACCOUNT,
+    "sender_refused": _MEND_ACCOUNT,
     "sending_paused": _MEND_ACCOUNT,
+    "smtp_settings": _MEND_ACCOUNT,
     "third_party_auth": _MEND_ACCOUNT,
     "address_not_ascii": _("Correct the addresses in the profiles, then try again."),
     "invalid_token": _("The person has to open the app once; the device then registers anew."),
     "unregistered": _("The person has to install or open the app again; the device is not tried any more."),
     "message_rejected": _CORRECT,
+    "rendering_failure": _MEND_TEMPLATE,
     "invalid_parameter": _CORRECT,
     "provider_error": _PROVIDER_TROUBLE,
     "throttled": _PROVIDER_TROUBLE,

@@ -1,6 +1,5 @@
 """Why somebody got a message or did not, in sentences; every instant on the clock that the viewer has chosen."""
 
-import json
 from collections.abc import Mapping
 
 from django.conf import settings
@@ -9,12 +8,15 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from delivery import caps
 from delivery.explain import OF_SEARCH, Audience, Code, Explanation, Limit, Obstacle, Promise, Story
+from delivery.models import CONFIRMED
 from delivery.retry import MAX_RETRIES
 from frontend.instants import show
+from frontend.wording import feedback
+from frontend.wording.audiences import clause_in_words
 from frontend.wording.reasons import OF_RUNS, Words, number, reason
 from frontend.zones import Display, Zones
 from schedules import clock
-from schedules.audience.tree import to_json
+from schedules.audience.tree import Clause
 from schedules.models import Channel
 
 # For programs and for whoever has chosen nothing: each instant in the zone of what it belongs to.
@@ -29,6 +31,14 @@ _OF_CODE: Mapping[Code, Words] = {
     Code.SENDING_STOPPED: gettext_lazy("It waits: somebody has stopped sending."),
     Code.PROVIDER_REFUSES: gettext_lazy(
         "It waits with the whole channel: the provider refuses the account at present."
+    ),
+    Code.TEMPLATE_SERVICE_AWAY: gettext_lazy(
+        "It waits with the whole run: the template service, which renders the message, does not answer at present."
+        " It is asked again by itself."
+    ),
+    Code.TEMPLATE_SERVICE_REFUSED: gettext_lazy(
+        "It waits with the whole run: the template service refuses to render the message. Whoever runs it, or this"
+        " service, has to mend that. It is asked again by itself."
     ),
     Code.FINDING_RECIPIENTS: gettext_lazy("The run is finding its people at this moment."),
     Code.POSTPONED: gettext_lazy("The run has been given another time, and finds its people then."),
@@ -54,6 +64,12 @@ _OBSTACLES: Mapping[Obstacle, Words] = {
     Obstacle.PAUSED: gettext_lazy("Nothing is sent: the schedule is paused."),
     Obstacle.STOPPED: gettext_lazy("Nothing is sent: somebody has stopped sending."),
     Obstacle.REFUSED: gettext_lazy("Nothing is sent at present: the provider refuses the account."),
+    Obstacle.TEMPLATES_AWAY: gettext_lazy(
+        "Nothing is sent at present: the template service, which renders the message, does not answer."
+    ),
+    Obstacle.TEMPLATES_REFUSED: gettext_lazy(
+        "Nothing is sent at present: the template service refuses to render the message."
+    ),
 }
 
 
@@ -97,8 +113,14 @@ def explanation(found: Explanation, *, zones: Zones = OWN) -> str:
 
 
 def story(told: Story, *, zones: Zones = OWN) -> str:
-    """What became of a delivery, or what it waits for."""
-    row, shown_in = told.delivery, zones.of(told.zone_name)
+    """What became of a delivery, or what it waits for; and what the provider told afterwards."""
+    shown_in = zones.of(told.zone_name)
+    heard = feedback.sentence(told.feedback, shown_in=shown_in) if told.feedback else ""
+    return _join(_story(told, shown_in), heard)
+
+
+def _story(told: Story, shown_in: str) -> str:
+    row = told.delivery
     why = reason(row.reason, row.state) if row.reason else ""
     facts = {
         "at": show(row.settled_at, shown_in),
@@ -109,6 +131,10 @@ def story(told: Story, *, zones: Zones = OWN) -> str:
         "limit": _limit(told.limit) if told.limit else "",
     }
     match told.code:
+        case Code.SENT if row.reason == CONFIRMED:
+            return _("Nobody answered for the call, but the provider told at %(at)s that it had taken it.") % facts
+        case Code.BOUNCED | Code.BOUNCED_OFTEN | Code.COMPLAINED | Code.BLOCKED:
+            return _join(_("Not sent. %(why)s") % facts, feedback.since(told.since, shown_in=shown_in))
         case Code.SENT:
             return (_sent_late(told) if row.attempt > 1 else _sent(told)) % facts
         case Code.UNANSWERED:
@@ -234,12 +260,5 @@ def _by(audience: Audience | None) -> str:
     """Which clauses keep the person out."""
     if audience is None or audience.matches:
         return ""
-    clauses = [_clause(each.pointer, to_json(each.node)) for each in audience.decisive]
-    if not clauses:
-        return ""
-    return _("What keeps the person out is %(clauses)s.") % {"clauses": _(" and ").join(clauses)}
-
-
-def _clause(pointer: str, clause: Mapping[str, object]) -> str:
-    value = json.dumps(clause["value"], ensure_ascii=False)
-    return f"“{clause['field']} {clause['op']} {value}” ({pointer or '/'})"
+    clauses = [clause_in_words(each.node) for each in audience.decisive if isinstance(each.node, Clause)]
+    return _("This decides: people %(clauses)s.") % {"clauses": "; ".join(clauses)} if clauses else ""

@@ -19,6 +19,8 @@ from schedules.recurrence.crons import sentence
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _WORKDAYS, _WEEKEND = [1, 2, 3, 4, 5], [6, 7]
+# As the audit keeps the interval of an entry of the clock.
+_KEPT_INTERVAL = re.compile(r"every (?:(\d+) )?(second|minute|hour|day)s?")
 
 
 def of(schedule: Schedule) -> str:
@@ -48,6 +50,11 @@ def clock_of(definition: Definition) -> str:
 
 def own_clock() -> str:
     return _("on each person's own clock")
+
+
+def wall(occurrence_at: datetime, mode: str) -> str:
+    """What everybody's own clock shows at a run that is not for all at one instant; empty for one that is."""
+    return "" if mode == TimeZoneMode.FIXED else f"{occurrence_at:%Y-%m-%d %H:%M} {own_clock()}"
 
 
 def moment(at: datetime, definition: Definition, *, joint: str = " ") -> str:
@@ -154,6 +161,28 @@ def _weekday(name: str) -> int | None:
 def _day_names(days: Sequence[int]) -> list[str]:
     names = get_day_names("wide", locale=locale())
     return [str(names[day - 1]) for day in days]
+
+
+def interval(every: int, period: str) -> str:
+    """How often the clock calls something; ``period`` as django-celery-beat names it: seconds, minutes, hours, days."""
+    match period:
+        case "seconds":
+            words = ngettext("each second", "every %(n)s seconds", every)
+        case "minutes":
+            words = ngettext("each minute", "every %(n)s minutes", every)
+        case "hours":
+            words = ngettext("each hour", "every %(n)s hours", every)
+        case "days":
+            words = ngettext("each day", "every %(n)s days", every)
+        case _:
+            return f"{every} {period}"
+    return words % {"n": every}
+
+
+def kept_interval(text: str) -> str:
+    """The same from the words in which the audit keeps it."""
+    found = _KEPT_INTERVAL.fullmatch(text)
+    return interval(int(found[1] or 1), f"{found[2]}s") if found else text
 
 
 def how_long(seconds: float) -> str:

@@ -118,6 +118,11 @@ def templates() -> dict[str, list[dict[str, str]]]:
     }
 
 
+def service_id(name: str) -> str:
+    """Under which a template service keeps the template of that name."""
+    return name.lower().replace(" ", "-")
+
+
 def _newsletter(language: str) -> dict[str, str]:
     subject, greeting, news, last_order, leaving = _NEWSLETTER[language]
     ordered = f"{{% if last_order_at %}}{last_order}{{% endif %}}"

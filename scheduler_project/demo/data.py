@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from scheduler_project.demo import content
 from scheduler_project.demo.people import Person, as_profile, invent
 from scheduler_project.demo.plans import EACH_MINUTE, bulletin, plans
 from scheduler_project.local import services
+from scheduler_project.local.layout import write_private
 from schedules import operations, templates
-from schedules.models import Device, MessageTemplate, Recipient, Schedule, ScheduleStatus
+from schedules.models import Catalogue, Device, MessageTemplate, Recipient, Schedule, ScheduleStatus
 
 BY = "system:demo"
 _CHUNK = 2_000
@@ -50,21 +52,63 @@ def is_there() -> bool:
 
 
 @transaction.atomic
-def put_in(*, people: int, now: datetime) -> None:
-    """Recipients, templates, catalogues and schedules; all or nothing."""
+def put_in(*, people: int, now: datetime, are_templates_known: bool = False) -> None:
+    """Recipients, templates, catalogues and schedules; all or nothing.
+
+    ``are_templates_known``: a template service keeps the templates, and those of it are known here already.
+    """
     partitions.ensure_around(today=now.date())
     _put_people(invent(count=people, now=now))
     for locale, messages in content.CATALOGUES.items():
         templates.save_catalogue(locale=locale, messages=messages, by=BY, now=now)
-    template_ids = {
-        name: templates.save(name=name, contents=contents, by=BY, now=now).pk
-        for name, contents in content.templates().items()
-    }
+    if not are_templates_known:
+        for name, contents in content.templates().items():
+            templates.save(name=name, contents=contents, by=BY, now=now)
+    template_ids = dict(MessageTemplate.objects.live().filter(name__in=content.templates()).values_list("name", "pk"))
     for plan in plans(now=now, template_ids=template_ids):
         draft = plan.then == "keep as draft"
         schedule = operations.create(definition=plan.definition, by=BY, now=now, draft=draft)
         if plan.then == "pause":
             operations.pause(schedule_id=schedule.pk, by=BY, now=now, reason="Until the roastery is back from holiday")
+
+
+def write_templates(path: Path, catalogues: Path) -> None:
+    """The templates that a reference template service keeps, one a line, and what it translates by.
+
+    They say what those of that name say here, else what the demo says. What says the same has the same version.
+    """
+    kept = {each.name: each for each in MessageTemplate.objects.live().filter(service_id="")}
+    lines = []
+    for name, contents in content.templates().items():
+        ours = kept.get(name)
+        said = {
+            "id": content.service_id(name),
+            "name": name,
+            "defaultLocale": ours.default_locale if ours else "en",
+            "contents": list(ours.contents.values(*templates.PARTS)) if ours else contents,
+        }
+        text = json.dumps(said, ensure_ascii=False)
+        lines.append(json.dumps({**said, "version": sha256(text.encode()).hexdigest()[:12]}, ensure_ascii=False))
+    messages = dict(Catalogue.objects.live().values_list("locale", "messages")) or content.CATALOGUES
+    write_private(catalogues, json.dumps(messages, ensure_ascii=False))
+    write_private(path, "".join(f"{line}\n" for line in lines))
+
+
+@transaction.atomic
+def hand_over() -> None:
+    """The demo's templates are a template service's from now on: their next version is what that says."""
+    for name in content.templates():
+        ours = MessageTemplate.objects.live().filter(name=name, service_id="")
+        ours.update(service_id=content.service_id(name))
+
+
+@transaction.atomic
+def take_back(*, now: datetime) -> None:
+    """The demo's templates are kept here again, and say what the demo says."""
+    ids = [content.service_id(name) for name in content.templates()]
+    for template in MessageTemplate.objects.live().filter(service_id__in=ids):
+        MessageTemplate.objects.filter(pk=template.pk).update(service_id="", mirrored_at=None)
+        templates.save(name=template.name, contents=content.templates()[template.name], by=BY, now=now)
 
 
 def write_profiles(path: Path, *, people: int, now: datetime) -> None:

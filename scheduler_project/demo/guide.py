@@ -35,8 +35,7 @@ class Waves:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the guide is about. Addresses end without a slash; ``mailbox``, ``devices`` and ``user_service`` are empty
-    where there are none."""
+    """What the guide is about. Addresses end without a slash; those of stubs are empty where there are none."""
 
     is_new: bool
     web: str
@@ -47,6 +46,7 @@ class Facts:
     logs: Path
     password: str
     user_service: str = ""
+    template_service: str = ""
 
 
 def show(console: Console, facts: Facts, *, seconds: float) -> None:
@@ -79,6 +79,11 @@ def _addresses(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "", f"{_short(facts.push_log)} has them all, a JSON line each"
     if facts.user_service:
         yield "User service", f"{facts.user_service}/ names the people of each run; {facts.user_service}/stats counts"
+    if facts.template_service:
+        yield (
+            "Template service",
+            f"{facts.template_service}/ writes the messages; {facts.template_service}/stats counts",
+        )
     if kept := [what for what, stub in (("e-mails", facts.mailbox), ("push messages", facts.devices)) if not stub]:
         yield "Outbox", f"{facts.web}/outbox/ shows {' and '.join(kept)}"
     yield "Inboxes", f"{facts.web}/inbox/ shows in-app messages"

@@ -15,7 +15,7 @@ from redis import Redis
 
 from delivery import tasks
 from scheduler_project.demo import troubles
-from scheduler_project.local.fleet import fleet, web
+from scheduler_project.local.fleet import BEHIND, fleet, web
 from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 from schedules.models import Channel
@@ -29,6 +29,10 @@ _NO_ACCOUNT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+_EVENTS = "events"
+# They take nothing from a queue of the broker's.
+_WITHOUT_QUEUE = ("beat", _EVENTS)
+TEMPLATE_SERVICE = "scheduler_project.demo.template_service"
 _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
 
 
@@ -45,7 +49,7 @@ def processes(*, web_port: int, stubs: Iterable[Process], variables: Mapping[str
             each,
             env={**each.env, **variables, **_NO_ACCOUNT, **_LOGGING, "APPLICATION_NAME": _application(each.name)},
             cwd=settings.BASE_DIR,
-            ready=each.ready or partial(_reads_database if each.name == "beat" else is_empty, each.name),
+            ready=each.ready or partial(_reads_database if each.name in _WITHOUT_QUEUE else is_empty, each.name),
         )
         for each in chosen
     ]
@@ -61,7 +65,12 @@ def knock() -> None:
 
 def mailbox(*, port: int, log: Path) -> Process:
     """The stub of Amazon SES."""
-    return _stub("mailbox", port, log, troubles.MAIL)
+    return _stub("mailbox", port, log, troubles.MAIL, "--no-send-events", "--events", json.dumps(troubles.EVENTS))
+
+
+def events() -> Process:
+    """Takes what the stub of Amazon SES tells of messages, from the queue that it is too."""
+    return Process(_EVENTS, (*BEHIND, sys.executable, "manage.py", "poll_ses_events"))
 
 
 def devices(*, port: int, log: Path, credentials: Path, project: str) -> Process:
@@ -74,6 +83,13 @@ def user_service(*, port: int, people: Path, log: Path, token: str) -> Process:
     command = (sys.executable, "-m", "stubs.user_service", "--port", str(port), "--log", str(log))
     given = (*command, "--people", str(people), "--token", token)
     return Process("user_service", given, ready=partial(_answers, port, "/stats"))
+
+
+def template_service(*, port: int, templates: Path, catalogues: Path, log: Path, token: str) -> Process:
+    """The reference service of the template service's contract, with those templates."""
+    command = (sys.executable, "-m", TEMPLATE_SERVICE, "--port", str(port), "--log", str(log))
+    given = (*command, "--templates", str(templates), "--catalogues", str(catalogues), "--token", token)
+    return Process("template_service", given, ready=partial(_answers, port, "/stats"))
 
 
 def _stub(name: str, port: int, log: Path, faults: Sequence[Mapping[str, object]], *options: str) -> Process:

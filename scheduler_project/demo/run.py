@@ -15,17 +15,29 @@ from django.conf import settings
 from rich.console import Console
 
 from scheduler_project.demo import accounts, data, environment, guide, troubles
-from scheduler_project.demo.processes import devices, knock, mailbox, processes, user_service
+from scheduler_project.demo.processes import (
+    TEMPLATE_SERVICE,
+    devices,
+    events,
+    knock,
+    mailbox,
+    processes,
+    template_service,
+    user_service,
+)
 from scheduler_project.local import services, supervisor
 from scheduler_project.local.ports import LOOPBACK, is_free
 from schedules import clock
 from stubs.google_account import write_account
+from stubs.testing import running_template_service
 
 MAIL_PORT = 8025
 PUSH_PORT = 8026
 PEOPLE_PORT = 8027
+TEMPLATES_PORT = 8028
 REFERENCE = "reference"
-"""In the place of ``USER_SERVICE_URL``: the reference service, as a process of the demo, answers audiences."""
+"""In the place of ``USER_SERVICE_URL``: the reference service, as a process of the demo, answers audiences. In that of
+``TEMPLATE_SERVICE_URL``: another one keeps the templates and writes the messages."""
 _PORTS_TRIED = 100
 _ROOM_BYTES = 500_000_000
 _LOG_BYTES = 10_000_000
@@ -34,6 +46,7 @@ _MARK = "NOTIFICATION_SCHEDULER_DEMO"
 _PROJECT = "demo"  # of the service account at the stub of FCM
 _ACCOUNTS = ("AUDIT_EXPORT_", "AWS_", "FCM_", "FIREBASE_", "GOOGLE_")
 _USER_SERVICE = "USER_SERVICE_URL"
+_TEMPLATE_SERVICE = "TEMPLATE_SERVICE_URL"
 _OWN_SERVERS = ("DATABASE_URL", "BROKER_URL", "COUNTERS_URL")
 
 
@@ -46,7 +59,7 @@ class Options:
     """``port``: where the pages are wanted; the next free one is taken. ``people`` matters for new data only.
 
     ``email_provider`` is ``ses`` and ``push_provider`` ``fcm`` (to their stubs), or ``outbox``. ``user_service``
-    is ``REFERENCE`` or empty.
+    and ``template_service`` are ``REFERENCE`` or empty.
     """
 
     port: int = 8000
@@ -55,19 +68,25 @@ class Options:
     fresh: bool = False
     people: int = 10_000
     user_service: str = ""
+    template_service: str = ""
 
     @property
     def asks_reference(self) -> bool:
         return self.user_service == REFERENCE
 
+    @property
+    def has_templates_elsewhere(self) -> bool:
+        return self.template_service == REFERENCE
+
 
 class _Ports(NamedTuple):
-    """``mail``, ``push`` and ``people`` are 0 where there is no stub."""
+    """Those but ``web`` are 0 where there is no stub."""
 
     web: int
     mail: int
     push: int
     people: int
+    templates: int
 
 
 @dataclass(frozen=True)
@@ -97,21 +116,48 @@ class _Boxes:
         return self.root / "user-service-calls.ndjson"
 
     @property
+    def templates(self) -> Path:
+        return self.root / "template-service-templates.ndjson"
+
+    @property
+    def catalogues(self) -> Path:
+        return self.root / "template-service-catalogues.json"
+
+    @property
+    def templates_log(self) -> Path:
+        return self.root / "template-service-calls.ndjson"
+
+    @property
+    def templates_token(self) -> str:
+        """Which the reference template service takes."""
+        return services.secret(root=self.root, name="template-service-token")
+
+    @property
     def token(self) -> str:
         """Which the reference user service takes."""
         return services.secret(root=self.root, name="user-service-token")
 
     def empty(self) -> None:
-        for file in (self.mail_log, self.push_log, self.people, self.people_log):
+        kept = (self.people, self.templates, self.catalogues)
+        for file in (self.mail_log, self.push_log, self.people_log, self.templates_log, *kept):
             file.unlink(missing_ok=True)
 
     def stubs(self, ports: _Ports) -> Iterator[supervisor.Process]:
         if ports.mail:
             yield mailbox(port=ports.mail, log=self.mail_log)
+            yield events()
         if ports.push:
             yield devices(port=ports.push, log=self.push_log, credentials=self.account, project=_PROJECT)
         if ports.people:
             yield user_service(port=ports.people, people=self.people, log=self.people_log, token=self.token)
+        if ports.templates:
+            yield template_service(
+                port=ports.templates,
+                templates=self.templates,
+                catalogues=self.catalogues,
+                log=self.templates_log,
+                token=self.templates_token,
+            )
 
 
 def enter_own_world() -> None:
@@ -141,6 +187,10 @@ def run(options: Options, console: Console) -> int:
     with environment.alone(root):
         if options.user_service not in ("", REFERENCE):
             raise CannotRun(f"The demo asks no user service of yours: set {_USER_SERVICE}={REFERENCE}, or unset it.")
+        if options.template_service not in ("", REFERENCE):
+            raise CannotRun(
+                f"The demo asks no template service of yours: set {_TEMPLATE_SERVICE}={REFERENCE}, or unset it."
+            )
         boxes = _Boxes(root)
         password = services.secret(root=root, name="demo-password")[:12]
         if options.fresh:
@@ -159,6 +209,7 @@ def run(options: Options, console: Console) -> int:
             logs=root / "logs",
             password=password,
             user_service=_address(ports.people),
+            template_service=_address(ports.templates),
         )
         variables = _variables(options, facts, boxes)
         environment.lend(root, variables)
@@ -201,6 +252,24 @@ def _mirror(console: Console) -> None:
         console.print(f"The user service's people could not be fetched: {done.stderr.strip()}", markup=False)
 
 
+def _know_templates(boxes: _Boxes) -> None:
+    """Have the reference keep the demo's templates, and know them here before a schedule names one.
+
+    For that the reference runs by itself for a moment. Raises ``CannotRun``.
+    """
+    data.write_templates(boxes.templates, boxes.catalogues)
+    data.hand_over()
+    options = ["--catalogues", str(boxes.catalogues)]
+    with running_template_service(
+        templates=boxes.templates, token=boxes.templates_token, module=TEMPLATE_SERVICE, options=options
+    ) as running:
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "mirror_templates"]
+        given = {**os.environ, _USER_SERVICE: "", **running.variables()}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=given)  # noqa: S603
+    if done.returncode:
+        raise CannotRun(f"The template service's templates could not be fetched: {done.stderr.strip()}")
+
+
 def _turn_over(log: Path) -> None:
     """Begin a new file where the old one has grown large; one old one is kept."""
     if log.exists() and log.stat().st_size > _LOG_BYTES:
@@ -223,9 +292,14 @@ def _prepare(options: Options, console: Console, password: str, boxes: _Boxes) -
     data.migrate()
     accounts.open_accounts(password=password)
     is_new = not data.is_there()
+    if options.has_templates_elsewhere:
+        _know_templates(boxes)
+    else:
+        data.take_back(now=clock.now())
     if is_new:
         console.print(f"Inventing {options.people:,} people …")
-        data.put_in(people=0 if options.asks_reference else options.people, now=clock.now())
+        people = 0 if options.asks_reference else options.people
+        data.put_in(people=people, now=clock.now(), are_templates_known=options.has_templates_elsewhere)
     if options.asks_reference and not boxes.people.exists():
         data.write_profiles(boxes.people, people=options.people, now=clock.now())
     data.renew(now=clock.now())
@@ -239,7 +313,9 @@ def _ports(options: Options, console: Console) -> _Ports:
     mail = _free_port(MAIL_PORT, but_not={web}) if options.email_provider == "ses" else 0
     push = _free_port(PUSH_PORT, but_not={web, mail}) if options.push_provider == "fcm" else 0
     people = _free_port(PEOPLE_PORT, but_not={web, mail, push}) if options.asks_reference else 0
-    return _Ports(web, mail, push, people)
+    taken = {web, mail, push, people}
+    templates = _free_port(TEMPLATES_PORT, but_not=taken) if options.has_templates_elsewhere else 0
+    return _Ports(web, mail, push, people, templates)
 
 
 def _free_port(wanted: int, *, but_not: Collection[int] = ()) -> int:
@@ -262,10 +338,14 @@ def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str,
         "PUSH_PROVIDER": options.push_provider,
         _USER_SERVICE: facts.user_service,
         "USER_SERVICE_TOKEN": boxes.token if facts.user_service else "",
+        _TEMPLATE_SERVICE: facts.template_service,
+        "TEMPLATE_SERVICE_TOKEN": boxes.templates_token if facts.template_service else "",
         **troubles.PACE,
     }
     if facts.mailbox:
-        variables |= {"AWS_ENDPOINT_URL_SESV2": facts.mailbox, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
+        variables |= {f"AWS_ENDPOINT_URL_{service}": facts.mailbox for service in ("SESV2", "SQS")}
+        variables |= {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
+        variables |= {"SES_EVENTS_QUEUE_URL": f"{facts.mailbox}/demo/events"}
     if facts.devices:
         # The providers of all processes read it as they start, so it can't be left to the stub.
         write_account(boxes.account, url=facts.devices, project=_PROJECT)

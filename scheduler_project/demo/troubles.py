@@ -25,6 +25,14 @@ MAIL: Sequence[Mapping[str, object]] = (
     {"kind": "bulk_entry_status", "code": "TRANSIENT_FAILURE", "match": {"to": f"*@{DOWN}"}},
     {"kind": "silence", "count": 1, "match": {"to": f"*@{SILENT}"}},
 )
+# What is told of e-mails afterwards: of those that nobody answered for, nothing.
+EVENTS: Sequence[Mapping[str, object]] = (
+    {"event": "none", "match": {"to": f"*@{SILENT}"}},
+    {"event": "bounce", "rate": 0.01},
+    {"event": "soft_bounce", "rate": 0.01},
+    {"event": "complaint", "rate": 0.003},
+    {"event": "delay", "rate": 0.01},
+)
 # Apps that were removed, and answers that get lost: the message is there all the same, and a repeat replaces it.
 PUSH: Sequence[Mapping[str, object]] = (
     {"kind": "status", "error": "UNREGISTERED", "match": {"to": "demo-token-*[27]7-?"}},

@@ -10,6 +10,7 @@ from typing import Any, assert_never, cast
 
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import (
+    BinaryField,
     BooleanField,
     Case,
     DateTimeField,
@@ -37,6 +38,7 @@ from django.db.models.lookups import (
     Regex,
 )
 
+from schedules import encryption
 from schedules.audience import tree
 from schedules.audience.instants import (
     DATE_LENGTH,
@@ -47,7 +49,7 @@ from schedules.audience.instants import (
 )
 from schedules.audience.matching import OPPOSITES
 from schedules.audience.tree import AllOf, AnyOf, Clause, Node, Not, Operator, Scalar
-from schedules.models import Channel, Device
+from schedules.models import Channel, Device, Suppression
 
 # Values of one list that are looked up in the index; a longer list is a scan.
 MAX_PROBES = 20
@@ -178,6 +180,18 @@ def _channels(clause: Clause) -> Q:
 
 def opted_out(channel: Channel) -> Q:
     return Q(consent__contains={channel.value: False})
+
+
+def suppressed(channel: Channel) -> Q:
+    """Whose address is not written to any more; the claim asks the same in SQL of its own."""
+    if channel is not Channel.EMAIL or not Suppression.objects.exists():  # so it costs nothing where nobody is
+        return Q(pk__isnull=True)
+    fingerprint = Func(
+        OuterRef("email_index"),
+        template=encryption.fingerprint_sql("%(expressions)s"),
+        output_field=BinaryField(max_length=12),
+    )
+    return Q(Exists(Suppression.objects.filter(channel=channel, fingerprint=fingerprint)))
 
 
 def reaches(channel: Channel) -> Q:

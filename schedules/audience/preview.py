@@ -10,7 +10,7 @@ from typing import NamedTuple
 from django.db import connection
 from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
 
-from schedules.audience.compiler import is_indexable, opted_out, reaches
+from schedules.audience.compiler import is_indexable, opted_out, reaches, suppressed
 from schedules.audience.matching import reachable_channels
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
@@ -120,8 +120,9 @@ def preview(*, node: Node, channel: str | None, sample: int, now: datetime) -> P
 
 def _counted(source: LocalSource, audience: QuerySet[Recipient], channel: Channel | None) -> dict[int, list[_Counted]]:
     nobody = Q(pk__isnull=True)
-    silent = opted_out(channel) if channel else nobody
-    reached = reaches(channel) if channel and channel is not Channel.PUSH else nobody
+    is_suppressed = suppressed(channel) if channel else nobody
+    silent = opted_out(channel) | is_suppressed if channel else nobody
+    reached = reaches(channel) & ~is_suppressed if channel and channel is not Channel.PUSH else nobody
     rows = audience.annotate(
         opted_out=ExpressionWrapper(silent, output_field=BooleanField()),
         reached=ExpressionWrapper(reached, output_field=BooleanField()),

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from audit import trail
 from audit.models import Action
-from schedules.imports import staging
+from schedules.imports import merging, staging
 from schedules.imports.lines import Unreadable
 from schedules.imports.ndjson_rows import NdjsonRows
 from schedules.imports.rows import BadLine, Row
@@ -52,7 +52,7 @@ def merge_lines(*, stream: BinaryIO, by: str, now: datetime, bring_back: bool = 
         raise Unreadable(say("holds nothing but empty lines: send one JSON object a line"))
     for repeated in staging.drop_repeated():
         results.bad_line(repeated)
-    written = staging.merge(
+    written = merging.merge(
         now=now, by=by, on_person=results.written, on_left_out=results.left_out, bring_back=bring_back
     )
     counts = {"lines": len(results.lines), "skipped": results.bad, **written._asdict()}

@@ -12,11 +12,11 @@ from django.db import transaction
 from audit import trail
 from audit.models import Action
 from schedules.content import locale_chain
-from schedules.imports import staging
+from schedules.imports import merging, staging
 from schedules.imports.csv_rows import CsvRows
+from schedules.imports.merging import Written
 from schedules.imports.ndjson_rows import NdjsonRows
 from schedules.imports.rows import BadLine, Column, Rows
-from schedules.imports.staging import Written
 from schedules.recurrence.zones import ZONE_NAMES
 
 MAX_KEPT: Final = 100  # bad lines in a report; all of them go to on_bad
@@ -100,7 +100,7 @@ def import_recipients(
         written = Written()
         if skip_bad or not bad.count:
             tell(Stage.WRITE, lines)
-            written = staging.merge(now=now, by=by, bring_back=bring_back)
+            written = merging.merge(now=now, by=by, bring_back=bring_back)
         is_kept = not dry_run and (skip_bad or not bad.count)
         if is_kept:
             counts = {"lines": lines, "skipped": bad.count, **written._asdict()}

@@ -5,8 +5,24 @@ Instants are UTC.
 """
 
 from schedules.models.controls import StopSwitch, TestClock
-from schedules.models.mirrored import EVERYBODY, MirroredPerson, Resolution, ResolutionPage
-from schedules.models.people import Device, ErasedPerson, Recipient, RecipientImport, RecipientImportChunk
+from schedules.models.mirrored import (
+    EVERYBODY,
+    LeftAlone,
+    MirroredPerson,
+    Resolution,
+    ResolutionPage,
+    ResolutionUse,
+    ServedCount,
+)
+from schedules.models.people import (
+    Device,
+    ErasedPerson,
+    Recipient,
+    RecipientImport,
+    RecipientImportChunk,
+    SoftBounce,
+    Suppression,
+)
 from schedules.models.schedules import (
     GOES_ON,
     NAMED_IDS,
@@ -29,6 +45,7 @@ __all__ = [
     "Channel",
     "Device",
     "ErasedPerson",
+    "LeftAlone",
     "MessageTemplate",
     "MirroredPerson",
     "Occurrence",
@@ -39,11 +56,15 @@ __all__ = [
     "RecipientImportChunk",
     "Resolution",
     "ResolutionPage",
+    "ResolutionUse",
     "Schedule",
     "ScheduleStatus",
     "ScheduleType",
     "ScheduleVersion",
+    "ServedCount",
+    "SoftBounce",
     "StopSwitch",
+    "Suppression",
     "TemplateContent",
     "TemplateVersion",
     "TestClock",

@@ -2,11 +2,12 @@
 
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
 from schedules.fields import BlindIndexField, EncryptedBytesField, EncryptedTextField
+from schedules.models.templates import Channel
 
 
 def _json_type(field: str) -> models.Func:
@@ -18,6 +19,8 @@ class Recipient(models.Model):
 
     ``locale`` and ``time_zone`` are kept as they came, valid or not: a bad zone falls back when it is used, and the
     ledger row says so. ``consent`` maps a channel to a boolean; ``false`` means opted out, absent means no objection.
+    ``objected_at`` has an instant (ISO 8601) under the same key for each objection that was made here: when it last
+    was. An objection that the user service alone has told has none.
     ``version`` rises whenever somebody changes the profile or its devices; that a push provider has retired a device
     is nobody's change. Rows change through ``schedules.recipients`` and ``schedules.imports``.
     """
@@ -30,6 +33,7 @@ class Recipient(models.Model):
     attributes = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=list, blank=True)
     consent = models.JSONField(default=dict, blank=True)
+    objected_at = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), editable=False)
     version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     updated_by = models.CharField(max_length=100, blank=True, db_default="", editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -92,6 +96,55 @@ class ErasedPerson(models.Model):
 
     def __str__(self) -> str:
         return str(self.fingerprint)
+
+
+class Suppression(models.Model):
+    """An address that is not written to any more, whoever has it (``schedules.suppressions``); it survives an erasure.
+
+    ``fingerprint``: what the blind index of the address has in common over small letters and large. ``source`` is the
+    actor, ``occurrence_id`` the one whose message brought it about, ``detail`` the provider's codes.
+    """
+
+    class Reason(models.TextChoices):
+        """As the ledger's rows have it that are suppressed by it, the weightiest last."""
+
+        BLOCKED = "blocked"
+        BOUNCED_OFTEN = "bounced_often"
+        BOUNCED = "bounced"
+        COMPLAINED = "complained"
+
+    channel = models.CharField(max_length=10, choices=Channel)
+    fingerprint = models.BinaryField(max_length=12)
+    reason = models.CharField(max_length=20, choices=Reason)
+    source = models.CharField(max_length=100)
+    occurrence_id = models.BigIntegerField(null=True)
+    detail = models.CharField(max_length=200, blank=True, default="", db_default="")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["channel", "fingerprint"], name="suppression_once")]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.reason}"
+
+
+class SoftBounce(models.Model):
+    """A message that an address did not take for the time being, for a fortnight; several of them suppress it."""
+
+    channel = models.CharField(max_length=10, choices=Channel)
+    fingerprint = models.BinaryField(max_length=12)
+    occurrence_id = models.BigIntegerField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["channel", "fingerprint", "occurrence_id"], name="soft_bounce_once")
+        ]
+        indexes = [models.Index(fields=["created_at"], name="soft_bounce_created_at_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.channel}, occurrence {self.occurrence_id}"
 
 
 class RecipientImport(models.Model):

@@ -18,6 +18,10 @@ class MessageTemplate(models.Model):
     """A message in its channels and locales. ``version`` counts what was published; see ``TemplateVersion``.
 
     A deleted one stays as a row, for the occurrences that ran with its versions, and gives its name free.
+
+    One that a template service keeps has its id there as ``service_id`` and no contents here: its versions say in which
+    channels and locales it speaks, and the service renders it. ``mirrored_at``: when the service was asked whose answer
+    last changed something; what had been asked for before changes nothing.
     """
 
     name = models.CharField(max_length=200)
@@ -26,17 +30,27 @@ class MessageTemplate(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
+    service_id = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
+    mirrored_at = models.DateTimeField(null=True, editable=False)
 
     objects = TemplateQuerySet.as_manager()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["name"], condition=Q(deleted_at__isnull=True), name="template_name_once")
+            models.UniqueConstraint(fields=["name"], condition=Q(deleted_at__isnull=True), name="template_name_once"),
+            models.UniqueConstraint(
+                fields=["service_id"], condition=~Q(service_id=""), name="template_service_id_once"
+            ),
         ]
         ordering = ["name"]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a template service keeps it: then nothing of it is changed here."""
+        return bool(self.service_id)
 
 
 class TemplateContent(models.Model):
@@ -63,7 +77,11 @@ class TemplateContent(models.Model):
 
 
 class TemplateVersion(models.Model):
-    """What a template said once: written at each publication, never changed. An occurrence pins one."""
+    """What a template said once: written at each publication, never changed. An occurrence pins one.
+
+    ``service_version``: what the template service calls it, empty for one of our own. Then ``contents`` hold channel
+    and locale alone, and ``tokens`` the dotted names that the service reads: ``first_name``, ``recipient.locale``.
+    """
 
     template = models.ForeignKey(MessageTemplate, on_delete=models.CASCADE, related_name="versions")
     version = models.PositiveIntegerField()
@@ -71,6 +89,8 @@ class TemplateVersion(models.Model):
     default_locale = models.CharField(max_length=35)
     created_by = models.CharField(max_length=100, blank=True, db_default="")
     created_at = models.DateTimeField()
+    service_version = models.CharField(max_length=200, blank=True, default="", db_default="")
+    tokens = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["template", "version"], name="template_version_unique")]

@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from schedules.audience.tree import Kind
-from schedules.audience.values import MAX_NUMBER, BadValue, read_value
+from schedules.audience.values import BadValue, read_value
 from schedules.imports import values
 from schedules.imports.ndjson_rows import public_field, read_person, row_of
 from schedules.imports.rows import BadLine, Row
+from schedules.remote.reading import misshapen, next_cursor, object_of, text_of, whole_number
 from schedules.user_service.errors import Unavailable
 
-MAX_CURSOR: Final = 2000  # characters
 _UPDATED: Final = "updatedAt"
 
 Profiles = tuple[tuple[Row | BadLine, ...], Mapping[int, datetime]]
@@ -62,19 +62,20 @@ def read_page_body(body: bytes, *, limit: int) -> Page:
 
 def read_count_body(body: bytes) -> int:
     """Raises ``Unavailable``."""
-    return _whole_number(_object(_decoded(_text(body))), "count")
+    return whole_number(object_of(text_of(body, Unavailable), Unavailable), "count", Unavailable)
 
 
 def read_envelope(body: bytes) -> Envelope:
     """Raises ``Unavailable`` with the code no_json or wrong_shape."""
-    text = _text(body)
-    content = _object(_decoded(text))
+    text = text_of(body, Unavailable)
+    content = object_of(text, Unavailable)
     profiles = content.get("profiles")
     if not isinstance(profiles, list):
-        raise _misshapen("profiles", "a list")
-    total = None if content.get("total") is None else _whole_number(content, "total")
+        raise misshapen("profiles", "a list", Unavailable)
+    total = None if content.get("total") is None else whole_number(content, "total", Unavailable)
     is_clean = "\\u" not in text or not values.SUSPICIOUS.search(text)
-    return Envelope(profiles, _whole_number(content, "count"), _cursor(content), total, is_clean)
+    counted = whole_number(content, "count", Unavailable)
+    return Envelope(profiles, counted, next_cursor(content, Unavailable), total, is_clean)
 
 
 def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Profiles:
@@ -138,51 +139,3 @@ def _keepable(profile: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[value
         except RecursionError:
             faults.append(values.Refused("", "is nested too deep"))
     return kept, faults
-
-
-def _text(body: bytes) -> str:
-    with suppress(UnicodeDecodeError):
-        return body.decode()
-    # Not as an answer to that error, which holds the body.
-    raise Unavailable("no_json", "sent a body that is no UTF-8")
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        at = error.pos
-    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
-        at = None
-    where = "" if at is None else f" from character {at + 1:,} of {len(text):,} on"
-    raise Unavailable("no_json", f"sent a body that is no JSON{where}")
-
-
-def _object(content: Any) -> Mapping[str, Any]:
-    if not isinstance(content, dict):
-        raise Unavailable("wrong_shape", "sent JSON that is no object")
-    return content
-
-
-def _whole_number(content: Mapping[str, Any], name: str) -> int:
-    value = content.get(name)
-    if isinstance(value, float) and value.is_integer():  # one number in JSON, however it is written
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
-        raise _misshapen(name, f"a whole number from 0 to {MAX_NUMBER}")
-    return value
-
-
-def _cursor(content: Mapping[str, Any]) -> str | None:
-    if "nextCursor" not in content:
-        raise _misshapen("nextCursor", "null on the last page, else a text")
-    value = content["nextCursor"]
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_CURSOR or not value.isprintable():
-        raise _misshapen("nextCursor", f"null, or a text of 1 to {MAX_CURSOR} printable characters")
-    return value
-
-
-def _misshapen(name: str, wanted: str) -> Unavailable:
-    return Unavailable("wrong_shape", f"sent an object whose member {name} is not {wanted}")

@@ -5,6 +5,7 @@ double fails.
 """
 
 import abc
+import base64
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,16 @@ from delivery.providers.fcm import FcmProvider
 from delivery.providers.in_app import InAppProvider
 from delivery.providers.outbox import OutboxProvider
 from delivery.providers.ses import SesProvider
+from delivery.providers.smtp import SmtpProvider
+from delivery.providers.webhook import WebhookProvider
+from schedules import standard_webhooks
 from schedules.models import Recipient
 from stubs.testing import running_fcm, running_ses
-from tests import http_double
+from tests import http_double, smtp_double
 from tests.conformance.example import EXAMPLE
 from tests.http_double import HttpDouble, Reply, Request
 from tests.recording import RecordingProvider
+from tests.smtp_double import SmtpDouble
 
 POISON = 666  # the recipient whose message a double refuses, when told to
 REJECTED = ("refused_alone", "refuses_the_call")
@@ -64,7 +69,7 @@ class Case(abc.ABC):
 
     silence, half, garbage, reset   after the whole request was read
     error                           an error of the server's own, such as 500
-    throttled                       "slow down", with Retry-After: 7
+    throttled                       "slow down", with Retry-After: 7 where there is such a thing
     denied_*                        the account, its credentials or its rights are refused
     refused_alone                   the message to POISON alone; the others are accepted
     refuses_the_call                the whole call, whenever POISON is in it
@@ -73,6 +78,9 @@ class Case(abc.ABC):
     provider: type[Provider]
     is_bulk = True  # one request for all messages of a call
     is_double = False  # stands for a provider in other tests, and speaks to nobody
+    is_http = True
+    # Seconds that "slow down" names; None where the protocol has no word for them.
+    retry_after: float | None = 7
     settings: Mapping[str, Any] = {}
     rules: Mapping[str, Any] = {}
 
@@ -201,8 +209,20 @@ class Fcm(Case):
         return f"{_name(recipient)}:APA91bHun4MxP5egoKMwt2KZFBaFUH"
 
 
-class RelayDouble(FailingDouble):
-    """The other side of the page's example; a rule is a failure or a reply of `tests.http_double`."""
+_HTTP_RULES: Mapping[str, Any] = {
+    "silence": http_double.silence,
+    "half": http_double.half,
+    "garbage": http_double.garbage,
+    "reset": http_double.reset,
+    "error": Reply(500),
+    "throttled": Reply(429, headers={"Retry-After": "7"}),
+    "denied_key": Reply(401),
+    "denied_rights": Reply(403),
+}
+
+
+class _Program(FailingDouble):
+    """A program that answers as a test wants; a rule is a failure or a reply of `tests.http_double`."""
 
     def __init__(self, server: HttpDouble, rules: Mapping[str, Any]) -> None:
         self.server = server
@@ -227,6 +247,14 @@ class RelayDouble(FailingDouble):
         self._how = how
         self.server.failure = self._rules[how] if callable(self._rules[how]) else None
 
+    @abc.abstractmethod
+    def _answer(self, request: Request) -> Reply:
+        """The reply, and who was reached."""
+
+
+class RelayDouble(_Program):
+    """The other side of the page's example."""
+
     def _answer(self, request: Request) -> Reply:
         keys = {each["id"]: int(each["id"].rsplit("-", 1)[1]) for each in request.json}
         if self._how and (self._how not in REJECTED or (self._how == "refuses_the_call" and POISON in keys.values())):
@@ -243,18 +271,7 @@ class Example(Case):
 
     provider = EXAMPLE
     settings: Mapping[str, Any] = {"RELAY_URL": "https://relay.example"}
-    rules: Mapping[str, Any] = {
-        "silence": http_double.silence,
-        "half": http_double.half,
-        "garbage": http_double.garbage,
-        "reset": http_double.reset,
-        "error": Reply(500),
-        "throttled": Reply(429, headers={"Retry-After": "7"}),
-        "denied_key": Reply(401),
-        "denied_rights": Reply(403),
-        "refused_alone": None,
-        "refuses_the_call": Reply(400),
-    }
+    rules: Mapping[str, Any] = {**_HTTP_RULES, "refused_alone": None, "refuses_the_call": Reply(400)}
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Double]:
@@ -263,6 +280,110 @@ class Example(Case):
 
     def make(self, url: str, **timeouts: float) -> Provider:
         return self.provider(url=url, **timeouts)  # type: ignore[call-arg]
+
+
+class WebhookDouble(_Program):
+    """A program that takes signed messages."""
+
+    def _answer(self, request: Request) -> Reply:
+        assert standard_webhooks.is_signed(WEBHOOK_KEYS, request.headers, request.body)
+        recipient = int(request.headers["webhook-id"].rsplit("-", 1)[1])
+        if self._how and (self._how not in REJECTED or recipient == POISON):
+            reply: Reply = self._rules[self._how]
+            return reply
+        self._reached[recipient] += 1
+        return Reply(202, json.dumps({"id": f"m{recipient}"}).encode())
+
+
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes of a good secret").decode()
+WEBHOOK_KEYS = standard_webhooks.secrets(WEBHOOK_SECRET)
+
+
+class Webhook(Case):
+    provider = WebhookProvider
+    is_bulk = False
+    settings: Mapping[str, Any] = {"WEBHOOK_URL": "https://mail.example/in", "WEBHOOK_SECRET": WEBHOOK_SECRET}
+    rules: Mapping[str, Any] = {**_HTTP_RULES, "denied_gone": Reply(410), "refused_alone": Reply(422)}
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        with HttpDouble() as server:
+            yield WebhookDouble(server, self.rules)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        return WebhookProvider(url=url, secret=WEBHOOK_SECRET, **timeouts)
+
+
+class WebhookPush(Webhook):
+    """The same provider on its other channel."""
+
+    name = "webhook_push"
+    rules: Mapping[str, Any] = {**Webhook.rules, "refused_alone": Reply(body=json.dumps({"gone": [POISON]}).encode())}
+
+    def message(self, recipient: int) -> Message:
+        return _to_device(super().message(recipient), self.address(recipient))
+
+
+class MailDouble(FailingDouble):
+    """A mail server; a rule is a failure of `tests.smtp_double`, or what it says at a stage of the dialogue."""
+
+    def __init__(self, server: SmtpDouble, rules: Mapping[str, Any]) -> None:
+        self.server = server
+        self.url = server.url
+        self._rules = rules
+
+    def fresh(self) -> None:
+        self.server.fresh()
+
+    def reached(self) -> Counter[int]:
+        return Counter(
+            int(mail.message["Message-ID"].strip("<>").split("@")[0].rsplit("-", 1)[1]) for mail in self.server.mails
+        )
+
+    def requests(self) -> int:
+        return self.server.ended
+
+    def fail(self, how: str) -> None:
+        rule = self._rules[how]
+        if callable(rule):
+            self.server.failure = rule
+        elif how in REJECTED:
+            self.server.refused = {"poison@example.com": rule}
+        else:
+            self.server.replies = dict(rule)
+
+
+class Smtp(Case):
+    provider = SmtpProvider
+    is_bulk = False
+    is_http = False
+    retry_after = None
+    settings: Mapping[str, Any] = {
+        "SMTP_URL": "submission://shop:secret" + "@mail.example",
+        "EMAIL_FROM": "shop@example.com",
+        "SMTP_CA_FILE": "",
+    }
+    rules: Mapping[str, Any] = {
+        "silence": smtp_double.silence,
+        "half": smtp_double.half,
+        "garbage": smtp_double.garbage,
+        "reset": smtp_double.reset,
+        "error": {".": b"451 4.3.0 Error: queue file write error"},
+        "throttled": {"MAIL": b"454 Throttling failure: Maximum sending rate exceeded."},
+        "denied_sign_in": {"MAIL": b"530 5.7.0 Must issue a STARTTLS command first"},
+        "denied_sender": {"MAIL": b"553 5.7.1 <shop@example.com>: Sender address rejected: not owned by user"},
+        "denied_relay": {"RCPT": b"554 5.7.1 <person-0001@example.com>: Relay access denied"},
+        "refused_alone": {"RCPT": b"550 5.1.1 <poison@example.com>: Recipient address rejected: User unknown"},
+    }
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[Double]:
+        with SmtpDouble() as server:
+            yield MailDouble(server, self.rules)
+
+    def make(self, url: str, **timeouts: float) -> Provider:
+        url = url.replace("http://", "smtp://").replace("localhost", "127.0.0.1")
+        return SmtpProvider(url=url, sender="Shop <shop@example.com>", **timeouts)
 
 
 class _Rows(Double):
@@ -336,4 +457,15 @@ def people(number: int) -> None:
     Recipient.objects.bulk_create(Recipient(pk=each, external_id=f"person-{each}") for each in ids)
 
 
-CASES: tuple[Case, ...] = (Ses(), Fcm(), Example(), InApp(), Outbox(), OutboxPush(), Recording())
+CASES: tuple[Case, ...] = (
+    Ses(),
+    Smtp(),
+    Fcm(),
+    Webhook(),
+    WebhookPush(),
+    Example(),
+    InApp(),
+    Outbox(),
+    OutboxPush(),
+    Recording(),
+)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from django.core.management import CommandError, call_command
 
+from schedules.remote import checking
+from schedules.remote.checking import Outcome
 from schedules.user_service.client import Client
 from schedules.user_service.conformance import suite
-from schedules.user_service.conformance.checks import Outcome
 from schedules.user_service.conformance.subject import Subject
 from stubs.testing import running_user_service
 from tests.conformance.user_services import BROKEN, MAX_BYTES, PEOPLE, TOKEN, Service, person, serving
@@ -20,7 +21,8 @@ AS_OF = datetime(2026, 11, 22, 10, tzinfo=UTC)
 def outcomes(url: str, *, token: str = TOKEN, **options) -> dict[str, list[str]]:
     client = Client(url, token=token, timeout_s=10, max_bytes=MAX_BYTES)
     found: dict[str, list[str]] = {str(outcome): [] for outcome in Outcome}
-    for result in suite.run(Subject(client, as_of=AS_OF, has_token=bool(token), **options)):
+    subject = Subject(client, as_of=AS_OF, has_token=bool(token), **options)
+    for result in checking.run(suite.CHECKS, subject):
         found[result.outcome].append(result.name)
         assert result.came
         assert result.asked or result.outcome is Outcome.SKIPPED

@@ -9,6 +9,7 @@ from typing import Any
 
 from stubs.http import Request, Response
 from stubs.log import Log
+from stubs.server import Stub
 from stubs.user_service import UserServiceStub
 
 TOKEN = "a-token-of-the-tests"
@@ -71,7 +72,7 @@ class Service(UserServiceStub):
 
 
 @contextmanager
-def serving(service: UserServiceStub) -> Iterator[str]:
+def serving(service: Stub) -> Iterator[str]:
     """Its address, for as long as the block lasts."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)

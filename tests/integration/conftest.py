@@ -11,19 +11,22 @@ from typing import Any
 import pytest
 
 from audit.bucket import Bucket
-from delivery import caps, counters
+from delivery import caps, counters, remote_rendering
 from delivery.materialise import resolving
 from delivery.models import State
 from scheduler_project.local.redis import Server, running_server
 from scheduler_project.local.redis_cluster import Cluster, running_cluster
 from schedules.models import Occurrence
-from stubs.testing import RunningUserService
+from schedules.template_service import mirror
+from stubs.testing import RunningTemplateService, RunningUserService
+from tests import template_service as template_service_double
 from tests.cap_oracle import Books
 from tests.counting import flush
 from tests.factories import ScheduleFactory, people
 from tests.interleaving import Meeting
 from tests.races import claim_some
 from tests.service import Service, only_occurrence
+from tests.template_service import TemplateService
 from tests.user_service import UserService, running_reference, used_by
 
 
@@ -52,6 +55,22 @@ def reference() -> Iterator[RunningUserService]:
 def user_service(reference: RunningUserService, settings: Any) -> Iterator[UserService]:
     """Audiences are answered by a user service that knows nobody yet."""
     with used_by(settings, reference) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def template_reference() -> Iterator[RunningTemplateService]:
+    """The reference of the template service, shared by the tests of a session; see ``template_service``."""
+    with template_service_double.running_reference() as running:
+        yield running
+
+
+@pytest.fixture
+def template_service(template_reference: RunningTemplateService, settings: Any) -> Iterator[TemplateService]:
+    """There is a template service, which has no template yet; nothing is remembered of another one."""
+    remote_rendering.forget()
+    mirror._asked.forget()
+    with template_service_double.used_by(settings, template_reference) as made:
         yield made
 
 

@@ -11,10 +11,24 @@ from django.db.models import DateTimeField
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
+from django.utils.html import strip_tags
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from audit.models import Action, AuditEvent, ExportedSeal, Seal
-from delivery.models import Batch, Delivery, FailedAttempt, Figure, InboxMessage, OutboxMessage
+from delivery.models import (
+    Batch,
+    Count,
+    Delivery,
+    FailedAttempt,
+    Feedback,
+    FeedbackCount,
+    Figure,
+    Heartbeat,
+    InboxMessage,
+    OutboxMessage,
+    ProviderAccount,
+)
 from frontend.admin import paginator
 from frontend.urls import site
 from schedules import models as schedule_models
@@ -23,6 +37,7 @@ from schedules.models import (
     Catalogue,
     Device,
     ErasedPerson,
+    LeftAlone,
     MessageTemplate,
     MirroredPerson,
     Occurrence,
@@ -31,9 +46,13 @@ from schedules.models import (
     RecipientImportChunk,
     Resolution,
     ResolutionPage,
+    ResolutionUse,
     Schedule,
     ScheduleVersion,
+    ServedCount,
+    SoftBounce,
     StopSwitch,
+    Suppression,
     TemplateContent,
     TemplateVersion,
 )
@@ -49,8 +68,11 @@ PATHS_FOR_ADMINS = ("/admin/auth/", "/admin/frontend/client/")
 # Pages of ours show them; of seals and fingerprints there is nothing to look at.
 ELSEWHERE = {
     *(Seal, ExportedSeal, ErasedPerson),
-    *(Delivery, FailedAttempt, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
+    *(Delivery, FailedAttempt, Feedback, FeedbackCount, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
+    *(Count, Heartbeat, ProviderAccount),
+    *(Suppression, SoftBounce),
     *(Recipient, Device, RecipientImport, RecipientImportChunk, MirroredPerson, Resolution, ResolutionPage),
+    *(ResolutionUse, ServedCount, LeftAlone),
     *(Schedule, ScheduleVersion, MessageTemplate, TemplateContent, TemplateVersion, Catalogue),
 }
 LISTS = sorted(
@@ -125,7 +147,7 @@ def test_every_list_and_every_object_opens_for_each_role(service, role):
             response = client.get(url(model, "change", item.pk))
             assert response.status_code == (403 if refused else 200), item
             opened += 1
-    assert opened > 10
+    assert opened > 8
 
 
 def test_no_list_counts_the_ledger_or_reads_it_at_all(service):
@@ -184,6 +206,31 @@ def test_banners_tell_of_a_stop_and_of_a_shifted_clock_on_every_page(service, se
         assert "3 hours ahead of the real time" in page
 
 
+def test_whatever_the_admin_shows_has_a_name_in_the_viewers_language(service):
+    a_bit_of_everything(service)
+    client = signed_in(Role.ADMIN)
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"
+    stop, batch, entry = StopSwitch.objects.get(), Batch.objects.first(), PeriodicTask.objects.get(name="tick")
+    named = {stop: ("Sendestopps", "Push"), batch: ("Stapel", f"Stapel {batch.pk} von Lauf {batch.occurrence_id}")}
+    named[entry] = ("Einträge der Uhr", "Eröffnet die fälligen Läufe")
+    for item, said in named.items():
+        page = text_of(client.get(url(type(item), "change", item.pk)))
+        assert [words for words in said if words not in page] == []
+        assert "channel:push" not in page
+    gone = client.post(url(StopSwitch, "delete", stop.pk), {"post": "yes"}, follow=True)
+    assert "„Push“" in text_of(gone)
+    assert gone.redirect_chain[-1][0] == url(StopSwitch, "changelist")
+    translation.deactivate()  # a request leaves its language to whatever its thread does next
+
+
+def test_people_are_filtered_by_their_role_in_words():
+    client = signed_in(Role.ADMIN)
+    account(Role.ANALYST, name="somebody")
+    listed = client.get(url(User, "changelist"), {"role": "ANALYST"})
+    assert [user.username for user in listed.context["cl"].result_list] == ["somebody"]
+    assert "ANALYST" not in strip_tags(text_of(listed))
+
+
 # Signing in
 
 
@@ -220,7 +267,7 @@ def test_one_schedule_is_stopped_by_its_number_and_the_list_says_so_in_words():
     client.post(url(StopSwitch, "add"), {"scope": "schedule", "schedule": schedule.pk, "reason": ""})
     assert StopSwitch.objects.get().scope == f"schedule:{schedule.pk}"
     page = text_of(client.get(url(StopSwitch, "changelist")))
-    assert f"Sending for schedule #{schedule.pk}" in page
+    assert f"Schedule #{schedule.pk}" in page
     assert "user:" not in page
 
 

@@ -88,6 +88,7 @@ def test_a_row_says_who_what_when_and_why(api, several):
         "settledAt": "2026-11-21T11:00:00Z",
         "providerId": "",
         "detail": "",
+        "feedback": None,
     }
     (anna,) = api.get(f"deliveries?recipient=anna&schedule={first.pk}").json()["items"]
     assert (anna["state"], anna["providerId"][:3], anna["attempt"]) == ("sent", "id-", 1)

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from delivery import erasure, ledger, reopening
+from delivery import circuits, erasure, ledger, reopening
 from delivery.counters import CountersAway
 from delivery.counts import REASON_CLASSES
 from delivery.explain import Code
@@ -17,9 +17,10 @@ from delivery.materialise import TOO_SLOW
 from delivery.models import Delivery, FailedAttempt, State
 from delivery.providers.base import Answer, Verdict
 from frontend.instants import instant
-from schedules import operations, stops
+from schedules import operations, stops, suppressions
 from schedules.models import Occurrence, Recipient, Schedule
 from schedules.permissions import Role, Scope
+from schedules.suppressions import Strike
 from tests.accounts import account
 from tests.api import Api, token
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory
@@ -195,6 +196,18 @@ def opted_out(world):
     return world.run(anna={"consent": {"email": False}})
 
 
+def suppressed(reason):
+    def happen(world):
+        world.opened()
+        fingerprint = suppressions.fingerprint_to_block("anna@example.com")
+        suppressions.record([Strike(fingerprint, 1, reason)], now=NOW)
+        world.service.send()
+        return Schedule.objects.get(name="News")
+
+    happen.__name__ = reason
+    return happen
+
+
 def no_address(world):
     return world.run(anna={"email": ""})
 
@@ -295,6 +308,18 @@ def stopped(world):
 
 def refused_account(world):
     return world.run((Verdict.MISCONFIGURED, "access_denied"))
+
+
+def rendered_for_nobody(reason):
+    def happen(world):
+        schedule = world.opened()
+        scope = circuits.of_template(schedule.template_id)
+        circuits.open_circuit(scope, reason=reason, detail="timeout", now=NOW)
+        world.service.send()
+        return schedule
+
+    happen.__name__ = reason
+    return happen
 
 
 def finding(world):
@@ -437,6 +462,10 @@ CASES = [
     (weekly_cap, Code.AT_CAP, "rate_limited", "weekly_cap", "at the limit of 1 message in 7 days."),
     (waits_for_cap, Code.WAITS_FOR_CAP, "pending", "daily_cap", "It waits. The person is at the limit"),
     (opted_out, Code.OPTED_OUT, "suppressed", "opted_out", "Opted out of this channel."),
+    (suppressed("bounced"), Code.BOUNCED, "suppressed", "bounced", "An earlier message to this address came back"),
+    (suppressed("bounced_often"), Code.BOUNCED_OFTEN, "suppressed", "bounced_often", "came back within a fortnight."),
+    (suppressed("complained"), Code.COMPLAINED, "suppressed", "complained", "was called spam."),
+    (suppressed("blocked"), Code.BLOCKED, "suppressed", "blocked", "Somebody has blocked this address."),
     (no_address, Code.NO_ADDRESS, "unaddressable", "no_address", "no address for this channel"),
     (no_device, Code.NO_ADDRESS, "unaddressable", "no_address", "no address for this channel"),
     (left_audience, Code.LEFT_AUDIENCE, "suppressed", "left_audience", "No longer matched"),
@@ -453,12 +482,20 @@ CASES = [
     (paused, Code.SCHEDULE_PAUSED, "pending", "", "the schedule is paused"),
     (stopped, Code.SENDING_STOPPED, "pending", "", "somebody has stopped sending"),
     (refused_account, Code.PROVIDER_REFUSES, "pending", "access_denied", "the provider refuses the account"),
+    (rendered_for_nobody("template_service_away"), Code.TEMPLATE_SERVICE_AWAY, "pending", "", "does not answer"),
+    (
+        rendered_for_nobody("template_service_refused"),
+        Code.TEMPLATE_SERVICE_REFUSED,
+        "pending",
+        "",
+        "refuses to render",
+    ),
     (finding, Code.FINDING_RECIPIENTS, None, None, "finding its people"),
     (too_slow, Code.AUDIENCE_TOO_SLOW, None, None, "takes too long"),
     (user_service_away, Code.USER_SERVICE_AWAY, None, None, "does not answer"),
     (user_service_refused, Code.USER_SERVICE_REFUSED, None, None, "refuses to name its people"),
     (postponed, Code.POSTPONED, "pending", "", "another time"),
-    (not_matched, Code.NOT_MATCHED, None, None, '“attributes.plan eq "pro"” (/all/0)'),
+    (not_matched, Code.NOT_MATCHED, None, None, "This decides: people whose plan is “pro”."),
     (created_later, Code.CREATED_LATER, None, None, "made later, at 2026-11-21 11:00:00 UTC"),
     (changed_later, Code.CHANGED_LATER, None, None, "changed later, at 2026-11-21 11:00:00 UTC"),
     (not_found_then, Code.NOT_FOUND_THEN, None, None, "matches the audience today"),
@@ -589,6 +626,7 @@ def test_of_a_push_each_device_is_told(world, api):
         "address": "",
         "devices": 1,
         "optedOut": False,
+        "suppressed": "",
     }
     assert device.token not in ask(api, schedule).content.decode()
 

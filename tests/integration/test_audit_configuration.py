@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client as Browser
 from django.urls import reverse
+from django.utils import translation
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from audit.models import AuditEvent
@@ -29,7 +30,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _at_now(service):
-    """What is done is done at ``NOW``."""
+    """What is done is done at ``NOW``. A request leaves its language to whatever its thread does next."""
+    yield
+    translation.deactivate()
 
 
 def of(model: Any, view: str, *args: Any) -> str:
@@ -140,6 +143,7 @@ def test_the_table_knows_everything_that_may_be_changed():
 def test_what_an_admin_changes_is_kept_with_who_it_was_and_what_it_was_before(model, kind):
     prepare, deed, told = DEEDS[model, kind]
     ada = signed_in(Role.ADMIN, name="ada")
+    ada.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"  # what is kept is English all the same
     pk = prepare()
     before = set(AuditEvent.objects.values_list("pk", flat=True))
     answer = deed(ada, pk)
@@ -168,4 +172,6 @@ def test_the_changed_clock_is_told_in_words():
     told = page.context["listed"].told[0]
     assert told.plain == "ada (admin) changed the clock's entry “seals of the audit”"
     assert ("Interval", "every 60 seconds", "every 7 hours") in told.changes
+    german = ada.get("/audit/", headers={"Accept-Language": "de"}).context["listed"].told[0]
+    assert ("Intervall", "alle 60 Sekunden", "alle 7 Stunden") in german.changes
     assert timedelta(0) == NOW - told.event.created_at

@@ -51,7 +51,7 @@ def test_a_refused_account_opens_the_circuit_with_what_the_provider_said(service
     provider.answers(Verdict.MISCONFIGURED, "credentials", detail="403 InvalidClientTokenId")
     service.step()
     circuit = Circuit.objects.get()
-    assert (circuit.channel, circuit.reason, circuit.detail) == ("email", "credentials", "403 InvalidClientTokenId")
+    assert (circuit.scope, circuit.reason, circuit.detail) == ("email", "credentials", "403 InvalidClientTokenId")
     assert (circuit.opened_at, circuit.openings) == (NOW, 1)
     assert 25 < wait_s() <= 30
     assert reasons(schedule) == {"pending: credentials": 3}
@@ -125,7 +125,7 @@ def test_the_daily_quota_of_ses_reported_for_single_entries_opens_the_circuit(se
     schedule = ScheduleFactory()
     with running_ses(log=tmp_path / "sent.ndjson") as stub:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", stub.url)
-        registry.for_channel.cache_clear()
+        registry.chain.cache_clear()
         fault = {"kind": "bulk_entry_status", "code": "ACCOUNT_DAILY_QUOTA_EXCEEDED"}
         stub.fault({**fault, "match": {"to": persons[4].email}})
         try:
@@ -136,7 +136,7 @@ def test_the_daily_quota_of_ses_reported_for_single_entries_opens_the_circuit(se
             let_probe()
             service.after(MINUTE).step()
         finally:
-            registry.for_channel.cache_clear()
+            registry.chain.cache_clear()
         assert states(schedule) == {"sent": 5}
         assert len(stub.messages()) == 5
     assert row_of(schedule, persons[4]).attempt == 1

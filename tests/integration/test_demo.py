@@ -180,6 +180,34 @@ def test_one_variable_has_a_user_service_name_the_people_and_all_is_as_before(tm
     assert len(set(mails)) == len(mails)
 
 
+def test_another_variable_has_a_template_service_write_the_messages_and_all_is_as_before(tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "ses-accepted.ndjson"
+    both = {"TEMPLATE_SERVICE_URL": "reference", "USER_SERVICE_URL": "reference"}
+    with demo(tmp_path, "--recipients", "150", "--port", str(port), **both) as running:
+        shown = running.until("In a second terminal")
+        (service,) = re.findall(r"Template service +(http://127\.0\.0\.1:\d+)/ ", shown)
+        eventually(lambda: log.exists() and len(log.read_text().splitlines()) > 150 - 20, seconds=60)
+        calls = json.loads(body_of(f"{service}/stats"))["calls"]
+        assert calls["Render"] >= 1
+        assert manage(tmp_path, "books").returncode == 0
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+    mails = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len({mail["delivery"] for mail in mails}) == len(mails)
+    greeted = {mail["subject"].partition(",")[0] for mail in mails if "this is new in" in mail["subject"]}
+    assert greeted
+    assert not [mail for mail in mails if "{{" in mail["subject"] + mail["text"]]
+
+
+def test_the_demo_asks_no_template_service_of_ones_own(tmp_path: Path) -> None:
+    refused = manage(tmp_path, "demo", TEMPLATE_SERVICE_URL="https://templates.example.com")
+    assert refused.returncode == 1
+    assert "set TEMPLATE_SERVICE_URL=reference, or unset it" in " ".join(refused.stderr.split())
+    eventually(lambda: processes_of(tmp_path) == [], seconds=15)
+
+
 def test_the_demo_asks_no_user_service_of_ones_own(tmp_path: Path) -> None:
     refused = manage(tmp_path, "demo", USER_SERVICE_URL="https://people.example.com")
     assert refused.returncode == 1

@@ -283,7 +283,7 @@ def test_while_fcm_may_have_delivered_a_push_its_place_is_kept_and_the_repeat_re
     with running_fcm(credentials=tmp_path / "account.json") as stub:
         settings.PROVIDERS = {**settings.PROVIDERS, "push": "fcm"}
         settings.FCM_CREDENTIALS, settings.FCM_ENDPOINT = str(stub.credentials), stub.url
-        registry.for_channel.cache_clear()
+        registry.chain.cache_clear()
         stub.fault({"kind": "status", "error": "UNAVAILABLE", "retry_after": 90, "accept": True, "count": 1})
         try:
             first = ScheduleFactory(channel="push", max_per_user_per_day=1)
@@ -295,7 +295,7 @@ def test_while_fcm_may_have_delivered_a_push_its_place_is_kept_and_the_repeat_re
             assert reasons(second) == {"rate_limited: daily_cap": 1}
             service.at(row_of(first, person).due_at).step()
         finally:
-            registry.for_channel.cache_clear()
+            registry.chain.cache_clear()
         assert states(first) == {"sent": 1}
         assert len(stub.messages()) == 2
         assert len(stub.shown(device.token)) == 1

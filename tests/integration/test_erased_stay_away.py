@@ -14,7 +14,7 @@ from delivery import erasure
 from frontend import erasing
 from frontend.api.recipients_bulk import NDJSON
 from schedules import fingerprints, recipients
-from schedules.imports import staging, uploads
+from schedules.imports import merging, uploads
 from schedules.imports.recipients import Format, import_recipients
 from schedules.models import Device, ErasedPerson, Recipient
 from schedules.permissions import Role
@@ -91,14 +91,14 @@ def test_somebody_who_is_there_may_get_the_address_of_an_erased_person(anna):
 
 def test_whoever_is_erased_while_an_import_waits_to_write_is_not_created(service, monkeypatch):
     person = RecipientFactory(external_id="anna", email="")
-    leave_out = staging._leave_out
+    leave_out = merging._leave_out
 
     def erase_then(cursor, tell):
         found = leave_out(cursor, tell)
         erasure.forget(recipient_id=person.pk, by=BY, now=NOW)
         return found
 
-    monkeypatch.setattr(staging, "_leave_out", erase_then)
+    monkeypatch.setattr(merging, "_leave_out", erase_then)
     bring()
     assert people() == {"new-id", "bea"}
 

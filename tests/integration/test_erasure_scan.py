@@ -5,7 +5,8 @@ import json
 import pytest
 
 from delivery import test_sends
-from delivery.models import InboxMessage, OutboxMessage
+from delivery.events.base import Kind
+from delivery.models import Delivery, InboxMessage, OutboxMessage
 from delivery.providers.base import Verdict
 from frontend import erasing
 from schedules.imports import uploads
@@ -16,6 +17,7 @@ from tests.accounts import signed_in
 from tests.api import Api, token
 from tests.books import assert_books_close
 from tests.factories import BY, NOW, ScheduleFactory, TemplateFactory
+from tests.provider_events import event, settle
 from tests.searching import found_in_files, found_in_redis, found_in_tables
 from tests.service import MINUTE
 
@@ -44,6 +46,10 @@ def planted(service, provider):
         ScheduleFactory(channel=channel, template_id=template.pk)
     provider.answers(Verdict.PERMANENT, "refused", detail="mailbox of <address> is full")
     service.step()
+    (mailed, *_) = Delivery.objects.order_by("occurrence_id")
+    settle(*(event(kind, mailed, address=ADDRESS) for kind in (Kind.BOUNCE_SOFT, Kind.COMPLAINT)))
+    blocked = api.post("suppressions", {"address": ADDRESS}, headers={"Idempotency-Key": "blocked"})
+    assert blocked.status_code == 200
     coming = ScheduleFactory(run_at=NOW + MINUTE, template_id=template.pk)
     service.open()
     message = {"recipient": person, "created_at": NOW}

@@ -4,14 +4,21 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.core.cache import cache
 from django.urls import reverse
 from django.utils import translation
 
 from delivery.providers.base import Verdict
 from scheduler_project import catalogue
 from schedules import operations
-from schedules.models import MessageTemplate, Occurrence, OccurrenceState, RecipientImport, Resolution, Schedule
+from schedules.models import (
+    MessageTemplate,
+    Occurrence,
+    OccurrenceState,
+    RecipientImport,
+    Resolution,
+    ResolutionUse,
+    Schedule,
+)
 from schedules.permissions import Role
 from tests.accounts import signed_in
 from tests.factories import BY, NOW, ScheduleFactory, people
@@ -21,6 +28,7 @@ from tests.integration.test_pages_import import upload, work
 from tests.integration.test_pages_templates import GREETING, form
 from tests.integration.test_wizard import post, rows, when
 from tests.service import only_occurrence, states
+from tests.user_service import forget_counts
 
 pytestmark = pytest.mark.django_db
 
@@ -192,14 +200,14 @@ def test_what_the_user_service_counts_and_names(service, speak, settings):
     service.tick()
     run = only_occurrence(schedule)
     told = {"audience": "digest", "as_of": NOW, "last_page_at": NOW, "pages": 2, "people": 1200, "total": 3000}
-    Resolution.objects.create(occurrence_id=run.pk, **told)
+    ResolutionUse.objects.create(occurrence_id=run.pk, resolution=Resolution.objects.create(**told))
     Occurrence.objects.update(reason="user_service_away")
     browser = sign_in()
     page = browser.get(f"/occurrences/{run.pk}/")
     german(page, "Bisher hat der Benutzerdienst genannt: 1.200 Personen von 3.000, auf 2 Seiten.", "antwortet nicht")
-    cache.clear()
+    forget_counts()
     with HttpDouble(lambda request: Reply(body=b'{"count": 7}')) as double:
         settings.USER_SERVICE_URL = double.url
         page = browser.get(reverse("schedule-forecast", args=[schedule.pk]))
     german(page, "Der Benutzerdienst zählt 7 Personen, und ein Lauf fragt den Benutzerdienst.")
-    cache.clear()
+    forget_counts()

@@ -25,8 +25,8 @@ from schedules.audience.compiler import compile
 from schedules.audience.parser import parse
 from schedules.fields import place
 from schedules.imports.lines import Unreadable
+from schedules.imports.merging import Written
 from schedules.imports.recipients import MAX_KEPT, Format, Stage, import_recipients
-from schedules.imports.staging import Written
 from schedules.models import Device, Recipient
 
 pytestmark = pytest.mark.django_db

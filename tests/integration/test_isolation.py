@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from django.db import DataError, OperationalError, connection
 
-from delivery import calls, messages
+from delivery import calls
 from delivery.models import FailedAttempt, InboxMessage, OutboxMessage, State
 from delivery.providers.base import Answer, ProviderError, Verdict
 from delivery.providers.in_app import InAppProvider
+from delivery.renderers import BuiltIn
 from tests.factories import RecipientFactory, ScheduleFactory, TemplateFactory, people
 from tests.service import HOUR, expire_leases, reasons, row_of, states
 
@@ -33,13 +34,13 @@ def odd(monkeypatch):
     """A person at whom our own code stumbles."""
     person = RecipientFactory()
 
-    def stumble(*, recipients, **more):
+    def stumble(renderer, *, recipients, **more):
         if any(each["external_id"] == person.external_id for each in recipients):
             raise KeyError("a bug of ours")
-        return render_many(recipients=recipients, **more)
+        return render_many(renderer, recipients=recipients, **more)
 
-    render_many = messages.render_many
-    monkeypatch.setattr(messages, "render_many", stumble)
+    render_many = BuiltIn.render_many
+    monkeypatch.setattr(BuiltIn, "render_many", stumble)
     return person
 
 

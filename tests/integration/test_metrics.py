@@ -242,7 +242,7 @@ def test_gauges_show_what_waits_and_what_is_held_back(service, provider, scrape)
 
 def test_an_open_circuit_is_shown_with_its_reason(service, scrape):
     assert scrape()["provider_circuit_open", "email", ""] == 0
-    Circuit.objects.create(channel="email", reason="account_suspended", opened_at=NOW, probe_at=NOW)
+    Circuit.objects.create(scope="email", reason="account_suspended", opened_at=NOW, probe_at=NOW)
     samples = scrape()
     assert samples["provider_circuit_open", "email", "account_suspended"] == 1
     assert ("provider_circuit_open", "email", "") not in samples

@@ -362,6 +362,7 @@ def test_a_form_that_was_changed_is_refused():
 def test_the_page_can_not_be_framed():
     page = SignIn().page()
     assert page["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in page["Content-Security-Policy"]
     assert page["Cache-Control"] == "no-store"
 
 

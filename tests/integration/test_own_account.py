@@ -188,11 +188,13 @@ def test_signing_out_everywhere_ends_every_session_and_token_of_the_person_and_n
     scene.person, scene.browser = somebody.user, here
     scene.browser.force_login = lambda _: None
     tokens = scene.tokens()
+    assert Api(tokens["access_token"]).get("schedules").status_code == 200
     assert here.post(EVERYWHERE).status_code == 302
     for browser in (here, there, waiting):
         assert browser.get("/dashboard/").status_code == 302
         assert browser.get(CODE)["Location"] == "/"
     assert other.get("/dashboard/").status_code == 200
+    assert Api(tokens["access_token"]).get("schedules").status_code == 401
     assert scene.refresh(tokens["refresh_token"]).status_code == 400
     event = AuditEvent.objects.get(action=Action.ACCOUNT_END_SESSIONS)
     assert event.payload_diff == {"account": somebody.user.pk, "sessions": 3}

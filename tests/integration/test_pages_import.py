@@ -231,9 +231,11 @@ def test_the_page_looks_for_itself_while_it_goes_on_and_no_longer(admin, django_
         part = admin.get(page, headers={"HX-Request": "true"})
     assert "<html" not in part.content.decode()
     assert 'hx-trigger="every 1s"' in part.content.decode()
+    assert ">Waiting until a worker is free: one file is done at a time.</p>" in part.content.decode()
     work()
     part = admin.get(page, headers={"HX-Request": "true"})
     assert "hx-trigger" not in part.content.decode()
+    assert 'hx-swap-oob="innerHTML">people.csv: waits for your decision</p>' in part.content.decode()
 
 
 def test_only_an_admin_imports():

@@ -282,6 +282,7 @@ def test_one_person_of_a_run_is_looked_up_with_the_whole_story(mail):
     address = f"/occurrences/{only_occurrence(mail).pk}/person"
     answer = client.get(address, {"person": "opted-out"}, **HTMX)
     assert "Not sent. Opted out of this channel." in text_of(answer)
+    assert '<p id="said" hx-swap-oob="innerHTML">Not sent.' in answer.content.decode()
     assert "<html" not in answer.content.decode()
     assert "<html" in client.get(address, {"person": "opted-out"}).content.decode()
     assert "Nobody has this external id." in text_of(client.get(address, {"person": "who"}, **HTMX))

@@ -211,6 +211,7 @@ def test_the_preview_shows_what_is_written_for_one_person_after_another(marketer
     shown = second.context["shown"]
     assert (shown.person.external_id, shown.content_locale, shown.missing) == ("bert", "en", ["first_name"])
     assert "Without a value for this person: <code>first_name</code>" in text_of(second)
+    assert ">As bert reads it (en). Without a value for this person: first_name</p>" in text_of(second)
     asked = {"preview-person": shown.person.pk, "preview-step": "next"}
     assert marketer.post(preview, form(*rows, **asked)).context["shown"].person.external_id == "anna"
     assert not MessageTemplate.objects.exists()
@@ -220,6 +221,7 @@ def test_a_mistake_is_told_with_its_line_while_it_is_written(marketer):
     RecipientFactory()
     page = marketer.post(reverse("template-preview"), form({**GREETING, "text": "a\n{% if %}"}))
     assert "<strong>Text:</strong>" in text_of(page)
+    assert 'id="said" hx-swap-oob="innerHTML">Text: line 2' in text_of(page)
     assert "line 2" in text_of(page)
 
 

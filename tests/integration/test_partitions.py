@@ -35,21 +35,23 @@ def options(table):
 # --- Made ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_day_has_a_table_for_deliveries_and_one_for_failures(service):
+def test_each_day_has_a_table_for_deliveries_one_for_failures_and_one_for_feedback(service):
     made = partitions.ensure(first=FIRST, last=FIRST + timedelta(days=1))
     assert sorted(made) == [
         "delivery_delivery_20310301",
         "delivery_delivery_20310302",
         "delivery_failedattempt_20310301",
         "delivery_failedattempt_20310302",
+        "delivery_feedback_20310301",
+        "delivery_feedback_20310302",
     ]
-    assert options("delivery_delivery_20310301") == ["fillfactor=70"]
+    assert options("delivery_delivery_20310301") == options("delivery_feedback_20310301") == ["fillfactor=70"]
     assert partitions.ensure(first=FIRST, last=FIRST + timedelta(days=1)) == []
 
 
 def test_a_fortnight_ahead_and_a_week_behind_are_made(service):
     made = partitions.ensure_around(today=FIRST)
-    assert len(made) == 2 * (8 + 1 + 14)
+    assert len(made) == 3 * (8 + 1 + 14)
     assert "delivery_delivery_20310221" in made
     assert "delivery_delivery_20310315" in made
 

@@ -4,6 +4,7 @@ What it tells: every line of its logs as they are written, answers and pages of 
 """
 
 import ast
+import base64
 import io
 import json
 import logging
@@ -25,6 +26,8 @@ from delivery.models import FailedAttempt
 from delivery.providers.base import Verdict
 from delivery.providers.fcm import FcmProvider
 from delivery.providers.ses import SesProvider
+from delivery.providers.smtp import SmtpProvider
+from delivery.providers.webhook import WebhookProvider
 from scheduler_project.celery import app as celery
 from scheduler_project.logging import formatter
 from scheduler_project.tasks import export_audit
@@ -40,6 +43,7 @@ from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFa
 from tests.http_double import HttpDouble, Reply, Request
 from tests.searching import found_in_redis
 from tests.service import MINUTE
+from tests.smtp_double import SmtpDouble
 
 pytestmark = pytest.mark.django_db
 
@@ -116,25 +120,51 @@ def test_the_embedded_servers_own_log_quotes_no_row_and_no_statement(service):
     assert word not in said
 
 
-@pytest.mark.parametrize("channel", ["email", "push"])
-def test_a_provider_that_repeats_the_request_in_its_failure(planted, service, logs, monkeypatch, channel):
+def _by_ses(url: str) -> SesProvider:
+    return SesProvider(sender="Shop <shop@example.com>", region="eu-central-1", endpoint_url=url)
+
+
+def _by_fcm(url: str) -> FcmProvider:
+    made = FcmProvider(project="p", endpoint=url)
+    made._access = mock.Mock(headers=lambda _: ("t", {"authorization": "Bearer t"}))
+    return made
+
+
+def _by_webhook(url: str) -> WebhookProvider:
+    return WebhookProvider(url=url, secret="whsec_" + base64.b64encode(b"24 bytes of chance, say.").decode())
+
+
+@pytest.mark.parametrize(
+    ("channel", "made"), [("email", _by_ses), ("push", _by_fcm), ("email", _by_webhook), ("push", _by_webhook)]
+)
+def test_a_provider_that_repeats_the_request_in_its_failure(planted, service, logs, monkeypatch, channel, made):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     template = TemplateFactory.create(subject="For {{ first_name }}", text="{{ plan }} {{ recipient.email }}")
     ScheduleFactory.create(template_id=template.pk, channel=channel)
     with HttpDouble(_echo) as double:
-        made = (
-            SesProvider(sender="Shop <shop@example.com>", region="eu-central-1", endpoint_url=double.url)
-            if channel == "email"
-            else FcmProvider(project="p", endpoint=double.url)
-        )
-        if channel == "push":
-            made._access = mock.Mock(headers=lambda _: ("t", {"authorization": "Bearer t"}))
-        monkeypatch.setattr("delivery.providers.registry.for_channel", cache(lambda _: made))
+        chain = (made(double.url),)
+        monkeypatch.setattr("delivery.providers.registry.chain", cache(lambda _: chain))
         service.step()
         assert double.requests, logs.getvalue()
     assert told(logs.getvalue()) == []
     kept = [*FailedAttempt.objects.values_list("reason", "detail")]
+    assert told(str(kept)) == []
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA", "."])
+def test_a_mail_server_that_repeats_what_it_was_told_in_its_refusal(planted, service, logs, monkeypatch, stage):
+    template = TemplateFactory.create(subject="For {{ first_name }}", text="{{ plan }} {{ recipient.email }}")
+    ScheduleFactory.create(template_id=template.pk)
+    with SmtpDouble() as double:
+        double.replies[stage] = f"550 5.1.1 <{ADDRESS}>: user unknown".encode()
+        chain = (SmtpProvider(url=double.url, sender="Shop <shop@example.com>"),)
+        monkeypatch.setattr("delivery.providers.registry.chain", cache(lambda _: chain))
+        service.step()
+        assert double.connections, logs.getvalue()
+    assert told(logs.getvalue()) == []
+    kept = [*FailedAttempt.objects.values_list("reason", "detail")]
+    assert ("user unknown" in str(kept)) == (stage != "MAIL")  # that is the account's fault, and nobody's attempt
     assert told(str(kept)) == []
 
 

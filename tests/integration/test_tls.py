@@ -234,18 +234,25 @@ class TLSRedis(NamedTuple):
         return f"rediss://:{self.password}@{host}:{self.port}/0{asked}"
 
 
-def _redis_with_tls() -> Path | None:
-    """``REDIS_WITH_TLS`` or one on the PATH: the wheel's is built without."""
-    for name in (os.environ.get("REDIS_WITH_TLS", ""), "redis-server", "valkey-server"):
+def _redis_with_tls(folder: Path) -> Path | None:
+    """``REDIS_WITH_TLS`` or one on the PATH: the wheel's is built without.
+
+    Debian's redis-tools has the server too, which starts none by itself: as ``redis-check-rdb``, for Redis is one
+    program that goes by its name.
+    """
+    for name in (os.environ.get("REDIS_WITH_TLS", ""), "redis-server", "valkey-server", "redis-check-rdb"):
         found = shutil.which(name) if name else None
         if found and b"tls-protocols" in Path(found).read_bytes():
-            return Path(found)
+            named = folder / "redis-server"
+            named.symlink_to(found)
+            return named
     return None
 
 
 @pytest.fixture(scope="module")
 def tls_redis(paper: Paper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSRedis]:
-    root, program, port = tmp_path_factory.mktemp("redis"), _redis_with_tls(), free_port()
+    root, port = tmp_path_factory.mktemp("redis"), free_port()
+    program = _redis_with_tls(root)
     more: tuple[str, ...] = ()
     with pytest.MonkeyPatch.context() as patch:
         if program:
@@ -313,7 +320,7 @@ def test_redis_refuses_old_versions(tls_redis, version):
     if not tls_redis.is_its_own:
         pytest.skip(
             "NOT TESTED: no redis-server with TLS here. Name one by REDIS_WITH_TLS or install the system's package: "
-            "apt-get install redis-server"
+            "apt-get install redis-tools"
         )
     _is_refused(tls_redis.port, version)
     assert spoken(tls_redis.port, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"

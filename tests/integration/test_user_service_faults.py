@@ -186,6 +186,37 @@ def test_whom_nobody_can_tell_from_others_hides_no_circle(opened, user_service, 
     assert len(asked) == 1 + resolving.BARREN_PAGES
 
 
+@pytest.mark.parametrize("who", [profile("gone"), {"email": "nobody@example.com"}])
+@pytest.mark.parametrize(("total", "enough"), [(None, 10), (3, 4)])
+def test_a_circle_of_such_people_alone_ends_too(opened, user_service, monkeypatch, who, total, enough):
+    monkeypatch.setattr(resolving, "IDLE_PAGES", 10)
+    erasure.forget(recipient_id=RecipientFactory(external_id="gone").pk, by=BY, now=NOW)
+    asked = []
+
+    def pages(cursor):
+        asked.append(cursor)
+        return [who], f"c{len(asked)}" if len(asked) < 30 else None, total
+
+    occurrence = opened()
+    told_by(monkeypatch, pages)
+    assert attempt(occurrence).reason == "user_service_refused"
+    assert (len(asked), failures()) == (enough, {"repeating": 1})
+
+
+def test_pages_of_people_who_were_erased_are_gone_through_to_those_who_were_not(opened, user_service, monkeypatch):
+    erasure.forget(recipient_id=RecipientFactory(external_id="gone").pk, by=BY, now=NOW)
+    asked = []
+
+    def pages(cursor):
+        asked.append(cursor)
+        is_last = len(asked) == 3 * resolving.BARREN_PAGES
+        return [profile("anna" if is_last else "gone")], None if is_last else f"c{len(asked)}", None
+
+    occurrence = opened()
+    told_by(monkeypatch, pages)
+    assert attempt(occurrence).targeted == 1
+
+
 def test_a_page_that_comes_twice_among_others_makes_nobody_two(opened, user_service, monkeypatch):
     says = {
         None: ([profile("anna"), profile("bea")], "1", None),
@@ -251,11 +282,11 @@ def test_people_of_whom_a_part_can_not_be_kept_are_in_the_books(service, provide
     assert Resolution.objects.get().flawed == 1
 
 
-def test_a_message_that_names_many_runs_ends_in_time_with_a_silent_service(opened, user_service, naps, monkeypatch):
-    user_service.fault("status", status=500)
+def test_a_message_that_names_many_runs_ends_in_time_with_a_slow_service(opened, user_service, naps, monkeypatch):
+    user_service.fault("status", status=422)
     runs = [opened() for _ in range(3)]
     seconds = iter([0.0, 32.0, 64.0, 96.0])
     monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     tasks.materialise_occurrences(occurrence_ids=[run.pk for run in runs])
-    assert user_service.pages_asked == 2 * resolving.TRIES
+    assert user_service.pages_asked == 2
     assert [run.pk for run in Occurrence.objects.filter(reason="")] == [runs[2].pk]

@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
+from psycopg.errors import DeadlockDetected
 
 from frontend import hooks
 from frontend.models import HookEvent
 from schedules import fingerprints
+from schedules.imports import merging
 from schedules.models import Device, MirroredPerson, Recipient
+from schedules.user_service import mirror
 from tests.factories import NOW, DeviceFactory, RecipientFactory
 from tests.integration.test_person_doors import SECRET, sign
 from tests.service import DAY, HOUR, MINUTE
@@ -193,12 +196,39 @@ def test_while_an_import_writes_people_the_sender_is_told_when_to_come_again(ser
     try:
         rival.set_autocommit(False)
         with rival.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [0x696D_706F_7274])  # an import's turn
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [merging._TURN])  # an import's
         answer = call(EVA)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
         assert not HookEvent.objects.exists()
     finally:
         rival.close()
+    assert call(EVA).status_code == 204
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_waits_for_no_page_of_a_run(service, monkeypatch):
+    monkeypatch.setattr(hooks, "_PATIENCE", "100ms")
+    rival = connection.copy()
+    try:
+        rival.set_autocommit(False)
+        with rival.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [merging._TURN])
+        assert call(EVA).status_code == 204
+    finally:
+        rival.close()
+
+
+@pytest.mark.parametrize("error", [mirror.Overlapping(), OperationalError()])
+def test_while_others_create_the_same_people_the_sender_is_told_when_to_come_again(service, monkeypatch, error):
+    error.__cause__ = DeadlockDetected()
+
+    def overtaken(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror, "mirror", overtaken)
+        answer = call(EVA)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
     assert call(EVA).status_code == 204
 
 

@@ -14,7 +14,7 @@ from schedules.models import MirroredPerson, OccurrenceState, Recipient, Resolut
 from tests.factories import NOW
 from tests.running import PROJECT
 from tests.service import in_threads
-from tests.user_service import attempt, named
+from tests.user_service import attempt, let_ask, named
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,6 +88,7 @@ def test_killed_again_and_again_it_loses_and_doubles_nobody(opened, user_service
             process.wait(timeout=10)
         assert Delivery.objects.count() == 0
         type(occurrence).objects.update(materialise_lease_until=None)
+        let_ask()
     kept = pages_kept()
     user_service.running.clear_faults()
     asked = user_service.pages_asked

@@ -149,6 +149,37 @@ def test_a_device_that_the_push_provider_retired_stays_retired():
     }
 
 
+def spoil() -> None:
+    """Change one bit of every address and every token, as no key's owner would."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE schedules_recipient SET email = set_byte(email, 20, get_byte(email, 20) # 1)")
+        cursor.execute("UPDATE schedules_device SET token = set_byte(token, 20, get_byte(token, 20) # 1)")
+
+
+def lose_the_key(settings) -> None:
+    settings.ENCRYPTION_KEYS = ["5f" * 32]
+
+
+@pytest.mark.parametrize("more", [{}, {"locale": "de"}], ids=["nothing new", "something new"])
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_what_nobody_can_read_is_put_back_by_what_is_told_again(settings, is_damaged, more):
+    anna, bea = profile("anna", devices=[device("t1"), device("t2")]), profile("bea", devices=[device("t3")])
+    told(anna, bea)
+    spoil() if is_damaged else lose_the_key(settings)
+    found = told(anna | more)
+    assert (kept().email, tokens(), kept().version) == ("anna@example.com", {"t1", "t2"}, 2)
+    assert (found.written.updated, found.written.devices_renewed) == (1, 2)
+    assert (str(kept("bea").email), kept("bea").version) == ("(unreadable)", 1)
+
+
+def test_a_retired_device_is_not_revived_because_nobody_can_read_it():
+    anna = RecipientFactory(external_id="anna", email="anna@example.com")
+    DeviceFactory(recipient=anna, token="t1", platform="ios", active=False)
+    spoil()
+    told(profile("anna", devices=[device("t1")]))
+    assert (kept().email, Device.objects.get().active) == ("anna@example.com", False)
+
+
 def test_a_device_goes_to_whom_it_is_said_to_belong_now():
     anna = RecipientFactory(external_id="anna")
     DeviceFactory(recipient=anna, token="t1")

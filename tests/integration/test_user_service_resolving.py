@@ -23,6 +23,7 @@ from schedules.models import (
     Recipient,
     Resolution,
     ResolutionPage,
+    ResolutionUse,
 )
 from schedules.user_service.mirror import mirror
 from schedules.user_service.reading import read_profiles
@@ -71,9 +72,10 @@ def test_an_audience_comes_in_pages_and_what_is_left_of_them_are_figures(service
     service.open()
     assert named(only_occurrence(schedule)) == names
     assert user_service.pages_asked == 3
-    resolution = Resolution.objects.get(occurrence_id=only_occurrence(schedule).pk)
+    use = ResolutionUse.objects.get(occurrence_id=only_occurrence(schedule).pk)
+    resolution = use.resolution
     assert (resolution.pages, resolution.people, resolution.total, resolution.cursor) == (3, 5, 5, "")
-    assert resolution.used_at == NOW
+    assert (use.used_at, resolution.audience) == (NOW, "")
     assert not ResolutionPage.objects.exists()
 
 
@@ -91,7 +93,8 @@ def test_while_people_are_kept_here_no_statement_is_about_the_service(service, s
     with CaptureQueriesContext(connection) as caught:
         service.open()
     assert only_occurrence(schedule).targeted == 3
-    assert not [each["sql"] for each in caught if "resolution" in each["sql"] or "mirrored" in each["sql"]]
+    of_the_service = ("schedules_resolution", "schedules_mirroredperson", "schedules_leftalone")
+    assert not [each["sql"] for each in caught if any(table in each["sql"] for table in of_the_service)]
 
 
 def test_people_of_before_an_edit_of_the_time_are_not_asked_for_again(service, provider, user_service):
@@ -362,6 +365,7 @@ def test_the_command_keeps_everybody_whom_the_service_knows(service, user_servic
     RecipientFactory(external_id="kept-here")
     said = mirror_people(capsys)
     assert "has told of 5 people on 3 pages" in said
+    assert not ResolutionPage.objects.exists()
     assert "1 people are kept here whom the user service doesn't name" in said
     assert set(Recipient.objects.values_list("external_id", flat=True)) == {*names, "kept-here"}
     user_service.put(profile("person-001", locale="de", updatedAt=said_at(1)))
@@ -389,7 +393,7 @@ def test_the_command_goes_on_where_it_was_stopped(service, user_service, setting
         interrupting(patched, 3, stop)
         with pytest.raises(CommandError, match="goes on from here"):
             call_command("mirror_people")
-    assert Resolution.objects.get().occurrence_id == EVERYBODY
+    assert ResolutionUse.objects.get().occurrence_id == EVERYBODY
     assert "told of 6 people on 3 pages" in mirror_people(capsys)
     assert user_service.pages_asked == 3
 

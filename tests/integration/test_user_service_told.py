@@ -1,15 +1,26 @@
 """What pages and API tell of the user service: its count beside the copy's, how far a run has come, of whom it told."""
 
 import json
+import socket
+import threading
 import time
 from datetime import timedelta
 
 import pytest
-from django.core.cache import cache
 from django.urls import reverse
+from django.utils import timezone
 
 from audit.models import Action, AuditEvent
-from schedules.models import MirroredPerson, Occurrence, Resolution, Schedule
+from delivery import materialise
+from schedules.models import (
+    LeftAlone,
+    MirroredPerson,
+    Occurrence,
+    Resolution,
+    ResolutionUse,
+    Schedule,
+    ServedCount,
+)
 from schedules.permissions import Role
 from schedules.user_service import counting
 from tests.accounts import signed_in
@@ -17,7 +28,8 @@ from tests.api import Api, token
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
 from tests.http_double import HttpDouble, Reply, reset
 from tests.integration.test_pages import text_of
-from tests.service import MINUTE, only_occurrence
+from tests.service import DAY, MINUTE, in_threads, only_occurrence
+from tests.user_service import forget_counts
 
 pytestmark = pytest.mark.django_db
 
@@ -33,11 +45,9 @@ def api(service):
 @pytest.fixture
 def directory(settings):
     """A user service that counts seven people in every audience."""
-    cache.clear()
     with HttpDouble(lambda request: Reply(body=b'{"count": 7}')) as double:
         settings.USER_SERVICE_URL, settings.USER_SERVICE_TOKEN = double.url, "a-token"
         yield double
-    cache.clear()
 
 
 @pytest.fixture
@@ -98,12 +108,72 @@ def test_a_service_that_is_away_costs_no_preview_and_is_left_alone_for_a_while(a
     assert len(directory.requests) == 1
 
 
+def test_after_half_a_minute_one_asks_a_silent_service_and_the_others_when_it_was_answered(api, directory):
+    directory.failure = reset
+    preview(api)
+    left = LeftAlone.objects.get()
+    assert 25 < (left.until - timezone.now()).total_seconds() <= 30
+    LeftAlone.objects.update(until=timezone.now(), asked_until=timezone.now() + MINUTE)
+    assert preview(api, VIPS)["userService"]["reason"] == "user_service_away"
+    assert len(directory.requests) == 1
+    directory.failure = None
+    LeftAlone.objects.update(asked_until=None)
+    ServedCount.objects.all().delete()
+    assert preview(api, VIPS)["userService"]["count"] == 7
+    assert not LeftAlone.objects.exists()
+
+
 def test_a_slow_service_is_waited_for_no_longer_than_a_reader_is_patient(api, directory, monkeypatch):
     monkeypatch.setattr(counting, "_PATIENCE_S", 0.2)
     directory.delay = 5.0
     began = time.monotonic()
     assert preview(api)["userService"]["reason"] == "user_service_away"
     assert time.monotonic() - began < 3
+
+
+def test_a_name_that_nobody_looks_up_is_waited_for_no_longer_either(api, directory, settings, monkeypatch):
+    monkeypatch.setattr(counting, "_PATIENCE_S", 0.2)
+    settings.USER_SERVICE_URL = "http://directory.test"
+    let_go, look_up = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: let_go.wait(20) and look_up("localhost", *a[1:], **b))
+    began = time.monotonic()
+    assert preview(api)["userService"]["reason"] == "user_service_away"
+    assert time.monotonic() - began < 3
+    let_go.set()
+
+
+def test_so_many_questions_hang_and_no_more(service, directory, monkeypatch):
+    monkeypatch.setattr(counting, "_free", threading.BoundedSemaphore(1))
+    counting._free.acquire()
+    assert counting.served(EVERYBODY, now=NOW).reason == "user_service_away"
+    assert directory.requests == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_ask_the_same_at_once_one_asks_the_service(service, directory, monkeypatch):
+    monkeypatch.setattr(counting, "_PATIENCE_S", 30.0)  # a busy machine may keep one of them waiting
+    directory.delay = 0.3
+    told = in_threads(*[lambda: counting.served(EVERYBODY, now=NOW)] * 5)
+    assert [each.people for each in told] == [7] * 5
+    assert len(directory.requests) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_one_that_does_not_come_back_gives_up(service, directory, monkeypatch):
+    monkeypatch.setattr(counting, "_PATIENCE_S", 0.3)
+    assert counting._take(counting._key(EVERYBODY), NOW)  # and dies
+    assert counting.served(EVERYBODY, now=NOW).reason == "user_service_away"
+    ServedCount.objects.update(asked_until=timezone.now())
+    assert counting.served(EVERYBODY, now=NOW).people == 7
+
+
+def test_old_counts_are_dropped(service, directory):
+    counting.served(EVERYBODY, now=NOW)
+    materialise.purge(before=NOW)
+    assert ServedCount.objects.exists()
+    ServedCount.objects.update(good_until=timezone.now() - 2 * DAY)
+    materialise.purge(before=NOW)
+    assert not ServedCount.objects.exists()
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
@@ -142,10 +212,10 @@ def test_pages_that_count_people_say_whose_count_it_is(browser, directory, page)
     assert said in shown(browser, page(schedule))
     assert "As of 2026-11-21 10:00:00 UTC" in shown(browser, page(schedule))
     directory.answer = lambda request: Reply(body=json.dumps({"count": 3}).encode())
-    cache.clear()
+    forget_counts()
     assert "The user service counts the same: 3 people." in shown(browser, page(schedule))
     directory.failure = reset
-    cache.clear()
+    forget_counts()
     assert "The user service does not answer at present" in shown(browser, page(schedule))
 
 
@@ -162,7 +232,7 @@ def test_a_copy_without_them_warns_of_nobody_while_the_service_knows_somebody(br
     assert "Nobody matches" not in shown(browser, audience_step(schedule))
     assert "nobody would get it" not in shown(browser, review(schedule))
     directory.answer = lambda request: Reply(body=b'{"count": 0}')
-    cache.clear()
+    forget_counts()
     assert "Nobody matches" in shown(browser, audience_step(schedule))
     assert "nobody would get it" in shown(browser, review(schedule))
 
@@ -189,10 +259,20 @@ def test_it_is_the_services_number_by_which_a_large_audience_is_confirmed(browse
     assert refused.status_code == 422
     assert "It goes to 7 people. Type its name" in text_of(refused)
     directory.failure = reset
-    cache.clear()
+    forget_counts()
     assert "How many people it goes to can't be said quickly. Type its name" in text_of(activate(browser, schedule))
     assert activate(browser, schedule, confirm="Large").status_code == 302
     assert Schedule.objects.get().status == "active"
+
+
+def test_it_is_the_services_number_too_before_a_run_at_once(browser, directory, settings):
+    people(1)
+    settings.CONFIRM_AUDIENCE = 6
+    address = f"/schedules/{ScheduleFactory(name='Large', run_at=NOW + MINUTE).pk}/do/run-now/"
+    assert browser.post(address, {}).status_code == 422
+    forget_counts()
+    directory.answer = lambda request: Reply(body=b'{"count": 6}')
+    assert browser.post(address, {}).status_code == 302
 
 
 # A run that asks for its people
@@ -203,19 +283,14 @@ def resolving(service):
     """A run that has been told of 1,200 of 3,000 people."""
     schedule = ScheduleFactory(name="Winter sale")
     service.tick()
-    return Resolution.objects.create(
-        occurrence_id=only_occurrence(schedule).pk,
-        audience="digest",
-        as_of=NOW,
-        pages=2,
-        people=1200,
-        total=3000,
-        last_page_at=NOW + timedelta(seconds=5),
+    resolution = Resolution.objects.create(
+        audience="digest", as_of=NOW, pages=2, people=1200, total=3000, last_page_at=NOW + timedelta(seconds=5)
     )
+    return ResolutionUse.objects.create(occurrence_id=only_occurrence(schedule).pk, resolution=resolution)
 
 
-def run_page(browser, resolution, path=""):
-    return browser.get(f"/occurrences/{resolution.occurrence_id}/{path}")
+def run_page(browser, use, path=""):
+    return browser.get(f"/occurrences/{use.occurrence_id}/{path}")
 
 
 def test_a_run_says_how_many_people_have_been_named(browser, resolving):
@@ -261,9 +336,8 @@ def test_a_run_that_has_asked_and_got_nothing_yet_says_so(browser, resolving):
 
 
 def test_a_run_that_has_its_people_says_as_of_when_and_what_was_wrong(browser, resolving):
-    Resolution.objects.update(
-        people=3000, repeated=2, flawed=1, unreadable=3, left_out=1, completed_at=NOW, used_at=NOW, pages=4
-    )
+    Resolution.objects.update(people=3000, repeated=2, flawed=1, unreadable=3, left_out=1, completed_at=NOW, pages=4)
+    ResolutionUse.objects.update(used_at=NOW)
     page = text_of(run_page(browser, resolving))
     assert "named by the user service, as of 2026-11-21 10:00:00 UTC" in page
     assert "2 times somebody came again, and counts once" in page

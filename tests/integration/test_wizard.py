@@ -352,6 +352,7 @@ def test_the_audience_is_counted_as_it_is_typed_with_masked_addresses(browser, d
     page = text_of(browser.post(look, EVERYONE, headers={"HX-Request": "true"}))
     assert "<strong>2</strong> people" in page
     assert "<dt>have opted out</dt><dd>1</dd>" in page
+    assert '<p id="said" hx-swap-oob="innerHTML">2 people</p>' in page
     assert "…@example.com" in page
     assert Recipient.objects.first().email not in page
     assert "<strong>1</strong> person" in text_of(
@@ -506,6 +507,7 @@ def test_review_shows_the_forecast_as_waves_with_their_table(browser, draft):
     assert "<dt>belong to the audience</dt><dd>3</dd>" in page
     assert "<dt>have opted out</dt><dd>1</dd>" in page
     assert "<dt>would get it</dt><dd>2</dd>" in page
+    assert '<p id="said" hx-swap-oob="innerHTML">2 people would get it.</p>' in page
     assert page.count("<rect") == 1
     assert "2026-11-22 12:00:00 Europe/Berlin (UTC+01:00)" in page
 

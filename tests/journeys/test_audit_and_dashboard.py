@@ -26,7 +26,7 @@ def test_what_somebody_does_appears_without_reloading_until_it_is_paused(service
     expect(said.first).to_contain_text("made the schedule “Spring offer”")
     operations.pause(schedule_id=schedule.pk, by=f"user:{mara.pk}", now=NOW)
     expect(said.first).to_have_text("mara (marketer) paused “Spring offer”", timeout=15_000)
-    expect(page.get_by_role("status")).to_have_text("1 new event at the top.")
+    expect(page.locator("#news")).to_have_text("1 new event at the top.")
     page.get_by_role("link", name="Pause").press("Enter")
     expect(page.get_by_text("Paused: new events appear")).to_be_visible()
     assert page.locator("[hx-trigger]").count() == 0

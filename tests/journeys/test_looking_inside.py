@@ -1,5 +1,6 @@
 """A marketer at a browser: plans something, watches it go out, reads a message, on a wide screen and on a phone."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from schedules import templates
 from schedules.models import MessageTemplate, Schedule
 from schedules.permissions import Role
 from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
+from tests.journeys.conftest import PHONE
 from tests.recording import sent
 from tests.service import only_occurrence
 
@@ -95,3 +97,19 @@ def test_a_marketer_finds_out_why_a_person_did_not_get_it_and_sends_again(servic
     expect(page.get_by_text("The books close: 2 targeted, 2 accounted for.")).to_be_visible()
     assert provider.reached() == {anna.pk: 1}
     assert errors == []
+
+
+def test_the_admin_is_used_by_keyboard_alone_on_a_phone(service, open_page):
+    page = open_page(Role.ADMIN, viewport=PHONE)
+    page.goto("/admin/schedules/stopswitch/")
+    menu, calendar = page.get_by_role("button", name="Menu"), page.get_by_role("link", name="Calendar")
+    menu.press("Enter")
+    expect(calendar).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(calendar).to_be_hidden()
+    menu.press("Enter")
+    page.get_by_role("button", name="Your account: admin").press("Enter")
+    page.get_by_role("button", name="Dark").press("Enter")
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    page.get_by_role("button", name="Log out").press("Enter")
+    expect(page.get_by_text("You are signed out in this browser.")).to_be_visible()

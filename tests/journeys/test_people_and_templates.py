@@ -66,6 +66,8 @@ def test_a_template_shows_how_it_reads_while_it_is_written(service, open_page, e
     expect(preview.get_by_text("As bert reads it")).to_be_visible()
     expect(preview.get_by_role("button", name="Next person")).to_be_focused()
     expect(preview.get_by_text("Without a value for this person: first_name")).to_be_visible()
+    said = "As bert reads it (en). Without a value for this person: first_name"
+    expect(page.get_by_role("status").filter(has_text=said)).to_have_count(1)
     page.locator("#id_contents-0-html").fill("<p>{% if %}</p>")
     expect(preview.get_by_text("HTML: line 1")).to_be_visible()
     expect(page.locator("#id_contents-0-html")).to_be_focused()

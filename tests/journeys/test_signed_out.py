@@ -35,6 +35,16 @@ def words(page: Page):
     return page.get_by_role("alert").filter(has_text="You have been signed out.")
 
 
+def covers(one, other) -> bool:
+    a, b = one.bounding_box(), other.bounding_box()
+    return (
+        a["x"] < b["x"] + b["width"]
+        and b["x"] < a["x"] + a["width"]
+        and a["y"] < b["y"] + b["height"]
+        and b["y"] < a["y"] + a["height"]
+    )
+
+
 def test_what_a_page_asks_for_by_itself_shows_words_and_no_login_and_goes_on_later(service, open_page):
     page = open_page(Role.MARKETER)
     page.goto("/audit/")
@@ -101,6 +111,7 @@ def test_a_form_of_the_admin_keeps_what_was_typed(service, open_page):
     save = page.locator("button[name=_save]")
     save.click()
     expect(words(page)).to_be_visible()
+    assert not covers(words(page), save)
     expect(name).to_have_value("newcomer")
     sign_in_elsewhere(page, "admin")
     page.evaluate("window.dispatchEvent(new Event('focus'))")

@@ -14,7 +14,8 @@ from oauth2_provider.models import AccessToken
 
 from delivery.models import InboxMessage
 from frontend.api.urls import urlpatterns
-from schedules.models import Catalogue, Device, Occurrence
+from schedules import suppressions
+from schedules.models import Catalogue, Device, Occurrence, Suppression
 from schedules.permissions import Role, Scope
 from tests.accounts import account
 from tests.api import READ_WRITE, Api, token
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.django_db
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 READ, SCHEDULES, TEMPLATES, RECIPIENTS, INBOX = "read", "edit schedules", "edit templates", "edit recipients", "inbox"
+SUPPRESS = "suppress"
 # What a method of an address needs, and its answer to who may, without a body and without If-Match.
 NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "schedules": {"GET": (READ, 200), "POST": (SCHEDULES, 400)},
@@ -75,6 +77,9 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "recipients/<external:external_id>/export": {"GET": (RECIPIENTS, 200)},
     "recipients/<external:external_id>/devices": {"GET": (READ, 200), "POST": (RECIPIENTS, 400)},
     "recipients/<external:external_id>/devices/<int:device_id>": {"DELETE": (RECIPIENTS, 204)},
+    "me/devices": {"POST": (INBOX, 400)},
+    "suppressions": {"GET": (READ, 200), "POST": (SUPPRESS, 400)},
+    "suppressions/<int:suppression_id>": {"GET": (READ, 200), "DELETE": (SUPPRESS, 204)},
     "inbox": {"GET": (INBOX, 200)},
     "inbox/unread-count": {"GET": (INBOX, 200)},
     "inbox/<int:message_id>:read": {"POST": (INBOX, 200)},
@@ -82,7 +87,7 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "inbox/<int:message_id>:archive": {"POST": (INBOX, 200)},
     "inbox:read-all": {"POST": (INBOX, 200)},
 }
-EVERYTHING = {READ, SCHEDULES, TEMPLATES, RECIPIENTS}
+EVERYTHING = {READ, SCHEDULES, TEMPLATES, RECIPIENTS, SUPPRESS}
 ALL_SCOPES = f"{READ_WRITE} {Scope.INBOX}"
 
 
@@ -142,7 +147,7 @@ CALLERS: dict[str, Caller] = {
     "a service that reads and writes": Caller(token, frozenset(EVERYTHING)),
     "a service that got hold of inbox": Caller(lambda: token(scopes=Scope.INBOX)),
     "without any scope": Caller(lambda: _person(Role.ADMIN, "", name="without scopes")),
-    "MARKETER": Caller(lambda: _person(Role.MARKETER), frozenset({READ, SCHEDULES, TEMPLATES})),
+    "MARKETER": Caller(lambda: _person(Role.MARKETER), frozenset({READ, SCHEDULES, TEMPLATES, SUPPRESS})),
     "ADMIN": Caller(lambda: _person(Role.ADMIN), frozenset(EVERYTHING)),
     "ANALYST": Caller(lambda: _person(Role.ANALYST), frozenset({READ})),
     "an ADMIN whose token only reads": Caller(lambda: _person(Role.ADMIN, Scope.READ, name="x"), frozenset({READ})),
@@ -173,8 +178,13 @@ def addresses(service) -> dict[str, object]:
         "<int:occurrence_id>": Occurrence.objects.latest("pk").pk,
         "<external:external_id>": owner.external_id,
         "<int:device_id>": Device.objects.get().pk,
+        "<int:suppression_id>": _blocked(owner.email).pk,
         "<int:message_id>": InboxMessage.objects.get(recipient_id=owner.pk).pk,
     }
+
+
+def _blocked(address: str) -> Suppression:
+    return suppressions.block(fingerprint=suppressions.fingerprint_to_block(address), by=BY, now=NOW)[0]
 
 
 def _path(pattern: str, addresses: dict[str, object]) -> str:

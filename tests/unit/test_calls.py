@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.calls import Call, ask, together
+from delivery.calls import Call, ask, share_out, together
 from delivery.caps import UNCOUNTED
-from delivery.providers.base import Answer, Message, Permit, Verdict
+from delivery.providers.base import Answer, Message, Permit, Provider, Verdict
+from delivery.routes import Route
 from tests.recording import RecordingProvider, sent
 
 PERMIT = Permit.lasting(3600)
@@ -23,9 +24,10 @@ class Picky(RecordingProvider):
         return "html" if message.html else "text"
 
 
-def call(claim: str, count: int, *, html: str = "", settled: tuple[str, ...] = ()) -> Call:
+def call(claim: str, count: int, *, html: str = "", settled: tuple[str, ...] = (), by: Provider | None = None) -> Call:
     messages = [Message(f"{claim}-{n}", n, f"{n}@example.com", "s", "t", html) for n in range(count)]
-    return Call(SimpleNamespace(name=claim), messages, list(settled), UNCOUNTED, PERMIT)
+    route = Route("email", by or RecordingProvider(), "email")
+    return Call(SimpleNamespace(name=claim), messages, list(settled), UNCOUNTED, PERMIT, route)
 
 
 @given(st.lists(st.tuples(st.integers(1, 37), st.booleans()), max_size=12))
@@ -51,7 +53,7 @@ def test_who_needs_no_call_is_recorded_once_with_the_first_part():
 def test_each_claim_gets_its_own_answers():
     bundle = [call("a", 3), call("b", 2)]
     RecordingProvider.reset()
-    answered = ask(RecordingProvider(), bundle)
+    answered = ask(bundle)
     assert [[answer.key for answer in each.answers] for each in answered] == [["a-0", "a-1", "a-2"], ["b-0", "b-1"]]
     assert len(RecordingProvider.calls) == 1
 
@@ -59,7 +61,7 @@ def test_each_claim_gets_its_own_answers():
 def test_an_answer_that_is_missing_shifts_no_other():
     RecordingProvider.reset()
     RecordingProvider.answer = staticmethod(lambda message: None if message.key == "a-1" else sent(message))
-    first, second = ask(RecordingProvider(), [call("a", 3), call("b", 2)])
+    first, second = ask([call("a", 3), call("b", 2)])
     RecordingProvider.reset()
     assert [answer.verdict for answer in first.answers] == [Verdict.SENT, Verdict.UNKNOWN, Verdict.SENT]
     assert [answer.key for answer in second.answers] == ["b-0", "b-1"]
@@ -70,7 +72,20 @@ def test_a_provider_that_raises_leaves_all_of_the_call_unknown():
         def _call(self, messages, *, permit):
             raise KeyError("a bug")
 
-    first, second = ask(Broken(), [call("a", 1), call("b", 1)])
+    first, second = ask([call("a", 1, by=Broken()), call("b", 1, by=Broken())])
     unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail="KeyError")
     assert first.answers == [unknown._replace(key="a-0")]
     assert second.answers == [unknown._replace(key="b-0")]
+
+
+def test_of_a_probe_the_first_message_alone_is_and_nobody_is_left_out():
+    probe = Route("email", Picky(), "email:picky", is_probe=True)
+    for sizes in ([1], [3], [1, 2], [25, 1]):
+        made = [call(str(number), size, settled=("bert",)) for number, size in enumerate(sizes)]
+        first, *others = share_out(made, probe)
+        assert [(part.route, len(part.messages)) for part in first] == [(probe, 1)]
+        assert all(not part.route.is_probe for bundle in others for part in bundle)
+        everybody = [part for bundle in (first, *others) for part in bundle]
+        assert sum(len(part.messages) for part in everybody) == sum(sizes)
+        assert sum(len(part.settled) for part in everybody) == len(sizes)
+    assert list(share_out([], probe)) == []

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ ENVIRONMENT = {
     "HSTS_SECONDS": "31536000",
     "EMAIL_PROVIDER": "ses",
     "EMAIL_FROM": "Shop <shop@example.com>",
+    "SES_CONFIGURATION_SET": "shop",
+    "SNS_TOPICS": "arn:aws:sns:eu-central-1:123456789012:ses-events",
     "PUSH_PROVIDER": "fcm",
 }
 
@@ -67,6 +70,8 @@ def good(settings, monkeypatch, account) -> Any:
         "SESSION_COOKIE_SECURE": True,
         "CSRF_COOKIE_SECURE": True,
         "PROVIDERS": {"email": "ses", "push": "fcm", "in_app": "in_app"},
+        "SES_CONFIGURATION_SET": "shop",
+        "SNS_TOPICS": ["arn:aws:sns:eu-central-1:123456789012:ses-events"],
         "FCM_CREDENTIALS": str(account),
         "OAUTH2_PROVIDER": settings.OAUTH2_PROVIDER | {"ALLOWED_REDIRECT_URI_SCHEMES": ["https"]},
         "AUDIT_SEAL_KEY": KEY,
@@ -76,9 +81,9 @@ def good(settings, monkeypatch, account) -> Any:
     monkeypatch.setattr(roles, "changeable", list)
     for name, value in wanted.items():
         setattr(settings, name, value)
-    registry.for_channel.cache_clear()
+    registry.chain.cache_clear()
     yield settings
-    registry.for_channel.cache_clear()
+    registry.chain.cache_clear()
 
 
 def _problems() -> list[checks.CheckMessage]:
@@ -119,6 +124,13 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("COUNTERS_URL", "rediss://one.example.com/0?ssl_check_hostname=false", "E004", "COUNTERS_URL"),
     ("FCM_ENDPOINT", "http://fcm.example.com", "E005", "FCM_ENDPOINT"),
     ("USER_SERVICE_URL", "http://users.example.com", "E005", "USER_SERVICE_URL"),
+    ("TEMPLATE_SERVICE_URL", "http://templates.example.com", "E005", "TEMPLATE_SERVICE_URL"),
+    ("SMTP_URL", "smtp://mail.example.com", "E005", "submission://"),
+    ("SES_EVENTS_QUEUE_URL", "http://sqs.example.com/123456789012/events", "E005", "SES_EVENTS_QUEUE_URL"),
+    ("SNS_TOPICS", ["ses-events"], "E045", "arn:aws:sns:"),
+    ("SNS_TOPICS", ["arn:aws:sqs:eu-central-1:123456789012:ses-events"], "E045", "arn:aws:sns:"),
+    ("SNS_ENDPOINT", "https://sns.example.com", "E046", "SNS_ENDPOINT"),
+    ("SNS_CA_FILE", "/nowhere/amazon.pem", "E047", "SNS_CA_FILE"),
     ("SECURE_SSL_REDIRECT", False, "E006", "HTTPS=true"),
     ("SECURE_HSTS_SECONDS", 0, "E007", "HSTS_SECONDS"),
     ("SECURE_HSTS_SECONDS", 86_400, "E007", "HSTS_SECONDS"),
@@ -175,6 +187,17 @@ def test_a_policy_that_is_only_reported_is_a_fault(good):
     assert [each.id for each in _problems()] == ["scheduler_project.E019"]
 
 
+def test_a_relay_on_the_same_machine_may_be_spoken_to_in_clear(good):
+    good.SMTP_URL = "smtp://localhost"
+    assert _problems() == []
+
+
+def test_a_machine_that_users_may_have_called_is_a_fault(good):
+    good.OUTGOING_ALLOWED_NETWORKS = [ip_network("10.0.0.0/8"), ip_network("127.0.0.0/8")]
+    (found,) = _problems()
+    assert (found.id, found.level) == ("schedules.E010", checks.ERROR)
+
+
 def test_an_address_that_boto3_reads_by_itself_is_looked_at(good, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", "http://10.0.0.1")
     (found,) = _problems()
@@ -197,11 +220,34 @@ def test_an_address_that_boto3_reads_by_itself_is_looked_at(good, monkeypatch):
         ("https://[2001:db8::1", False),
     ],
 )
-def test_an_address_of_the_user_service_that_nobody_can_call_is_a_fault(good, url, is_one):
-    good.USER_SERVICE_URL = url
-    found = [each for each in _problems() if str(each.id) == "schedules.E003"]
+@pytest.mark.parametrize(("name", "check"), [("USER_SERVICE_URL", "E003"), ("TEMPLATE_SERVICE_URL", "E004")])
+def test_an_address_of_a_service_that_nobody_can_call_is_a_fault(good, name, check, url, is_one):
+    setattr(good, name, url)
+    found = [each for each in _problems() if str(each.id) == f"schedules.{check}"]
     assert bool(found) is not is_one
     assert not any("word" in f"{each.msg} {each.hint}" for each in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check"), [("SNS_TOPICS", [], "W048"), ("SES_CONFIGURATION_SET", "", "W049")]
+)
+def test_a_deployment_that_hears_nothing_of_its_messages_is_warned(good, name, value, check):
+    setattr(good, name, value)
+    (found,) = _problems()
+    assert (found.id, found.level) == (f"scheduler_project.{check}", checks.WARNING)
+    assert name in str(found.hint)
+
+
+def test_a_deployment_that_would_send_by_ses_in_need_is_warned_too(good):
+    good.PROVIDERS, good.SNS_TOPICS = {**good.PROVIDERS, "email": "smtp, ses"}, []
+    good.SMTP_URL = "smtps://mail.example.com"
+    registry.chain.cache_clear()
+    assert "scheduler_project.W048" in [each.id for each in _problems()]
+
+
+def test_a_queue_alone_hears_them_too(good):
+    good.SNS_TOPICS, good.SES_EVENTS_QUEUE_URL = [], "https://sqs.eu-central-1.amazonaws.com/123456789012/events"
+    assert _problems() == []
 
 
 def test_a_bucket_that_locks_nothing_is_a_fault(good, monkeypatch):

@@ -10,7 +10,9 @@ pytestmark = pytest.mark.django_db
 
 GRANTED = {
     Role.ANALYST: {Ability.READ},
-    Role.MARKETER: {Ability.READ, Ability.SEE_ADDRESSES, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES},
+    Role.MARKETER: {
+        *(Ability.READ, Ability.SEE_ADDRESSES, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES, Ability.SUPPRESS),
+    },
     Role.ADMIN: set(Ability),
 }
 

@@ -21,9 +21,9 @@ PATH = f"{__name__}.PushOnly"
 
 @pytest.fixture(autouse=True)
 def _fresh_registry():
-    registry.for_channel.cache_clear()
+    registry.chain.cache_clear()
     yield
-    registry.for_channel.cache_clear()
+    registry.chain.cache_clear()
 
 
 def test_a_channel_is_served_by_the_provider_that_the_setting_names(settings):

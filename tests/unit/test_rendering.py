@@ -54,6 +54,20 @@ def test_a_missing_token_is_an_empty_string(token: str, part: str) -> None:
     assert read(f"[{token}]", recipient, part=part) == "[]"
 
 
+def test_a_list_is_read_as_people_write_it_and_fields_are_read_one_by_one() -> None:
+    recipient = person(
+        tags=["a", None, 3, "<b>"], address={"city": "Wien", "lines": ["x", {"y": 1}, ["z"]]}, empty=[], nothing={}
+    )
+    assert read("{{ tags }}|{{ tags|upper }}|{{ empty }}", recipient) == "a, 3, <b>|A, 3, <B>|"
+    assert read("{{ 'of ' ~ tags }}", recipient) == "of a, 3, <b>"
+    assert read("{{ tags }}", recipient, part="html") == "a, 3, &lt;b&gt;"
+    bare = "{{ address }}{{ address|upper }}{{ '' ~ address }}{{ recipient.attributes }}{{ recipient }}{{ nothing }}"
+    assert read(f"[{bare}]", recipient) == "[]"
+    assert read("{% if address %}{{ address.city }}: {{ address.lines }}{% endif %}", recipient) == "Wien: x, z"
+    counted = "{% for n in range(2) %}{{ tags }}{{ address }};{% endfor %}"
+    assert read(counted, recipient) == "a, 3, <b>;a, 3, <b>;"
+
+
 @pytest.mark.parametrize(
     "token",
     [
@@ -84,10 +98,10 @@ def test_a_moment_is_printed_taken_apart_and_formatted() -> None:
     assert read(source, recipient) == "2026-03-29 09:30:00+02:00 2026-4 Europe/Vienna early 18:00 09:30"
 
 
-def test_an_object_of_a_profile_is_printed_in_a_loop_as_beside_it() -> None:
+def test_what_has_fields_prints_as_little_in_a_loop_as_beside_it() -> None:
     source = "{{ home }}{% for each in homes %} {{ each }}{{ each.city }}{% endfor %}"
     home = {"city": "Wien"}
-    assert read(source, person(home=home, homes=[home])) == "{'city': 'Wien'} {'city': 'Wien'}Wien"
+    assert read(source, person(home=home, homes=[home])) == " Wien"
 
 
 def test_a_default_replaces_a_missing_and_a_null_token() -> None:
@@ -270,6 +284,13 @@ def test_a_preview_names_what_python_could_do_and_a_template_can_not() -> None:
     shown = preview(contents=[content], channel="in_app", recipient=person(), shared=SHARED)
     assert shown.text == "<only> in English"
     assert shown.missing_tokens == {"occurrence.at.utcoffset", "range", "t", "cycler"}
+
+
+def test_a_preview_names_what_has_fields_where_it_is_printed_as_a_whole() -> None:
+    content = Content("in_app", "en", text="{{ address }}{% if home %}{{ home.city }}{% endif %}{{ recipient }}")
+    recipient = person(address={"city": "Wien"}, home={"city": "Graz"})
+    shown = preview(contents=[content], channel="in_app", recipient=recipient, shared=SHARED)
+    assert (shown.text, shown.missing_tokens) == ("Graz", {"address", "recipient"})
 
 
 def test_a_preview_of_a_broken_template_raises() -> None:

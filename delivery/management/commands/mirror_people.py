@@ -25,7 +25,7 @@ class Command(BaseCommand):
             done = materialise.mirror_everybody(now=clock.now(), on_page=self._show)
         except client.UserServiceError as error:
             raise CommandError(str(error)) from None
-        except materialise.UnderWay:
+        except (materialise.UnderWay, materialise.AskedByAnother):
             raise CommandError("Somebody else mirrors people at this moment: wait for them to finish.") from None
         except KeyboardInterrupt:
             raise CommandError(

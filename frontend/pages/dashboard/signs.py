@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from delivery import heartbeats
 from delivery.health import Health, Line
+from delivery.models import ProviderAccount
 from frontend.instants import show_seconds
 from frontend.wording import number, reason, remedy, timings
 from frontend.wording.schedules import CHANNELS
@@ -18,12 +19,17 @@ from schedules.models import Channel
 _TICK_S, _SWEEP_S = 15.0, 60.0
 # Seconds of business time for which somebody who may go may wait, before it is worth a look.
 _WAITS_S = 60.0
+# The share of a day's quota below which it is worth a word, and a rate above which it limits nobody.
+_SHORT = 0.1
+_ANY_PER_S = 10_000
 
 FINE, ATTENTION, TROUBLE = "fine", "attention", "trouble"
 # Those that come with the service; one of somebody else's keeps its own name.
 PROVIDERS = {
     "ses": "Amazon SES",
     "fcm": "Firebase Cloud Messaging",
+    "smtp": gettext_lazy("mail server (SMTP)"),
+    "webhook": gettext_lazy("own program (webhook)"),
     "outbox": gettext_lazy("Outbox"),
     "in_app": gettext_lazy("Inbox"),
 }
@@ -73,7 +79,7 @@ def queues(health: Health) -> list[Queue]:
     return [
         Queue(
             str(CHANNELS[line.channel]),
-            str(PROVIDERS.get(line.provider, line.provider)),
+            ", ".join(provider_name(each.strip()) for each in line.provider.split(",")),
             number(line.waiting.queued),
             number(line.waiting.due),
             number(line.waiting.held_back),
@@ -141,6 +147,21 @@ def _of_channel(line: Line) -> Iterator[Sign]:
             _("It waits: the provider refuses the account. %(why)s") % {"why": reason(line.circuit.reason)},
             remedy(line.circuit.reason) or _("Put the account with the provider right; it is tried again by itself."),
         )
+    for circuit in line.passed_over:
+        yield Sign(
+            channel,
+            ATTENTION,
+            _("%(provider)s is passed over, and another provider takes its calls. %(why)s")
+            % {"provider": provider_name(circuit.scope.partition(":")[2]), "why": reason(circuit.reason)},
+            _("Put it right; it is asked now and then, and comes back by itself."),
+        )
+    if is_short(line.account):
+        yield Sign(
+            channel,
+            ATTENTION,
+            _allowed(line.account),
+            _("Ask the provider for a higher quota, or send the rest tomorrow."),
+        )
     if line.rate is not None:
         yield Sign(
             channel,
@@ -160,9 +181,34 @@ def _of_channel(line: Line) -> Iterator[Sign]:
             _("If it grows, let more workers send; if nothing moves, look at the signs above."),
         )
     if not (line.is_stopped or line.circuit or line.rate is not None or line.waiting.oldest_due_s > _WAITS_S):
-        yield Sign(
-            channel, FINE, _inside(line) if line.channel == Channel.IN_APP else _("The provider takes messages.")
-        )
+        taken = _inside(line) if line.channel == Channel.IN_APP else _("The provider takes messages.")
+        yield Sign(channel, FINE, taken if is_short(line.account) else f"{taken} {_allowed(line.account)}".rstrip())
+
+
+def is_short(account: ProviderAccount | None) -> bool:
+    """Whether hardly anything is left of the 24 hours."""
+    return bool(account and account.per_day and account.left is not None and account.left < _SHORT * account.per_day)
+
+
+def _allowed(account: ProviderAccount | None) -> str:
+    """What the provider's account allows; nothing where it sets no limits, or none that could matter."""
+    if account is None or (account.left is None and (account.per_s is None or account.per_s >= _ANY_PER_S)):
+        return ""
+    facts = {
+        "per_s": number(round(account.per_s or 0, 1)),
+        "left": number(account.left or 0),
+        "per_day": number(account.per_day or 0),
+    }
+    if account.left is None:
+        return _("The account allows %(per_s)s people a second.") % facts
+    if account.per_s is None:
+        return _("Of the account's %(per_day)s people in 24 hours %(left)s are left.") % facts
+    return _("The account allows %(per_s)s people a second, and of %(per_day)s in 24 hours %(left)s are left.") % facts
+
+
+def provider_name(setting: str) -> str:
+    """For people; one of somebody else's keeps its own name."""
+    return str(PROVIDERS.get(setting, setting))
 
 
 def _inside(line: Line) -> str:

@@ -21,7 +21,7 @@ from frontend import actors, keysets
 from frontend.access import actor, needs
 from frontend.keysets import BrokenCursor, Order
 from frontend.pages.csv_file import streamed
-from frontend.pages.frame import frame, framed, is_htmx
+from frontend.pages.frame import framed, is_htmx
 from frontend.pages.paging import link
 from frontend.wording import number
 from frontend.wording.sayings import translated
@@ -201,8 +201,12 @@ class Shown:
         return str(FAILURES.get(upload.failure, ""))
 
     @property
-    def stage(self) -> str:
-        """What happens at this moment."""
+    def said(self) -> str:
+        """How far it is, in words that don't change each second."""
+        return self._doing if self.is_open else f"{self.upload.name}: {self.state}"
+
+    @property
+    def _doing(self) -> str:
         upload = self.upload
         if not uploads.is_at_work(upload):
             return _("Waiting until a worker is free: one file is done at a time.")
@@ -211,7 +215,13 @@ class Shown:
             words = _("Writing the profiles")
         if upload.attempts > 1:
             words = _("%(words)s, from the start, since the worker before was stopped") % {"words": words}
-        if not upload.people:
+        return words
+
+    @property
+    def stage(self) -> str:
+        """What happens at this moment, and to how many people."""
+        upload, words = self.upload, self._doing
+        if not uploads.is_at_work(upload) or not upload.people:
             return words
         if upload.stage == Stage.READ.name:
             people = ngettext("%(count)s person so far", "%(count)s people so far", upload.people)
@@ -285,7 +295,8 @@ def one(request: HttpRequest, import_id: int) -> HttpResponse:
         ],
     }
     if is_htmx(request):
-        response = framed(request, "frontend/recipients/import_state.html", {**frame(request), **context})
+        part = {"part": "frontend/recipients/import_state.html", "said": context["shown"].said}
+        response = framed(request, "frontend/part.html", {**context, **part})
     else:
         response = framed(request, "frontend/recipients/import.html", context)
     response["Vary"] = "HX-Request"

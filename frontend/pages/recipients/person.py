@@ -23,8 +23,8 @@ from frontend.instants import show
 from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
 from frontend.pages.recipients.forms import DeviceForm, attributes_of
-from frontend.wording import number
-from schedules import clock
+from frontend.wording import feedback, number
+from schedules import clock, suppressions
 from schedules.models import Channel, MirroredPerson, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import ZONE_NAMES
@@ -79,6 +79,7 @@ _GONE: Mapping[str, Any] = {
     "uploadedFiles": gettext_lazy("Uploaded files with the person in them, thrown away"),
     "storedAnswers": gettext_lazy("Kept answers to programs, freed of the person"),
     "sessions": gettext_lazy("Half-typed drafts that named the person"),
+    "softBounces": gettext_lazy("Notes that messages came back for now"),
 }
 _REMAINS: Mapping[str, tuple[Any, Any]] = {
     "ledger": (
@@ -100,6 +101,10 @@ _REMAINS: Mapping[str, tuple[Any, Any]] = {
     "fingerprints": (
         gettext_lazy("Keyed fingerprints"),
         gettext_lazy("So that no import brings the person back. Nobody can read an id or an address out of them."),
+    ),
+    "suppression": (
+        gettext_lazy("A keyed fingerprint of the address"),
+        gettext_lazy("So that nobody writes to it again. Nobody can read the address out of it."),
     ),
     "backups": (
         gettext_lazy("Backups and logs"),
@@ -166,6 +171,7 @@ def page(
         "devices": [(device, masked(device.token)) for device in sorted(person.devices.all(), key=lambda d: d.pk)],
         "device_form": device_form or DeviceForm(),
         "consents": [_consent(channel, person.consent.get(channel.value)) for channel in Channel],
+        **_suppression(request, person, now=now),
         "windows": _windows(person.pk, rows, now=now),
         "rows": rows,
         "is_first": "after" not in request.GET,
@@ -177,6 +183,22 @@ def page(
         "may_edit": can(request.user, Ability.EDIT_RECIPIENTS),
     }
     return framed(request, "frontend/recipients/person.html", context, status=status)
+
+
+def _suppression(request: HttpRequest, person: Recipient, *, now: datetime) -> dict[str, Any]:
+    """Whether the address is written to, why not, and what the viewer can do about it."""
+    held = suppressions.of_person(person)
+    may = can(request.user, Ability.SUPPRESS)
+    may_forgive = can(request.user, Ability.EDIT_RECIPIENTS)
+    return {
+        "suppression": held,
+        "why_suppressed": feedback.why_suppressed(held.reason) if held else "",
+        "suppressed_by": actors.name(held.source) if held and held.reason == suppressions.Reason.BLOCKED else "",
+        "soft_bounces": 0 if held else suppressions.soft_bounces(person, now=now),
+        "soft_limit": suppressions.SOFT_LIMIT,
+        "may_block": may and not held and person.email_index is not None,
+        "may_lift": held and may and (may_forgive or held.reason != suppressions.Reason.COMPLAINED),
+    }
 
 
 def _consent(channel: Channel, agreed: object) -> Consent:

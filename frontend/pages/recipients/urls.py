@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from frontend.pages.recipients import editing, imports, listing, person
+from frontend.pages.recipients import blocking, editing, imports, listing, person
 
 urlpatterns = [
     path("", listing.listing, name="recipients"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("<int:recipient_id>/", person.person, name="recipient"),
     path("<int:recipient_id>/edit/", editing.edit, name="recipient-edit"),
     path("<int:recipient_id>/erase/", editing.erase, name="recipient-erase"),
+    path("<int:recipient_id>/block/", blocking.block, name="recipient-block"),
+    path("<int:recipient_id>/unblock/", blocking.unblock, name="recipient-unblock"),
     path("<int:recipient_id>/devices/", editing.add_device, name="recipient-device-add"),
     path("<int:recipient_id>/devices/<int:device_id>/remove/", editing.remove_device, name="recipient-device-remove"),
 ]

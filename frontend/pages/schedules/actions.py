@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -27,13 +26,12 @@ from frontend.wording.problems import problem_in_words
 from frontend.wording.sayings import translated
 from frontend.wording.schedules import STATUSES
 from schedules import clock
-from schedules.audience.parser import parse
-from schedules.audience.sources import AudienceTooSlow, LocalSource
 from schedules.definition import InvalidDefinition
 from schedules.models import Occurrence, Schedule, ScheduleStatus
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.permissions import Ability
 from schedules.stops import InvalidReason
+from schedules.user_service import counting
 
 _LARGEST_ID = 2**63 - 1
 # Of so many runs at most the people are added up.
@@ -115,18 +113,10 @@ def _form(request: HttpRequest, schedule: Schedule, verb: Verb) -> forms.Form | 
     data = request.POST if request.method == "POST" else None
     if verb.takes_reason:
         return ReasonForm(data)
-    if verb.name == "run-now" and schedule.status in verb.states and _is_large(schedule):
-        return NameForm(data, schedule=schedule)
+    if verb.name == "run-now" and schedule.status in verb.states:
+        people = counting.size(schedule.audience_query, now=clock.now())
+        return NameForm(data, schedule=schedule) if counting.is_large(people) else None
     return None
-
-
-def _is_large(schedule: Schedule) -> bool:
-    """Whether so many fit, or finding it out takes so long, that one had better stop for a moment."""
-    try:
-        people = LocalSource().count(parse(schedule.audience_query), now=clock.now())
-    except AudienceTooSlow:
-        return True
-    return people > settings.CONFIRM_AUDIENCE
 
 
 def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: forms.Form | None) -> HttpResponse:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -118,13 +117,9 @@ def _may_run(schedule: Schedule) -> bool:
 def _runs(schedule: Schedule, *, cursor: str | None) -> tuple[list[Run], str | None]:
     found, following = keysets.read(Occurrence.objects.filter(schedule=schedule), _NEWEST, cursor=cursor, limit=RUNS)
     counted = books.counted(found) if found else {}
-    return [Run(each, counted[each.pk], _wall(each.occurrence_at, schedule)) for each in found], following
-
-
-def _wall(occurrence_at: datetime, schedule: Schedule) -> str:
-    if schedule.time_zone_mode == TimeZoneMode.FIXED:
-        return ""
-    return f"{occurrence_at:%Y-%m-%d %H:%M} {timings.own_clock()}"
+    return [
+        Run(each, counted[each.pk], timings.wall(each.occurrence_at, schedule.time_zone_mode)) for each in found
+    ], following
 
 
 def _planned(schedule: Schedule) -> list[Planned]:
@@ -139,7 +134,7 @@ def _planned(schedule: Schedule) -> list[Planned]:
     return [
         Planned(
             firing,
-            _wall(firing.occurrence_at, schedule),
+            timings.wall(firing.occurrence_at, schedule.time_zone_mode),
             [note for note in told if note.occurrence_at == firing.occurrence_at],
         )
         for firing in firings

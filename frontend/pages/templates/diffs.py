@@ -32,6 +32,8 @@ def between(before: TemplateVersion | None, after: TemplateVersion) -> list[Chan
     if before and before.default_locale != after.default_locale:
         lines: list[Line] = [("removed", before.default_locale), ("added", after.default_locale)]
         found.append(Change(_("Default language"), lines))
+    if after.service_version:
+        found += _of_service(before, after)
     labels = {"subject": _("subject"), "text": _("text"), "html": _("HTML")}
     for key in sorted({*old, *new}):
         channel, locale, part = key
@@ -40,6 +42,23 @@ def between(before: TemplateVersion | None, after: TemplateVersion) -> list[Chan
             place = f"{dict(Channel.choices).get(channel, channel)} · {locale}: {labels[part]}"
             found.append(_change(place, was, is_now))
     return found
+
+
+def _of_service(before: TemplateVersion | None, after: TemplateVersion) -> list[Change]:
+    """What is known here of a version that the template service keeps: its words are not."""
+    old = _known(before) if before else {}
+    found = [(place, list(_lines(old.get(place, []), told))) for place, told in _known(after).items()]
+    return [Change(place, lines) for place, lines in found if lines]
+
+
+def _known(version: TemplateVersion) -> dict[str, list[str]]:
+    labels = dict(Channel.choices)
+    says = [f"{labels.get(each['channel'], each['channel'])} · {each['locale']}" for each in version.contents]
+    return {
+        _("Version of the template service"): [version.service_version],
+        _("Says something in"): sorted(says),
+        _("Variables"): sorted(version.tokens),
+    }
 
 
 def _parts(contents: Iterable[Mapping[str, str]]) -> dict[tuple[str, str, str], str]:

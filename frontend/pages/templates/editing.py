@@ -20,10 +20,13 @@ from frontend.pages.templates import diffs, previews
 from frontend.pages.templates.diffs import Change
 from frontend.pages.templates.forms import HeadForm, bound, contents_of, put, unbound
 from frontend.pages.templates.listing import in_words
+from frontend.wording.sayings import translated
 from schedules import clock, templates
+from schedules.listing import spoken
 from schedules.models import Channel, MessageTemplate, TemplateVersion
 from schedules.permissions import Ability, can
-from schedules.templates import InvalidTemplate, Superseded, TemplateInUse
+from schedules.template_service import client
+from schedules.templates import InvalidTemplate, KeptElsewhere, Superseded, TemplateInUse
 
 _VERSIONS = 10
 
@@ -64,8 +67,10 @@ def new(request: HttpRequest) -> HttpResponse:
 
 @needs(Ability.READ)
 def template(request: HttpRequest, template_id: int) -> HttpResponse:
-    """For who may edit the form, for others what it says."""
+    """For who may edit the form, for others what it says, and so for all what the template service keeps."""
     found = _found_or_404(template_id)
+    if found.is_remote:
+        return _remote(request, found)
     if not can(request.user, Ability.EDIT_TEMPLATES):
         return _reading(request, found)
     if request.method != "POST":
@@ -156,23 +161,44 @@ def _form(
 
 
 def _reading(request: HttpRequest, template: MessageTemplate) -> HttpResponse:
+    labels = dict(Channel.choices)
+    contents = [(f"{labels[each['channel']]} · {each['locale']}", each) for each in contents_of(template)]
+    context = {"contents": contents, **_shown(request, template)}
+    return framed(request, "frontend/templates/read.html", context)
+
+
+def _remote(request: HttpRequest, template: MessageTemplate) -> HttpResponse:
+    """What is known here of a template that the template service keeps, and how it reads."""
+    says: dict[str, list[str]] = {}
+    for channel, locale in spoken([template])[template.pk]:
+        says.setdefault(str(dict(Channel.choices).get(channel, channel)), []).append(locale)
+    refused = translated(KeptElsewhere(template).problems[0].message) if request.method == "POST" else ""
+    last = template.versions.filter(version=template.version).first()
+    context = {
+        "says": says.items(),
+        "last": last,
+        "refused": refused,
+        "is_configured": client.is_configured(),
+        **_shown(request, template),
+    }
+    return framed(request, "frontend/templates/remote.html", context, status=409 if refused else 200)
+
+
+def _shown(request: HttpRequest, template: MessageTemplate) -> dict[str, Any]:
+    """What a page shows of a template that it doesn't write: the head and a preview."""
     said = kept_previews.kept(template_id=template.pk, version=None)
     shown = previews.show(said, request, asked=previews.asked(request.GET))
     query = {"channel": shown.channel, "language": shown.locale, "person": shown.person.pk if shown.person else ""}
-    context = {
+    return {
         "title": template.name,
         "crumbs": [(_("Templates"), reverse("templates"))],
         "template": template,
-        "contents": [
-            (f"{dict(Channel.choices)[each['channel']]} · {each['locale']}", each) for each in contents_of(template)
-        ],
         "shown": shown,
         "is_draft": False,
         "body": f"{reverse('template-body', args=[template.pk])}?"
         + urlencode({f"preview-{name}": value for name, value in query.items()}),
         **_about(template),
     }
-    return framed(request, "frontend/templates/read.html", context)
 
 
 def _about(template: MessageTemplate) -> dict[str, Any]:
@@ -214,6 +240,8 @@ def versions(request: HttpRequest, template_id: int) -> HttpResponse:
 @needs(Ability.EDIT_TEMPLATES)
 def duplicate(request: HttpRequest, template_id: int) -> HttpResponse:
     found = _found_or_404(template_id)
+    if found.is_remote:
+        return _remote(request, found)
     copy = templates.duplicate(
         template_id=template_id,
         name=_("Copy of %(name)s") % {"name": found.name},
@@ -228,6 +256,8 @@ def duplicate(request: HttpRequest, template_id: int) -> HttpResponse:
 @needs(Ability.EDIT_TEMPLATES)
 def delete(request: HttpRequest, template_id: int) -> HttpResponse:
     found = _found_or_404(template_id)
+    if found.is_remote:
+        return _remote(request, found)
     version = request.POST.get("version", "")
     try:
         templates.delete(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django import forms
-from django.db.models import F, Prefetch
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -17,7 +17,8 @@ from frontend.pages.frame import framed
 from frontend.pages.paging import link
 from frontend.wording import number
 from schedules import templates
-from schedules.models import Channel, MessageTemplate, TemplateContent, TemplateVersion
+from schedules.listing import spoken
+from schedules.models import Channel, MessageTemplate, TemplateVersion
 from schedules.permissions import Ability, can
 
 PAGE = 50
@@ -44,12 +45,9 @@ def listing(request: HttpRequest) -> HttpResponse:
     found = MessageTemplate.objects.live()
     if form.is_bound and form.is_valid():
         found = found.filter(name__icontains=form.cleaned_data["q"])
-    heads = Prefetch("contents", TemplateContent.objects.only("template_id", "channel", "locale"))
     try:
         order = Order("name", descending=False, parse=str)
-        rows, following = keysets.read(
-            found.prefetch_related(heads), order, cursor=request.GET.get("after"), limit=PAGE
-        )
+        rows, following = keysets.read(found, order, cursor=request.GET.get("after"), limit=PAGE)
         problem = ""
     except BrokenCursor:
         rows, following, problem = [], None, _("The address of this page is incomplete. Start again from the top.")
@@ -74,13 +72,17 @@ def _rows(found: Iterable[MessageTemplate]) -> list[Row]:
     last = TemplateVersion.objects.filter(template__in=ids, version=F("template__version"))
     by = dict(last.values_list("template_id", "created_by"))
     names = actors.names(by.values())
-    return [Row(each, _speaks(each), in_words(used[each.pk]), names.get(by.get(each.pk, ""), "—")) for each in found]
+    says = spoken(found)
+    return [
+        Row(each, _speaks(says[each.pk]), in_words(used[each.pk]), names.get(by.get(each.pk, ""), "—"))
+        for each in found
+    ]
 
 
-def _speaks(template: MessageTemplate) -> list[tuple[str, str]]:
+def _speaks(contents: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     places: dict[str, list[str]] = defaultdict(list)
-    for content in template.contents.all():
-        places[content.channel].append(content.locale)
+    for channel, locale in contents:
+        places[channel].append(locale)
     return [
         (str(dict(Channel.choices).get(channel, channel)), ", ".join(sorted(each))) for channel, each in places.items()
     ]

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST
 
 from delivery import previews
 from delivery.previews import Said
+from delivery.renderers import OfService
 from frontend import policies
 from frontend.access import needs
 from frontend.pages.templates.forms import bound
@@ -59,6 +60,17 @@ class Shown:
     channels: Sequence[tuple[str, str]] = field(default_factory=list)
 
     @property
+    def said(self) -> str:
+        """The preview for those who hear the page: what is wrong, or whose it is and what it lacks."""
+        if self.problems:
+            return " ".join(f"{part}: {words}" if part else words for part, words in self.problems)
+        if not self.channel:
+            return ""
+        words = _("As %(id)s reads it") % {"id": self.person.external_id} if self.person else _("Preview")
+        lacks = f". {_('Without a value for this person:')} {', '.join(self.missing)}" if self.missing else ""
+        return f"{words} ({self.content_locale}){lacks}"
+
+    @property
     def missing(self) -> list[str]:
         return [each.name for each in self.variables if each.is_missing]
 
@@ -92,8 +104,10 @@ def show(said: Said, request: HttpRequest, *, asked: Mapping[str, str], needs_al
         problems = [_told(problem) for problem in error.problems]
         return Shown(**shown, problems=problems, content_locale=content.locale if content else "")
     rendered = told.rendered
-    if needs_all and content:
-        shown["variables"] = _variables(content, rendered.missing_tokens)
+    if needs_all and isinstance(said.renderer, OfService):
+        shown["variables"] = _variables(said.renderer.remote.tokens, rendered.missing_tokens)
+    elif needs_all and content:
+        shown["variables"] = _variables(asked_for(content).variables, rendered.missing_tokens)
         shown["keys"] = _keys(said, content, channel)
     return Shown(
         **shown, subject=rendered.subject, text=rendered.text, html=rendered.html, content_locale=rendered.locale
@@ -117,10 +131,9 @@ def _told(problem: Problem) -> tuple[str, str]:
     return {"subject": _("Subject"), "text": _("Text"), "html": _("HTML")}.get(part, ""), translated(words)
 
 
-def _variables(content: Content, missing: Iterable[str]) -> list[Variable]:
+def _variables(names: Iterable[str], missing: Iterable[str]) -> list[Variable]:
     lacking = set(missing)
-    names = sorted(asked_for(content).variables)
-    return [Variable(name, _source(name), name in lacking) for name in names]
+    return [Variable(name, _source(name), name in lacking) for name in sorted(names)]
 
 
 def _source(name: str) -> str:
@@ -159,7 +172,7 @@ def _keys(said: Said, content: Content, channel: str) -> list[Key]:
 
 def draft(contents: Any, default_locale: str) -> Said:
     """What stands in the forms of ``contents`` at this moment, valid or not."""
-    return Said(_("Preview"), read_contents(contents.contents()), default_locale or "en", place="contents")
+    return Said.sent(_("Preview"), read_contents(contents.contents()), default_locale or "en", place="contents")
 
 
 def _drafted(request: HttpRequest) -> Said:
@@ -171,7 +184,8 @@ def _drafted(request: HttpRequest) -> Said:
 def preview(request: HttpRequest) -> HttpResponse:
     """The panel beside the form, anew."""
     shown = show(_drafted(request), request, asked=asked(request.POST))
-    return render(request, "frontend/templates/preview.html", {"shown": shown, "is_draft": True})
+    context = {"shown": shown, "is_draft": True, "part": "frontend/templates/preview.html", "said": shown.said}
+    return render(request, "frontend/part.html", context)
 
 
 @require_POST

@@ -90,6 +90,7 @@
   const modal = $("#modal");
   const trouble = $("#trouble");
   const signedOut = $("#signed-out");
+  const said = $("#said");
   let opened = null;
   if (modal) {
     document.body.addEventListener("htmx:afterSwap", event => {
@@ -99,6 +100,7 @@
         const menu = document.activeElement.closest("[popover]");
         opened = menu ? $(`[popovertarget="${menu.id}"]`) : document.activeElement;
         modal.showModal();
+        modal.append(said); // nothing beside an open modal is read out
       }
       const first = $("[autofocus], h1, h2", event.detail.target);
       if (first) { if (!first.matches("[autofocus]")) first.tabIndex = -1; first.focus(); }
@@ -108,10 +110,16 @@
     });
     modal.addEventListener("close", () => {
       $("#modal-content").innerHTML = "";
-      document.body.append(trouble, signedOut);
+      document.body.append(said, trouble, signedOut);
       if (opened) opened.focus();
     });
   }
+
+  // What is read out to people who don't see the page is said once: the same words again are not put in anew.
+  document.addEventListener("htmx:oobBeforeSwap", event => {
+    const { target, fragment } = event.detail;
+    if (target === said && said.textContent.trim() === fragment.textContent.trim()) event.detail.shouldSwap = false;
+  });
 
   // Whatever goes wrong on the way is said in words, with the id under which the logs know the request.
   function tell(words, xhr) {
@@ -119,6 +127,9 @@
     $("p", trouble).textContent = id ? `${words} (${trouble.dataset.request} ${id})` : words;
     show(trouble);
   }
+  document.addEventListener("click", event => {
+    if (event.target.closest("[data-dismiss]")) event.target.closest(".ns-trouble").hidden = true;
+  });
   // Nothing beside an open modal can be seen or reached.
   function show(words) {
     (modal && modal.open ? modal : document.body).append(words);

@@ -49,6 +49,7 @@ class Command(BaseCommand):
             fresh=fresh,
             people=recipients,
             user_service=settings.USER_SERVICE_URL,
+            template_service=settings.TEMPLATE_SERVICE_URL,
         )
         try:
             code = run(options, console)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from schedules.remote.checking import Check, Failed, Skipped
 from schedules.user_service.client import COUNT, PAGE, Answer, check_status
-from schedules.user_service.conformance.checks import Check, Failed, Skipped
 from schedules.user_service.conformance.subject import EVERYBODY, Subject, problem_of
 from schedules.user_service.errors import UserServiceError
 from schedules.user_service.reading import read_count_body, read_envelope

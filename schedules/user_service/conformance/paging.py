@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from schedules.imports.rows import BadLine
+from schedules.remote.checking import Check, Failed, Skipped
 from schedules.user_service.client import MAX_PAGE
-from schedules.user_service.conformance.checks import Check, Failed, Skipped
 from schedules.user_service.conformance.subject import EVERYBODY, MOST_PAGES, Sheet, Subject
 
 _LEAST: Final = 3  # people, for three pages

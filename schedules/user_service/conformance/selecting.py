@@ -12,8 +12,8 @@ from schedules.audience.instants import read_instant_or_date
 from schedules.audience.matching import Profile, matches
 from schedules.audience.parser import parse
 from schedules.audience.values import CHANNELS, MAX_DURATION, MAX_NUMBER, MAX_TEXT
+from schedules.remote.checking import Check, Failed, Skipped
 from schedules.user_service.client import MAX_PAGE, written
-from schedules.user_service.conformance.checks import Check, Failed, Skipped
 from schedules.user_service.conformance.subject import Subject
 
 Clause = Mapping[str, Any]
@@ -183,7 +183,7 @@ def _is_instant(value: Any) -> bool:
     return found is not None and 1001 < found.year < 9998  # with room on both sides
 
 
-def _selecting(name: str, make: Callable[[Sequence[Profile], datetime], Iterable[Clause]], what: str) -> Check:
+def _selecting(name: str, make: Callable[[Sequence[Profile], datetime], Iterable[Clause]], what: str) -> Check[Subject]:
     return Check(
         name,
         f"{what}; docs/contracts/audience.md has the table.",
