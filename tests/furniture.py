@@ -1,5 +1,6 @@
 """A service in which every page has something to show: of each kind of thing one, in each state that it may be in."""
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import cycle
 from typing import Any
@@ -8,8 +9,9 @@ from django.contrib.auth.models import User
 from django.db.models import Model
 
 from delivery import test_sends
-from delivery.models import InboxMessage, OutboxMessage, TestSend
-from schedules import operations, stops, templates
+from delivery.events.base import Kind
+from delivery.models import Delivery, InboxMessage, OutboxMessage, TestSend
+from schedules import operations, stops, suppressions, templates
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
 from schedules.models import (
@@ -21,6 +23,7 @@ from schedules.models import (
     Schedule,
     StopSwitch,
     TemplateContent,
+    TemplateVersion,
 )
 from schedules.recurrence import ZONE_NAMES
 from tests.factories import (
@@ -32,6 +35,7 @@ from tests.factories import (
     ScheduleFactory,
     TemplateFactory,
 )
+from tests.provider_events import event, settle
 from tests.service import MINUTE, Service
 
 LONG = "somebody-with-quite-a-long-identifier-of-forty"
@@ -52,14 +56,31 @@ UNBROKEN = (
 
 ZONES = sorted(ZONE_NAMES)
 
+# Of each kind of value that a profile may have one.
+ATTRIBUTES = {
+    "first_name": "Ada",
+    "last_order_at": "2026-11-03T17:45:00Z",
+    "birthday": "1990-05-04",
+    "loyaltyPoints": 48210,
+    "is_member": True,
+    "favourites": ["Yirgacheffe", "Santos"],
+    "address": {"city": "Graz", "postal_code": "8010"},
+}
+
 
 def furnish(service: Service) -> dict[str, Any]:
     """Fill the database at ``NOW``; return what addresses are made of: the ids of what was made, by converter."""
-    person = RecipientFactory(external_id=LONG, time_zone="America/Argentina/Rio_Gallegos", tags=["vip", "team"])
+    zone = "America/Argentina/Rio_Gallegos"
+    person = RecipientFactory(external_id=LONG, time_zone=zone, tags=["vip", "team"], attributes=ATTRIBUTES)
     device = DeviceFactory(recipient=person)
     RecipientFactory(external_id="no-address", email="")
     RecipientFactory(external_id="opted-out", consent={"email": False}, time_zone="Not/AZone")
     failing = RecipientFactory(external_id="failing", attributes={"fails": True})
+    blocked, *others = (
+        RecipientFactory(external_id=name) for name in ("blocked", "moved-away", "out-of-office", "slow")
+    )
+    (fingerprint,) = suppressions.fingerprints(blocked.email)
+    suppressions.block(fingerprint=fingerprint, by=BY, now=NOW, recipient_id=blocked.pk)
     contents = [
         {"channel": channel, "locale": locale, "subject": "Hello", "text": TEXT, "html": html}
         for channel, html in ((each, HTML if each == "email" else "") for each in EVERY_CHANNEL)
@@ -72,6 +93,9 @@ def furnish(service: Service) -> dict[str, Any]:
     held = ScheduleFactory(name="A note inside", channel="in_app", template_id=template.pk)
     service.step()
     run = Occurrence.objects.get(schedule=sent)
+    _hear(
+        run, [person, person, *others], [Kind.DELIVERY, Kind.COMPLAINT, Kind.BOUNCE_HARD, Kind.BOUNCE_SOFT, Kind.DELAY]
+    )
     Occurrence.objects.filter(schedule=held).update(
         held_reason="failures", held_at=NOW, closed_at=None, state=OccurrenceState.RUNNING
     )
@@ -87,6 +111,7 @@ def furnish(service: Service) -> dict[str, Any]:
     uploads.run(import_id=upload.pk, now=NOW)
     uploads.keep(name="more people.csv", chunks=[UPLOAD], format=Format.CSV, by=BY, now=NOW)
     stops.stop_sending(scope="channel:push", by=BY, now=NOW, reason="Because this is a test")
+    remote = _mirror("Welcome aboard")
     return {
         "schedule_id": sent.pk,
         "occurrence_id": run.pk,
@@ -94,6 +119,8 @@ def furnish(service: Service) -> dict[str, Any]:
         "message_id": OutboxMessage.objects.earliest("pk").pk,
         "inbox-message message_id": InboxMessage.objects.earliest("pk").pk,
         "template_id": template.pk,
+        "template template_id": [template.pk, remote.pk],
+        "template-versions template_id": [template.pk, remote.pk],
         "occurrence-decide verb": ["pause", "resume", "cancel"],
         "schedule-do verb": ["pause", "resume", "activate", "run-now", "duplicate", "cancel", "delete"],
         "test_send_id": test.pk,
@@ -103,12 +130,34 @@ def furnish(service: Service) -> dict[str, Any]:
         "schedule-edit schedule_id": paused.pk,
         **{
             f"{name} schedule_id": draft.pk
-            for name in ("wizard-step", "wizard-look", "wizard-templates", "wizard-body")
+            for name in ("wizard-step", "wizard-look", "wizard-people", "wizard-templates", "wizard-body")
         },
         "wizard-step step": ["basics", "audience", "message", "when", "limits", "review"],
         "wizard-look step": ["audience", "message", "when", "review"],
         "dashboard-csv what": ["outcomes", "lateness", "reasons"],
     }
+
+
+def _hear(run: Occurrence, people: Sequence[Recipient], kinds: Iterable[Kind]) -> None:
+    """What a provider tells afterwards of the messages of a run: of each of the people one thing."""
+    deliveries = {each.recipient_id: each for each in Delivery.objects.filter(day=run.day, occurrence_id=run.pk)}
+    settle(*(event(kind, deliveries[each.pk], at=NOW) for each, kind in zip(people, kinds, strict=True)))
+
+
+def _mirror(name: str) -> MessageTemplate:
+    """A template that a service keeps which does not answer."""
+    made = MessageTemplate.objects.create(name=name, version=1, service_id="welcome", mirrored_at=NOW)
+    TemplateVersion.objects.create(
+        template=made,
+        version=1,
+        service_version="2026-11-20/3",
+        default_locale="en",
+        tokens=["first_name", "plan"],
+        contents=[{"channel": channel, "locale": locale} for channel in ("email", "push") for locale in ("de", "en")],
+        created_by="system:template_service",
+        created_at=NOW,
+    )
+    return made
 
 
 def add(service: Service, count: int) -> None:

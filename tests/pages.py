@@ -60,6 +60,7 @@ PARTS: Mapping[str, Ability] = {
     "schedule-forecast": _READ,
     "wizard-body": _PLAN,
     "wizard-look": _PLAN,
+    "wizard-people": _PLAN,
     "wizard-templates": _PLAN,
     "wizard-test": _PLAN,
     "template-body": _READ,

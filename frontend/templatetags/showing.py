@@ -1,12 +1,13 @@
 """Filters of our pages."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
 from babel.dates import format_timedelta
 from django import template
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, gettext
 
 from frontend import instants, wording
@@ -14,6 +15,8 @@ from frontend.wording import sayings, timings
 from schedules import clock
 
 register = template.Library()
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?")
 
 
 @register.filter
@@ -39,6 +42,12 @@ def moment(context: Any, value: datetime | None, own: str = "") -> SafeString | 
         " · ".join(instants.show(value, name) for name in others),
         instants.show(value, chosen),
     )
+
+
+@register.filter
+def unbroken(words: str) -> SafeString:
+    """{{ banner|unbroken }}: a sentence whose days and times stay in one line each; browsers break them at hyphens."""
+    return mark_safe(_MOMENT.sub(r'<span class="ns-whole">\g<0></span>', escape(words)))  # noqa: S308 - escaped before
 
 
 @register.filter

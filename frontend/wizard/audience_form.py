@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from frontend.wizard.forms import Around, Cards, StepForm
 from frontend.wizard.rows import ATTRIBUTE, OTHER, UNITS, Read, Row, Rows, to_query, to_rows
+from frontend.wording.attributes import spoken
 from frontend.wording.problems import problem_in_words
 from schedules.audience.parser import InvalidAudience, parse, parse_text
 from schedules.audience.tree import Field, Kind, Operator
@@ -376,7 +377,7 @@ class AudienceForm(StepForm):
             yield ShownRow(number, form, values, errors)
 
     def _fields_offered(self) -> list[Any]:
-        known = [(f"{ATTRIBUTE}{name}", name.replace("_", " ")) for name in self.around.vocabulary.attributes]
+        known = [(f"{ATTRIBUTE}{name}", spoken(name)) for name in self.around.vocabulary.attributes]
         return [*_FIELDS, (_("Attributes"), [*known, (OTHER, _("another attribute…"))])]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.http import HttpRequest, QueryDict
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from frontend import actors
 from frontend.access import actor
@@ -36,6 +37,14 @@ FORMS: Mapping[str, type[StepForm]] = {
     "limits": LimitsForm,
 }
 STEPS = (*FORMS, "review")
+TITLES = {
+    "basics": gettext_lazy("Basics"),
+    "audience": gettext_lazy("Audience"),
+    "message": gettext_lazy("Message"),
+    "when": gettext_lazy("When"),
+    "limits": gettext_lazy("Limits"),
+    "review": gettext_lazy("Review"),
+}
 _LIMITS_SEEN = "limits_seen"
 _MOST_DRAFTS = 20
 

@@ -23,10 +23,9 @@ from delivery.touches import Touch
 from frontend.access import actor, needs
 from frontend.pages.frame import frame, framed, is_htmx
 from frontend.wizard import drafts, looks
-from frontend.wizard.drafts import FORMS, Meanwhile
+from frontend.wizard.drafts import FORMS, TITLES, Meanwhile
 from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, MessageForm, StepForm
-from frontend.wizard.views import TITLES
 from frontend.wording import timings
 from frontend.wording.problems import problem_in_words
 from frontend.wording.sayings import translated

@@ -12,7 +12,7 @@ from delivery.models import TestSend
 from frontend import policies
 from frontend.access import needs
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.wizard import drafts, looks
+from frontend.wizard import drafts, looks, review
 from frontend.wizard.drafts import FORMS
 from frontend.wizard.finding import find
 from frontend.wizard.forms import MessageForm
@@ -42,6 +42,15 @@ def look(request: HttpRequest, schedule_id: int, step: str) -> HttpResponse:
     else:
         raise Http404(_("There is nothing to look at for this step."))
     return _part(request, f"frontend/wizard/look_{step}.html", {"schedule": schedule, **context})
+
+
+@needs(Ability.EDIT_SCHEDULES)
+@never_cache
+@require_GET
+def people(request: HttpRequest, schedule_id: int) -> HttpResponse:
+    """How many the draft is for, and its name's field where they are many."""
+    schedule = find(schedule_id)
+    return _part(request, "frontend/wizard/review_people.html", review.people(schedule, now=clock.now()))
 
 
 @needs(Ability.EDIT_SCHEDULES)

@@ -10,7 +10,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Ht
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -18,32 +17,19 @@ from delivery import test_sends
 from delivery.test_sends import InvalidTestSend
 from frontend.access import actor, needs
 from frontend.pages.frame import frame, framed, is_htmx
-from frontend.wizard import drafts, looks
-from frontend.wizard.drafts import FORMS, STEPS, Meanwhile
+from frontend.wizard import drafts, looks, review
+from frontend.wizard.drafts import FORMS, STEPS, TITLES, Meanwhile
 from frontend.wizard.finding import find
 from frontend.wizard.forms import Around, BasicsForm, MessageForm, StepForm
 from frontend.wizard.panels import test_context
-from frontend.wording import number as number_in_words
-from frontend.wording import timings
-from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
 from frontend.wording.sayings import translated
-from frontend.wording.schedules import CHANNELS
 from schedules import clock, operations
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, Schedule, ScheduleStatus
 from schedules.operations import NotAllowed, VersionConflict
 from schedules.permissions import Ability
-from schedules.user_service import counting
 
-TITLES = {
-    "basics": gettext_lazy("Basics"),
-    "audience": gettext_lazy("Audience"),
-    "message": gettext_lazy("Message"),
-    "when": gettext_lazy("When"),
-    "limits": gettext_lazy("Limits"),
-    "review": gettext_lazy("Review"),
-}
 _REFUSED = 422
 
 
@@ -250,46 +236,21 @@ def _save(
 
 
 def _review_page(request: HttpRequest, schedule: Schedule, around: Around, **more: Any) -> Page:
-    definition = Definition.of(schedule)
-    problems = drafts.problems_by_step(definition, around)
-    told = [
-        {"step": step, "title": TITLES[step], "problems": list(dict.fromkeys(map(problem_in_words, problems[step])))}
-        for step in FORMS
-        if step in problems
-    ]
-    left = [{"step": step, "title": TITLES[step]} for step in drafts.unsaved(request, schedule.pk)]
-    size = counting.size(definition.audience_query, now=around.now)
-    template = schedule.template
-    facts = [
-        ("basics", _("What"), [schedule.name, CHANNELS.get(schedule.channel, schedule.channel)]),
-        ("audience", _("To whom"), [query_in_words(definition.audience_query)]),
-        ("message", _("Message"), [template.name if template else _("No template has been chosen yet")]),
-        ("when", _("When"), [timings.of_definition(definition)]),
-        ("limits", _("Limits"), limits_in_words(definition)),
-    ]
-    extra = {
-        "facts": facts,
-        "problems": told,
-        "left": left,
-        "size": size,
-        "confirms": counting.is_large(size),
-        "can_activate": not told and not left,
-        **more,
-    }
-    return Page(request, "review", around, None, schedule, extra)
+    return Page(request, "review", around, None, schedule, {**review.told(request, schedule, around), **more})
 
 
 def _decide(request: HttpRequest, schedule: Schedule, around: Around) -> HttpResponse:
-    go = request.POST.get("go", "")
-    if go != "activate":
+    """Activate it, if it is whole and its name was typed where it is for many, who are counted here once more."""
+    go, typed = request.POST.get("go", ""), request.POST.get("confirm", "")
+    if go != "activate" and not (go == "review" and typed):  # Enter in the one field that there is
         return _go(request, schedule, go if go in (*STEPS, "back", "later") else "review", "review")
     page = _review_page(request, schedule, around)
     if not page.more["can_activate"]:
         return page.answer(_REFUSED)
-    typed = request.POST.get("confirm", "")
-    if page.more["confirms"] and typed.strip() != schedule.name.strip():
+    people = review.people(schedule, now=around.now)
+    if people["confirms"] and typed.strip() != schedule.name.strip():
         words = _("Type the schedule's name as it stands above: it goes to many people.")
-        return _review_page(request, schedule, around, confirm_error=words, typed=typed).answer(_REFUSED)
+        return _review_page(request, schedule, around, **people, confirm_error=words, typed=typed).answer(_REFUSED)
     try:
         operations.activate(
             schedule_id=schedule.pk, by=actor(request.user), now=clock.now(), expected_version=_version(request)
@@ -307,25 +268,6 @@ def _decide(request: HttpRequest, schedule: Schedule, around: Around) -> HttpRes
     drafts.forget_unsaved(request, schedule.pk)
     messages.success(request, _("“%(name)s” is active.") % {"name": schedule.name})
     return _leave(request, reverse("schedule", args=[schedule.pk]))
-
-
-def limits_in_words(definition: Definition) -> list[str]:
-    """The caps as sentences; that there are none, where there are none."""
-    day, week = definition.max_per_user_per_day, definition.max_per_user_per_week
-    told = []
-    if day:
-        words = ngettext(
-            "At most %(n)s message per person in 24 hours", "At most %(n)s messages per person in 24 hours", day
-        )
-        told.append(words % {"n": number_in_words(day)})
-    if week:
-        words = ngettext(
-            "At most %(n)s message per person in 7 days", "At most %(n)s messages per person in 7 days", week
-        )
-        told.append(words % {"n": number_in_words(week)})
-    if not definition.counts_toward_caps:
-        told.append(_("These messages use up nobody's limits"))
-    return told or [_("No limit per person")]
 
 
 # On the way

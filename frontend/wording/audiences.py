@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from frontend.instants import show
+from frontend.wording.attributes import spoken
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.tree import AllOf, AnyOf, Clause, Field, Node, Not, Operator, Value
 from schedules.models import Channel
@@ -97,7 +98,7 @@ def clause_in_words(clause: Clause) -> str:
 
 def field_in_words(clause: Clause) -> str:
     """What is asked about; an attribute by its own name."""
-    return clause.attribute.replace("_", " ") if clause.attribute else str(FIELDS[clause.field])
+    return spoken(clause.attribute) if clause.attribute else str(FIELDS[clause.field])
 
 
 def _clauses(node: Node, *, inside: bool = False) -> str:

@@ -125,7 +125,10 @@ def test_only_an_admin_writes():
 
 def test_a_person_tells_what_is_known_of_him_and_what_became_of_each_message(service, django_assert_max_num_queries):
     anna = RecipientFactory(
-        external_id="anna", time_zone="Asia/Tokyo", attributes={"plan": "pro", "age": 31}, consent={"push": False}
+        external_id="anna",
+        time_zone="Asia/Tokyo",
+        attributes={"plan": "pro", "lastOrder": "2026-11-20T10:00:00Z"},
+        consent={"push": False},
     )
     DeviceFactory(recipient=anna)
     ScheduleFactory(name="Offer", max_per_user_per_day=1)
@@ -138,7 +141,9 @@ def test_a_person_tells_what_is_known_of_him_and_what_became_of_each_message(ser
     said = text_of(page)
     assert "2026-11-21 19:00:00 Asia/Tokyo (UTC+09:00)" in said
     assert "Opted out: gets nothing here" in said
-    assert [(row["name"], row["value"]) for row in page.context["attributes"]] == [("age", "31"), ("plan", "pro")]
+    assert "<dt>Plan</dt><dd>pro</dd>" in said
+    assert '<dt>Last order <span class="ns-own">lastOrder</span></dt>' in said
+    assert "2026-11-20 19:00:00 Asia/Tokyo (UTC+09:00)" in said
     assert {row.occurrence.schedule.name: row.state for row in page.context["rows"]} == {
         "Offer": "sent",
         "Note": "sent",

@@ -257,7 +257,7 @@ def test_it_is_the_services_number_by_which_a_large_audience_is_confirmed(browse
     schedule = ScheduleFactory(name="Large", draft=True, run_at=NOW + MINUTE)
     refused = activate(browser, schedule)
     assert refused.status_code == 422
-    assert "It goes to 7 people. Type its name" in text_of(refused)
+    assert "7 people belong to its audience. Type its name" in text_of(refused)
     directory.failure = reset
     forget_counts()
     assert "How many people it goes to can't be said quickly. Type its name" in text_of(activate(browser, schedule))

@@ -14,6 +14,7 @@ from delivery.models import TestSend
 from schedules import operations
 from schedules.models import Recipient, Schedule, ScheduleStatus
 from schedules.permissions import Role
+from schedules.user_service import counting
 from tests.accounts import signed_in
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, TemplateFactory, people
 
@@ -512,14 +513,63 @@ def test_review_shows_the_forecast_as_waves_with_their_table(browser, draft):
     assert "2026-11-22 12:00:00 Europe/Berlin (UTC+01:00)" in page
 
 
-def test_for_many_people_the_name_must_be_typed(browser, draft, settings):
+def people_part(browser, draft) -> str:
+    return text_of(browser.get(reverse("wizard-people", args=[draft.pk]), headers={"HX-Request": "true"}))
+
+
+def test_the_review_comes_without_counting_and_asks_for_the_number_by_itself(browser, draft, monkeypatch):
+    whole(browser, draft)
+    monkeypatch.setattr(counting, "size", lambda audience, *, now: pytest.fail("a page waits for a count"))
+    page = text_of(browser.get(address(draft, "review")))
+    assert f'aria-live="polite" hx-get="{reverse("wizard-people", args=[draft.pk])}"' in page
+    assert 'name="confirm"' not in page
+    assert "They could not be counted just now." in page  # hidden, until they could not
+
+
+def test_a_draft_that_lacks_something_has_nobody_to_count(browser, draft):
+    assert reverse("wizard-people", args=[draft.pk]) not in text_of(browser.get(address(draft, "review")))
+
+
+@pytest.mark.parametrize(
+    ("many", "told", "asks"),
+    [(3, "3 people belong to its audience.", False), (2, "3 people belong to its audience. Type its name", True)],
+)
+def test_the_number_comes_with_the_field_for_the_name_where_people_are_many(browser, draft, settings, many, told, asks):
+    settings.CONFIRM_AUDIENCE = many
+    whole(browser, draft)
+    part = people_part(browser, draft)
+    assert told in part
+    assert ('name="confirm"' in part) is asks
+
+
+def test_a_number_that_nobody_can_say_asks_for_the_name_too(browser, draft, monkeypatch):
+    whole(browser, draft)
+    monkeypatch.setattr(counting, "size", lambda audience, *, now: None)
+    part = people_part(browser, draft)
+    assert "can't be said quickly. Type its name, “Winter sale”, to activate it:" in part
+    assert post(browser, draft, "review", {}, go="activate").status_code == 422
+    assert draft.status == ScheduleStatus.DRAFT
+
+
+def test_for_many_people_the_name_must_be_typed_whatever_the_page_has_shown(browser, draft, settings):
     settings.CONFIRM_AUDIENCE = 2
     whole(browser, draft)
     answer = post(browser, draft, "review", {"confirm": "winter"}, go="activate")
     assert answer.status_code == 422
-    assert "It goes to 3 people." in text_of(answer)
+    assert "3 people belong to its audience." in text_of(answer)
+    assert 'value="winter"' in text_of(answer)
     assert draft.status == ScheduleStatus.DRAFT
     post(browser, draft, "review", {"confirm": "Winter sale"}, go="activate")
+    assert draft.status == ScheduleStatus.ACTIVE
+
+
+def test_enter_in_the_field_for_the_name_activates(browser, draft, settings):
+    settings.CONFIRM_AUDIENCE = 2
+    whole(browser, draft)
+    assert post(browser, draft, "review", {"confirm": "summer"}, go="review").status_code == 422
+    assert post(browser, draft, "review", {}, go="review")["Location"] == address(draft, "review")
+    assert draft.status == ScheduleStatus.DRAFT
+    post(browser, draft, "review", {"confirm": "Winter sale"}, go="review")
     assert draft.status == ScheduleStatus.ACTIVE
 
 

@@ -1,5 +1,7 @@
 """A marketer makes a schedule: in the list's modal, by keyboard alone, over two sittings, and beside a colleague."""
 
+from datetime import timedelta
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -94,6 +96,30 @@ def test_a_schedule_is_made_in_the_lists_modal_and_stands_in_the_list(world, ope
     expect(page.get_by_role("link", name="Winter sale")).to_be_visible()
     assert Schedule.objects.get().status == ScheduleStatus.ACTIVE
     assert real(errors) == []
+
+
+def test_a_count_that_does_not_come_is_asked_for_again_and_many_people_ask_for_the_name(
+    world, open_page, settings, service
+):
+    settings.CONFIRM_AUDIENCE = 2
+    draft = ScheduleFactory(name="Winter sale", run_at=service.now + timedelta(days=1), draft=True)
+    page = open_page(Role.MARKETER)
+    page.route("**/people/", lambda route: route.abort())
+    page.goto(f"/schedules/{draft.pk}/build/review/")
+    again = page.locator(".ns-w-people").get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    expect(page.get_by_text("Counting the people of its audience…")).to_be_hidden()
+    page.unroute("**/people/")
+    again.click()
+    name = page.get_by_label("3 people belong to its audience. Type its name, “Winter sale”, to activate it:")
+    expect(name).to_be_visible()
+    go(page, "Activate")
+    expect(page.get_by_text("Type the schedule's name as it stands above")).to_be_visible()
+    expect(name).to_be_focused()
+    name.fill("Winter sale")
+    name.press("Enter")
+    page.wait_for_url(f"**/schedules/{draft.pk}/")
+    assert Schedule.objects.get().status == ScheduleStatus.ACTIVE
 
 
 def test_the_wizard_is_done_by_keyboard_alone(world, open_page, errors):

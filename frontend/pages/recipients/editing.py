@@ -19,13 +19,13 @@ from frontend.pages.recipients.forms import (
     DeviceForm,
     EraseForm,
     ProfileForm,
-    attribute_row,
     attributes_of,
     initial_of,
     put,
 )
 from frontend.pages.recipients.person import found_or_404, page
 from frontend.wording import number
+from frontend.wording.attributes import value_in_words
 from frontend.wording.sayings import translated
 from schedules import clock, recipients
 from schedules.models import Recipient
@@ -142,8 +142,7 @@ def _conflict(changed: RecipientChanged, form: ProfileForm, attributes: Any, rec
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        rows = (attribute_row(name, each) for name, each in sorted(value.items()))
-        return ", ".join(f"{row['name']}: {row['value']}" for row in rows) or "—"
+        return value_in_words(dict(sorted(value.items())))
     return ", ".join(map(str, value)) or "—" if isinstance(value, list) else str(value) or "—"
 
 

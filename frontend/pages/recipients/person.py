@@ -22,8 +22,8 @@ from frontend.access import needs
 from frontend.instants import show
 from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
-from frontend.pages.recipients.forms import DeviceForm, attributes_of
-from frontend.wording import feedback, number
+from frontend.pages.recipients.forms import DeviceForm
+from frontend.wording import attributes, feedback, number
 from schedules import clock, suppressions
 from schedules.models import Channel, MirroredPerson, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
@@ -167,7 +167,7 @@ def page(
         "changed_by": actors.name(person.updated_by) if person.updated_by else "",
         "mirrored": MirroredPerson.objects.filter(pk=person.pk).first(),
         "is_served": bool(settings.USER_SERVICE_URL),
-        "attributes": attributes_of(person),
+        "attributes": attributes.in_words(person.attributes),
         "devices": [(device, masked(device.token)) for device in sorted(person.devices.all(), key=lambda d: d.pk)],
         "device_form": device_form or DeviceForm(),
         "consents": [_consent(channel, person.consent.get(channel.value)) for channel in Channel],

@@ -142,6 +142,19 @@
     tell(status === 403 ? trouble.dataset.forbidden : trouble.dataset.failed, event.detail.xhr);
   });
   document.body.addEventListener("htmx:sendError", () => tell(trouble.dataset.away));
+
+  // A part of a page that did not come says so in its place, where it is asked for again.
+  function tellOfPart(part, isMissing) {
+    const words = $(":scope > [data-missing]", part);
+    if (!words) return;
+    words.hidden = !isMissing;
+    $(":scope > [data-waits]", part).hidden = isMissing;
+  }
+  for (const happening of ["htmx:responseError", "htmx:sendError"]) {
+    document.body.addEventListener(happening, event => tellOfPart(event.detail.elt, true));
+  }
+  document.body.addEventListener("htmx:beforeRequest", event => tellOfPart(event.detail.elt, false));
+
   document.body.addEventListener("htmx:afterRequest", event => {
     if (event.detail.successful) {
       trouble.hidden = true;
