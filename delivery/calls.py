@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from delivery import caps, circuits, pace, routes
+from delivery import caps, circuits, pace, routes, wakeups
 from delivery.caps import Capped
 from delivery.counters import CountersAway
 from delivery.ledger import Claim, Outcome
@@ -28,6 +28,7 @@ from delivery.rendering_ahead import Ahead, render_ahead
 from delivery.retry import THROTTLED_S, decide, not_sent, uncalled
 from delivery.routes import Route
 from schedules.encryption import UnknownKey
+from schedules.models import Channel
 
 log = structlog.get_logger(__name__)
 
@@ -250,8 +251,10 @@ def _unclear(answer: Answer) -> Answer:
 
 
 def conclude(finished: Finished, *, now: datetime) -> None:
-    """What a recorded call means for others: places under caps freed, the provider's rate and circuit."""
+    """What a recorded call means for others: places under caps freed, the provider's rate and circuit, open streams."""
     call = finished.call
+    if call.route.channel == Channel.IN_APP:
+        wakeups.tell([outcome.recipient_id for outcome in finished.outcomes if outcome.state == State.SENT])
     try:
         _release(finished)
         _slow_down(call.route.scope, finished.answers)

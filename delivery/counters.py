@@ -7,6 +7,7 @@ with the same arguments, so a connection that breaks half-way does no harm.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -50,6 +51,37 @@ class Script:
 def is_cluster() -> bool:
     """Raises ``CountersAway``."""
     return _asked(lambda client: isinstance(client, RedisCluster))
+
+
+def publish(channel: str, text: str) -> None:
+    """Tell whoever listens to ``channel`` at this moment; nobody hears it later. Raises ``CountersAway``."""
+    _asked(lambda client: client.publish(channel, text))
+
+
+class Listener:
+    """Hears what is published on ``channel``, from the first question on, by a connection of its own."""
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._heard: Any = None
+
+    def next(self, *, seconds: float) -> str | None:
+        """What is heard within so many seconds, if anything. Raises ``CountersAway``; then it connects anew."""
+        try:
+            if self._heard is None:
+                self._heard = _client().pubsub(ignore_subscribe_messages=True)
+                self._heard.subscribe(self._channel)
+            message = self._heard.get_message(timeout=seconds)
+        except (RedisError, RedisClusterException, OSError) as error:
+            self.close()
+            raise CountersAway(f"{type(error).__name__}: {error}") from error
+        return message["data"].decode() if message else None
+
+    def close(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            with suppress(RedisError, RedisClusterException, OSError):
+                heard.close()
 
 
 def rest() -> float:

@@ -77,11 +77,15 @@ def _suppression(person: Recipient) -> dict[str, Any] | None:
     return {key: value for key, value in _fields(found).items() if key != "fingerprint"} if found else None
 
 
+# Columns by which the service works; they say nothing of a person.
+_OURS = frozenset({"claim_token", "kinds", "kinds_before", "written_in"})
+
+
 def _fields(row: Model) -> dict[str, Any]:
     return {
         _camel(field.attname): _readable(getattr(row, field.attname))
         for field in row._meta.concrete_fields
-        if field.attname not in ("claim_token", "kinds", "kinds_before") and not isinstance(field, BlindIndexField)
+        if field.attname not in _OURS and not isinstance(field, BlindIndexField)
     }
 
 

@@ -1,10 +1,13 @@
 """A person's in-app inbox, as the person reads it."""
 
 from datetime import datetime
+from functools import partial
 
+from django.db import transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Coalesce
 
+from delivery import wakeups
 from delivery.models import InboxMessage
 from schedules.models import Recipient
 
@@ -62,11 +65,19 @@ def archive(*, recipient_id: int, message_id: int, now: datetime) -> InboxMessag
 def read_all(*, recipient_id: int, now: datetime, up_to: int | None = None) -> int:
     """Mark as read what isn't archived, none that is newer than the message ``up_to``; how many were unread."""
     found = messages(recipient_id=recipient_id, unread=True)
-    return (found if up_to is None else found.filter(pk__lte=up_to)).update(read_at=now)
+    count = (found if up_to is None else found.filter(pk__lte=up_to)).update(read_at=now)
+    _tell(recipient_id)
+    return count
 
 
 def _mark(recipient_id: int, message_id: int, **changes: object) -> InboxMessage:
     found = InboxMessage.objects.filter(pk=message_id, recipient_id=recipient_id)
     if not found.update(**changes):
         raise NoSuchMessage
+    _tell(recipient_id)
     return found.get()
+
+
+def _tell(recipient_id: int) -> None:
+    """The person's other open pages count anew."""
+    transaction.on_commit(partial(wakeups.tell, [recipient_id]))

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from delivery.fields import TransactionField
 from schedules import encryption
 from schedules.fields import BlindIndexField, EncryptedTextField
 from schedules.models import Channel, Occurrence, Recipient
@@ -284,7 +285,10 @@ class Figure(models.Model):
 
 
 class InboxMessage(models.Model):
-    """A message in a person's in-app inbox: written in the transaction of its outcome, hence exactly once."""
+    """A message in a person's in-app inbox: written in the transaction of its outcome, hence exactly once.
+
+    ``written_in``: by it ``arrivals`` knows what nobody can have been told yet.
+    """
 
     recipient = models.ForeignKey(Recipient, on_delete=models.CASCADE, related_name="inbox")
     occurrence_id = models.BigIntegerField()
@@ -293,6 +297,7 @@ class InboxMessage(models.Model):
     created_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True)
+    written_in = TransactionField()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["recipient", "occurrence_id"], name="inbox_exactly_once")]

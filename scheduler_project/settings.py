@@ -127,6 +127,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "axes",
+    "corsheaders",
     "django_celery_beat",
     "django_otp",
     "django_otp.plugins.otp_totp",
@@ -145,6 +146,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "frontend.request_ids.RequestIds",
     "frontend.policies.ProgramsByHttps",
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "frontend.policies.PrivateAnswers",
@@ -317,6 +319,17 @@ UNFOLD = {
 # Requests of one client: so many a second on average, and at most so many at once after a pause.
 API_RATE: float = env.float("API_RATE", default=200.0)
 API_BURST: int = env.int("API_BURST", default=600)
+# Sites whose pages may show a person's inbox, https://shop.example each, separated by commas: their scripts read it with
+# the person's token. No cookie is ever taken for one, and nothing else is open to them.
+CORS_ALLOWED_ORIGINS: list[str] = env.list("INBOX_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/api/v1/(inbox|me/inbox/)"
+CORS_ALLOW_METHODS = ["GET", "POST"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "last-event-id"]
+CORS_EXPOSE_HEADERS = ["retry-after", "x-request-id"]
+CORS_PREFLIGHT_MAX_AGE = 7_200
+# Streams of inboxes that a process holds (manage.py serve_streams), and of one person: a page in sight has one.
+INBOX_STREAMS: int = env.int("INBOX_STREAMS", default=2_000, validate=validate.Range(min=1))
+INBOX_STREAMS_PER_PERSON: int = env.int("INBOX_STREAMS_PER_PERSON", default=10, validate=validate.Range(min=1))
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "frontend.api.problems.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "frontend.api.documents.Document",

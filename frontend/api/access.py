@@ -1,13 +1,15 @@
 """Who calls: access tokens, what they may, and how the audit names their bearer."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
+from django.db.models.functions import Now
 from oauth2_provider.contrib.rest_framework import OAuth2Authentication
 from oauth2_provider.models import get_access_token_model, get_application_model
 from rest_framework.permissions import BasePermission
@@ -24,11 +26,13 @@ Application = get_application_model()
 
 @dataclass(frozen=True)
 class Token:
-    """What an access token says: of which application it is, for whom (none: a service's), and for what."""
+    """What an access token says: of which application it is, for whom (none: a service's), for what and until when."""
 
+    pk: int
     application_id: int
     user_id: int | None
     scopes: frozenset[str]
+    expires: datetime
     application_name: str = ""
 
 
@@ -57,7 +61,7 @@ def _find(given: str, request: Request) -> Token | None:
     checksum = hashlib.sha256(given.encode(errors="replace")).hexdigest()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT t.id, t.application_id, t.user_id, t.scope, t.resource, c.name"
+            "SELECT t.id, t.application_id, t.user_id, t.scope, t.expires, t.resource, c.name"
             f" FROM {AccessToken._meta.db_table} t LEFT JOIN {Application._meta.db_table} c ON c.id = t.application_id"
             " WHERE t.token_checksum = %s AND t.expires > clock_timestamp()",
             [checksum],
@@ -65,12 +69,18 @@ def _find(given: str, request: Request) -> Token | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    pk, application_id, user_id, scope, resource, name = row
+    pk, application_id, user_id, scope, expires, resource, name = row
     if resource not in ("", "[]"):
         whole = AccessToken.objects.filter(pk=pk).first()
         if whole is None or not whole.allows_audience(request.build_absolute_uri(request.path)):
             return None
-    return Token(application_id, user_id, frozenset(scope.split()), name or "")
+    return Token(pk, application_id, user_id, frozenset(scope.split()), expires, name or "")
+
+
+def bearers(token_ids: Collection[int]) -> dict[int, str]:
+    """The usernames of those whose tokens are good still, by the tokens; for what goes on after it was let in."""
+    tokens = AccessToken.objects.filter(pk__in=token_ids, expires__gt=Now(), user__is_active=True)
+    return dict(tokens.values_list("pk", "user__username"))
 
 
 class MayCall(BasePermission):

@@ -111,6 +111,12 @@ MEDIA = Kind(
     "The body must be JSON",
     "Name the type in the header Content-Type.",
 )
+MISDIRECTED = Kind(
+    "misdirected",
+    421,
+    "This server does not answer here",
+    "Ask the server that streams: the proxy in front has to lead this address there.",
+)
 KEY_REUSED = Kind(
     "key-reused",
     422,
@@ -144,7 +150,7 @@ AWAY = Kind(
 
 KINDS: Final[tuple[Kind, ...]] = (
     INVALID, UNREADABLE, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, STATE, IN_FLIGHT, IN_USE, STALE, TOO_LARGE,
-    MEDIA, KEY_REUSED, PRECONDITION, TOO_MANY, INTERNAL, AWAY,
+    MEDIA, MISDIRECTED, KEY_REUSED, PRECONDITION, TOO_MANY, INTERNAL, AWAY,
 )  # fmt: skip
 
 

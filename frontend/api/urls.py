@@ -8,6 +8,7 @@ from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.deliveries import Deliveries
 from frontend.api.devices import Devices, MyDevices, OneDevice
 from frontend.api.explanations import Explain
+from frontend.api.inbox_stream import InboxStream
 from frontend.api.missing import Missing
 from frontend.api.occurrences import OneOccurrence, Release, RetryFailed, ScheduleOccurrences
 from frontend.api.paths import ExternalId
@@ -56,6 +57,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("recipients/<external:external_id>/export", recipients.ExportRecipient.as_view()),
     path("recipients/<external:external_id>", recipients.OneRecipient.as_view()),
     path("me/devices", MyDevices.as_view()),
+    path("me/inbox/stream", InboxStream.as_view()),
     path("suppressions", Suppressions.as_view()),
     path("suppressions/<int:suppression_id>", OneSuppression.as_view()),
     path("inbox", inbox.Inbox.as_view()),

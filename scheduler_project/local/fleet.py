@@ -55,6 +55,12 @@ def web(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], 
     return Process("web", (*command, *options), env=env or {}, ready=ready)
 
 
+def streams(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], bool] | None = None) -> Process:
+    """Streams of inboxes on the loopback interface."""
+    command = (sys.executable, "manage.py", "serve_streams", "--port", str(port))
+    return Process("streams", command, env=env or {}, ready=ready)
+
+
 def fleet(
     *, concurrency: Mapping[str, int] = CONCURRENCY, env: Mapping[str, str] | None = None, beside_web: bool = False
 ) -> list[Process]:

@@ -78,6 +78,7 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "recipients/<external:external_id>/devices": {"GET": (READ, 200), "POST": (RECIPIENTS, 400)},
     "recipients/<external:external_id>/devices/<int:device_id>": {"DELETE": (RECIPIENTS, 204)},
     "me/devices": {"POST": (INBOX, 400)},
+    "me/inbox/stream": {"GET": (INBOX, 421)},
     "suppressions": {"GET": (READ, 200), "POST": (SUPPRESS, 400)},
     "suppressions/<int:suppression_id>": {"GET": (READ, 200), "DELETE": (SUPPRESS, 204)},
     "inbox": {"GET": (INBOX, 200)},

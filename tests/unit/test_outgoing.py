@@ -29,6 +29,8 @@ OUTGOING = {
     "delivery/providers/ses.py": "AWS_REGION, AWS_ENDPOINT_URL_SESV2",
     "delivery/providers/smtp.py": "SMTP_URL",
     "delivery/providers/wire.py": "none: reads what boto3 has opened",
+    "frontend/streams/bridge.py": "none: aiohttp's server, which listens",
+    "frontend/streams/server.py": "the same",
     "schedules/bounded.py": "none: reads what others have opened",
     "schedules/outgoing/fetching.py": "whoever writes one: schedules.outgoing.targets judges where it leads",
     "schedules/outgoing/names.py": "the same",
