@@ -43,8 +43,8 @@ UPLOAD = (
     b"external_id,email,time_zone\nnew-1,new@example.com,Europe/Vienna\n,nobody@example.com,\nnew-2,not an address,\n"
 )
 HTML = "<h1>Rich words</h1><p>Dear {{ first_name }}, it is time.</p>"
-# Fails for who has the attribute ``fails``, as a template does that reckons with what a profile lacks.
-TEXT = "Dear {{ first_name }}, it is time.{% if fails %}{{ nobody.has.this }}{% endif %}"
+# Fails for who has the attribute ``fails``, as a template does that reckons with what is no number.
+TEXT = "Dear {{ first_name }}, it is time.{% if fails %}{{ fails + '' }}{% endif %}"
 
 
 # As long as a name may be, and nowhere a place to break; the second from right to left.
@@ -146,7 +146,9 @@ def _hear(run: Occurrence, people: Sequence[Recipient], kinds: Iterable[Kind]) -
 
 def _mirror(name: str) -> MessageTemplate:
     """A template that a service keeps which does not answer."""
-    made = MessageTemplate.objects.create(name=name, version=1, service_id="welcome", mirrored_at=NOW)
+    made = MessageTemplate.objects.create(
+        name=name, version=1, service_id="welcome", created_at=NOW, updated_at=NOW, mirrored_at=NOW
+    )
     TemplateVersion.objects.create(
         template=made,
         version=1,

@@ -52,8 +52,24 @@ def failed(blame: Blame, error: TemplateServiceError) -> Unrendered:
     """Of everybody, or of the one person whom the call was for."""
     is_refused = isinstance(error, Refused)
     reason = SPOILT if blame is Blame.PERSON else reason_of(error)
-    words = say("What the message says can't be known at present. %(error)s", error=str(error))
+    words = say("What the message says can't be known at present. %(error)s", error=_why(error))
     return Unrendered(blame, reason, detail=error.code, words=words, is_refused=is_refused)
+
+
+def _why(error: TemplateServiceError) -> str:
+    """What is wrong and who mends it, for a reader."""
+    match error.code:
+        case "not_configured":
+            return say("The template service has no address: an admin has to set TEMPLATE_SERVICE_URL.")
+        case "denied":
+            return say("The template service refuses the token: an admin has to look at TEMPLATE_SERVICE_TOKEN.")
+        case "unreachable" | "timeout" | "cut_off":
+            return say("The template service did not answer in time: try again in a moment.")
+        case "throttled":
+            return say("The template service is asked too often: try again in a moment.")
+        case "server_error":
+            return say("The template service has an error of its own: try again in a moment.")
+    return say("The template service answers otherwise than agreed. %(error)s", error=str(error))
 
 
 def reason_of(error: TemplateServiceError) -> str:

@@ -25,6 +25,7 @@ _DOES: Mapping[str, str | Promise] = {
     "delivery.tick": _("Opens the runs that are due, and hands out who is to be sent to."),
     "delivery.sweep": _("Takes up again what a process has left lying, and ends what is over."),
     "delivery.daily": _("Makes the ledger's coming days, drops those past their time, and takes over new zone data."),
+    "delivery.accounts": _("Asks providers what their accounts allow."),
     "delivery.figures": _("Adds up what the dashboard shows."),
     "delivery.mirror_templates": _("Asks the template service what it has published, where there is one."),
     "delivery.seal_audit": _("Seals what the audit has noted."),

@@ -57,7 +57,7 @@ class FilterForm(forms.Form):
         required=False, label=gettext_lazy("From"), widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d")
     )
     until = forms.DateField(
-        required=False, label=gettext_lazy("To"), widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d")
+        required=False, label=gettext_lazy("Until"), widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d")
     )
 
     def is_empty(self) -> bool:

@@ -16,7 +16,9 @@ from schedules import clock
 
 register = template.Library()
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?")
+# Where browsers would break a line: behind the hyphens of a day, behind the minus of an offset.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\(UTC-\d\d:\d\d\)")
+_WEST = re.compile(r"\(UTC-\d\d:\d\d\)")
 
 
 @register.filter
@@ -40,14 +42,18 @@ def moment(context: Any, value: datetime | None, own: str = "") -> SafeString | 
         '<time class="ns-instant" datetime="{}" title="{}">{}</time>',
         instants.instant(value),
         " · ".join(instants.show(value, name) for name in others),
-        instants.show(value, chosen),
+        _whole(instants.show(value, chosen), _WEST),
     )
 
 
 @register.filter
 def unbroken(words: str) -> SafeString:
     """{{ banner|unbroken }}: a sentence whose days and times stay in one line each; browsers break them at hyphens."""
-    return mark_safe(_MOMENT.sub(r'<span class="ns-whole">\g<0></span>', escape(words)))  # noqa: S308 - escaped before
+    return _whole(words, _MOMENT)
+
+
+def _whole(words: str, parts: re.Pattern[str]) -> SafeString:
+    return mark_safe(parts.sub(r'<span class="ns-whole">\g<0></span>', escape(words)))  # noqa: S308 - escaped
 
 
 @register.filter

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from audit.models import Action
@@ -30,6 +31,13 @@ PARTS: Mapping[str, Words] = {
     "system:import_recipients": gettext_lazy("an import on the server"),
     "system:events": gettext_lazy("what the provider told"),
     "system:import_templates": gettext_lazy("an import on the server"),
+}
+_BY_PARTS: Mapping[str, Words] = {
+    "system:user_service": gettext_lazy("by the user service"),
+    "system:template_service": gettext_lazy("by the template service"),
+    "system:shell": gettext_lazy("by a command on the server"),
+    "system:import_recipients": gettext_lazy("by an import on the server"),
+    "system:import_templates": gettext_lazy("by an import on the server"),
 }
 ACTIONS: Mapping[Action, Words] = {
     Action.SCHEDULE_CREATE: gettext_lazy("Schedule made"),
@@ -129,3 +137,8 @@ SENTENCES: Mapping[Action, Words] = {
     Action.CLOCK_CREATE: gettext_lazy("{actor} made the interval {what} for the clock"),
     Action.EXPORT_FILE: gettext_lazy("{actor} took the file {what}"),
 }
+
+
+def by_whom(actor: str, name: str) -> str:
+    """Behind what was done: “by anna”, “by the template service”. ``name``: the actor's, if it is no part of ours."""
+    return str(_BY_PARTS.get(actor) or _("by %(who)s") % {"who": name})

@@ -139,7 +139,7 @@ def _change(key: str, value: Any, event: AuditEvent, words: _Words) -> list[Chan
     if not (isinstance(value, list) and len(value) == 2):
         return [Change(_label(key), None, words(key, value, 1))] if value not in (None, "") else []
     before, after = value
-    if event.action.endswith((".create", ".delete")) or (before is None and event.schedule_id is None):
+    if event.action.endswith((".create", ".delete", ".test_send")) or (before is None and event.schedule_id is None):
         one = after if before is None else before
         return [Change(_label(key), None, words(key, one, 1))] if one not in (None, "", [], {}) else []
     return [Change(_label(key), words(key, before, 0), words(key, after, 1))]

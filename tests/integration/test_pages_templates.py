@@ -157,7 +157,7 @@ def test_versions_tell_who_changed_what(django_assert_max_num_queries):
     with django_assert_max_num_queries(12):
         page = analyst.get(reverse("template-versions", args=[template.pk]))
     newest, first = page.context["rows"]
-    assert newest[1] == "boss"
+    assert newest[1] == "by boss"
     assert [(change.place, change.lines) for change in newest[2]] == [
         ("E-mail · en: text", [("gap", "…"), ("same", "a"), ("removed", "b"), ("added", "c")])
     ]

@@ -94,7 +94,7 @@ def test_the_preview_is_read_in_another_language_and_as_a_body(marketer, welcome
 def test_a_preview_while_the_service_is_away_says_so(marketer, welcome, template_service):
     template_service.fault("status", status=503)
     page = text_of(marketer.get(reverse("template", args=[welcome.pk])))
-    assert "The template service has an error of its own (503)." in page
+    assert "The template service has an error of its own: try again in a moment." in page
     assert version(welcome) in page
 
 
@@ -178,5 +178,5 @@ def test_the_api_previews_it(api, welcome, template_service):
     template_service.fault("status", status=500)
     answer = api.post("templates:preview", {**asked, "locale": "en"})
     assert answer.status_code == 503
-    assert "The template service has an error of its own (500)." in answer.json()["detail"]
+    assert "The template service has an error of its own: try again in a moment." in answer.json()["detail"]
     assert answer["Retry-After"] == "5"

@@ -24,6 +24,7 @@ from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
 from frontend.pages.recipients.forms import DeviceForm
 from frontend.wording import attributes, feedback, number
+from frontend.wording.actions import by_whom
 from schedules import clock, suppressions
 from schedules.models import Channel, MirroredPerson, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
@@ -129,7 +130,7 @@ def _receipt(request: HttpRequest, event: AuditEvent) -> HttpResponse:
         "title": _("Erased person #%(id)s") % {"id": event.payload_diff["recipient"]},
         "crumbs": [(_("Recipients"), reverse("recipients"))],
         "at": event.created_at,
-        "by": actors.name(event.actor_id),
+        "by": by_whom(event.actor_id, actors.name(event.actor_id)),
         "gone": [(words, number(receipt[key])) for key, words in _GONE.items() if receipt.get(key)],
         "schedules": [
             (names.get(each["scheduleId"], f"#{each['scheduleId']}"), each["scheduleId"], number(each["pending"]))
@@ -164,7 +165,7 @@ def page(
         "address": shown_address(person.email, in_clear=can(request.user, Ability.SEE_ADDRESSES)),
         "is_zone_known": person.time_zone in ZONE_NAMES,
         "local_time": show(now, person.time_zone) if person.time_zone in ZONE_NAMES else "",
-        "changed_by": actors.name(person.updated_by) if person.updated_by else "",
+        "changed_by": by_whom(person.updated_by, actors.name(person.updated_by)) if person.updated_by else "",
         "mirrored": MirroredPerson.objects.filter(pk=person.pk).first(),
         "is_served": bool(settings.USER_SERVICE_URL),
         "attributes": attributes.in_words(person.attributes),

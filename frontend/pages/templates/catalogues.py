@@ -18,6 +18,7 @@ from frontend import actors
 from frontend.access import actor, needs
 from frontend.pages.frame import framed
 from frontend.wording import number
+from frontend.wording.actions import by_whom
 from frontend.wording.sayings import translated
 from schedules import clock, templates
 from schedules.content import babel_locale, normalise_locale
@@ -73,7 +74,7 @@ def listing(request: HttpRequest) -> HttpResponse:
                 language(each.locale),
                 ngettext("%(count)s key", "%(count)s keys", len(each.messages)) % {"count": number(len(each.messages))},
                 len(every - each.messages.keys()),
-                names.get(each.updated_by, "—"),
+                by_whom(each.updated_by, names.get(each.updated_by, "—")),
             )
             for each in found
         ],
@@ -147,7 +148,7 @@ def catalogue(request: HttpRequest, locale: str) -> HttpResponse:
         "rows": [
             (key, _shown(mine.messages.get(key), mine.locale), _elsewhere(found, mine, key)) for key in every[:PAGE]
         ],
-        "changed_by": actors.name(mine.updated_by) if mine.updated_by else "—",
+        "changed_by": by_whom(mine.updated_by, actors.name(mine.updated_by)),
         "is_first": not after,
         "first": here,
         "following": f"{here}?{_query(q=asked, after=every[PAGE - 1])}" if len(every) > PAGE else "",

@@ -20,6 +20,7 @@ from frontend.pages.templates import diffs, previews
 from frontend.pages.templates.diffs import Change
 from frontend.pages.templates.forms import HeadForm, bound, contents_of, put, unbound
 from frontend.pages.templates.listing import in_words
+from frontend.wording.actions import by_whom
 from frontend.wording.sayings import translated
 from schedules import clock, templates
 from schedules.listing import spoken
@@ -205,7 +206,7 @@ def _about(template: MessageTemplate) -> dict[str, Any]:
     last = template.versions.filter(version=template.version).first()
     return {
         "used": in_words(templates.users([template.pk])[template.pk]),
-        "changed_by": actors.name(last.created_by) if last else "—",
+        "changed_by": by_whom(last.created_by, actors.name(last.created_by)) if last else "—",
     }
 
 
@@ -226,7 +227,7 @@ def versions(request: HttpRequest, template_id: int) -> HttpResponse:
         "title": _("Versions of “%(name)s”") % {"name": found.name},
         "crumbs": [(_("Templates"), reverse("templates")), (found.name, reverse("template", args=[template_id]))],
         "rows": [
-            (each, names.get(each.created_by, "—"), diffs.between(old, each), old is None)
+            (each, by_whom(each.created_by, names.get(each.created_by, "—")), diffs.between(old, each), old is None)
             for each, old in zip(page, before, strict=True)
         ],
         "is_first": "after" not in request.GET,

@@ -1,7 +1,7 @@
 """All templates: what each says in which channel and language, and how many schedules use it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django import forms
@@ -16,6 +16,7 @@ from frontend.keysets import BrokenCursor, Order
 from frontend.pages.frame import framed
 from frontend.pages.paging import link
 from frontend.wording import number
+from frontend.wording.actions import by_whom
 from schedules import templates
 from schedules.listing import spoken
 from schedules.models import Channel, MessageTemplate, TemplateVersion
@@ -74,9 +75,12 @@ def _rows(found: Iterable[MessageTemplate]) -> list[Row]:
     names = actors.names(by.values())
     says = spoken(found)
     return [
-        Row(each, _speaks(says[each.pk]), in_words(used[each.pk]), names.get(by.get(each.pk, ""), "—"))
-        for each in found
+        Row(each, _speaks(says[each.pk]), in_words(used[each.pk]), _by(by.get(each.pk, ""), names)) for each in found
     ]
+
+
+def _by(actor: str, names: Mapping[str, str]) -> str:
+    return by_whom(actor, names[actor]) if actor in names else ""
 
 
 def _speaks(contents: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
