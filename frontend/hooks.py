@@ -132,9 +132,9 @@ def _done_once(event_id: str, message: _Gone | _Updated, *, now: datetime) -> Se
         return ()
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_PATIENCE])
-    rows, updated = client.read_profiles(message.profiles)
-    mirror.mirror(rows, updated, by=BY, now=now, said_at=message.at)
-    return [row for row in rows if isinstance(row, BadLine)]
+    profiles = client.read_profiles(message.profiles)
+    mirror.mirror(*profiles, by=BY, now=now, said_at=message.at)
+    return [row for row in profiles.rows if isinstance(row, BadLine)]
 
 
 def _forget(external_id: str, *, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """People who stand in the temporary tables of ``staging``, into the profiles: as a set, and only what changes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -51,7 +51,7 @@ _HEARD = """
 CASE WHEN p.consent IS NULL THEN '{}' WHEN %(is_told)s AND r.objected_at <> '{}' THEN (
     SELECT COALESCE(jsonb_object_agg(c.key, c.value), '{}') FROM jsonb_each(p.consent) c
     WHERE c.value = 'false' OR NOT r.objected_at ? c.key
-       OR p.takes_back AND p.said_at > (r.objected_at ->> c.key)::timestamptz
+       OR p.agreed_at > (r.objected_at ->> c.key)::timestamptz
 ) ELSE p.consent END"""
 _STILL_OBJECTED = f"""
 CASE WHEN r.objected_at = '{{}}' THEN r.objected_at
@@ -92,8 +92,10 @@ UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, m
 FROM pg_temp.import_people p
 WHERE p.external_id = r.external_id
   AND (({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})
-       OR {_LOST} OR r.id IN (SELECT recipient_id FROM pg_temp.import_changed))
+       OR {_LOST} OR r.id IN (__CHANGED__))
 """
+_CHANGED_BY_FILE = "SELECT recipient_id FROM pg_temp.import_changed"
+_CHANGED_BY_SERVICE = "SELECT unnest(%(changed)s::bigint[])"
 # Who objects once more has changed nothing but how old the objection is, which is no version of the profile.
 _OBJECT_AGAIN = f"""
 UPDATE schedules_recipient r SET objected_at = r.objected_at || {_SAID_NO}
@@ -150,6 +152,18 @@ WHERE (v.recipient_id, v.platform, v.active) IS DISTINCT FROM (excluded.recipien
 """
 
 
+class Piece(NamedTuple):
+    """What is staged of what the user service tells: people who are not known and those who are, and whether there are
+    devices. ``changed``: the numbers of those who are known and whose devices change. ``damaged``: of those whose
+    address was changed behind the application's back."""
+
+    new: int
+    known: int
+    has_devices: bool
+    changed: Collection[int]
+    damaged: Sequence[int]
+
+
 class Written(NamedTuple):
     """How many profiles and devices became what. A device is *renewed* when it was inactive, changed platform or
     could not be read.
@@ -182,42 +196,48 @@ def merge(
     on_person: Callable[[str, bool], None] | None = None,
     on_left_out: Callable[[str], None] | None = None,
     bring_back: bool = False,
-    is_told: bool = False,
+    piece: Piece | None = None,
 ) -> Written:
     """Create and update profiles and devices; only what changes is written, dated ``now`` and signed ``by``.
 
     ``on_person`` is told the external id of each person who is created (true) or updated (false). People who were
     erased are left out, which ``on_left_out`` is told, unless ``bring_back`` forgets that they were.
 
-    ``is_told``: this is a piece of what the user service tells, and the turn is taken. Objections that were made here
-    stand against it unless it is younger. More follows, so the planner is not told of each.
+    ``piece``: of what the user service tells, and the turn is taken. Objections that were made here stand against it
+    unless it is younger. More follows, so the planner is not told of each.
     """
-    if not is_told:
+    if piece is None:
         take_turn()
-    dated: dict[str, Any] = {"now": now, "by": by, "heads": encryption.keyset().heads, "is_told": is_told}
+    dated: dict[str, Any] = {"now": now, "by": by, "heads": encryption.keyset().heads, "is_told": piece is not None}
     with connection.cursor() as cursor:
-        people, has_devices = _count(cursor)
+        people, has_devices = _count(cursor) if piece is None else (piece.new + piece.known, piece.has_devices)
         if not people:
             return Written()
         left_out = 0
         if bring_back:
             cursor.execute(_WANT_BACK)
-        elif left_out := _leave_out(cursor, on_left_out):
-            people, has_devices = _count(cursor)
-        dated["damaged_tokens"] = []
-        if has_devices:
-            cursor.execute(_LOCK_DEVICES)
-            dated["damaged_tokens"] = damaged_tokens(cursor)
-            cursor.execute(_FIND_CHANGED, dated)
-        dated["damaged_emails"] = damaged_emails(cursor)
-        created = _write(cursor, _CREATE_PEOPLE, "external_id", dated, _with(on_person, True))
+        elif (piece is None or piece.new) and (left_out := _leave_out(cursor, on_left_out, has_devices=has_devices)):
+            people -= left_out
+        standing = has_devices and _lock_devices(cursor)
+        dated["damaged_tokens"] = _damaged(cursor, _STANDING_TOKENS, _TOKEN) if standing else []
+        if piece is None:
+            if has_devices:
+                cursor.execute(_FIND_CHANGED, dated)
+            dated["damaged_emails"] = _damaged(cursor, _STANDING_EMAILS, _EMAIL)
+        else:
+            dated |= {"damaged_emails": list(piece.damaged), "changed": list(piece.changed)}
+        created = 0
+        if piece is None or piece.new:
+            created = _write(cursor, _CREATE_PEOPLE, "external_id", dated, _with(on_person, True))
         updated = 0
         if created < people:
-            updated = _write(cursor, _UPDATE_PEOPLE, "r.external_id", dated, _with(on_person, False))
-        if not is_told:
+            changed = _CHANGED_BY_FILE if piece is None else _CHANGED_BY_SERVICE
+            update = _UPDATE_PEOPLE.replace("__CHANGED__", changed)
+            updated = _write(cursor, update, "r.external_id", dated, _with(on_person, False))
+        if piece is None:
             cursor.execute(_OBJECT_AGAIN, dated)
-        added, moved, renewed = _write_devices(cursor, dated) if has_devices else (0, 0, 0)
-        if created >= _MANY_NEW and not is_told:
+        added, moved, renewed = _write_devices(cursor, dated, standing=standing) if has_devices else (0, 0, 0)
+        if created >= _MANY_NEW and piece is None:
             # Queries that run right after a large import should not be planned for the table as it was.
             cursor.execute("ANALYZE schedules_recipient")
     return Written(created, updated, people - created - updated, added, moved, renewed, left_out)
@@ -230,28 +250,27 @@ def _count(cursor: Any) -> tuple[int, bool]:
     return people, has_devices
 
 
-def _write_devices(cursor: Any, dated: Mapping[str, Any]) -> tuple[int, int, int]:
-    """How many were added, moved and renewed."""
-    cursor.execute(_COUNT_DEVICES, dated)
-    moved, renewed = cursor.fetchone()
+def _lock_devices(cursor: Any) -> bool:
+    """Whether any of them stands there already."""
+    cursor.execute(_LOCK_DEVICES)
+    return bool(cursor.fetchone()[0])
+
+
+def _write_devices(cursor: Any, dated: Mapping[str, Any], *, standing: bool) -> tuple[int, int, int]:
+    """How many were added, moved and renewed. ``standing``: whether any stood there before."""
+    moved = renewed = 0
+    if standing:
+        cursor.execute(_COUNT_DEVICES, dated)
+        moved, renewed = cursor.fetchone()
     if moved:
         cursor.execute(_DATE_LOSERS, dated)
     cursor.execute(_WRITE_DEVICES, dated)
     return cursor.rowcount - moved - renewed, moved, renewed
 
 
-def damaged_emails(cursor: Any) -> list[int]:
-    """Of the copied people who are to keep their address: ids of those whose address was changed behind the
-    application's back. SQL finds those whose key is gone."""
-    return _damaged(cursor, _STANDING_EMAILS, _EMAIL)
-
-
-def damaged_tokens(cursor: Any) -> list[int]:
-    """As ``damaged_emails``, of the devices that were spread."""
-    return _damaged(cursor, _STANDING_TOKENS, _TOKEN)
-
-
 def _damaged(cursor: Any, standing: str, of: bytes) -> list[int]:
+    """Of what is to be kept: ids of rows that were changed behind the application's back. SQL finds those whose key is
+    gone."""
     keyset, found = encryption.keyset(), []
     with cursor.copy(f"COPY ({standing}) TO STDOUT (FORMAT BINARY)") as copy:
         copy.set_types(["bigint", "bytea"])
@@ -265,10 +284,10 @@ def _damaged(cursor: Any, standing: str, of: bytes) -> list[int]:
     return found
 
 
-def _leave_out(cursor: Any, tell: Callable[[str], None] | None) -> int:
+def _leave_out(cursor: Any, tell: Callable[[str], None] | None, *, has_devices: bool) -> int:
     cursor.execute(_LEAVE_OUT)
     found = cursor.fetchall()
-    if found:
+    if found and has_devices:
         cursor.execute(_LEAVE_DEVICES_OUT, [[line for line, _ in found]])
     for _, external_id in found:
         if tell:

@@ -1,6 +1,7 @@
 """People from NDJSON: one JSON object a line."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any, BinaryIO, NoReturn
 
@@ -10,6 +11,9 @@ from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, UnknownField, quote
 from schedules.problems import say
+
+# Characters of a text that is short enough as an attribute however it is quoted.
+_SHORT = values.MAX_ATTRIBUTE // 8
 
 BadPerson = Callable[[int, Mapping[str, Any], list[Refused]], None]
 
@@ -134,9 +138,21 @@ def _text(field: str, read: Callable[[str], str]) -> Callable[[object], str]:
 
 
 def _attributes(value: object) -> tuple[str | None, str | None]:
+    """As PostgreSQL prints them, so that those that are kept already are known again without being read."""
     named = values.read_attribute_names({} if value is None else value)
-    kept = [f"{quote(name)}:{values.read_attribute(name, each)}" for name, each in named.items() if each is not None]
+    kept = [
+        head + (quote(each) if type(each) is str and len(each) < _SHORT else values.read_attribute(name, each))
+        for name, head in _heads(tuple(named))
+        if (each := named[name]) is not None
+    ]
     return attributes_of(kept, [name for name, each in named.items() if each is None])
+
+
+@lru_cache(maxsize=256)
+def _heads(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each with the beginning of its member, the shortest first: people have much the same attributes."""
+    ordered = sorted((len(encoded := name.encode()), encoded, name) for name in names)
+    return [(name, f"{quote(name)}: ") for _, _, name in ordered]
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

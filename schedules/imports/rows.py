@@ -69,8 +69,8 @@ def attributes_of(kept: list[str], dropped: list[str]) -> tuple[str | None, str 
 
     Raises ``Refused`` when they are too much for one person.
     """
-    document = "{" + ",".join(kept) + "}"
-    if len(document) > MAX_ATTRIBUTES:
+    document = "{" + ", ".join(kept) + "}"
+    if len(document) - 2 * len(kept) > MAX_ATTRIBUTES:  # spaces are nobody's
         raise Refused(
             "attributes", say("are longer than %(most)s characters together: shorten them", most=MAX_ATTRIBUTES)
         )

@@ -3,7 +3,7 @@
 All of it happens in the caller's transaction, on tables that end with it: whatever stops it leaves nothing behind.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -21,21 +21,28 @@ _LOOK_UP = "SELECT set_config('enable_hashjoin', 'off', true), set_config('enabl
 _STEP: Final = 5_000  # rows between two reports of progress
 _EMAIL: Final = place("schedules_recipient", "email")
 _TOKEN: Final = place("schedules_device", "token")
-_UNDATED: Final = (None, None)
+_NO_FINGERPRINTS: Final = (None, None)
 _DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
 
-_CREATE = """
-DROP TABLE IF EXISTS pg_temp.import_people, pg_temp.import_devices, pg_temp.import_changed;
+_CREATE_PEOPLE = """
+DROP TABLE IF EXISTS pg_temp.import_people;
 CREATE TEMPORARY TABLE import_people (
     line bigint, external_id text, email bytea, email_index uuid, locale text, time_zone text, tags jsonb,
-    consent jsonb, attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid,
-    said_at timestamptz, takes_back boolean
+    consent jsonb, attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid, agreed_at timestamptz
 ) ON COMMIT DROP;
+"""
+_CREATE_DEVICES = """
+DROP TABLE IF EXISTS pg_temp.import_devices;
 CREATE TEMPORARY TABLE import_devices (
     line bigint, external_id text, platform text, token bytea, token_index uuid
 ) ON COMMIT DROP;
+"""
+_CREATE_CHANGED = """
+DROP TABLE IF EXISTS pg_temp.import_changed;
 CREATE TEMPORARY TABLE import_changed (recipient_id bigint) ON COMMIT DROP;
 """
+
+_COPY_PEOPLE = "COPY pg_temp.import_people FROM STDIN"
 
 _REPEATED_PEOPLE = """
 SELECT p.line, f.line AS first FROM pg_temp.import_people p JOIN (
@@ -55,12 +62,22 @@ SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
 """
 
 
-class Said(NamedTuple):
-    """When the user service says that it last changed a person. ``takes_back``: so that an older objection made here
-    is taken back by it."""
+class StagedPerson(NamedTuple):
+    """Somebody of whom the user service tells. ``agreed_at``: older objections made here are taken back by what it says
+    of consent. ``is_new``: nobody of that id is kept here."""
 
-    at: datetime
-    takes_back: bool
+    row: Row
+    agreed_at: datetime | None
+    is_new: bool
+
+
+class StagedDevice(NamedTuple):
+    """Of the person on that line."""
+
+    line: int
+    external_id: str
+    platform: str
+    token: str
 
 
 def fill(
@@ -68,24 +85,41 @@ def fill(
     *,
     on_bad: Callable[[BadLine], None],
     progress: Callable[[int], None],
-    said: Mapping[int, Said] | None = None,
 ) -> int:
-    """Copy ``rows`` into the temporary tables; how many there were, bad ones included. ``said``: by line."""
+    """Copy ``rows`` into the temporary tables; how many there were, bad ones included."""
     count = 0
-    dated = said or {}
     with connection.cursor() as cursor:
-        cursor.execute(_CREATE)
-        with cursor.copy("COPY pg_temp.import_people FROM STDIN") as copy:
+        cursor.execute(f"{_CREATE_PEOPLE}{_CREATE_DEVICES}{_CREATE_CHANGED}")
+        with cursor.copy(_COPY_PEOPLE) as copy:
             for count, row in enumerate(rows, start=1):
                 if isinstance(row, BadLine):
                     on_bad(row)
                 else:
-                    copy.write_row((*_kept(row), *dated.get(row.line, _UNDATED)))
+                    copy.write_row(_kept(row))
                 if count % _STEP == 0:
                     progress(count)
         analyze(cursor, "import_people (external_id)", rows=count)
     progress(count)
     return count
+
+
+def stage(people: Sequence[StagedPerson], devices: Sequence[StagedDevice]) -> None:
+    """Copy what the user service tells into the temporary tables; that of devices is there if there are any."""
+    addresses = encryption.encrypt_all([person.row.email or "" for person in people], _EMAIL)
+    with connection.cursor() as cursor:
+        cursor.execute(_CREATE_PEOPLE)
+        with cursor.copy(_COPY_PEOPLE) as copy:
+            for (row, agreed_at, is_new), address in zip(people, addresses, strict=True):
+                copy.write_row(_made(row, address, None, agreed_at, is_new=is_new))
+        analyze(cursor, "import_people (external_id)", rows=len(people))
+        if not devices:
+            return
+        tokens = encryption.encrypt_all([device.token for device in devices], _TOKEN)
+        cursor.execute(_CREATE_DEVICES)
+        with cursor.copy("COPY pg_temp.import_devices FROM STDIN") as copy:
+            for (line, external_id, platform, token), kept in zip(devices, tokens, strict=True):
+                copy.write_row((line, external_id, platform, kept, encryption.index_of_token(token)))
+        analyze(cursor, "import_devices (token_index, external_id)", rows=len(devices))
 
 
 def look_up_few(cursor: Any, *, rows: int) -> None:
@@ -102,10 +136,18 @@ def analyze(cursor: Any, columns: str, *, rows: int) -> None:
 
 def _kept(row: Row) -> tuple[Any, ...]:
     """A row of ``import_people``: temporary tables lie on the disk too, so it is encrypted before it gets there."""
-    email = None if row.email is None else encryption.encrypt(row.email, _EMAIL)
-    index = encryption.index_of_address(row.email or "")
     devices = _devices(row.devices) if row.devices and row.devices != "[]" else row.devices
-    return (row.line, row.external_id, email, index, *row[3:-1], devices, *_fingerprints(row))
+    return _made(row, encryption.encrypt(row.email or "", _EMAIL), devices, None, is_new=True)
+
+
+def _made(
+    row: Row, address: bytes, devices: str | None, agreed_at: datetime | None, *, is_new: bool
+) -> tuple[Any, ...]:
+    """``is_new``: whether the person may be one who was erased."""
+    email = None if row.email is None else address
+    index = encryption.index_of_address(row.email or "")
+    found = _fingerprints(row) if is_new else _NO_FINGERPRINTS
+    return (row.line, row.external_id, email, index, *row[3:-1], devices, *found, agreed_at)
 
 
 def _devices(listed: str) -> str:

@@ -7,6 +7,7 @@ data, and messages end in logs.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final
 
@@ -132,12 +133,18 @@ def read_tags_cell(cell: str) -> str:
 def read_tags(value: object) -> str:
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
         raise Refused("tags", say('is no list of texts: write one such as ["news", "beta"]'))
-    tags = list(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
+    return _tags(tuple(value))
+
+
+@lru_cache(maxsize=256)
+def _tags(named: tuple[str, ...]) -> str:
+    """People have much the same tags."""
+    tags = list(dict.fromkeys(tag.strip() for tag in named if tag.strip()))
     if len(tags) > MAX_TAGS:
         raise Refused("tags", say("holds %(size)s tags; at most %(most)s are allowed", size=len(tags), most=MAX_TAGS))
     if any(len(tag) > MAX_TAG for tag in tags):
         raise Refused("tags", say("holds a tag of more than %(most)s characters: shorten it", most=MAX_TAG))
-    return "[" + ",".join(map(quote, tags)) + "]"
+    return "[" + ", ".join(map(quote, tags)) + "]"  # as PostgreSQL prints it
 
 
 def read_devices_cell(cell: str) -> str:
@@ -175,7 +182,8 @@ def _devices(pairs: Iterable[tuple[object, object]]) -> str:
             "devices",
             say("holds %(size)s devices; at most %(most)s are allowed", size=len(platforms), most=MAX_DEVICES),
         )
-    return _encode([{"platform": platform, "token": token} for token, platform in platforms.items()])
+    listed = (f'{{"platform":"{platform}","token":{quote(token)}}}' for token, platform in platforms.items())
+    return "[" + ",".join(listed) + "]"
 
 
 def is_token(token: str) -> bool:
@@ -189,9 +197,14 @@ def read_attribute_names(value: object) -> dict[str, Any]:
     """``value`` itself, when it is an object whose names can all be asked for in an audience query."""
     if not isinstance(value, dict):
         raise Refused("attributes", say('is no object: write one such as {"plan": "pro", "age": 30}'))
-    if not all(ATTRIBUTE_NAME.fullmatch(name) for name in value):
+    if not _can_be_asked(tuple(value)):
         raise Refused("attributes", say("has a name that can't be queried: use 1 to 64 letters, digits, _ or -"))
     return value
+
+
+@lru_cache(maxsize=256)
+def _can_be_asked(names: tuple[str, ...]) -> bool:
+    return all(ATTRIBUTE_NAME.fullmatch(name) for name in names)
 
 
 def read_attribute(name: str, value: object) -> str:

@@ -6,13 +6,14 @@ counts, by the service's own time; where it tells none, the latest, and within o
 later than its resolution's instant. A device that the push provider has retired is not revived by being named again.
 An objection that was made here is taken back only by what the service says to have changed after it.
 
-It happens in the caller's transaction, on the tables of ``imports.staging``, which end with it. Pieces that name other
-people go on beside each other. Of those that name the same ones the second waits, at the row that says when the service
-told of a person: all take these rows first, in the order of their numbers, and judge by what stands there then. Who is
-not known yet has no such row: whoever finds at the end that others were quicker begins once more.
+It happens in the caller's transaction. What is new in what is said goes through the tables of ``imports.staging``, and
+where nothing is there are none. Pieces that name other people go on beside each other. Of those that name the same ones
+the second waits, at the row that says when the service told of a person: all take these rows first, in the order of
+their numbers, and judge by what stands there then (``standing``). Who is not known yet has no such row: whoever finds
+at the end that others were quicker begins once more.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -22,12 +23,12 @@ from django.db.models import Exists, OuterRef
 
 from audit import trail
 from audit.models import Action
-from schedules import encryption
 from schedules.imports import merging, staging
-from schedules.imports.merging import Written, is_lost
+from schedules.imports.merging import Written
 from schedules.imports.rows import BadLine, Row
-from schedules.imports.staging import Said
+from schedules.imports.staging import StagedPerson
 from schedules.models import MirroredPerson, Recipient
+from schedules.user_service import devices, standing
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 # How far the service's clock may be ahead of ours, so that its word is one of the present and none of the future.
@@ -35,137 +36,26 @@ _SKEW: Final = timedelta(minutes=1)
 # Beginnings of one piece, where others create the same people at the same moment.
 _TRIES: Final = 3
 
-_CREATE = """
-DROP TABLE IF EXISTS pg_temp.mirror_known, pg_temp.mirror_told, pg_temp.mirror_devices;
-CREATE TEMPORARY TABLE mirror_known (line bigint, recipient_id bigint) ON COMMIT DROP;
-CREATE TEMPORARY TABLE mirror_told (
-    line bigint, external_id text, recipient_id bigint, told_at timestamptz, was_told boolean, counts boolean,
-    shrinks boolean, is_new boolean
-) ON COMMIT DROP;
-CREATE TEMPORARY TABLE mirror_devices (
-    device_id bigint, recipient_id bigint, token_index uuid, platform text, is_lost boolean, is_surplus boolean
-) ON COMMIT DROP;
-"""
-# A page is few people among many: each is found by an index, wherever the server believes that its disk turns.
+# Few people among many: each is found by an index, wherever the server believes that its disk turns.
 _BY_INDEX = "SELECT set_config('random_page_cost', '1.1', true)"
 
-# Whose row is missing gets one.
-_KNOW = """
-WITH known AS (
-    INSERT INTO pg_temp.mirror_known
-    SELECT p.line, r.id FROM pg_temp.import_people p JOIN schedules_recipient r USING (external_id)
-    RETURNING recipient_id
-)
-INSERT INTO schedules_mirroredperson (recipient_id, mirrored_at)
-SELECT k.recipient_id, %(now)s FROM known k
-WHERE NOT EXISTS (SELECT 1 FROM schedules_mirroredperson m WHERE m.recipient_id = k.recipient_id)
-ORDER BY k.recipient_id ON CONFLICT DO NOTHING
-"""
-_HOLD = """
-SELECT count(*) FROM (
-    SELECT 1 FROM schedules_mirroredperson m JOIN pg_temp.mirror_known k USING (recipient_id)
-    ORDER BY m.recipient_id FOR UPDATE OF m
-) held
-"""
-
-# What a profile becomes by what it says: as it is kept, and whether that is anything new.
-_SAID = {
-    "email_index": "CASE WHEN p.email IS NULL THEN r.email_index ELSE p.email_index END",
-    "locale": "COALESCE(p.locale, r.locale)",
-    "time_zone": "COALESCE(p.time_zone, r.time_zone)",
-    "tags": "COALESCE(p.tags, r.tags)",
-    "consent": "r.consent || COALESCE(p.consent, '{}')",
-    "attributes": "COALESCE(p.attributes, r.attributes)",
-}
-_IS_NEW = f"""
-({", ".join(f"r.{column}" for column in _SAID)}) IS DISTINCT FROM ({", ".join(_SAID.values())})
-OR (r.email <> '' AND {is_lost("r.email")})"""
-
-_LISTEN = f"""
-INSERT INTO pg_temp.mirror_told
-SELECT p.line, p.external_id, r.id, p.said_at, COALESCE(m.resolution_id = %(resolution)s::bigint, false),
-       (COALESCE(p.said_at, %(as_of)s::timestamptz) < m.source_updated_at) IS NOT TRUE AND (
-           (m.resolution_id = %(resolution)s::bigint) IS NOT TRUE
-           OR (p.said_at > COALESCE(m.source_updated_at, '-infinity')) IS TRUE
-       ),
-       (r.attributes || p.attributes <> p.attributes) IS TRUE, r.id IS NULL OR {_IS_NEW}
-FROM pg_temp.import_people p
-LEFT JOIN pg_temp.mirror_known k USING (line)
-LEFT JOIN schedules_recipient r ON r.id = k.recipient_id AND r.external_id = p.external_id
-LEFT JOIN schedules_mirroredperson m ON m.recipient_id = r.id
-"""
-_DAMAGED_ADDRESSES = "UPDATE pg_temp.mirror_told SET is_new = true WHERE recipient_id = ANY(%s)"
-_UNHEARD = "DELETE FROM pg_temp.{0} d USING pg_temp.mirror_told t WHERE t.line = d.line AND NOT t.counts"
-
-# The merge takes attributes one by one: those that are named no more are named as dropped.
-_WHOLE_ATTRIBUTES = """
-UPDATE pg_temp.import_people p SET dropped = ARRAY(
-    SELECT name FROM jsonb_object_keys(r.attributes) AS name WHERE NOT p.attributes ? name
-)
-FROM pg_temp.mirror_told t JOIN schedules_recipient r ON r.id = t.recipient_id WHERE t.shrinks AND p.line = t.line
-"""
-
-# Of two who are told to have one device the newer statement, which stands first, is right.
-_ONE_OWNER = """
-DELETE FROM pg_temp.import_devices d USING (
-    SELECT token_index, min(line) AS line FROM pg_temp.import_devices GROUP BY token_index HAVING count(*) > 1
-) f WHERE d.token_index = f.token_index AND d.line > f.line
-"""
-# Surplus are those that are told of nobody any more. One that is told of somebody else moves. One that nobody can read
-# is written anew by the merge, which makes it active: not one that was retired.
-_STANDING_DEVICES = f"""
-INSERT INTO pg_temp.mirror_devices
-SELECT v.id, v.recipient_id, v.token_index, v.platform, v.active AND {is_lost("v.token")},
-       NOT EXISTS (SELECT 1 FROM pg_temp.import_devices d WHERE d.token_index = v.token_index)
-FROM pg_temp.import_people p JOIN pg_temp.mirror_told t USING (line)
-JOIN schedules_device v ON v.recipient_id = t.recipient_id WHERE p.devices IS NOT NULL
-"""
-_DAMAGED_DEVICES = """
-UPDATE pg_temp.mirror_devices s SET is_lost = true FROM schedules_device v
-WHERE v.id = ANY(%s) AND v.id = s.device_id AND v.active
-"""
-_KNOWN_DEVICES = """
-DELETE FROM pg_temp.import_devices d USING pg_temp.mirror_told t, pg_temp.mirror_devices s
-WHERE t.line = d.line AND s.token_index = d.token_index AND s.recipient_id = t.recipient_id
-  AND s.platform = d.platform AND NOT s.is_lost
-"""
-# All that the merge will lock as well, at once and in the order of everybody who locks devices.
-_LOCK = """
-SELECT count(*) FROM (
-    SELECT 1 FROM schedules_device WHERE id = ANY(ARRAY(
-        SELECT device_id FROM pg_temp.mirror_devices WHERE is_surplus
-        UNION SELECT v.id FROM schedules_device v JOIN pg_temp.import_devices d USING (token_index)
-    )) ORDER BY id FOR UPDATE
-) locked
-"""
-_TAKE_SURPLUS = """
-WITH taken AS (
-    DELETE FROM schedules_device v USING pg_temp.mirror_devices s
-    WHERE s.is_surplus AND v.id = s.device_id AND v.recipient_id = s.recipient_id RETURNING v.recipient_id
-)
-INSERT INTO pg_temp.import_changed SELECT DISTINCT recipient_id FROM taken
-"""
-
-# In most people nothing is new, on most days: those need not be looked at again.
-_NOTHING_NEW = """
-DELETE FROM pg_temp.import_people p USING pg_temp.mirror_told t
-WHERE t.line = p.line AND NOT t.is_new
-  AND NOT EXISTS (SELECT 1 FROM pg_temp.import_devices d WHERE d.line = p.line)
-  AND NOT EXISTS (SELECT 1 FROM pg_temp.import_changed c WHERE c.recipient_id = t.recipient_id)
-"""
-
+# Of those who are known, and of those who are new.
 _NOTE = """
-WITH told AS MATERIALIZED (
-    SELECT r.id, t.told_at, t.was_told FROM pg_temp.mirror_told t JOIN schedules_recipient r USING (external_id)
-), noted AS (
-    INSERT INTO schedules_mirroredperson AS m (recipient_id, mirrored_at, source_updated_at, resolution_id)
-    SELECT id, %(now)s, told_at, %(resolution)s::bigint FROM told ORDER BY id
-    ON CONFLICT (recipient_id) DO UPDATE SET
-        mirrored_at = EXCLUDED.mirrored_at,
-        source_updated_at = GREATEST(m.source_updated_at, EXCLUDED.source_updated_at),
-        resolution_id = COALESCE(EXCLUDED.resolution_id, m.resolution_id)
-)
-SELECT COALESCE(array_agg(id ORDER BY id) FILTER (WHERE NOT was_told), '{}'), count(*) FILTER (WHERE was_told) FROM told
+UPDATE schedules_mirroredperson m
+SET mirrored_at = %(now)s, source_updated_at = GREATEST(m.source_updated_at, t.told_at),
+    resolution_id = COALESCE(%(resolution)s::bigint, m.resolution_id)
+FROM unnest(%(ids)s::bigint[], %(at)s::timestamptz[]) AS t(id, told_at) WHERE m.recipient_id = t.id
+"""
+_NOTE_NEW = """
+INSERT INTO schedules_mirroredperson AS m (recipient_id, mirrored_at, source_updated_at, resolution_id)
+SELECT r.id, %(now)s, t.told_at, %(resolution)s::bigint
+FROM unnest(string_to_array(%(names)s, E'\\n'), %(at)s::timestamptz[]) AS t(external_id, told_at)
+JOIN schedules_recipient r USING (external_id) ORDER BY r.id
+ON CONFLICT (recipient_id) DO UPDATE SET
+    mirrored_at = EXCLUDED.mirrored_at,
+    source_updated_at = GREATEST(m.source_updated_at, EXCLUDED.source_updated_at),
+    resolution_id = COALESCE(EXCLUDED.resolution_id, m.resolution_id)
+RETURNING recipient_id
 """
 
 
@@ -185,6 +75,15 @@ class Told(NamedTuple):
     written: Written = Written()
 
 
+class Saying(NamedTuple):
+    """What the service says of a person. ``at``: when it last changed the person, where that is known. ``agreed_at``:
+    objections made here before it are taken back by what it says of consent."""
+
+    row: Row
+    at: datetime | None
+    agreed_at: datetime | None
+
+
 class Overlapping(Exception):
     """Others create the same people at this moment, again and again; nothing was written."""
 
@@ -192,6 +91,7 @@ class Overlapping(Exception):
 def mirror(
     rows: Iterable[Row | BadLine],
     updated: Mapping[int, datetime],
+    consented: Mapping[int, datetime | None],
     *,
     by: str,
     now: datetime,
@@ -202,9 +102,9 @@ def mirror(
     """Bring the profiles kept here up to what the service says in ``rows``; only what changes is written.
 
     ``rows`` may hold a ``BadLine`` beside the ``Row`` of the same profile, whose bad members are left out. ``updated``:
-    when the service last changed the person, by line. What has no such time was said at ``said_at`` or, where that is
-    not known either, no earlier than ``as_of``. ``resolution_id``: the resolution of which this is a page. Raises
-    ``Overlapping``.
+    when the service last changed the person, by line, and ``consented`` what the person agrees to, as in ``Profiles``.
+    What has no such time was said at ``said_at`` or, where that is not known either, no earlier than ``as_of``.
+    ``resolution_id``: the resolution of which this is a page. Raises ``Overlapping``.
     """
     people: list[Row] = []
     bad: set[int] = set()
@@ -219,12 +119,16 @@ def mirror(
     repeated = len(people) - len(chosen)
     if not chosen:
         return Told([], repeated, flawed, len(bad) - flawed)
-    said = {
-        number: Said(min(at[row.line], now), row.line in updated and at[row.line] <= now + _SKEW)
+    agreed = {**updated, **consented}
+    sayings = [
+        Saying(
+            row._replace(line=number),
+            min(at[row.line], now) if row.line in at else None,
+            _believed(agreed.get(row.line), now=now),
+        )
         for number, row in enumerate(chosen, start=1)
-        if row.line in at
-    }
-    merged = _merged(chosen, said, by=by, now=now, parameters={"resolution": resolution_id, "as_of": as_of, "now": now})
+    ]
+    merged = _merged(_Piece(sayings, by=by, now=now, as_of=as_of, resolution_id=resolution_id))
     told = Told(merged.ids, repeated + merged.again, flawed, len(bad) - flawed, merged.written.left_out, merged.written)
     _record(told, lines=len(people) + told.unreadable, by=by, now=now)
     return told
@@ -243,6 +147,11 @@ def _chosen(people: list[Row], at: Mapping[int, datetime]) -> list[Row]:
     return chosen
 
 
+def _believed(at: datetime | None, *, now: datetime) -> datetime | None:
+    """A time that is still to come is none."""
+    return min(at, now) if at is not None and at <= now + _SKEW else None
+
+
 class _Merged(NamedTuple):
     """``again``: how many of them the resolution had told of before."""
 
@@ -255,85 +164,121 @@ class _Overtaken(Exception):
     """Somebody who was not known has been created, or erased, by others meanwhile."""
 
 
-def _merged(
-    chosen: list[Row], said: Mapping[int, Said], *, by: str, now: datetime, parameters: Mapping[str, Any]
-) -> _Merged:
+class _Piece:
+    """People whom the service tells of at once, each once, the newest statement first."""
+
+    def __init__(
+        self,
+        sayings: Sequence[Saying],
+        *,
+        by: str,
+        now: datetime,
+        as_of: datetime | None,
+        resolution_id: int | None,
+    ) -> None:
+        self._sayings = sayings
+        self._by, self._now, self._as_of, self._resolution_id = by, now, as_of, resolution_id
+
+    def merge(self, cursor: Any) -> _Merged:
+        """Into the profiles, and note that the service has told of them. Raises ``_Overtaken``."""
+        cursor.execute(_BY_INDEX)
+        staging.look_up_few(cursor, rows=len(self._sayings))
+        merging.take_turn(with_pieces=True)
+        known = standing.hold(cursor, (each.row.external_id for each in self._sayings), now=self._now)
+        new = [each for each in self._sayings if each.row.external_id not in known]
+        heard = [each for each in self._sayings if self._counts(each, known.get(each.row.external_id))]
+        written = self._write(cursor, heard, known, new=len(new))
+        return self._note(cursor, known, new, written)
+
+    def _counts(self, saying: Saying, kept: standing.Person | None) -> bool:
+        """Whether nothing newer is known and, within a resolution, nothing was said before."""
+        if kept is None:
+            return True
+        dated = saying.at or self._as_of
+        if dated is not None and kept.told_at is not None and dated < kept.told_at:
+            return False
+        if not self._came_before(kept):
+            return True
+        return saying.at is not None and (kept.told_at is None or saying.at > kept.told_at)
+
+    def _came_before(self, kept: standing.Person) -> bool:
+        return self._resolution_id is not None and kept.resolution_id == self._resolution_id
+
+    def _write(
+        self, cursor: Any, heard: Sequence[Saying], known: Mapping[str, standing.Person], *, new: int
+    ) -> Written:
+        """What is new in it."""
+        found = self._device_news(cursor, heard, known)
+        changed = found.changed | found.surplus_owners
+        staged: list[StagedPerson] = []
+        damaged: list[int] = []
+        for row, _, agreed_at in heard:
+            kept = known.get(row.external_id)
+            if kept is None:
+                staged.append(StagedPerson(row, agreed_at, True))
+                continue
+            news = standing.news(row, kept)
+            if news.is_damaged:
+                damaged.append(kept.id)
+            if news.row is not None or kept.id in changed:
+                said = news.row or standing.without_address(row)
+                gone = standing.surplus_attributes(row, kept)
+                staged.append(StagedPerson(said._replace(dropped=gone), agreed_at, False))
+        unchanged = len(heard) - len(staged)
+        if not staged:
+            return Written(unchanged=unchanged)
+        staging.stage(staged, found.new)
+        if found.surplus:
+            changed = found.changed | devices.take_surplus(cursor, found.surplus, has_new=bool(found.new))
+        piece = merging.Piece(new, len(staged) - new, bool(found.new), changed, damaged)
+        written = merging.merge(now=self._now, by=self._by, piece=piece)
+        if written.created != new - written.left_out:
+            raise _Overtaken
+        return written._replace(unchanged=written.unchanged + unchanged)
+
+    def _device_news(
+        self, cursor: Any, heard: Sequence[Saying], known: Mapping[str, standing.Person]
+    ) -> devices.DeviceNews:
+        naming = [(row, known.get(row.external_id)) for row, *_ in heard if row.devices is not None]
+        ids = [kept.id for _, kept in naming if kept]
+        kept_here = standing.devices_of(cursor, ids) if ids else {}
+        return devices.compare(
+            devices.Owner(row.line, row.external_id, row.devices or "[]", kept_here.get(kept.id, ()), kept.id)
+            if kept
+            else devices.Owner(row.line, row.external_id, row.devices or "[]")
+            for row, kept in naming
+        )
+
+    def _note(
+        self, cursor: Any, known: Mapping[str, standing.Person], new: Sequence[Saying], written: Written
+    ) -> _Merged:
+        """That the service has told of them; who is new among them for the resolution."""
+        noted = {"now": self._now, "resolution": self._resolution_id}
+        ids: list[int] = []
+        again = 0
+        if known:
+            told = [(kept, each.at) for each in self._sayings if (kept := known.get(each.row.external_id))]
+            numbers = standing.array(kept.id for kept, _ in told)
+            cursor.execute(_NOTE, {**noted, "ids": numbers, "at": _instants(at for _, at in told)})
+            ids = [kept.id for kept, _ in told if not self._came_before(kept)]
+            again = len(told) - len(ids)
+        if new and written.created:
+            names, at = standing.names(each.row.external_id for each in new), _instants(each.at for each in new)
+            cursor.execute(_NOTE_NEW, {**noted, "names": names, "at": at})
+            ids += [pk for (pk,) in cursor.fetchall()]
+        return _Merged(sorted(ids), again, written)
+
+
+def _merged(piece: _Piece) -> _Merged:
     for _ in range(_TRIES):
         with suppress(_Overtaken), transaction.atomic(), connection.cursor() as cursor:
-            return _merge(cursor, chosen, said, by=by, now=now, parameters=parameters)
+            return piece.merge(cursor)
     raise Overlapping
 
 
-def _merge(
-    cursor: Any,
-    chosen: list[Row],
-    said: Mapping[int, Said],
-    *,
-    by: str,
-    now: datetime,
-    parameters: Mapping[str, Any],
-) -> _Merged:
-    cursor.execute(_BY_INDEX)
-    staging.look_up_few(cursor, rows=len(chosen))
-    staging.fill(_numbered(chosen), on_bad=_never, progress=_never, said=said)
-    has_devices = staging.spread_devices()
-    cursor.execute(_CREATE)
-    merging.take_turn(with_pieces=True)
-    cursor.execute(_KNOW, parameters)
-    staging.analyze(cursor, "mirror_known (line, recipient_id)", rows=len(chosen))
-    cursor.execute(_HOLD)
-    unknown = _listen(cursor, rows=len(chosen), parameters=parameters)
-    if has_devices or any(row.devices for row in chosen):
-        _compare_devices(cursor)
-    cursor.execute(_NOTHING_NEW)
-    unchanged = cursor.rowcount
-    if unchanged:
-        staging.analyze(cursor, "import_people (external_id)", rows=len(chosen))
-    written = merging.merge(now=now, by=by, is_told=True)
-    if written.created != unknown - written.left_out:
-        raise _Overtaken
-    cursor.execute(_NOTE, parameters)
-    ids, again = cursor.fetchone()
-    return _Merged(ids, again, written._replace(unchanged=written.unchanged + unchanged))
-
-
-def _numbered(chosen: Iterable[Row]) -> Iterator[Row]:
-    return (Row(number, *row[1:]) for number, row in enumerate(chosen, start=1))
-
-
-def _never(_: object) -> None:
-    """Nothing is bad any more, and nobody watches."""
-
-
-def _listen(cursor: Any, *, rows: int, parameters: Mapping[str, Any]) -> int:
-    """Keep who is told of, and pass over what is older than what is known, or was said in this resolution before; how
-    many of them are not known."""
-    cursor.execute(_LISTEN, {**parameters, "heads": encryption.keyset().heads})
-    staging.analyze(cursor, "mirror_told (line, recipient_id, counts, shrinks, is_new)", rows=rows)
-    cursor.execute(_UNHEARD.format("import_people"))
-    if cursor.rowcount:
-        cursor.execute(_UNHEARD.format("import_devices"))
-    if damaged := merging.damaged_emails(cursor):
-        cursor.execute(_DAMAGED_ADDRESSES, [damaged])
-    cursor.execute(_WHOLE_ATTRIBUTES)
-    cursor.execute("SELECT count(*) FROM pg_temp.mirror_told WHERE recipient_id IS NULL")
-    unknown: int = cursor.fetchone()[0]
-    return unknown
-
-
-def _compare_devices(cursor: Any) -> None:
-    """Take away those that are told of nobody any more, and leave to the merge those that are new or change."""
-    cursor.execute(_ONE_OWNER)
-    cursor.execute(_STANDING_DEVICES, {"heads": encryption.keyset().heads})
-    if damaged := merging.damaged_tokens(cursor):
-        cursor.execute(_DAMAGED_DEVICES, [damaged])
-    cursor.execute(_KNOWN_DEVICES)
-    if cursor.rowcount:
-        staging.analyze(cursor, "import_devices (token_index, external_id)", rows=cursor.rowcount)
-    cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_temp.mirror_devices WHERE is_surplus)")
-    if cursor.fetchone()[0]:
-        cursor.execute(_LOCK)
-        cursor.execute(_TAKE_SURPLUS)
+def _instants(instants: Iterable[datetime | None]) -> str:
+    """An array as PostgreSQL reads it."""
+    return f"{{{','.join('NULL' if at is None else at.isoformat() for at in instants)}}}"
 
 
 def drop_strays() -> None:

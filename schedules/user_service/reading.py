@@ -20,17 +20,26 @@ from schedules.remote.reading import misshapen, next_cursor, object_of, text_of,
 from schedules.user_service.errors import Unavailable
 
 _UPDATED: Final = "updatedAt"
+_CONSENT_UPDATED: Final = "consentUpdatedAt"
 
-Profiles = tuple[tuple[Row | BadLine, ...], Mapping[int, datetime]]
 
-
-class Page(NamedTuple):
-    """``rows``: in the order of the page; ``line`` is a profile's place in it, from 1 on. ``updated``: when the service
-    says that it last changed the person, by line. ``next_cursor``: None on the last page. ``total``: how many people
-    all pages hold together, where the service says so; it may be off."""
+class Profiles(NamedTuple):
+    """``rows``: in the order in which they came; ``line`` is a profile's place among them, from 1 on. ``updated``: when
+    the service says that it last changed the person, by line. ``consented``: the same of the consent in it, of those of
+    whom it says anything about that: None where it names no instant, or none that can be read."""
 
     rows: tuple[Row | BadLine, ...]
     updated: Mapping[int, datetime]
+    consented: Mapping[int, datetime | None]
+
+
+class Page(NamedTuple):
+    """``rows``, ``updated``, ``consented``: as in ``Profiles``. ``next_cursor``: None on the last page. ``total``: how
+    many people all pages hold together, where the service says so; it may be off."""
+
+    rows: tuple[Row | BadLine, ...]
+    updated: Mapping[int, datetime]
+    consented: Mapping[int, datetime | None]
     next_cursor: str | None
     total: int | None
 
@@ -56,8 +65,8 @@ def read_page_body(body: bytes, *, limit: int) -> Page:
         raise Unavailable("too_many", f"sent {found} people where at most {limit} were asked for")
     if not found and envelope.next_cursor is not None:
         raise Unavailable("empty_page", "sent a page without anybody, and a cursor for another one")
-    rows, updated = read_profiles(envelope.profiles, is_clean=envelope.is_clean)
-    return Page(rows, updated, envelope.next_cursor, envelope.total)
+    profiles = read_profiles(envelope.profiles, is_clean=envelope.is_clean)
+    return Page(*profiles, envelope.next_cursor, envelope.total)
 
 
 def read_count_body(body: bytes) -> int:
@@ -79,7 +88,7 @@ def read_envelope(body: bytes) -> Envelope:
 
 
 def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Profiles:
-    """People as the contract has them, and when the service last changed each, by line.
+    """People as the contract has them.
 
     Of a person with a member that can't be used there is a ``BadLine``, and a ``Row`` without that member: who is named
     belongs to the audience all the same. Of a ``consent`` that can't be used the objections stay, as far as they can be
@@ -88,14 +97,20 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
     """
     rows: list[Row | BadLine] = []
     updated: dict[int, datetime] = {}
+    consented: dict[int, datetime | None] = {}
     for line, profile in enumerate(profiles, start=1):
         if not isinstance(profile, dict):
             rows.append(BadLine(line, "", 'is no JSON object: send one such as {"externalId": "42", "email": "..."}'))
             continue
         person, faults = (profile, []) if is_clean else _keepable(profile)
-        if _UPDATED in person:
+        if _CONSENT_UPDATED in profile:
+            consented[line] = None  # also where it can't be kept: an objection stands rather than falls
+        if _UPDATED in person or _CONSENT_UPDATED in person:
             person = dict(person)
-            _read_updated(person.pop(_UPDATED), line, updated, faults)
+            if at := _read_instant(_UPDATED, person.pop(_UPDATED, None), faults):
+                updated[line] = at
+            if at := _read_instant(_CONSENT_UPDATED, person.pop(_CONSENT_UPDATED, None), faults):
+                consented[line] = at
         found, more = read_person(person, field=public_field)
         if "consent" not in found and (objections := _objections(profile)):
             found["consent"] = values.read_consent(objections)
@@ -103,7 +118,7 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
             rows.append(row_of(line, found))
         if faults := [*faults, *more]:
             rows.append(BadLine(line, faults[0].field, faults[0].reason))
-    return tuple(rows), updated
+    return Profiles(tuple(rows), updated, consented)
 
 
 def _objections(profile: Mapping[str, Any]) -> dict[str, bool]:
@@ -112,16 +127,16 @@ def _objections(profile: Mapping[str, Any]) -> dict[str, bool]:
     return {name: False for name in values.CHANNELS if isinstance(consent, dict) and consent.get(name) is False}
 
 
-def _read_updated(value: object, line: int, updated: dict[int, datetime], faults: list[values.Refused]) -> None:
+def _read_instant(name: str, value: object, faults: list[values.Refused]) -> datetime | None:
     if value is None:
-        return
+        return None
     with suppress(BadValue):
         instant = read_value(Kind.INSTANT, value)
         if isinstance(instant, datetime):
-            updated[line] = instant
-            return
+            return instant
     words = 'is no instant with its offset: write one such as "2026-03-01T09:00:00Z"'
-    faults.append(values.Refused(_UPDATED, words))
+    faults.append(values.Refused(name, words))
+    return None
 
 
 def _keepable(profile: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[values.Refused]]:

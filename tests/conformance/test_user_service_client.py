@@ -101,7 +101,7 @@ def test_a_count_is_asked_for_as_the_contract_says(double):
 
 
 def test_a_profile_means_what_it_means_in_a_file():
-    (row,), updated = read_profiles(
+    (row,), updated, _ = read_profiles(
         [
             {
                 "externalId": "42",
@@ -124,7 +124,7 @@ def test_a_profile_means_what_it_means_in_a_file():
         time_zone="Europe/Vienna",
         tags='["beta"]',
         consent='{"email":true}',
-        attributes='{"age":31}',
+        attributes='{"age": 31}',
         dropped='{"gone"}',
         devices='[{"platform":"ios","token":"abc"}]',
     )
@@ -149,7 +149,7 @@ def test_a_profile_means_what_it_means_in_a_file():
     ],
 )
 def test_a_member_that_is_wrong_is_left_out_and_told_and_the_person_stays(member, field):
-    rows, updated = read_profiles([{"externalId": "1"}, {"externalId": "2", "tags": ["news"], **member}])
+    rows, updated, _ = read_profiles([{"externalId": "1"}, {"externalId": "2", "tags": ["news"], **member}])
     assert [type(row) for row in rows] == [Row, Row, BadLine]
     assert rows[1]._replace(tags=None) == Row(2, "2")
     assert rows[1].tags == '["news"]'
@@ -159,7 +159,7 @@ def test_a_member_that_is_wrong_is_left_out_and_told_and_the_person_stays(member
 
 @pytest.mark.parametrize("profile", [{}, {"externalId": ""}, {"externalId": "a\nb"}, {"externalId": "\0"}, 7, None, []])
 def test_somebody_without_an_id_is_a_bad_line_alone(profile):
-    rows, _ = read_profiles([profile, {"externalId": "2"}])
+    rows, *_ = read_profiles([profile, {"externalId": "2"}])
     assert [(type(row), row.line) for row in rows] == [(BadLine, 1), (Row, 2)]
 
 

@@ -227,7 +227,7 @@ PROFILES = [
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: json.dumps(profile)[:60])
 def test_what_the_contract_takes_for_a_profile_the_client_takes_too_and_nothing_else(profile):
-    rows, _ = read_profiles([profile])
+    rows, *_ = read_profiles([profile])
     is_flawed = any(isinstance(row, BadLine) for row in rows)
     assert validator("Profile").is_valid(profile) is not is_flawed
 

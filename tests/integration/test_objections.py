@@ -25,8 +25,8 @@ AT = "2026-11-21T10:00:00+00:00"  # NOW
 def told(consent, *, at=None, now=NOW + DAY, said_at=None):
     """What the user service says of Anna; ``at``: its ``updatedAt``."""
     dated = {} if at is None else {"updatedAt": at.isoformat()}
-    rows, updated = read_profiles([{"externalId": "anna", "consent": consent, **dated}])
-    return mirror(rows, updated, by="system:user_service", now=now, said_at=said_at)
+    profiles = read_profiles([{"externalId": "anna", "consent": consent, **dated}])
+    return mirror(*profiles, by="system:user_service", now=now, said_at=said_at)
 
 
 def anna() -> Recipient:

@@ -19,8 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def told(*profiles, now=NOW, as_of=None, resolution_id=None):
-    rows, updated = read_profiles(profiles)
-    return mirror(rows, updated, by="system:user_service", now=now, as_of=as_of, resolution_id=resolution_id)
+    return mirror(*read_profiles(profiles), by="system:user_service", now=now, as_of=as_of, resolution_id=resolution_id)
 
 
 def kept(external_id="anna") -> Recipient:

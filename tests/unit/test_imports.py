@@ -525,7 +525,7 @@ def test_an_object_holds_all_that_is_known_of_a_person():
         devices=[{"platform": "web", "token": "t"}],
     )
     assert row == Row(
-        1, "1", "a@b.example", "de-AT", "Europe/Vienna", '["x"]', '{"email":true}', '{"age":30}', '{"old"}',
+        1, "1", "a@b.example", "de-AT", "Europe/Vienna", '["x"]', '{"email":true}', '{"age": 30}', '{"old"}',
         '[{"platform":"web","token":"t"}]',
     )  # fmt: skip
 

@@ -124,7 +124,7 @@ class Subject:
 
 def _sheet(answer: Answer) -> Sheet:
     envelope = read_envelope(answer.body)
-    found, _ = read_profiles(envelope.profiles, is_clean=envelope.is_clean)
+    found = read_profiles(envelope.profiles, is_clean=envelope.is_clean).rows
     rows = tuple(row for row in found if isinstance(row, Row))
     bad = tuple(row for row in found if isinstance(row, BadLine))
     return Sheet(envelope, rows, bad, len(answer.body), answer.seconds)
