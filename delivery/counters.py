@@ -72,7 +72,8 @@ class Listener:
                 self._heard = _client().pubsub(ignore_subscribe_messages=True)
                 self._heard.subscribe(self._channel)
             message = self._heard.get_message(timeout=seconds)
-        except (RedisError, RedisClusterException, OSError) as error:
+        # A connection that breaks while it is listened to raises TypeError too, of a socket that is gone (redis-py 8.1).
+        except (RedisError, RedisClusterException, OSError, TypeError) as error:
             self.close()
             raise CountersAway(f"{type(error).__name__}: {error}") from error
         return message["data"].decode() if message else None
@@ -80,7 +81,7 @@ class Listener:
     def close(self) -> None:
         heard, self._heard = self._heard, None
         if heard is not None:
-            with suppress(RedisError, RedisClusterException, OSError):
+            with suppress(RedisError, RedisClusterException, OSError, TypeError):
                 heard.close()
 
 

@@ -47,6 +47,7 @@ class Facts:
     password: str
     user_service: str = ""
     template_service: str = ""
+    shop: str = ""
 
 
 def show(console: Console, facts: Facts, *, seconds: float) -> None:
@@ -87,6 +88,8 @@ def _addresses(facts: Facts) -> Iterator[tuple[str, str]]:
     if kept := [what for what, stub in (("e-mails", facts.mailbox), ("push messages", facts.devices)) if not stub]:
         yield "Outbox", f"{facts.web}/outbox/ shows {' and '.join(kept)}"
     yield "Inboxes", f"{facts.web}/inbox/ shows in-app messages"
+    if facts.shop:
+        yield "Bell", f"{facts.shop}/ is a page of another origin, with the bell of one of its people"
     yield "Logs", f"{_short(facts.logs)}/"
 
 
@@ -95,7 +98,9 @@ def _sights(facts: Facts) -> Iterator[str]:
     yield f"{Recipient.objects.count():,} recipients in {len(zones)} time zones; messages in {', '.join(LANGUAGES)}"
     if facts.is_new:
         yield "“Newsletter to everyone” is being sent: its books fill, and it can be paused"
-    yield "“Bulletin for the team” goes to some in-app inboxes each minute"
+    yield "“Bulletin for the team” goes to some in-app inboxes each minute" + (
+        f"; the bell at {facts.shop}/ counts it without a reload" if facts.shop else ""
+    )
     yield "“Evening digest” is a run in progress at any time: a push at 18:00 on each person’s own clock, wave by wave"
     if waves := _waves():
         yield (

@@ -15,7 +15,7 @@ from redis import Redis
 
 from delivery import tasks
 from scheduler_project.demo import troubles
-from scheduler_project.local.fleet import BEHIND, fleet, web
+from scheduler_project.local.fleet import BEHIND, fleet, streams, web
 from scheduler_project.local.ports import LOOPBACK
 from scheduler_project.local.supervisor import Process
 from schedules.models import Channel
@@ -36,9 +36,16 @@ TEMPLATE_SERVICE = "scheduler_project.demo.template_service"
 _LOGGING = {"LOG_LEVEL": "INFO", "LOG_JSON": "0"}
 
 
-def processes(*, web_port: int, stubs: Iterable[Process], variables: Mapping[str, str]) -> list[Process]:
+def processes(
+    *, web_port: int, streams_port: int, stubs: Iterable[Process], variables: Mapping[str, str]
+) -> list[Process]:
     """``stubs`` take what the providers send; ``variables`` are given to all."""
-    chosen = [*stubs, web(web_port, ready=partial(_answers, web_port, "/admin/login/")), *fleet(beside_web=True)]
+    chosen = [
+        *stubs,
+        web(web_port, ready=partial(_answers, web_port, "/admin/login/")),
+        streams(streams_port, ready=partial(_answers, streams_port, "/healthz")),
+        *fleet(beside_web=True),
+    ]
     broker = Redis.from_url(settings.BROKER_URL)
 
     def is_empty(queue: str) -> bool:
@@ -90,6 +97,12 @@ def template_service(*, port: int, templates: Path, catalogues: Path, log: Path,
     command = (sys.executable, "-m", TEMPLATE_SERVICE, "--port", str(port), "--log", str(log))
     given = (*command, "--templates", str(templates), "--catalogues", str(catalogues), "--token", token)
     return Process("template_service", given, ready=partial(_answers, port, "/stats"))
+
+
+def shop(*, port: int, service: str, streams: str) -> Process:
+    """A page of somebody else's with the bell; the addresses are those of the web server and of the streams'."""
+    command = (sys.executable, "-m", "scheduler_project.demo.shop", "--port", str(port))
+    return Process("shop", (*command, "--service", service, "--streams", streams), ready=partial(_answers, port, "/"))
 
 
 def _stub(name: str, port: int, log: Path, faults: Sequence[Mapping[str, object]], *options: str) -> Process:

@@ -22,6 +22,7 @@ from scheduler_project.demo.processes import (
     knock,
     mailbox,
     processes,
+    shop,
     template_service,
     user_service,
 )
@@ -35,6 +36,8 @@ MAIL_PORT = 8025
 PUSH_PORT = 8026
 PEOPLE_PORT = 8027
 TEMPLATES_PORT = 8028
+SHOP_PORT = 8029
+STREAMS_PORT = 8030
 REFERENCE = "reference"
 """In the place of ``USER_SERVICE_URL``: the reference service, as a process of the demo, answers audiences. In that of
 ``TEMPLATE_SERVICE_URL``: another one keeps the templates and writes the messages."""
@@ -80,9 +83,11 @@ class Options:
 
 
 class _Ports(NamedTuple):
-    """Those but ``web`` are 0 where there is no stub."""
+    """Those of stubs are 0 where there is none."""
 
     web: int
+    streams: int
+    shop: int
     mail: int
     push: int
     people: int
@@ -143,6 +148,7 @@ class _Boxes:
             file.unlink(missing_ok=True)
 
     def stubs(self, ports: _Ports) -> Iterator[supervisor.Process]:
+        yield shop(port=ports.shop, service=_address(ports.web), streams=_address(ports.streams))
         if ports.mail:
             yield mailbox(port=ports.mail, log=self.mail_log)
             yield events()
@@ -210,10 +216,13 @@ def run(options: Options, console: Console) -> int:
             password=password,
             user_service=_address(ports.people),
             template_service=_address(ports.templates),
+            shop=_address(ports.shop),
         )
         variables = _variables(options, facts, boxes)
         environment.lend(root, variables)
-        children = processes(web_port=ports.web, stubs=boxes.stubs(ports), variables=variables)
+        children = processes(
+            web_port=ports.web, streams_port=ports.streams, stubs=boxes.stubs(ports), variables=variables
+        )
         return _serve(children, console, facts, begun)
 
 
@@ -315,7 +324,10 @@ def _ports(options: Options, console: Console) -> _Ports:
     people = _free_port(PEOPLE_PORT, but_not={web, mail, push}) if options.asks_reference else 0
     taken = {web, mail, push, people}
     templates = _free_port(TEMPLATES_PORT, but_not=taken) if options.has_templates_elsewhere else 0
-    return _Ports(web, mail, push, people, templates)
+    taken.add(templates)
+    shop_port = _free_port(SHOP_PORT, but_not=taken)
+    streams = _free_port(STREAMS_PORT, but_not={*taken, shop_port})
+    return _Ports(web, streams, shop_port, mail, push, people, templates)
 
 
 def _free_port(wanted: int, *, but_not: Collection[int] = ()) -> int:
@@ -333,6 +345,7 @@ def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str,
     variables = {
         "AS_APPLICATION": "1",  # in the database, whose owner nobody needs to be any more
         "TEST_CLOCK": "1",
+        "INBOX_ORIGINS": facts.shop,
         "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
         "EMAIL_PROVIDER": options.email_provider,
         "PUSH_PROVIDER": options.push_provider,

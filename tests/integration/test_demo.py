@@ -28,6 +28,7 @@ from schedules.models import Device, MessageTemplate, Recipient, Schedule
 from schedules.permissions import Role, roles_of
 from stubs.log import Log
 from tests import migrated
+from tests.api import Api
 from tests.running import read_log
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -96,6 +97,18 @@ def test_each_role_has_an_account_and_keeps_its_password() -> None:
     assert roles == {"marketer": {Role.MARKETER}, "analyst": {Role.ANALYST}, "admin": {Role.ADMIN}}
 
 
+@pytest.mark.django_db
+def test_the_shop_has_a_customer_whom_the_bulletin_reaches_and_a_token_for_that_inbox_alone() -> None:
+    assert accounts.customer() == ""
+    data.put_in(people=3, now=NOW)
+    name = accounts.customer()
+    assert "team" in Recipient.objects.get(external_id=name).tags
+    for _ in range(2):
+        shop = Api(accounts.token_for(name))
+        assert shop.get("inbox/unread-count").json() == {"unread": 0}
+        assert shop.get("schedules").status_code == 403
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("stub", [Mailbox, Devices])
 def test_a_stub_stamps_what_it_accepts_with_the_test_clock(
@@ -127,6 +140,8 @@ def test_the_demo_works_stops_without_a_trace_and_starts_again_with_its_data(tmp
         assert "marketer, analyst, admin; password " in shown
         assert status_of(f"http://127.0.0.1:{port}/admin/login/") == 200
         mailbox, devices = re.findall(r"http://127\.0\.0\.1:\d+(?=/ shows the last)", shown)
+        (shop,) = re.findall(r"http://127\.0\.0\.1:\d+(?=/ is a page of another origin)", shown)
+        assert "<notification-bell" in body_of(shop)
 
         second = manage(tmp_path, "demo")
         assert second.returncode == 1

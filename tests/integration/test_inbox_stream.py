@@ -58,10 +58,10 @@ def test_a_message_of_the_service_is_told_at_once_with_the_count(eva, service):
         assert reader.next().data == {"unread": 0}
 
 
-def listening(running) -> None:
-    """Until the server hears what is published."""
+def listening(running, says: str = "1.0") -> None:
+    """Until the server hears what is published, or with ``0.0`` hears nothing."""
     deadline = time.monotonic() + PATIENCE_S
-    while b"inbox_streams_listening 1.0" not in get(running, "/metrics").body:
+    while f"inbox_streams_listening {says}" not in get(running, "/metrics").body.decode():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -86,6 +86,20 @@ def test_without_any_word_messages_come_a_little_later(eva, monkeypatch):
         message, unread = reader.next(), reader.next()
         assert (message.data["id"], unread.data) == (kept.pk, {"unread": 1})
         assert b"inbox_streams_listening 0.0" in get(running, "/metrics").body
+
+
+def test_a_redis_that_was_away_is_heard_again(eva, own_counters):
+    with streams(BY_WORD) as running, closing(Reader(running, hers(eva))) as reader:
+        reader.next()
+        listening(running)
+        own_counters.kill()
+        listening(running, "0.0")
+        own_counters.start()
+        listening(running)
+        kept = lay(eva, 1)
+        time.sleep(counters.rest())
+        wakeups.tell([eva.pk])
+        assert reader.next().data["id"] == kept.pk
 
 
 def test_word_that_gets_lost_harms_nobody_who_writes(eva, monkeypatch):
