@@ -1,25 +1,34 @@
 """``GET /api/v1/me/inbox/stream`` over real HTTP: who is let in, what is told, and how it ends."""
 
 import http.client
+import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from oauth2_provider.models import AccessToken
 
 from delivery import counters, inbox, wakeups
+from delivery.arrivals import Arrived, Cursor
 from delivery.models import InboxMessage
 from frontend.api.inbox import shown
+from frontend.api.inbox_stream import Admission
+from frontend.streams import hub
 from frontend.streams.places import Places
 from frontend.streams.stream import _WAITING, End, Stream
 from schedules.permissions import Role, Scope
 from tests.accounts import account
 from tests.api import READ_WRITE, Api, token
 from tests.factories import NOW, RecipientFactory, ScheduleFactory
-from tests.streams import BY_WORD, PATH, PATIENCE_S, QUICK, Event, Reader, streams
+from tests.streams import BY_WORD, PATH, PATIENCE_S, Event, Reader, streams
 
 pytestmark = pytest.mark.django_db(transaction=True)
+PROJECT = Path(__file__).resolve().parents[2]
 SHOP = "https://shop.example"
 
 
@@ -61,13 +70,13 @@ def test_a_message_of_the_service_is_told_at_once_with_the_count(eva, service):
 def listening(running, says: str = "1.0") -> None:
     """Until the server hears what is published, or with ``0.0`` hears nothing."""
     deadline = time.monotonic() + PATIENCE_S
-    while f"inbox_streams_listening {says}" not in get(running, "/metrics").body.decode():
+    while f"inbox_streams_listening {says}" not in get(running.port, "/metrics").body.decode():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def get(running, path, method="GET", headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_S)
+def get(port, path, method="GET", headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request(method, path, headers=headers or {})
     answer = connection.getresponse()
     answer.body = answer.read()
@@ -85,7 +94,7 @@ def test_without_any_word_messages_come_a_little_later(eva, monkeypatch):
         kept = lay(eva, 1)
         message, unread = reader.next(), reader.next()
         assert (message.data["id"], unread.data) == (kept.pk, {"unread": 1})
-        assert b"inbox_streams_listening 0.0" in get(running, "/metrics").body
+        assert b"inbox_streams_listening 0.0" in get(running.port, "/metrics").body
 
 
 def test_a_redis_that_was_away_is_heard_again(eva, own_counters):
@@ -198,7 +207,7 @@ def test_places_are_limited_and_free_again_when_somebody_leaves(eva):
         with closing(Reader(running, hers(anna))) as refused:
             assert (refused.status, int(refused.headers["Retry-After"]) > 0) == (503, True)
             assert "places" in refused.problem["detail"]
-        assert b'inbox_streams_refused_total{status="429"} 1.0' in get(running, "/metrics").body
+        assert b'inbox_streams_refused_total{status="429"} 1.0' in get(running.port, "/metrics").body
         kept[0].close()
         deadline = time.monotonic() + PATIENCE_S
         while (again := Reader(running, hers(anna))).status != 200:
@@ -226,12 +235,12 @@ def test_it_is_refused_as_the_api_refuses(eva):
                 said = refused.problem
                 assert said["type"].endswith(f"#{kind}")
                 assert said["requestId"] == refused.headers["X-Request-ID"]
-        assert get(running, PATH, "POST").status == 405
-        assert get(running, "/api/v1/nowhere").status == 404
+        assert get(running.port, PATH, "POST").status == 405
+        assert get(running.port, "/api/v1/nowhere").status == 404
         # Asked for its head alone it takes no place.
-        head = get(running, PATH, "HEAD", {"Authorization": f"Bearer {hers(eva)}"})
-        assert (head.status, b"inbox_streams_open 0.0" in get(running, "/metrics").body) == (421, True)
-        assert (get(running, "/healthz").status, get(running, "/healthz").body) == (200, b"ok\n")
+        head = get(running.port, PATH, "HEAD", {"Authorization": f"Bearer {hers(eva)}"})
+        assert (head.status, b"inbox_streams_open 0.0" in get(running.port, "/metrics").body) == (421, True)
+        assert (get(running.port, "/healthz").status, get(running.port, "/healthz").body) == (200, b"ok\n")
 
 
 def test_a_web_server_says_who_streams(eva):
@@ -260,10 +269,25 @@ def test_pages_of_named_origins_alone_may_read_and_only_the_inbox(eva, settings)
 
 
 def test_who_reads_too_slowly_is_let_go():
-    stream = Stream(_admission())
+    stream = Stream(Admission(1, 1, NOW, ""))
     for unread in range(_WAITING + 1):
-        stream.told(_arrived(unread))
+        stream.told(Arrived(Cursor("1:1:"), unread, [], is_cut=False))
     assert stream.ended == End.SLOW
+
+
+def test_the_process_serves_until_it_is_told_to_stop():
+    command = [sys.executable, "manage.py", "serve_streams", "--port", "0"]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            said = process.stdout.readline()
+            port = int(said.rpartition(":")[2])
+            assert get(port, "/healthz").status == 200
+            assert get(port, PATH).status == 401
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
 
 
 def test_one_inbox_that_can_t_be_told_ends_alone(eva, monkeypatch):
@@ -285,10 +309,6 @@ def test_one_inbox_that_can_t_be_told_ends_alone(eva, monkeypatch):
 
 
 def test_a_database_that_is_away_for_a_moment_ends_nothing(eva, monkeypatch):
-    from django.db import OperationalError
-
-    from frontend.streams import hub
-
     looks = [hub.look]
 
     def look(watched):
@@ -306,21 +326,8 @@ def test_a_database_that_is_away_for_a_moment_ends_nothing(eva, monkeypatch):
         assert len(looks) == 1
 
 
-def _admission():
-    from frontend.api.inbox_stream import Admission
-
-    return Admission(1, 1, NOW, "")
-
-
-def _arrived(unread):
-    from delivery.arrivals import Arrived, Cursor
-
-    return Arrived(Cursor("1:1:"), unread, [], is_cut=False)
-
-
 def test_a_place_that_is_left_is_nobody_s():
     places = Places(most=1, most_of_person=1)
     for _ in range(3):
         places.take(7)
         places.leave(7)
-    assert QUICK.look_s < 1
