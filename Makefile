@@ -23,7 +23,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages screenshots programs demo test lint types rules bench chaos openapi fmt lock clean help
+.PHONY: setup messages screenshots programs demo test lint types rules bench chaos soak openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -91,6 +91,9 @@ bench: setup ## the figures that the README quotes (but the million's), one JSON
 
 chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck
 	@$(BIN)/python -m tests.chaos.program $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: setup ## an hour's traffic at twenty times its speed, with bounces, silence, an outage and a second provider
+	@$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 openapi: setup ## write the API's document anew
 	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml

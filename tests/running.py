@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,12 +173,13 @@ def running_service(
     processes: Callable[[dict[str, str]], list[Process]],
     *,
     stub: str = "stubs.ses",
+    stub_options: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """The service on servers of its own below ``root``, with ``processes(environment)``.
 
-    ``stub`` takes the e-mails, the stub of FCM the pushes. Broker and counters end with the block, and with the thread
-    that enters it.
+    ``stub``, with ``stub_options`` on its command line, takes the e-mails, the stub of FCM the pushes. Broker and
+    counters end with the block, and with the thread that enters it.
     """
     os.environ["LOCAL_PG_FSYNC"] = "off"
     is_migrated = migrated.copy(root / "local")
@@ -207,7 +208,7 @@ def running_service(
         env["DATABASE_URL"] = _as_application(urls.database)
         days = "from delivery.tasks import housekeeping; housekeeping()"
         _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", days], env)
-        ses = opened.enter_context(running_ses(log=log, module=stub, env=env))
+        ses = opened.enter_context(running_ses(log=log, module=stub, env=env, options=stub_options))
         env |= {**ses.variables(), **(settings or {})}
         database = Database(urls.database)
         opened.callback(database.close)

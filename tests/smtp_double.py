@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Mail(NamedTuple):
     sender: str
     to: str
     content: bytes
+    at: datetime
 
     @property
     def message(self) -> EmailMessage:
@@ -195,7 +197,7 @@ class _Talk(socketserver.BaseRequestHandler):
         with self.double.lock:
             self.double.ended += 1
             if is_taken:
-                self.double.mails.append(Mail(self.sender, self.to, b"\r\n".join(lines) + b"\r\n"))
+                self.double.mails.append(Mail(self.sender, self.to, b"\r\n".join(lines) + b"\r\n", datetime.now(UTC)))
         return self._say(".", _TAKEN)
 
     def _say(self, stage: str, words: bytes) -> bool:

@@ -113,7 +113,8 @@ class Plan:
     """What was scheduled. ``unclear``: how many people may end as unclear, by calls that were cut off.
 
     ``doubtful`` are people who may do so besides: their provider was told not to answer for them. ``latency``: the
-    longest that a stub was told to think before it accepts.
+    longest that a stub was told to think before it accepts. ``barred``: from when on somebody's address is written to
+    no more, since it has given something back.
     """
 
     people: dict[str, Person] = field(default_factory=dict)
@@ -122,6 +123,7 @@ class Plan:
     unclear: int = 0
     doubtful: set[str] = field(default_factory=set)
     latency: timedelta = timedelta(0)
+    barred: dict[str, datetime] = field(default_factory=dict)
 
 
 class Accepted(NamedTuple):
@@ -233,8 +235,8 @@ def _why_not(plan: Plan, schedule: Schedule, person: Person, message: Accepted) 
     if message.digest and message.digest != digest_of(text_of(message.words, person.name)):
         return "another text than this person's"
     last_call = LAST_CALL + plan.latency
-    if person.name in plan.erased and message.at > plan.erased[person.name] + last_call:
-        return "erased before"
+    if why := _is_over(plan, person, message):
+        return why
     follow = [*(span.done for span in schedule.spans[1:]), None]
     reasons = []
     for span, ended in zip(schedule.spans, follow, strict=True):
@@ -255,6 +257,15 @@ def _why_not(plan: Plan, schedule: Schedule, person: Person, message: Accepted) 
         else:
             return ""
     return "; ".join(reasons)
+
+
+def _is_over(plan: Plan, person: Person, message: Accepted) -> str:
+    """Why nothing goes to the person any more by then, whatever it is."""
+    if person.name in plan.erased and message.at > plan.erased[person.name] + LAST_CALL + plan.latency:
+        return "erased before"
+    if message.channel == "email" and person.name in plan.barred and message.at > plan.barred[person.name]:
+        return "the address had given something back"
+    return ""
 
 
 def _judge_copies(schedule: str, person: str, messages: Sequence[Accepted], verdict: Verdict) -> None:
@@ -307,7 +318,8 @@ def _judge_row(
     holds = {
         "failed": row.reason == UNCLEAR or person.name in schedule.refused,
         "rate_limited": _is_used_up(schedule, taken),
-        "suppressed": schedule.channel in person.refuses,
+        "suppressed": schedule.channel in person.refuses
+        or (schedule.channel == "email" and person.name in plan.barred),
         "unaddressable": not person.is_reachable(schedule.channel),
         "cancelled": schedule.is_ended or ("edit" in schedule.done and schedule.spans[-1].group not in person.groups),
         "erased": person.name in plan.erased,

@@ -8,38 +8,27 @@ Ends with 1 where somebody was lost, doubled beyond the promise, haunted or stuc
 """
 
 import argparse
-import json
-import os
 import random
-import shutil
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
-from scheduler_project.local.layout import Layout
-from scheduler_project.local.locks import is_locked
 from tests.chaos.oracle import Verdict
+from tests.chaos.reporting import figure, fresh_root, leave_on_signals, note
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.scene import Scene
 from tests.chaos.world import World, running_world
-from tests.running import PROJECT
 
 RECOVERY_S = 90.0
-# The servers of a run that has just ended stop within about a second.
-_FREE_WITHIN_S = 20.0
 _SHOWN = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     note(f"seed {options.seed}: the same run again with SEED={options.seed}")
-    # However it is asked to end, every block is left, so every process ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    root = _root()
+    leave_on_signals()
+    root = fresh_root("chaos")
     try:
         with running_world(root, is_quick=options.quick) as world:
             failed = _run(world, options.only, seed=options.seed, rounds=options.rounds)
@@ -49,20 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed:
         note(f"not in order: {', '.join(failed)}. The processes' output and the stubs' logs are in {root}")
     return 1 if failed else 0
-
-
-def _root() -> Path:
-    """An empty folder below ``.local`` (or LOCAL_DIR); what the run before left is gone."""
-    root = Path(os.environ.get("LOCAL_DIR") or PROJECT / ".local").expanduser().resolve() / "chaos"
-    keeper = Layout(root / "local").keeper_lock
-    deadline = time.monotonic() + _FREE_WITHIN_S
-    while keeper.exists() and is_locked(keeper):
-        if time.monotonic() > deadline:
-            sys.exit(f"Another run works in {root}: wait for it, or set LOCAL_DIR to a folder of your own.")
-        time.sleep(0.1)
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    return root
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -111,10 +86,8 @@ def _report(name: str, scene: Scene, verdict: Verdict, *, seed: int) -> bool:
     figures: dict[str, float] = {f"chaos.{kind}": len(cases) for kind, cases in wrong.items()}
     if scene.recovered is not None:
         figures["chaos.recovery_s"] = round(scene.recovered, 1)
-    for figure, value in figures.items():
-        line = {"figure": figure, "value": value, "scenario": name, "seed": seed}
-        sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    for kind, value in figures.items():
+        figure(kind, value, scenario=name, seed=seed)
     note(
         f"  {verdict.expected:,} expected, {verdict.accepted:,} accepted, {verdict.unclear:,} unclear"
         f" ({scene.plan.unclear:,} may be by calls cut off, {len(scene.plan.doubtful):,} people for want of an answer),"
@@ -124,15 +97,6 @@ def _report(name: str, scene: Scene, verdict: Verdict, *, seed: int) -> bool:
         for case in cases[:_SHOWN]:
             note(f"  {kind}: {case}")
     return verdict.is_clean and (scene.recovered or 0.0) < RECOVERY_S
-
-
-def note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.chaos import soak
 from tests.chaos.oracle import Accepted, Person, Plan, Row, Schedule, Span, Verdict, digest_of, judge, text_of
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -197,3 +198,42 @@ def test_who_was_past_is_skipped_and_what_comes_late_is_noticed() -> None:
 
 def test_what_is_unsettled_is_stuck() -> None:
     assert found(judge(plan(), [mail()], [row()], unsettled=["books don't close"])) == {"stuck": 1}
+
+
+def test_an_address_that_gave_something_back_is_left_alone_and_nobody_else_is_suppressed() -> None:
+    barred = plan(barred={"ann": s(5)})
+    assert found(judge(barred, [mail(4)], [row()])) == {}
+    assert found(judge(barred, [mail(6)], [row()])) == {"ghost": 1}
+    assert found(judge(barred, [], [row("suppressed", "bounced")])) == {}
+    assert found(judge(plan(), [], [row("suppressed", "bounced")])) == {"lost": 1}
+    in_app = plan(schedule(channel="in_app"), barred={"ann": s(5)})
+    assert found(judge(in_app, [], [row("suppressed", "bounced")])) == {"lost": 1}
+
+
+# What a soak counts besides
+
+
+def test_a_rate_is_kept_by_whoever_lets_one_bucket_through_at_once_and_no_more() -> None:
+    steady = [number / 10 for number in range(100)]
+    assert soak.over_quota(steady, rate=10) == 1
+    assert soak.over_quota([0.0] * 10 + [1 + each for each in steady], rate=10) == 10
+    assert soak.over_quota(sorted([*steady, *[4.0] * 25]), rate=10) == 26
+    assert soak.over_quota([], rate=10) == 0
+
+
+def test_two_runs_are_even_that_take_turns_and_uneven_one_after_the_other() -> None:
+    names = [f"{number} first" for number in (0, 1)]
+    in_turn = [mail(number / 10, words=names[number // 5 % 2]) for number in range(100)]
+    assert soak.unevenness(in_turn, names) == 0
+    in_a_row = [mail(number / 10, words=names[number // 50]) for number in range(100)]
+    assert soak.unevenness(in_a_row, names) == 1
+    assert soak.unevenness([], names) == 0
+
+
+def test_who_bounces_is_barred_once_that_could_be_heard() -> None:
+    addresses = [f"{number}@x.example" for number in range(1_000)]
+    barred = soak.barred_by([(NOW, address) for address in addresses])
+    assert 20 < len(barred) < 80
+    assert all(s(soak.LEFT_ALONE_S) < at < s(soak.LEFT_ALONE_S + 2) for at in barred.values())
+    late = soak.barred_by([(NOW, address) for address in addresses], away=(s(-1), s(30)))
+    assert {*late.values()} == {s(30 + soak.HEARD_AGAIN_S + soak.LEFT_ALONE_S)}
