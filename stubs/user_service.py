@@ -40,6 +40,7 @@ MAX_PAGE: Final = 10_000
 KEPT_S: Final = 3600.0  # a cursor
 PROBLEM: Final = "application/problem+json"
 OTHER_LOCALE: Final = "tlh"
+CONSENTED: Final = "consentUpdatedAt"
 
 
 class Held(NamedTuple):
@@ -68,10 +69,20 @@ class People:
         count = 0
         for line in lines:
             if line.strip():
-                made = _held(json.loads(line))
+                made = self._made(json.loads(line))
                 self.held[made.person.external_id] = made
                 count += 1
         return count
+
+    def _made(self, profile: Any) -> Held:
+        """Of somebody who was known the consent is as old as it was, unless it is another one now."""
+        made = _held(profile)
+        known = self.held.get(made.person.external_id)
+        if known is None or CONSENTED in made.profile or not made.profile.get("consent"):
+            return made
+        is_same = known.profile.get("consent") == made.profile["consent"]
+        at = known.profile.get(CONSENTED, known.profile["updatedAt"]) if is_same else made.profile["updatedAt"]
+        return _held({**profile, "updatedAt": made.profile["updatedAt"], CONSENTED: at})
 
     def select(self, audience: object, *, now: datetime) -> list[Held]:
         """Raises BadAudience."""

@@ -12,7 +12,9 @@ from schedules.remote.checking import Outcome
 from schedules.user_service.client import Client
 from schedules.user_service.conformance import suite
 from schedules.user_service.conformance.subject import Subject
+from stubs.log import Log
 from stubs.testing import running_user_service
+from stubs.user_service import UserServiceStub
 from tests.conformance.user_services import BROKEN, MAX_BYTES, PEOPLE, TOKEN, Service, person, serving
 
 AS_OF = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -59,7 +61,7 @@ def test_a_service_with_few_people_of_few_words_passes_what_can_be_asked_of_it()
     with serving(Service(people=people)) as url:
         found = outcomes(url)
     assert found["failed"] == []
-    assert found["skipped"] == ["tags", "numbers", "instants"]
+    assert found["skipped"] == ["consent_time", "tags", "numbers", "instants"]
 
 
 def test_without_a_token_nothing_is_told_of_it():
@@ -107,7 +109,7 @@ def test_the_command_says_of_each_check_what_came():
 
 def test_the_command_ends_with_1_and_says_what_was_asked_what_came_and_what_to_do():
     out = io.StringIO()
-    with serving(Service(BROKEN["page_count"])) as url, pytest.raises(CommandError, match="1 of 32 checks") as ended:
+    with serving(Service(BROKEN["page_count"])) as url, pytest.raises(CommandError, match="1 of 33 checks") as ended:
         call_command("check_user_service", url, "--token", TOKEN, stdout=out)
     assert ended.value.returncode == 1
     check = next(check for check in suite.CHECKS if check.name == "page_count")
@@ -166,7 +168,7 @@ def test_the_token_of_the_settings_goes_to_no_other_address(settings):
     with serving(Service()) as url:
         settings.USER_SERVICE_URL = url
         call_command("check_user_service", stdout=io.StringIO())
-        with pytest.raises(CommandError, match="1 of 32 checks failed"):
+        with pytest.raises(CommandError, match="1 of 33 checks failed"):
             call_command("check_user_service", url, stdout=io.StringIO())
 
 
@@ -199,6 +201,25 @@ def test_who_changes_while_the_pages_of_an_answer_are_read_makes_no_difference_t
     assert len(found) == 10
     assert found["Person-039"] == person(39)["locale"]
     assert "Person-038" in found
+
+
+def test_a_consent_is_as_old_as_its_last_change_whatever_else_has_changed_since():
+    people = UserServiceStub(Log(None)).people
+    for changes in (
+        {"updatedAt": "2026-03-01T00:00:00Z"},
+        {"locale": "fr", "updatedAt": "2026-04-01T00:00:00Z"},
+        {"consent": {"email": False}, "updatedAt": "2026-05-01T00:00:00Z"},
+        {"locale": "de", "updatedAt": "2026-06-01T00:00:00Z"},
+    ):
+        people.put([json.dumps({"externalId": "1", "consent": {"email": True}, **changes})])
+        profile = people.held["1"].profile
+        told = profile.get("consentUpdatedAt", profile["updatedAt"])[:7]
+        assert (
+            told
+            == {"2026-03": "2026-03", "2026-04": "2026-03", "2026-05": "2026-05", "2026-06": "2026-06"}[
+                profile["updatedAt"][:7]
+            ]
+        )
 
 
 def test_a_page_that_contradicts_names_somebody_again_otherwise_and_earlier():

@@ -145,6 +145,7 @@ def test_a_profile_means_what_it_means_in_a_file():
         ({"updatedAt": "yesterday"}, "updatedAt"),
         ({"updatedAt": "2026-11-22T10:00:00"}, "updatedAt"),
         ({"updatedAt": 1795341600}, "updatedAt"),
+        ({"consentUpdatedAt": "2026-11-22T10:00:00"}, "consentUpdatedAt"),
         ({"version": 3}, "version"),
     ],
 )
@@ -155,6 +156,13 @@ def test_a_member_that_is_wrong_is_left_out_and_told_and_the_person_stays(member
     assert rows[1].tags == '["news"]'
     assert (rows[2].line, rows[2].field) == (2, field)
     assert updated == {}
+
+
+def test_when_a_consent_was_changed_is_told_apart_from_not_saying_so():
+    said = {"1": {}, "2": {"consentUpdatedAt": "2026-11-22T11:00:00+01:00"}, "3": {"consentUpdatedAt": None}}
+    unreadable = {"4": {"consentUpdatedAt": "soon"}, "5": {"consentUpdatedAt": "\0"}}
+    found = read_profiles([{"externalId": name, **members} for name, members in {**said, **unreadable}.items()])
+    assert found.consented == {2: AS_OF, 3: None, 4: None, 5: None}
 
 
 @pytest.mark.parametrize("profile", [{}, {"externalId": ""}, {"externalId": "a\nb"}, {"externalId": "\0"}, 7, None, []])

@@ -39,6 +39,7 @@ def person(number: int) -> dict[str, Any]:
         "consent": {"email": number % 4 != 0, "push": None, "in_app": number % 6 != 0},
         "devices": [{"platform": "ios", "token": f"secret-token-{number}"}] if number % 2 else [],
         "updatedAt": "2026-11-20T08:30:00Z",
+        "consentUpdatedAt": "2026-03-02T17:05:00Z",
         "createdAt": f"20{10 + number % 15}-05-05T05:05:05Z",
     }
 
@@ -280,6 +281,12 @@ BROKEN: dict[str, Broken] = {
     "people": _asking(lambda asked: {**asked, "audience": {"all": [_TWO, asked["audience"]]}}),
     "profiles": _page_bent(
         lambda page, asked: {**page, "profiles": [{**each, "phone": "+43 1 23456"} for each in page["profiles"]]}
+    ),
+    "consent_time": _page_bent(
+        lambda page, asked: {
+            **page,
+            "profiles": [{**each, "consentUpdatedAt": "2026-11-21T10:00:00Z"} for each in page["profiles"]],
+        }
     ),
     "page_count": _page_bent(lambda page, asked: {**page, "count": page["total"]}),
     "limit": _asking(lambda asked: {**asked, "limit": min(asked.get("limit", 0) + 1, 10_000)}),

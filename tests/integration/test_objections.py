@@ -22,9 +22,10 @@ pytestmark = pytest.mark.django_db
 AT = "2026-11-21T10:00:00+00:00"  # NOW
 
 
-def told(consent, *, at=None, now=NOW + DAY, said_at=None):
+def told(consent, *, at=None, now=NOW + DAY, said_at=None, **members):
     """What the user service says of Anna; ``at``: its ``updatedAt``."""
     dated = {} if at is None else {"updatedAt": at.isoformat()}
+    dated |= members
     profiles = read_profiles([{"externalId": "anna", "consent": consent, **dated}])
     return mirror(*profiles, by="system:user_service", now=now, said_at=said_at)
 
@@ -90,6 +91,22 @@ def test_it_stands_however_often_the_service_repeats_itself():
     for hours in range(3):
         found = told({"email": True}, at=NOW - DAY, now=NOW + hours * HOUR)
         assert (anna().consent, anna().version, found.ids) == ({"email": False}, before, [anna().pk])
+
+
+@pytest.mark.parametrize("consented", [NOW - DAY, NOW, None, NOW + 3 * DAY], ids=["before", "then", "null", "to come"])
+def test_where_the_service_dates_the_consent_itself_nothing_else_that_is_new_takes_an_objection_back(consented):
+    create()
+    dated = {"consentUpdatedAt": consented and consented.isoformat()}
+    told({"email": True}, at=NOW + HOUR, locale="de", **dated)
+    assert (anna().consent, anna().objected_at, anna().locale) == ({"email": False}, {"email": AT}, "de")
+    told({"email": True}, at=NOW + HOUR, consentUpdatedAt=(NOW + MINUTE).isoformat())
+    assert (anna().consent, anna().objected_at) == ({"email": True}, {})
+
+
+def test_a_dated_consent_counts_in_a_profile_without_a_date_too():
+    create()
+    told({"email": True}, said_at=NOW + HOUR, consentUpdatedAt=(NOW + MINUTE).isoformat())
+    assert anna().consent == {"email": True}
 
 
 def test_what_a_message_is_dated_is_no_date_of_the_consent_in_it():

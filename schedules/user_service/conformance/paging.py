@@ -11,6 +11,7 @@ from schedules.imports.rows import BadLine
 from schedules.remote.checking import Check, Failed, Skipped
 from schedules.user_service.client import MAX_PAGE
 from schedules.user_service.conformance.subject import EVERYBODY, MOST_PAGES, Sheet, Subject
+from schedules.user_service.reading import read_profiles
 
 _LEAST: Final = 3  # people, for three pages
 _SHOWN: Final = 3
@@ -32,6 +33,16 @@ def _profiles(subject: Subject) -> str:
         told = "; ".join(f"{field} {reason} ({count:,})" for (field, reason), count in kinds)
         raise Failed(f"{len(sheet.bad):,} of {len(sheet.envelope.profiles):,} are flawed: {told}")
     return f"{len(sheet.rows):,} profiles without a flaw"
+
+
+def _consent_time(subject: Subject) -> str:
+    _, updated, consented = read_profiles(subject.page(EVERYBODY, limit=1000).envelope.profiles)
+    dated = {line: at for line, at in consented.items() if at is not None}
+    if not dated:
+        raise Skipped("nobody's profile says when the consent was changed")
+    if late := [line for line, at in dated.items() if line in updated and at > updated[line]]:
+        raise Failed(f"{len(late):,} of {len(dated):,} profiles are older than the consent in them")
+    return f"{len(dated):,} profiles say when their consent was changed"
 
 
 def _page_count(subject: Subject) -> str:
@@ -174,6 +185,14 @@ CHECKS: Final = (
         "A profile has externalId and nothing beside what the schema Profile names, each in its form.",
         "What is your own goes into attributes. A flawed member is left out, and the message may miss its person.",
         _profiles,
+        ("people",),
+    ),
+    Check(
+        "consent_time",
+        "consentUpdatedAt is when consent was last changed, and so no later than updatedAt.",
+        "Write both when consent changes, and updatedAt alone when anything else does: by consentUpdatedAt objections "
+        "made at the scheduler are taken back.",
+        _consent_time,
         ("people",),
     ),
     Check(
