@@ -14,6 +14,7 @@ from zlib import crc32
 from django.db import connection
 
 from delivery.models import OUTCOME_UNKNOWN, State
+from schedules import consents
 from schedules.models import Channel, Suppression
 from schedules.template_service.errors import CODES as TEMPLATE_SERVICE_CODES
 from schedules.user_service.errors import CODES
@@ -107,7 +108,7 @@ REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.SENT: frozenset([""]),
     State.FAILED: frozenset(["rendering", "worker_lost", *_OF_VERDICT.values()]),
     State.RATE_LIMITED: frozenset(["daily_cap", "weekly_cap"]),
-    State.SUPPRESSED: frozenset(["opted_out", "left_audience", *Suppression.Reason.values]),
+    State.SUPPRESSED: frozenset([*consents.REASONS, "left_audience", *Suppression.Reason.values]),
     State.UNADDRESSABLE: frozenset(["no_address"]),
     State.CANCELLED: frozenset(["cancelled", "deleted", "edited"]),
     State.ERASED: frozenset(["profile_gone"]),

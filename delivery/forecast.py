@@ -16,10 +16,11 @@ from django.db.models import BigIntegerField, Count, Value
 
 from delivery import cap_forecast
 from delivery.cap_forecast import due_in
-from schedules.audience.compiler import is_indexable, opted_out, reaches, suppressed
+from schedules.audience.compiler import has_address, is_indexable, suppressed
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
+from schedules.consents import Asked, asked_by, objecting
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, OnPast, ScheduleType, TimeZoneMode
 from schedules.problems import Problem, say
@@ -127,7 +128,7 @@ def forecast(
     firing = _firing(definition, occurrence_at, now=now)
     node = parse(definition.audience_query)
     found_at = _found_at(firing, now=now)
-    groups = _groups(node, definition.channel, now=found_at)
+    groups = _groups(node, _asked(definition), now=found_at)
     placed = _place(groups, definition=definition, firing=firing, now=now)
     targeted = sum(group.people for group in groups)
     capped = _capped(
@@ -224,19 +225,23 @@ FROM ranked GROUP BY 1 ORDER BY people DESC, 1
 """
 
 
-def _groups(node: Node, channel: str, *, now: datetime) -> list[_Group]:
+def _asked(definition: Definition) -> Asked:
+    return asked_by(channel=definition.channel, topic=definition.topic, purpose=definition.purpose)
+
+
+def _groups(node: Node, asked: Asked, *, now: datetime) -> list[_Group]:
     """The audience in one statement."""
-    source, asked, none = LocalSource(), Channel(channel), Value(0, output_field=BigIntegerField())
+    source, channel, none = LocalSource(), Channel(asked.channel), Value(0, output_field=BigIntegerField())
     by_zone = source.queryset(node, now=now).values_list("time_zone")
-    is_suppressed = suppressed(asked)
-    people, silent = Count("pk"), Count("pk", filter=opted_out(asked) | is_suppressed)
-    if asked is Channel.PUSH:  # all devices are joined at once, where a count's filter would look each person's up
+    objects, is_suppressed = objecting(asked), suppressed(channel)
+    reaches = has_address(channel) & ~objects
+    people, silent = Count("pk"), Count("pk", filter=objects | is_suppressed)
+    if channel is Channel.PUSH:  # all devices are joined at once, where a count's filter would look each person's up
         found = by_zone.annotate(people=people, silent=silent, reached=none)
-        parts = [found, by_zone.filter(reaches(asked)).annotate(people=none, silent=none, reached=Count("pk"))]
+        parts = [found, by_zone.filter(reaches).annotate(people=none, silent=none, reached=Count("pk"))]
     else:
-        parts = [
-            by_zone.annotate(people=people, silent=silent, reached=Count("pk", filter=reaches(asked) & ~is_suppressed))
-        ]
+        reached = Count("pk", filter=reaches & ~is_suppressed)
+        parts = [by_zone.annotate(people=people, silent=silent, reached=reached)]
     columns = ("time_zone", "people", "silent", "reached")
     statements = [part.values_list(*columns).query.sql_with_params() for part in parts]
     sql = _GROUPS.replace("__COUNTED__", " UNION ALL ".join(statement for statement, _ in statements))

@@ -16,13 +16,15 @@ from delivery.remote_rendering import Blame, Result, Unrendered
 from delivery.renderers import Renderer
 from delivery.rendering import Rendered, Shared
 from delivery.rendering_limits import RenderError
+from schedules import links
 from schedules.audience.matching import Profile, matches, reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.tree import Node
+from schedules.consents import Asked, asked_by, objection
 from schedules.content import Catalogues, read_catalogues
 from schedules.definition import Definition
 from schedules.encryption import Undecryptable, UnknownKey
-from schedules.models import Catalogue, ScheduleVersion
+from schedules.models import Catalogue, Channel, ScheduleVersion
 from schedules.occurrences import EDITED
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
@@ -35,12 +37,16 @@ _SLOW_S = 5.0
 
 @dataclass(frozen=True)
 class Pinned:
-    """What all claims of one version of an occurrence have in common. ``recheck``: the audience to ask again."""
+    """What all claims of one version of an occurrence have in common. ``recheck``: the audience to ask again.
+
+    ``asked``: what its messages need of consent; a topic's part of it never changes.
+    """
 
     definition: Definition
     renderer: Renderer
     recheck: Node | None
     limits: Limits
+    asked: Asked
 
 
 @dataclass(frozen=True)
@@ -58,24 +64,24 @@ class Composed:
 
 @dataclass(frozen=True)
 class Meant:
-    """Those of a claim who still belong to the occurrence, with what their messages need."""
+    """Those of a claim who still belong to the occurrence, with what their messages need.
+
+    ``recipients``: the people as they are rendered for.
+    """
 
     pinned: Pinned
     people: Sequence[Person]
     settled: list[Outcome]
     shared: Shared
-
-    @property
-    def recipients(self) -> list[dict[str, Any]]:
-        """As they are rendered for."""
-        return [_tokens(person) for person in self.people]
+    recipients: Sequence[dict[str, Any]]
 
 
 def meant(claim: Claim, *, now: datetime) -> Meant:
     """Who of a claim gets a message."""
     read_pinned([claim])
     pinned = _known[_key(claim)]
-    legible, unread = _legible(claim, pinned, now=now)
+    willing, objecting = _willing(claim, pinned.asked)
+    legible, unread = _legible(claim, willing, pinned, now=now)
     people, settled = _still_meant(claim, legible, pinned, now=now)
     shared = Shared(
         schedule_name=pinned.definition.name,
@@ -84,7 +90,8 @@ def meant(claim: Claim, *, now: datetime) -> Meant:
         default_locale=pinned.renderer.default_locale,
         catalogues=catalogues(),
     )
-    return Meant(pinned, people, settled + unread, shared)
+    recipients = [_tokens(person, pinned.asked) for person in people]
+    return Meant(pinned, people, settled + unread + objecting, shared, recipients)
 
 
 def renderer_of(claim: Claim) -> Renderer:
@@ -113,13 +120,22 @@ def _composed(claim: Claim, found: Meant, rendered: Sequence[Result], *, now: da
     channel = claim.work.channel
     prefix = f"{claim.work.day:%Y%m%d}-{claim.work.occurrence_id}-"
     messages, settled, spoilt = [], list(found.settled), []
-    for person, result in zip(found.people, rendered, strict=True):
+    for person, recipient, result in zip(found.people, found.recipients, rendered, strict=True):
         if isinstance(result, Rendered):
             to = person.email if channel == "email" else ""
             key = f"{prefix}{person.recipient_id}"
             targets = tuple(target for target in person.targets if target.device_id not in person.reached)
             messages.append(
-                Message(key, person.recipient_id, to, result.subject, result.text, result.html, targets=targets)
+                Message(
+                    key,
+                    person.recipient_id,
+                    to,
+                    result.subject,
+                    result.text,
+                    result.html,
+                    targets=targets,
+                    unsubscribe_url=recipient.get("unsubscribe_url", ""),
+                )
             )
         elif isinstance(result, RenderError):
             settled.append(_not_rendered(person, result))
@@ -130,7 +146,9 @@ def _composed(claim: Claim, found: Meant, rendered: Sequence[Result], *, now: da
     return Composed(messages, settled, found.pinned.limits, spoilt)
 
 
-def _tokens(person: Person) -> dict[str, Any]:
+def _tokens(person: Person, asked: Asked) -> dict[str, Any]:
+    """Links stand in e-mail alone."""
+    urls = links.urls_of(person.recipient_id, asked) if asked.channel == Channel.EMAIL else links.NONE
     return {
         "external_id": person.external_id,
         "email": person.email,
@@ -138,6 +156,7 @@ def _tokens(person: Person) -> dict[str, Any]:
         "time_zone": person.time_zone,
         "attributes": person.attributes,
         "at": person.wave_at,
+        **urls.tokens(),
     }
 
 
@@ -160,14 +179,29 @@ def _waits(person: Person, unrendered: Unrendered, *, now: datetime) -> Outcome:
     )
 
 
-def _legible(claim: Claim, pinned: Pinned, *, now: datetime) -> tuple[list[Person], list[Outcome]]:
-    """Of whom all can be read that the message needs, and what becomes of the others."""
-    if not any(person.address_fault or person.device_fault for person in claim.people):
+def _willing(claim: Claim, asked: Asked) -> tuple[Sequence[Person], list[Outcome]]:
+    """Who may be written to, by what the claim read of their consent."""
+    if asked.is_transactional:
         return claim.people, []
+    willing, settled = [], []
+    for person in claim.people:
+        if reason := objection(person.consent, asked):
+            settled.append(Outcome(person.recipient_id, State.SUPPRESSED, reason))
+        else:
+            willing.append(person)
+    return willing, settled
+
+
+def _legible(
+    claim: Claim, people: Sequence[Person], pinned: Pinned, *, now: datetime
+) -> tuple[Sequence[Person], list[Outcome]]:
+    """Of whom all can be read that the message needs, and what becomes of the others."""
+    if not any(person.address_fault or person.device_fault for person in people):
+        return people, []
     channel = claim.work.channel
     needs_address = channel == "email" or pinned.renderer.reads("email", channel=channel)
     legible, settled = [], []
-    for person in claim.people:
+    for person in people:
         if fault := _fault(person, needs_address=needs_address):
             settled.append(_not_read(person, fault, now=now))
         else:
@@ -267,6 +301,7 @@ def _pinned(kept: dict[str, Any], template_version: int) -> Pinned:
         renderers.of_version(definition.template_id or 0, template_version),
         parse(definition.audience_query) if definition.rechecks_audience else None,
         Limits(definition.max_per_user_per_day, definition.max_per_user_per_week, definition.counts_toward_caps),
+        asked_by(channel=definition.channel, topic=definition.topic, purpose=definition.purpose),
     )
 
 

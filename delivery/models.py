@@ -317,6 +317,7 @@ class OutboxMessage(models.Model):
     subject = EncryptedTextField(blank=True, default="")
     text = EncryptedTextField(blank=True, default="")
     html = EncryptedTextField(blank=True, default="")
+    unsubscribe_url = models.CharField(max_length=500, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -8,8 +8,10 @@ from delivery.remote_rendering import Unrendered
 from delivery.renderers import BuiltIn, Renderer
 from delivery.rendering import Rendered, Shared
 from delivery.rendering_limits import RenderError
+from schedules import links
+from schedules.consents import Asked
 from schedules.content import PARTS, Content, pick_content, read_catalogues
-from schedules.models import Catalogue, MessageTemplate, Recipient, TemplateVersion
+from schedules.models import Catalogue, Channel, MessageTemplate, Recipient, TemplateVersion
 from schedules.problems import Problem, say
 from schedules.templates import InvalidTemplate
 
@@ -98,6 +100,7 @@ def preview(
         "locale": spoken,
         "time_zone": person.time_zone if person else "",
         "attributes": person.attributes if person else {},
+        **(links.sample_urls(Asked(channel)).tokens() if channel == Channel.EMAIL else {}),
     }
     shared = Shared(
         schedule_name=said.name,

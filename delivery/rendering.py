@@ -3,10 +3,11 @@
 Tokens: every top-level attribute by its name (``{{ first_name }}``), and ``recipient.external_id``,
 ``.locale``, ``.time_zone``, ``.email``, ``.attributes.<name>``, ``schedule.name``, ``occurrence.at`` (a
 ``formats.Moment`` in the recipient's zone). ``recipient``, ``schedule``, ``occurrence``, ``t``, ``range`` and ``loop``
-hide attributes of the same name. What is missing or null renders as an empty string, also in filters and in the
-parameters of ``t()``; only arithmetic on it is an error (``points + 1``; write ``points|default(0)``). A list prints
-its values with commas between them. An attribute that has fields prints nothing by itself, as nobody would want to
-read them all in a row: ``{{ address.city }}`` prints one.
+hide attributes of the same name, and so do ``unsubscribe_url`` and ``preferences_url``, which e-mails have.
+What is missing or null renders as an empty string, also in filters and in the parameters of ``t()``; only arithmetic on
+it is an error (``points + 1``; write ``points|default(0)``). A list prints its values with commas between them. An
+attribute that has fields prints nothing by itself, as nobody would want to read them all in a row:
+``{{ address.city }}`` prints one.
 
 ``t("key", count=3, name=first_name)`` reads the catalogues by the recipient's locale; its text is plain text,
 escaped in HTML like every value. A key that no catalogue has renders empty and is named in ``missing_keys``.
@@ -46,7 +47,9 @@ from schedules.recurrence import UnknownZone, zone
 from schedules.template_language import FUNCTIONS, SourceError, Survey, check_source, environment
 
 _UNCOUNTED_TAGS = 50  # so few tags without a loop cannot print much: counting would cost more than it saves
-_RESERVED = frozenset({"recipient", "schedule", "occurrence", "loop"}) | FUNCTIONS
+# Links of the one message, ``LINKS`` of a recipient.
+LINKS = ("unsubscribe_url", "preferences_url")
+_RESERVED = frozenset({"recipient", "schedule", "occurrence", "loop", *LINKS}) | FUNCTIONS
 _FIELDS = ("external_id", "locale", "time_zone", "email", "attributes")
 _NONE: frozenset[str] = frozenset()
 
@@ -169,6 +172,7 @@ class CompiledContent:
         self._printed = frozenset[str]().union(*(survey.printed for survey in surveys.values()))
         self._names = frozenset(name.partition(".")[0] for name in self._tokens)
         self._attributes = tuple(self._names - _RESERVED)
+        self._links = tuple(name for name in LINKS if name in self._names)
         self._uncalled = {name: _Uncalled(formats.FUNCTIONS[name]) for name in self._tokens & FUNCTIONS}
         # Only what is named is handed over: making all attributes readable costs more than printing some.
         self.fields = tuple(field for field in _FIELDS if self._tokens_under(field))
@@ -217,6 +221,9 @@ class CompiledContent:
                 context[name] = value
             elif value is not None:
                 context[name] = _readable(value)
+        for name in self._links:
+            if url := recipient.get(name):
+                context[name] = url
         if self.fields:
             context["recipient"] = _Named(
                 **{field: _readable(value) for field in self.fields if (value := recipient.get(field))}

@@ -19,10 +19,12 @@ from delivery.models import FIRST_TEST_ID, TestSend
 from delivery.providers.base import Answer, Message, Permit, Target, Verdict
 from delivery.remote_rendering import Result
 from delivery.rendering import Rendered, Shared
-from schedules import stops
+from schedules import links, stops
+from schedules.consents import asked_by
 from schedules.encryption import Undecryptable
 from schedules.fields import UnreadableText
 from schedules.imports import values
+from schedules.links import Urls
 from schedules.models import Channel, Recipient, Schedule
 from schedules.operations import NotAllowed
 from schedules.problems import Problem, say
@@ -157,7 +159,8 @@ def _sent(wish: TestSend, permit: Permit, *, now: datetime) -> tuple[Answer, str
         return Answer(key, Verdict.PERMANENT, "gone"), ""
     if stops.over(schedule):  # since it was wished for
         return Answer(key, Verdict.PERMANENT, "stopped"), ""
-    rendered = _rendered(wish, person, schedule, now=now)
+    urls = _sample_urls(wish.channel, schedule)
+    rendered = _rendered(wish, person, schedule, urls, now=now)
     if not isinstance(rendered, Rendered):
         return Answer(key, Verdict.PERMANENT, rendered.reason, "", rendered.detail), ""
     to = (wish.to or person.email) if wish.channel == Channel.EMAIL else ""
@@ -173,11 +176,19 @@ def _sent(wish: TestSend, permit: Permit, *, now: datetime) -> tuple[Answer, str
         rendered.text,
         rendered.html,
         targets=targets,
+        unsubscribe_url=urls.unsubscribe,
     )
     return _called(wish.channel, [message], permit), rendered.subject
 
 
-def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, *, now: datetime) -> Result:
+def _sample_urls(channel: str, schedule: Schedule) -> Urls:
+    """Whoever looks at a test must not unsubscribe the person whom it shows."""
+    if channel != Channel.EMAIL:
+        return links.NONE
+    return links.sample_urls(asked_by(channel=channel, topic=schedule.topic, purpose=schedule.purpose))
+
+
+def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, urls: Urls, *, now: datetime) -> Result:
     assert schedule.template is not None
     renderer = renderers.of_version(schedule.template.pk, schedule.template.version)
     shared = Shared(
@@ -193,6 +204,7 @@ def _rendered(wish: TestSend, person: Recipient, schedule: Schedule, *, now: dat
         "locale": wish.locale or person.locale,
         "time_zone": person.time_zone,
         "attributes": person.attributes,
+        **urls.tokens(),
     }
     (rendered,) = renderer.render_many(channel=wish.channel, recipients=[tokens], shared=shared)
     return rendered

@@ -41,6 +41,8 @@ def stand_in(actor: str) -> str:
             return _("a former user (%(id)s)") % {"id": who}
         case "client":
             return _("a former program (%(id)s)") % {"id": who}
+        case "system" if who == "person":
+            return _("the person")
         case "system":
             return _("the service (%(part)s)") % {"part": who.replace("_", " ")}
     return actor

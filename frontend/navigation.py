@@ -20,6 +20,7 @@ GROUPS: tuple[tuple[Promise, tuple[_Item, ...]], ...] = (
             (_("Templates"), "templates", "draft", _READ),
             (_("Catalogues"), "catalogues", "translate", _READ),
             (_("Recipients"), "recipients", "group", _READ),
+            (_("Topics"), "topics", "label", _READ),
         ),
     ),
     (

@@ -9,6 +9,7 @@ from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
 from frontend.hooks import user_service
+from frontend.pages import topics
 from frontend.pages.account import account, code, here, set_up, sign_out_everywhere, turn_off
 from frontend.pages.api_docs import ApiDocs, ApiDocument, ApiReference
 from frontend.pages.audit import audit, audit_csv
@@ -27,6 +28,7 @@ from frontend.pages.people_csv import people_csv
 from frontend.pages.policy_reports import policy_reports
 from frontend.pages.security_txt import security_txt
 from frontend.pages.story import story
+from frontend.preferences import preferences_page, unsubscribe
 from frontend.provider_hooks import ses
 from frontend.sign_in import Revoke, Token
 
@@ -60,6 +62,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("hooks/user-service", user_service, name="user-service-hook"),
     path("hooks/ses", ses, name="ses-hook"),
     path("metrics", metrics, name="metrics"),
+    path("u/<str:token>", unsubscribe, name="unsubscribe"),
+    path("p/<str:token>", preferences_page, name="preferences"),
     path("policy-reports", policy_reports, name="policy-reports"),
     path(".well-known/security.txt", security_txt, name="security-txt"),
     path("audit/", audit, name="audit"),
@@ -85,6 +89,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("recipients/", include("frontend.pages.recipients.urls")),
     path("", include("frontend.pages.templates.urls")),
     path("schedules/", include("frontend.wizard.urls")),
+    path("topics/", topics.listing, name="topics"),
+    path("topics/new/", topics.new, name="topic-new"),
+    path("topics/<str:key>/", topics.topic, name="topic"),
+    path("topics/<str:key>/archive/", topics.archive, name="topic-archive"),
+    path("topics/<str:key>/restore/", topics.restore, name="topic-restore"),
     path("inbox/", inbox, name="inbox"),
     path("inbox/<int:message_id>/", inbox_message, name="inbox-message"),
 ]

@@ -56,7 +56,8 @@ if "database" in _MISSING and "SECRET_KEY" not in os.environ:
     SECRET_KEY = services.secret(root=LOCAL_DIR, name="secret_key")
 else:
     SECRET_KEY = env.str("SECRET_KEY")
-# Former ones, with which sessions and forms that are open stay good: separated by commas, for SESSION_HOURS.
+# Former ones, separated by commas: with them sessions and forms that are open stay good (SESSION_HOURS), and links to
+# unsubscribe in messages that were sent, for which the law asks for 30 days and we for 60 (docs/consent.md).
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Under which erased people are remembered, so that no import brings them back. Another key has forgotten all of them,
 # so it isn't changed with SECRET_KEY, which stands in where none is given.
@@ -96,6 +97,9 @@ TEMPLATE_SERVICE_TOKEN: str = env.str("TEMPLATE_SERVICE_TOKEN", default="")
 TEMPLATE_SERVICE_TIMEOUT_S: float = env.float(
     "TEMPLATE_SERVICE_TIMEOUT_S", default=2.0, validate=validate.Range(min=0, min_inclusive=False)
 )
+# Where people reach the pages that messages link to, such as https://mail.example.com: without it no message has a link
+# to unsubscribe or to a person's preferences.
+PUBLIC_URL: str = env.str("PUBLIC_URL", default="").rstrip("/")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Signs the seals of the audit (Ed25519): 32 bytes, as base64 or hexadecimal digits. Below, public keys of former ones.

@@ -15,11 +15,14 @@ from django.db import connection
 from schedules import storable
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.models import (
+    LONGEST_KEY,
     Channel,
     OnPast,
+    Purpose,
     Schedule,
     ScheduleType,
     TimeZoneMode,
+    Topic,
 )
 from schedules.problems import Problem, say
 from schedules.recurrence import Timing
@@ -31,6 +34,8 @@ WIRE = {
     "channel": "channel",
     "audience_query": "audienceQuery",
     "template_id": "templateId",
+    "topic": "topic",
+    "purpose": "purpose",
     "schedule_type": "scheduleType",
     "run_at": "runAt",
     "cron": "cron",
@@ -56,6 +61,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "channel": (str,),
     "audience_query": (dict,),
     "template_id": (int, NoneType),
+    "topic": (str, NoneType),
+    "purpose": (str,),
     "schedule_type": (str,),
     "run_at": (datetime, NoneType),
     "cron": (str,),
@@ -79,7 +86,7 @@ _TYPE_WORDS: Mapping[type, str] = {
     datetime: say("an instant with its offset, such as 2026-12-01T09:00:00Z"),
     NoneType: "null",
 }
-_TEXT_LENGTHS = {"cron": 200, "time_zone": 64}
+_TEXT_LENGTHS = {"topic": LONGEST_KEY, "cron": 200, "time_zone": 64}
 _LARGEST_ID = 2**63 - 1
 # An occurrence lives for seven days, so a longer grace could never be used.
 _LONGEST_GRACE_MINUTES = 7 * 24 * 60
@@ -106,6 +113,8 @@ class Definition:
     template_id: int | None
     schedule_type: str
     audience_query: Mapping[str, Any] = field(default_factory=dict)
+    topic: str | None = None
+    purpose: str = "marketing"
     run_at: datetime | None = None
     cron: str = ""
     time_zone: str = "UTC"
@@ -139,6 +148,11 @@ class Definition:
             values[name] = instant.astimezone(UTC).isoformat().replace("+00:00", "Z") if instant else None
         return {key: values[name] for name, key in WIRE.items()}
 
+    @property
+    def is_transactional(self) -> bool:
+        """Whether it goes to whoever it concerns, whatever was agreed to; never to an address that is suppressed."""
+        return self.purpose == Purpose.TRANSACTIONAL
+
     def timing(self) -> Timing:
         return Timing(
             schedule_type=self.schedule_type,  # type: ignore[arg-type]
@@ -163,7 +177,12 @@ def check(definition: Definition, *, now: datetime, timing_is_new: bool = True) 
     """Every problem of ``definition``, none if it can run. A time that stood before may have passed since."""
     if wrong := check_changes(vars(definition)):
         return wrong
-    problems = [*_check_columns(definition), *_check_audience(definition), *_check_template(definition)]
+    problems = [
+        *_check_columns(definition),
+        *_check_audience(definition),
+        *_check_template(definition),
+        *_check_topic(definition),
+    ]
     told = {problem.field for problem in problems}
     if timing_is_new and not told & {"scheduleType", "timeZoneMode"}:
         problems += [problem for problem in check_timing(definition.timing(), now=now) if problem.field not in told]
@@ -212,7 +231,7 @@ def _check_columns(definition: Definition) -> list[Problem]:
 def _check_texts(definition: Definition) -> list[Problem]:
     problems = []
     for name, length in _TEXT_LENGTHS.items():
-        value = getattr(definition, name)
+        value = getattr(definition, name) or ""
         if len(value) > length or not value.isprintable():
             problems.append(
                 Problem(WIRE[name], "too_long", say("Use at most %(most)s printable characters.", most=length))
@@ -233,6 +252,7 @@ def _check_words(definition: Definition) -> list[Problem]:
         problems.append(Problem("name", "invalid", say("Use at most 200 printable characters on one line.")))
     closed = {
         "channel": Channel.values,
+        "purpose": Purpose.values,
         "schedule_type": ScheduleType.values,
         "time_zone_mode": TimeZoneMode.values,
         "on_past": OnPast.values,
@@ -304,6 +324,22 @@ def _check_template_exists(definition: Definition) -> list[Problem]:
     if definition.template_id is None or _template(definition):
         return []
     return _no_template(definition.template_id)
+
+
+def _check_topic(definition: Definition) -> list[Problem]:
+    if definition.topic is None:
+        return []
+    if definition.is_transactional:
+        words = say("A transactional message has no topic, since nobody can unsubscribe from it: leave the topic out.")
+        return [Problem("topic", "transactional", words)]
+    archived = Topic.objects.filter(key=definition.topic).values_list("archived_at", flat=True)
+    if storable.text_fault(definition.topic) or not archived:
+        words = say("There is no topic %(key)s: choose another.", key=definition.topic[:LONGEST_KEY])
+        return [Problem("topic", "not_found", words)]
+    if archived[0]:
+        words = say("The topic %(key)s is archived: choose another.", key=definition.topic)
+        return [Problem("topic", "archived", words)]
+    return []
 
 
 def _template(definition: Definition) -> tuple[str, bool] | None:

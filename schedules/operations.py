@@ -26,6 +26,7 @@ from schedules.models import (
     ScheduleType,
     ScheduleVersion,
     TimeZoneMode,
+    Topic,
 )
 from schedules.occurrences import ApplyTo, Touched
 from schedules.problems import Problem, say
@@ -65,7 +66,7 @@ class Edit:
 @transaction.atomic
 def create(*, definition: Definition, by: str, now: datetime, draft: bool = False) -> Schedule:
     """Keep a new schedule, active unless ``draft``. Raises ``InvalidDefinition``; a draft needs only words that fit."""
-    _hold_template(definition)
+    _hold(definition)
     _refuse(definitions.check_draft(definition) if draft else definitions.check(definition, now=now))
     schedule = Schedule(created_by=by, created_at=now, updated_at=now)
     _write(schedule, definition)
@@ -114,8 +115,8 @@ def update(
     after = replace(before, **changes)
     if after == before:
         return Edit(schedule)
-    if before.template_id != after.template_id:
-        _hold_template(after)
+    if (before.template_id, before.topic) != (after.template_id, after.topic):
+        _hold(after)
     timing_changed = before.timing() != after.timing()
     if schedule.status == ScheduleStatus.DRAFT:
         _refuse(definitions.check_draft(after))
@@ -301,11 +302,15 @@ def _lock(schedule_id: int, allowed: frozenset[ScheduleStatus] | set[ScheduleSta
     return schedule
 
 
-def _hold_template(definition: Definition) -> None:
-    """From here on nobody deletes it before this transaction ends; what is not there, the check says in words."""
-    asked = definition.template_id
+def _hold(definition: Definition) -> None:
+    """From here on nobody deletes its template nor archives its topic before this transaction ends; what is not there,
+    the check says in words.
+    """
+    asked, topic = definition.template_id, definition.topic
     if isinstance(asked, int) and 0 < asked <= storable.MAX_INTEGER:
         MessageTemplate.objects.hold(asked)
+    if isinstance(topic, str) and not storable.text_fault(topic):
+        Topic.objects.hold(topic)
 
 
 def _refuse_stale(schedule: Schedule, expected_version: int | None) -> None:

@@ -53,6 +53,13 @@ class TemplateQuerySet(KeptQuerySet[_Row]):
             return cursor.fetchone() is not None
 
 
+class TopicQuerySet(models.QuerySet[_Row]):
+    def hold(self, key: str) -> None:
+        """Keep it from being archived until the transaction ends: ``FOR KEY SHARE``, as of templates."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM schedules_topic WHERE key = %s FOR KEY SHARE", [key])
+
+
 class OccurrenceQuerySet(models.QuerySet[_Row]):
     def open(self) -> Self:
         """Those whose books are not closed yet."""

@@ -16,7 +16,7 @@ from django.db.models import F, Q, QuerySet
 
 from audit import trail
 from audit.models import Action
-from schedules import encryption, fingerprints, storable
+from schedules import encryption, fingerprints, storable, topics
 from schedules.imports.ndjson_rows import read_person
 from schedules.imports.values import LONGEST_TOKEN, MAX_DEVICES, is_token, problem_of
 from schedules.models import Device, Recipient
@@ -160,7 +160,8 @@ def values_in_use(column: Literal["locale", "time_zone"], *, most: int = 200) ->
 
 def check(*, external_id: str, profile: Mapping[str, Any]) -> list[Problem]:
     """Everything wrong with a profile; keys as in ``create``."""
-    return _read(external_id, profile).problems
+    said = _read(external_id, profile)
+    return [*said.problems, *_unknown_topics(said, known={})]
 
 
 def create(
@@ -171,11 +172,13 @@ def create(
     Raises ``InvalidRecipient``, ``AlreadyThere``, and ``ErasedBefore`` unless ``bring_back``.
     """
     said = _checked(external_id, profile)
+    _refuse_unknown_topics(said, known={})
     address = said.fields.get("email")
     if not bring_back and fingerprints.is_erased(external_id, address):
         raise ErasedBefore
     recipient = Recipient(**{**_EMPTY, **said.fields}, created_at=now, updated_at=now, updated_by=by, version=1)
     recipient.objected_at = _objected_at(recipient, recipient.consent, recipient.consent, now=now)
+    recipient.consent_source = _sources({}, {}, recipient.consent, by=by, now=now)
     with transaction.atomic():
         if bring_back:
             fingerprints.drop(external_id, address)
@@ -211,6 +214,7 @@ def replace(
     """
     said = _checked(profile.get("external_id"), profile)
     recipient = _lock(recipient_id, said.tokens, expected_version)
+    _refuse_unknown_topics(said, known=recipient.consent)
     objections = {channel: False for channel, agreed in recipient.consent.items() if agreed is False}
     agreed = said.fields.get("consent", {})
     new = agreed if keep_objections else {key: value for key, value in agreed.items() if key not in objections}
@@ -228,6 +232,7 @@ def update(
     """
     said = _checked(changes.get("external_id"), changes)
     recipient = _lock(recipient_id, said.tokens, expected_version)
+    _refuse_unknown_topics(said, known=recipient.consent)
     after = dict(said.fields)
     if "attributes" in after:
         merged = {**recipient.attributes, **after["attributes"]}
@@ -344,6 +349,18 @@ def _read(external_id: str | None, given: Mapping[str, Any]) -> _Said:
     return _Said(fields, dropped, devices, problems)
 
 
+def _unknown_topics(said: _Said, *, known: Collection[str]) -> list[Problem]:
+    """What is said of topics that there are not. ``known``: keys that the person has already, as from elsewhere."""
+    words = say("There is no topic of this key: make it first, or correct the key.")
+    keys = [key for key in said.fields.get("consent", {}) if key not in known]
+    return [Problem(f"consent/{key}", "unknown_topic", words) for key in topics.unknown(keys)]
+
+
+def _refuse_unknown_topics(said: _Said, *, known: Collection[str]) -> None:
+    if problems := _unknown_topics(said, known=known):
+        raise InvalidRecipient(problems)
+
+
 def _with(tokens: Iterable[str]) -> Q:
     """The devices that have one of these tokens."""
     return Q(token_index__in=[encryption.index_of_token(token) for token in tokens])
@@ -381,6 +398,9 @@ def _write(
     """``agreed``: what was said of consent at this moment."""
     objected_at = _objected_at(recipient, after.get("consent", recipient.consent), agreed, now=now)
     objects_anew, recipient.objected_at = objected_at != recipient.objected_at, objected_at
+    if "consent" in after:
+        known = recipient.consent_source
+        recipient.consent_source = _sources(known, recipient.consent, after["consent"], by=by, now=now)
     changed = [name for name in FIELDS if name in after and not _is_same(getattr(recipient, name), after[name])]
     for name in changed:
         setattr(recipient, name, after[name])
@@ -403,6 +423,15 @@ def _objected_at(
     return {**standing, **{key: instant for key, value in agreed.items() if value is False}}
 
 
+def _sources(
+    known: Mapping[str, Any], before: Mapping[str, bool], after: Mapping[str, bool], *, by: str, now: datetime
+) -> dict[str, Any]:
+    """By key of ``after`` who last changed it and when; none where that is not known."""
+    told = {"by": by, "at": now.astimezone(UTC).isoformat()}
+    changed = {name: told for name, agreed in after.items() if before.get(name) is not agreed}
+    return {name: said for name in after if (said := changed.get(name) or known.get(name))}
+
+
 def _is_same(before: object, after: object) -> bool:
     """As JSON has it: Python takes 1 for true, and 1 for 1.0."""
     return json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True)
@@ -411,7 +440,7 @@ def _is_same(before: object, after: object) -> bool:
 def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now: datetime) -> None:
     recipient.version += 1
     recipient.updated_at, recipient.updated_by = now, by
-    written = {*changed, "objected_at", "version", "updated_at", "updated_by"} - {"devices"}
+    written = {*changed, "objected_at", "consent_source", "version", "updated_at", "updated_by"} - {"devices"}
     if "email" in changed:
         written.add("email_index")
     try:

@@ -34,9 +34,11 @@ from stubs.sns import Sns
 
 MAX_ENTRIES = 50
 MAX_BODY = 1 << 20  # "Using templates to send personalized email": each input JSON with an inline template
+MAX_HEADERS = 15
 TAG = "delivery"
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _ADDRESS = re.compile(r"(?:[^<>\r\n]*<)?[^\s@<>]+@[^\s@<>]+>?")
+_HEADER_NAME, _HEADER_VALUE = re.compile(r"[!-9;-@A-~]{1,126}"), re.compile(r"[ -~]{1,995}")
 _VARIABLE = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
 _OPERATION = re.compile(r"\{\{\s*[#/^>!&{]")
 
@@ -109,6 +111,7 @@ class SendBulkEmail(SesOperation):
         _check_tags(call.get("DefaultEmailTags", ()))
         for entry in entries:
             _check_tags(entry.get("ReplacementTags", ()))
+            _check_headers(entry.get("ReplacementHeaders", ()))
         template = call["DefaultContent"].get("Template", {})
         if "TemplateContent" in template:
             _check_content(template["TemplateContent"])
@@ -138,7 +141,12 @@ class SendBulkEmail(SesOperation):
             )
             delivery = _tag(entry.get("ReplacementTags") or default_tags)
             to = _recipients(entry["Destination"])
-            accepted.append(Accepted(at, message_id, to, subject, delivery, text, html, failure))
+            unsubscribe = _list_unsubscribe(entry.get("ReplacementHeaders", ()))
+            accepted.append(
+                Accepted(
+                    at, message_id, to, subject, delivery, text, html, failure=failure, list_unsubscribe=unsubscribe
+                )
+            )
             results.append({"Status": "SUCCESS", "MessageId": message_id})
         return accepted, {"BulkEmailEntryResults": results}
 
@@ -256,6 +264,23 @@ def _check_tags(tags: Sequence[Mapping[str, str]]) -> None:
     for tag in tags:
         if not (_TAG.fullmatch(tag["Name"]) and _TAG.fullmatch(tag["Value"])):
             raise _bad(f"tag {tag['Name']!r}: 1 to 256 of A-Z a-z 0-9 _ - in name and value")
+
+
+def _check_headers(headers: Sequence[Mapping[str, str]]) -> None:
+    """By the service model's words on MessageHeaderList and MessageHeader."""
+    if len(headers) > MAX_HEADERS:
+        raise _bad(f"at most {MAX_HEADERS} headers, not {len(headers)}")
+    for header in headers:
+        name, value = header["Name"], header["Value"]
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)) or len(name) + len(value) > 996:
+            raise _bad(f"header {name!r}: printable ASCII, at most 996 characters with its value")
+
+
+def _list_unsubscribe(headers: Sequence[Mapping[str, str]]) -> str:
+    """Of a message that mailboxes would offer one click for (RFC 8058, 3.1)."""
+    said = {header["Name"].lower(): header["Value"] for header in headers}
+    is_one_click = said.get("list-unsubscribe-post") == "List-Unsubscribe=One-Click"
+    return said.get("list-unsubscribe", "") if is_one_click else ""
 
 
 def _check_content(content: Mapping[str, str]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import factory
 
-from schedules import operations, templates
+from schedules import operations, templates, topics
 from schedules.definition import Definition
-from schedules.models import Device, MessageTemplate, Recipient, Schedule
+from schedules.models import Device, MessageTemplate, Recipient, Schedule, Topic
+from schedules.topics import Told
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 BY = "user:1"
@@ -62,6 +63,23 @@ class TemplateFactory(factory.django.DjangoModelFactory[MessageTemplate]):
             for channel in values["channels"]
         ]
         return templates.save(name=values["name"], contents=contents, by=BY, now=values["now"])
+
+
+class TopicFactory(factory.django.DjangoModelFactory[Topic]):
+    """What people get until they object; fields as in ``topics.create``, and those of ``Told``."""
+
+    class Meta:
+        model = Topic
+
+    key = "news"
+    name = "News"
+    default = "opted_in"
+    now = NOW
+
+    @classmethod
+    def _create(cls, model_class: type[Topic], *args: Any, **values: Any) -> Topic:
+        named = {name: values.pop(name) for name in ("key", "default", "now")}
+        return topics.create(**named, told=Told(**values), by=BY)
 
 
 class ScheduleFactory(factory.django.DjangoModelFactory[Schedule]):

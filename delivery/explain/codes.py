@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from delivery.models import State
+from schedules import consents
 from schedules.models import ScheduleStatus, Suppression
 
 
@@ -36,6 +37,8 @@ class Code(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     AT_CAP = "at_cap"
     OPTED_OUT = "opted_out"
+    OPTED_OUT_OF_TOPIC = "opted_out_of_topic"
+    NOT_OPTED_IN = "not_opted_in"
     BOUNCED = "bounced"
     BOUNCED_OFTEN = "bounced_often"
     COMPLAINED = "complained"
@@ -70,7 +73,7 @@ class Code(StrEnum):
 # Of a run that still looks for its people: its own reason is the code.
 OF_SEARCH = {str(code): code for code in (Code.AUDIENCE_TOO_SLOW, Code.USER_SERVICE_AWAY, Code.USER_SERVICE_REFUSED)}
 OF_REASON = {
-    (State.SUPPRESSED, "opted_out"): Code.OPTED_OUT,
+    **{(State.SUPPRESSED, reason): Code(reason) for reason in consents.REASONS},
     (State.SUPPRESSED, "left_audience"): Code.LEFT_AUDIENCE,
     **{(State.SUPPRESSED, reason.value): Code(reason.value) for reason in Suppression.Reason},
     (State.UNADDRESSABLE, "no_address"): Code.NO_ADDRESS,

@@ -17,6 +17,7 @@ from schedules import suppressions
 from schedules.audience.matching import Profile, Verdict, reachable_channels, verdicts
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.tree import Clause
+from schedules.consents import asked_by, objection
 from schedules.definition import Definition
 from schedules.models import (
     Channel,
@@ -95,13 +96,15 @@ class Audience:
 class Reachable:
     """Whether the channel reaches the person today. ``address`` is the e-mail address, on other channels empty.
 
-    ``suppression``: what keeps that address from being written to.
+    ``objection``: why the person's consent keeps this message back, as ``schedules.consents`` has it; empty: it does
+    not. ``suppression``: what keeps that address from being written to.
     """
 
     channel: str
     address: str
     devices: int
     is_opted_out: bool
+    objection: str = ""
     suppression: Suppression | None = None
 
     @property
@@ -230,7 +233,7 @@ def explain(
         schedule,
         occurrence,
         audience=audience,
-        reachable=_reachable(person, definition.channel) if person else None,
+        reachable=_reachable(person, definition) if person else None,
     )
     if row is not None:
         return _with_row(known, row, now=now)
@@ -369,11 +372,14 @@ def _profile(person: Recipient) -> Profile:
     )
 
 
-def _reachable(person: Recipient, channel: str) -> Reachable:
+def _reachable(person: Recipient, definition: Definition) -> Reachable:
+    channel = definition.channel
+    asked = asked_by(channel=channel, topic=definition.topic, purpose=definition.purpose)
     return Reachable(
         channel,
         person.email if channel == Channel.EMAIL else "",
         sum(device.active for device in person.devices.all()),
         person.consent.get(channel) is False,
+        objection(person.consent, asked),
         suppressions.of_person(person) if channel == Channel.EMAIL else None,
     )

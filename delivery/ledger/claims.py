@@ -65,6 +65,7 @@ probe AS (
     WHERE scope = %(channel)s AND probe_at <= clock_timestamp() RETURNING 1
 ), gate AS MATERIALIZED (
     SELECT w.batch_id, o.id AS occurrence_id, o.schedule_id, o.occurrence_at, o.version, o.template_version,
+           s.purpose = 'transactional' AS is_transactional,
            EXISTS (SELECT 1 FROM probe) AS is_probe
     FROM unnest(%(batches)s::bigint[], %(occurrences)s::bigint[]) AS w(batch_id, occurrence_id)
     JOIN schedules_occurrence o ON o.id = w.occurrence_id JOIN schedules_schedule s ON s.id = o.schedule_id
@@ -73,7 +74,7 @@ probe AS (
       AND (EXISTS (SELECT 1 FROM probe)
            OR NOT EXISTS (SELECT 1 FROM delivery_circuit c WHERE c.scope = %(channel)s))
 ), picked AS MATERIALIZED (
-    SELECT g.batch_id, g.occurrence_id, g.version, p.* FROM gate g CROSS JOIN LATERAL (
+    SELECT g.batch_id, g.occurrence_id, g.version, g.is_transactional, p.* FROM gate g CROSS JOIN LATERAL (
         SELECT d.recipient_id, d.wave_at, d.attempt, d.reached, d.called_at IS NULL AS is_first_call,
                d.version AS row_version
         FROM delivery_delivery d
@@ -95,8 +96,9 @@ def _or_sent(state: State) -> str:
     return f"CASE WHEN {terms.HAS_MESSAGE} THEN {int(State.SENT)} ELSE {int(state)} END"
 
 
-# What a claim finds out by itself, without asking the provider.
-_OPTED_OUT = "r.consent -> %(channel)s = 'false'::jsonb"
+# What a claim finds out by itself, without asking the provider. What was said of the schedule's topic is told by
+# ``delivery.messages``, which knows the version that the row runs with.
+_OPTED_OUT = "NOT d.is_transactional AND r.consent -> %(channel)s = 'false'::jsonb"
 _VERDICT = f"""
     CASE WHEN r.id IS NULL THEN {_or_sent(State.ERASED)}
          WHEN {_OPTED_OUT} THEN {_or_sent(State.SUPPRESSED)}
@@ -122,7 +124,8 @@ _IS_SUPPRESSED = (
     f"WHEN (SELECT s.id {_SUPPRESSION.format(index='r.email_index')}) IS NOT NULL THEN {int(State.SUPPRESSED)}"
 )
 _WHY_SUPPRESSED = f"""(SELECT jsonb_build_array(s.reason, jsonb_build_object('since', s.created_at)::text)
-    {_SUPPRESSION.format(index="email_index")} AND consent -> %(channel)s IS DISTINCT FROM 'false'::jsonb)"""
+    {_SUPPRESSION.format(index="email_index")}
+    AND (is_transactional OR consent -> %(channel)s IS DISTINCT FROM 'false'::jsonb))"""
 
 
 # Instants come in microseconds since 1970: reading a timestamp costs Django ten times as much as reading a number.

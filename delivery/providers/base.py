@@ -62,6 +62,8 @@ class Message(NamedTuple):
     html: str = ""
     data: Mapping[str, Any] | None = None
     targets: tuple[Target, ...] = ()  # of push
+    # Where one POST ends what an e-mail belongs to (RFC 8058); empty where nobody can unsubscribe from it.
+    unsubscribe_url: str = ""
 
     @property
     def occurrence_id(self) -> int:

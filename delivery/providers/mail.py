@@ -21,6 +21,19 @@ def flaw(message: Message) -> str | None:
     return None
 
 
+def headers(message: Message) -> dict[str, str]:
+    """Those of the message's own beside its subject."""
+    return one_click(message.unsubscribe_url)
+
+
+def one_click(url: str) -> dict[str, str]:
+    """What programs that show mail read to offer a button that unsubscribes: RFC 2369 (3.2) and RFC 8058 (3.1).
+
+    DKIM has to sign both (RFC 8058, 4), which is the business of whoever signs. None without a ``url``.
+    """
+    return {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"} if url else {}
+
+
 def ascii_domain(address: str) -> str:
     """The address as servers take it, its domain in Punycode (RFC 3492); empty where that can't be."""
     if address.isascii():

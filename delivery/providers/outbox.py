@@ -25,6 +25,7 @@ class OutboxProvider(Provider):
                 subject=message.subject,
                 text=message.text,
                 html=message.html,
+                unsubscribe_url=message.unsubscribe_url,
                 created_at=now,
             )
             for message in messages

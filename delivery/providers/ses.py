@@ -42,7 +42,7 @@ from delivery.providers.base import (
     by_status,
     retry_after_seconds,
 )
-from delivery.providers.mail import ascii_domain, by_amazons_words, flaw
+from delivery.providers.mail import ascii_domain, by_amazons_words, flaw, headers
 from delivery.providers.wire import Wire, put_on_wire, wire
 
 log = structlog.get_logger(__name__)
@@ -271,11 +271,14 @@ def _data(message: Message) -> dict[str, str]:
 
 
 def _entry(message: Message, data: str) -> dict[str, Any]:
-    return {
+    entry: dict[str, Any] = {
         "Destination": {"ToAddresses": [ascii_domain(message.to)]},
         "ReplacementTags": [{"Name": TAG, "Value": message.key}],
         "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": data}},
     }
+    if own := headers(message):
+        entry["ReplacementHeaders"] = [{"Name": name, "Value": value} for name, value in own.items()]
+    return entry
 
 
 def _answer(message: Message, result: Mapping[str, Any]) -> Answer:

@@ -38,7 +38,7 @@ from delivery.providers.base import (
     ProviderError,
     Verdict,
 )
-from delivery.providers.mail import ascii_domain, by_amazons_words, flaw
+from delivery.providers.mail import ascii_domain, by_amazons_words, flaw, headers
 from schedules.bounded import bounded_file
 
 KEEP_S = 20.0  # seconds that a connection may rest: servers close theirs after some minutes, firewalls earlier
@@ -221,7 +221,7 @@ class SmtpProvider(Provider):
             message.html if is_html else message.text,
             self._sender,
             [ascii_domain(message.to)],
-            headers={"Message-ID": f"<{message.key}@{self._envelope.rpartition('@')[2]}>"},
+            headers={"Message-ID": f"<{message.key}@{self._envelope.rpartition('@')[2]}>", **headers(message)},
         )
         if is_html:
             mail.content_subtype = "html"

@@ -30,7 +30,7 @@ from delivery.providers.base import (
     by_status,
     retry_after_seconds,
 )
-from delivery.providers.mail import flaw
+from delivery.providers.mail import flaw, headers
 from delivery.providers.pool import Pool, Reply
 from schedules import standard_webhooks
 
@@ -116,6 +116,8 @@ def _body(message: Message) -> bytes:
             data["data"] = message.data
     else:
         data |= {"channel": "email", "to": message.to}
+        if own := headers(message):
+            data["headers"] = own
     said = {"type": TYPE, "timestamp": datetime.now(UTC).isoformat(), "data": data}
     return json.dumps(said, ensure_ascii=False).encode(errors="replace")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from delivery.rendering import Shared
+from delivery.rendering import LINKS, Shared
 from delivery.rendering_limits import MAX_VALUE, RenderError
 from schedules.problems import say
 from schedules.recurrence import UnknownZone, zone
@@ -55,6 +55,7 @@ class Remote:
             "recipient": {name: value for name in _FIELDS if (value := recipient.get(name))},
             "schedule": {"name": shared.schedule_name},
             "occurrence": {"at": _written(at)},
+            **{name: recipient.get(name) or None for name in LINKS},
         }
         found = {name: _at(known, name) for name in self.tokens}
         return {name: value for name, value in found.items() if value is not None}

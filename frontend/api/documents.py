@@ -153,7 +153,9 @@ _OF_STATUS = {
     "503": ("Retry-After",),
 }
 # Of what has a version that may be named.
-_TAGGED = frozenset({"ScheduleAnswer", "ChangedSchedule", "TemplateAnswer", "RecipientAnswer", "CatalogueAnswer"})
+_TAGGED = frozenset(
+    {"ScheduleAnswer", "ChangedSchedule", "TemplateAnswer", "RecipientAnswer", "CatalogueAnswer", "TopicAnswer"}
+)
 
 
 # Of what has an address of its own once it is made.

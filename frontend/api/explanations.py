@@ -106,7 +106,12 @@ class ReachableAnswer(serializers.Serializer[Any]):
     hasAddress = serializers.BooleanField()
     address = serializers.CharField(allow_blank=True, help_text="Masked for callers who may not see addresses.")
     devices = serializers.IntegerField(help_text="Active ones.")
-    optedOut = serializers.BooleanField()
+    optedOut = serializers.BooleanField(help_text="Of the channel as a whole.")
+    objection = serializers.CharField(
+        allow_blank=True,
+        help_text="Why consent keeps this schedule's messages back: `opted_out`, `opted_out_of_topic`, `not_opted_in`;"
+        " empty: it does not.",
+    )
     suppressed = serializers.CharField(
         allow_blank=True, help_text="Why the address is not written to, as `/suppressions` has it; empty: it is."
     )
@@ -314,6 +319,7 @@ def _reachable(reachable: Reachable, request: Request) -> dict[str, Any]:
         "address": address_for(request, reachable.address) if reachable.address else "",
         "devices": reachable.devices,
         "optedOut": reachable.is_opted_out,
+        "objection": reachable.objection,
         "suppressed": reachable.suppression.reason if reachable.suppression else "",
     }
 

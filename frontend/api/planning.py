@@ -167,7 +167,10 @@ class ForecastAnswer(serializers.Serializer[Any]):
     waves = WaveAnswer(many=True)
     past = PastAnswer()
     fallback = FallbackAnswer()
-    suppressed = serializers.IntegerField(help_text="They have opted out of the channel.")
+    suppressed = serializers.IntegerField(
+        help_text="They may not be written to: they have opted out of the channel or the topic, or not opted in, or"
+        " their address is suppressed."
+    )
     unaddressable = serializers.IntegerField(help_text="They have no address or device for the channel.")
     capped = CappedAnswer()
     attempted = serializers.IntegerField()
@@ -204,7 +207,7 @@ def _forecast(told: Forecast, served: Served | None, time_zone: str) -> dict[str
         "sentence": told.sentence,
         "occurrenceAt": instant(told.firing.occurrence_at),
         "opensAt": instant(told.firing.opens_at),
-        "closesAt": instant(told.firing.closes_at),
+        "closesAt": instant(max([told.firing.closes_at, *(wave.at for wave in told.waves)])),
         "targeted": told.targeted,
         "userService": served_answer(served),
         "waves": [{"at": instant(wave.at), "people": wave.people, "zones": _zones(wave.zones)} for wave in told.waves],

@@ -3,7 +3,7 @@
 These are POSTs because they have bodies; they change nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import OpenApiExample, extend_schema
@@ -24,8 +24,9 @@ from schedules import clock, templates
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import Preview, Share
 from schedules.audience.preview import preview as preview_audience
+from schedules.consents import Asked, asked_by
 from schedules.content import read_contents
-from schedules.models import Channel
+from schedules.models import LONGEST_KEY, Channel, Purpose
 from schedules.permissions import Ability, masked
 from schedules.problems import Problem
 from schedules.user_service import counting
@@ -73,6 +74,10 @@ class AudienceRequest(StrictSerializer):
     channel = StrictChoiceField(
         choices=Channel.values, required=False, help_text="Then the answer tells who can't be reached there."
     )
+    topic = StrictCharField(
+        max_length=LONGEST_KEY, required=False, allow_null=True, help_text="As a schedule's; asked beside `channel`."
+    )
+    purpose = StrictChoiceField(choices=Purpose.values, required=False, default=Purpose.MARKETING.value)
     sample = StrictIntegerField(
         required=False, default=5, min_value=0, max_value=MOST_SAMPLED, help_text="How many people to show."
     )
@@ -93,7 +98,11 @@ class AudienceAnswer(serializers.Serializer[Any]):
     asOf = serializers.DateTimeField()
     count = serializers.IntegerField()
     userService = ServedAnswer(allow_null=True, help_text="Null where no user service is asked for people.")
-    suppressed = serializers.IntegerField(allow_null=True, help_text="They have opted out; null without `channel`.")
+    suppressed = serializers.IntegerField(
+        allow_null=True,
+        help_text="They may not be written to: they have opted out of the channel or the topic, or not opted in, or"
+        " their address is suppressed. Null without `channel`.",
+    )
     unaddressable = serializers.IntegerField(
         allow_null=True, help_text="They have no address or device there; null without `channel`."
     )
@@ -122,8 +131,14 @@ class AudiencePreview(ApiView):
                 Problem(f"audienceQuery{each.pointer}", each.code, each.message) for each in error.problems
             ) from error
         now = clock.now()
-        told = preview_audience(node=node, channel=asked.get("channel"), sample=asked["sample"], now=now)
+        told = preview_audience(node=node, asked=_consent(asked), sample=asked["sample"], now=now)
         return Response(_audience(told, counting.served(asked["audience_query"], now=now)))
+
+
+def _consent(asked: Mapping[str, Any]) -> Asked | None:
+    if "channel" not in asked:
+        return None
+    return asked_by(channel=asked["channel"], topic=asked.get("topic"), purpose=asked["purpose"])
 
 
 def served_answer(told: Served | None) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from schedules.operations import NotAllowed, VersionConflict
 from schedules.problems import Problem
 from schedules.recipients import InvalidRecipient, NoSuchDevice, NoSuchRecipient, RecipientChanged
 from schedules.templates import InvalidTemplate, KeptElsewhere, Superseded, TemplateInUse
+from schedules.topics import InvalidTopic, NoSuchTopic, TopicChanged, TopicInUse
 
 MEDIA_TYPE: Final = "application/problem+json"
 _log = structlog.get_logger(__name__)
@@ -252,17 +253,17 @@ def _translated(error: Exception) -> Refused:
             return Refused(STATE, error.problems[0].message)
         case InvalidTemplate() if error.problems[0].code.startswith("template_service_"):
             return Refused(AWAY, error.problems[0].message, headers={"Retry-After": "5"})
-        case InvalidDefinition() | InvalidTemplate() | InvalidTestSend() | InvalidRecipient():
+        case InvalidDefinition() | InvalidTemplate() | InvalidTestSend() | InvalidRecipient() | InvalidTopic():
             return invalid(error.problems)
-        case VersionConflict() | Superseded() | RecipientChanged():
+        case VersionConflict() | Superseded() | RecipientChanged() | TopicChanged():
             changed = {"currentVersion": error.current, "changedBy": error.by, "changedAt": instant(error.at)}
             return Refused(STALE, str(error), extra=changed)
-        case TemplateInUse():
+        case TemplateInUse() | TopicInUse():
             using = [{"id": schedule_id, "name": name} for schedule_id, name in error.schedules]
             return Refused(IN_USE, str(error), extra={"schedules": using, "scheduleCount": error.count})
         case NotAllowed() | NotReopened():
             return Refused(STATE, str(error))
-        case NoSuchRecipient() | NoSuchDevice() | NoInbox() | NoSuchMessage():
+        case NoSuchRecipient() | NoSuchDevice() | NoInbox() | NoSuchMessage() | NoSuchTopic():
             return Refused(NOT_FOUND, str(error))
         case AudienceTooSlow():
             return Refused(INVALID, str(error), pointed=[Problem("audienceQuery", "too_slow", str(error))])

@@ -1,6 +1,7 @@
 """``/recipients``: people and their devices, by the id that other programs know them by."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from frontend.api.documents import problems
 from frontend.api.fields import (
     ObjectField,
     QuerySerializer,
+    Read,
     StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
@@ -29,6 +31,7 @@ from frontend.api.paging import Order, PageQuery, page_of
 from frontend.api.problems import INVALID, PRECONDITION, STALE, STATE, InHeader, InParameter, Refused, invalid
 from frontend.instants import instant
 from schedules import clock, recipients
+from schedules.consents import parted
 from schedules.imports.values import MAX_DEVICES, MAX_TAG, MAX_TAGS
 from schedules.models import MirroredPerson, Recipient
 from schedules.permissions import Ability
@@ -57,15 +60,30 @@ _EXAMPLE = OpenApiExample(
 
 
 # Members of an answer that nobody can set.
-READ_ONLY = frozenset({"version", "createdAt", "updatedAt", "mirroredAt", "sourceUpdatedAt"})
+READ_ONLY = frozenset({"consentSource", "version", "createdAt", "updatedAt", "mirroredAt", "sourceUpdatedAt"})
 
 
 class Consent(StrictSerializer):
-    """By channel: `false` means opted out, absent means no objection. `null` says nothing."""
+    """By channel, and by topic and channel as in `news:email`: `false` means opted out; absent means no objection, or
+    what the topic's `default` says. No to a channel outweighs yes to a topic in it. `null` says nothing.
+    """
 
     email = StrictBooleanField(required=False, allow_null=True)
     push = StrictBooleanField(required=False, allow_null=True)
     in_app = StrictBooleanField(required=False, allow_null=True)
+
+    @classmethod
+    def read(cls, data: Any, *, partial: bool = False, at: str = "") -> Read:
+        """Whether there is such a topic, the operation says."""
+        said = data if isinstance(data, Mapping) else {}
+        of_topics = {key: agreed for key, agreed in said.items() if parted(key)[0]}
+        found = super().read({key: said[key] for key in said if key not in of_topics}, partial=partial, at=at)
+        for key, agreed in of_topics.items():
+            if agreed is None or isinstance(agreed, bool):
+                found.values[key] = agreed
+            else:
+                found.problems.append(Problem(f"{at}/{key}", "invalid", "Use true or false, without quotes."))
+        return found
 
 
 class Profile(StrictSerializer):
@@ -93,6 +111,12 @@ class Profile(StrictSerializer):
     )
 
 
+class ConsentSource(serializers.Serializer[Any]):
+    key = serializers.CharField(help_text="As in `consent`.")
+    by = serializers.CharField(help_text="`system:person`: the person, by a link; else as in the audit.")
+    at = serializers.DateTimeField()
+
+
 class RecipientAnswer(serializers.Serializer[Any]):
     """A person as known here. The ETag is made of `version`."""
 
@@ -102,7 +126,12 @@ class RecipientAnswer(serializers.Serializer[Any]):
     timeZone = serializers.CharField()
     attributes = serializers.DictField(child=serializers.JSONField())
     tags = serializers.ListField(child=serializers.CharField())
-    consent = serializers.DictField(child=serializers.BooleanField())
+    consent = serializers.DictField(
+        child=serializers.BooleanField(), help_text="By channel (`email`), and by topic and channel (`news:email`)."
+    )
+    consentSource = ConsentSource(
+        many=True, help_text="Of what stands in `consent`, as far as it is known: who said it last, and when."
+    )
     devices = DeviceAnswer(many=True)
     version = serializers.IntegerField(help_text="Rises with every change of the profile or its devices.")
     createdAt = serializers.DateTimeField()
@@ -189,6 +218,10 @@ def _representation(request: Request, recipient: Recipient, mirrored: MirroredPe
         "attributes": recipient.attributes,
         "tags": recipient.tags,
         "consent": recipient.consent,
+        "consentSource": [
+            {"key": key, "by": told["by"], "at": instant(datetime.fromisoformat(told["at"]))}
+            for key, told in sorted(recipient.consent_source.items())
+        ],
         "devices": devices_of(recipient),
         "version": recipient.version,
         "createdAt": instant(recipient.created_at),

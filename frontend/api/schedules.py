@@ -34,8 +34,10 @@ from schedules import clock, operations
 from schedules import definition as definitions
 from schedules.definition import Definition
 from schedules.models import (
+    LONGEST_KEY,
     Channel,
     OnPast,
+    Purpose,
     Schedule,
     ScheduleStatus,
     ScheduleType,
@@ -85,6 +87,20 @@ class ScheduleDefinition(StrictSerializer):
         source="audience_query", help_text='Who gets it; everybody is `{"all": []}`. See the guide for its language.'
     )
     templateId = StrictIntegerField(source="template_id")
+    topic = StrictCharField(
+        max_length=LONGEST_KEY,
+        required=False,
+        allow_null=True,
+        help_text="The key of what it is about: whoever has opted out of the topic gets none of it. Without one only"
+        " consent to the channel is asked for.",
+    )
+    purpose = StrictChoiceField(
+        choices=Purpose.values,
+        required=False,
+        help_text="`transactional`, such as a receipt or a password: it is sent without consent, by topic or channel,"
+        " and nobody can unsubscribe from it. An address that is suppressed (bounced, complained, blocked) is not"
+        " written to all the same. `marketing` is all else, and the default.",
+    )
     scheduleType = StrictChoiceField(choices=ScheduleType.values, source="schedule_type")
     runAt = InstantField(
         source="run_at",

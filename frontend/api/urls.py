@@ -18,6 +18,7 @@ from frontend.api.recipients_bulk import BulkRecipients
 from frontend.api.schedules import OneSchedule, Schedules
 from frontend.api.suppressions import OneSuppression, Suppressions
 from frontend.api.templates import OneTemplate, OneTemplateVersion, Templates, TemplateVersions
+from frontend.api.topics import ArchiveTopic, OneTopic, RestoreTopic, Topics
 
 register_converter(ExternalId, "external")
 
@@ -40,6 +41,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("templates/<int:template_id>/versions/<int:version>", OneTemplateVersion.as_view()),
     path("catalogues", Catalogues.as_view()),
     path("catalogues/<str:locale>", OneCatalogue.as_view()),
+    path("topics", Topics.as_view()),
+    path("topics/<str:key>", OneTopic.as_view()),
+    path("topics/<str:key>/archive", ArchiveTopic.as_view()),
+    path("topics/<str:key>/restore", RestoreTopic.as_view()),
     path("schedules:validate", Validate.as_view()),
     path("schedules:forecast", ForecastSchedule.as_view()),
     path("audiences:preview", AudiencePreview.as_view()),

@@ -40,6 +40,7 @@ _NOUNS = {
     "delivery": gettext_lazy("Runs"),
     "template": gettext_lazy("Templates and translations"),
     "catalogue": gettext_lazy("Templates and translations"),
+    "topic": gettext_lazy("Topics"),
     "client": gettext_lazy("Programs"),
     "recipient": gettext_lazy("People"),
     "suppression": gettext_lazy("Addresses"),

@@ -200,6 +200,8 @@ def _reachable(found: Reachable, *, in_clear: bool) -> list[str]:
     if found.suppression:
         why = wording_of_feedback.why_suppressed(found.suppression.reason)
         told.append(_("The address is not written to. %(why)s") % {"why": why})
-    if found.is_opted_out:
+    if found.objection and not found.is_opted_out:
+        told.append(wording.reason(found.objection))
+    elif found.is_opted_out:
         told.append(_("The person has opted out of %(channel)s.") % {"channel": channel})
     return told

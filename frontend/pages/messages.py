@@ -16,10 +16,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from delivery.models import InboxMessage, OutboxMessage
+from delivery.providers import mail
 from frontend import policies
 from frontend.access import needs
 from frontend.pages.frame import framed
 from frontend.pages.paging import PAGE, RecipientField, link
+from schedules import links
 from schedules.fields import legible
 from schedules.models import Channel, Occurrence, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
@@ -33,9 +35,16 @@ class FilterForm(forms.Form):
     before = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
 
 
+# As they stand in a message, in HTML too.
+_LINKS = re.compile(r"((?:/|&#x2f;)[up](?:/|&#x2f;))[A-Za-z0-9_-]{35,100}")
+
+
 @dataclass(frozen=True)
 class Shown:
-    """A message of either kind in the same words. ``to`` is masked already; ``read_at`` of the inbox alone."""
+    """A message of either kind in the same words. ``to`` is masked already; ``read_at`` of the inbox alone.
+
+    ``unsubscribe_url``: of the header that programs which show mail offer a button for, for who may press it.
+    """
 
     pk: int
     kind: str
@@ -50,6 +59,11 @@ class Shown:
     schedule: Schedule | None
     link: str
     read_at: datetime | None = None
+    unsubscribe_url: str = ""
+
+    @property
+    def headers(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in mail.one_click(self.unsubscribe_url).items())
 
     @property
     def zone(self) -> str:
@@ -175,8 +189,21 @@ def _shown(messages: Sequence[Any], box: Box, request: HttpRequest) -> list[Show
 def _readable(message: Any, request: HttpRequest) -> Callable[[str], str]:
     """What a template has put the person's address into, with the address as the viewer may see it.
 
-    His present one and the one that it went to, as they are and as HTML and addresses of links write them.
+    His present one and the one that it went to, as they are and as HTML and addresses of links write them. And with
+    no links by which a viewer who may not could unsubscribe the person.
     """
+    by_address = _with_addresses(message, request)
+    if _may_act(request):
+        return by_address
+    return lambda text: by_address(_LINKS.sub(rf"\1{links.SAMPLE}", text) if legible([text]) else text)
+
+
+def _may_act(request: HttpRequest) -> bool:
+    """Whether the viewer may keep a person from being written to."""
+    return can(request.user, Ability.SUPPRESS)
+
+
+def _with_addresses(message: Any, request: HttpRequest) -> Callable[[str], str]:
     addresses = legible([message.recipient.email, getattr(message, "to", "")])
     if not addresses or can(request.user, Ability.SEE_ADDRESSES):
         return str
@@ -210,4 +237,5 @@ def _show(message: Any, schedule: Schedule | None, box: Box, request: HttpReques
         schedule=schedule,
         link=reverse(box.page, args=[message.pk]),
         read_at=message.read_at if is_inbox else None,
+        unsubscribe_url="" if is_inbox else readable(message.unsubscribe_url),
     )

@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy as _
 
 from frontend.wording.problems import problem_in_words
 from frontend.zones import Zones
+from schedules import topics
 from schedules.audience import vocabulary
 from schedules.audience.vocabulary import Vocabulary
 from schedules.definition import WIRE, Definition
-from schedules.models import Channel
+from schedules.models import Channel, Purpose
 from schedules.problems import Problem
 
 
@@ -123,15 +124,54 @@ class BasicsForm(StepForm):
 
 
 class MessageForm(StepForm):
-    covers = {"template_id": "template_id"}
+    covers = {"template_id": "template_id", "topic": "topic", "purpose": "purpose"}
 
     template_id = forms.IntegerField(label=_("Template"), required=False, min_value=1, max_value=2**63 - 1)
+    purpose = forms.ChoiceField(
+        label=_("What it is for"),
+        required=False,
+        choices=[(Purpose.MARKETING, _("News and offers")), (Purpose.TRANSACTIONAL, _("What a person must be told"))],
+        widget=Cards(
+            {
+                Purpose.MARKETING: _(
+                    "Marketing: nobody gets it who has opted out. E-mails carry a link to unsubscribe."
+                ),
+                Purpose.TRANSACTIONAL: _(
+                    "Transactional, such as a receipt or a password: it is sent whatever a person has opted out of,"
+                    " and nobody can unsubscribe. Addresses that bounce, are blocked or have complained get nothing."
+                ),
+            }
+        ),
+    )
+    topic = forms.ChoiceField(
+        label=_("Topic"),
+        required=False,
+        help_text=_("Whoever unsubscribes from this message gets no more of its topic; without one, of the channel."),
+    )
     search = forms.CharField(
         label=_("Search templates"),
         required=False,
         max_length=200,
         widget=forms.TextInput(attrs={"type": "search", "placeholder": _("Part of a name"), "autocomplete": "off"}),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [(topic.key, topic.name) for topic in topics.offered()]
+        standing = self.definition.topic
+        if standing and standing not in dict(choices):
+            choices.append((standing, standing))
+        self.fields["topic"].choices = [("", _("None: the channel as a whole")), *choices]  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        """Of what the form was not asked, the definition stays as it is; what is transactional has no topic."""
+        said = self.cleaned_data
+        if not said.get("purpose"):
+            said.pop("purpose", None)
+            said.pop("topic", None)
+        elif "topic" in said:
+            said["topic"] = (said["topic"] or None) if said["purpose"] == Purpose.MARKETING else None
+        return said
 
     @property
     def chosen(self) -> int | None:

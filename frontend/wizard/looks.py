@@ -31,6 +31,7 @@ from frontend.wording.schedules import CHANNELS
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.preview import preview as preview_audience
 from schedules.audience.sources import AudienceTooSlow, LocalSource
+from schedules.consents import asked_by
 from schedules.definition import Definition, InvalidDefinition
 from schedules.listing import spoken
 from schedules.models import MessageTemplate, Recipient, Schedule, ScheduleType, TimeZoneMode
@@ -64,7 +65,8 @@ def audience(request: HttpRequest, schedule: Schedule, form: StepForm, around: A
     if query is None:
         return {"missing": True}
     try:
-        told = preview_audience(node=parse(query), channel=schedule.channel, sample=SAMPLED, now=around.now)
+        asked = asked_by(channel=schedule.channel, topic=schedule.topic, purpose=schedule.purpose)
+        told = preview_audience(node=parse(query), asked=asked, sample=SAMPLED, now=around.now)
     except InvalidAudience:
         return {"missing": True}
     except AudienceTooSlow:

@@ -18,6 +18,8 @@ from frontend.wording import number, timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
 from frontend.wording.schedules import CHANNELS
+from frontend.wording.topics import PURPOSES
+from schedules import topics
 from schedules.definition import Definition
 from schedules.models import Schedule
 from schedules.user_service import counting
@@ -47,10 +49,23 @@ def _facts(schedule: Schedule, definition: Definition) -> list[tuple[str, str, l
     return [
         ("basics", _("What"), [schedule.name, str(CHANNELS.get(schedule.channel, schedule.channel))]),
         ("audience", _("To whom"), [query_in_words(definition.audience_query)]),
-        ("message", _("Message"), [template.name if template else _("No template has been chosen yet")]),
+        (
+            "message",
+            _("Message"),
+            [template.name if template else _("No template has been chosen yet"), _about(definition)],
+        ),
         ("when", _("When"), [timings.of_definition(definition)]),
         ("limits", _("Limits"), limits_in_words(definition)),
     ]
+
+
+def _about(definition: Definition) -> str:
+    """What it is for, and what whoever unsubscribes gets no more of."""
+    if definition.is_transactional:
+        return str(PURPOSES[definition.purpose])
+    if definition.topic is None:
+        return _("About no topic: whoever unsubscribes gets no more of the channel")
+    return _("About the topic “%(name)s”") % {"name": topics.name_of(definition.topic)}
 
 
 def limits_in_words(definition: Definition) -> list[str]:

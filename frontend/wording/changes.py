@@ -12,6 +12,7 @@ from frontend.wording.actions import SCOPES
 from frontend.wording.reasons import HELD, Words, number, reason
 from frontend.wording.schedules import CHANNELS, FIELDS, STATUSES, value_in_words
 from frontend.wording.timings import kept_interval
+from frontend.wording.topics import DEFAULTS
 
 Clock = tuple[str, str]
 """Zone and mode of the schedule at the time: its instants are told on that clock."""
@@ -24,6 +25,10 @@ _TOLD: Mapping[Action, frozenset[str]] = {
     Action.DELIVERY_RETRY: frozenset({"people"}),
     Action.TEMPLATE_PUBLISH: frozenset({"version"}),
     Action.TEMPLATE_DELETE: frozenset({"name", "version"}),
+    Action.TOPIC_CREATE: frozenset({"topic", "key"}),
+    Action.TOPIC_UPDATE: frozenset({"topic"}),
+    Action.TOPIC_ARCHIVE: frozenset({"topic"}),
+    Action.TOPIC_RESTORE: frozenset({"topic"}),
     Action.CLIENT_CREATE: frozenset({"name"}),
     Action.CLIENT_REVOKE: frozenset({"name"}),
     Action.CLIENT_DELETE: frozenset({"name"}),
@@ -49,6 +54,9 @@ _LABELS: Mapping[str, Words] = {
     "failed": gettext_lazy("Failed so far"),
     "targeted": gettext_lazy("People found"),
     "to_other_address": gettext_lazy("To another address"),
+    "names": gettext_lazy("In other languages"),
+    "description": gettext_lazy("Description"),
+    "default": gettext_lazy("People get it"),
     "default_locale": gettext_lazy("Language where none fits"),
     "kind": gettext_lazy("Kind"),
     "scopes": gettext_lazy("May"),
@@ -99,6 +107,7 @@ _NAMED: Mapping[str, Mapping[str, Words]] = {
     "kind": _KINDS,
     "by_code": _CODES,
     "held_reason": HELD,
+    "default": DEFAULTS,
 }
 _PARTS_OF_CONTENT: Mapping[str, Words] = {
     "subject": gettext_lazy("subject"),

@@ -192,19 +192,24 @@ def _actor(event: AuditEvent, company: _Company) -> _Part:
     return _Part(_("%(name)s (%(role)s)") % {"name": name, "role": ", ".join(told)} if told else name)
 
 
+def _schedule(schedule_id: int, company: _Company) -> _Part:
+    known = company.schedules.get(schedule_id)
+    if known is None:
+        return _Part(_("a schedule that is gone (#%(id)s)") % {"id": schedule_id})
+    return _Part(_quoted(known[0]) if known[0] else _("a schedule without a name"), schedule_page(schedule_id))
+
+
 def _what(event: AuditEvent, company: _Company) -> _Part:
     changed, kind = event.payload_diff, event.action.partition(".")[0]
     if event.schedule_id:
-        known = company.schedules.get(event.schedule_id)
-        if known is None:
-            return _Part(_("a schedule that is gone (#%(id)s)") % {"id": event.schedule_id})
-        return _Part(
-            _quoted(known[0]) if known[0] else _("a schedule without a name"), schedule_page(event.schedule_id)
-        )
+        return _schedule(event.schedule_id, company)
     match kind:
         case "template":
             name = company.templates.get(changed.get("template", 0)) or _before(changed.get("name"))
             return _Part(_quoted(name) if name else _("that is gone (#%(id)s)") % {"id": changed.get("template", "?")})
+        case "topic":
+            key = str(changed.get("topic", ""))
+            return _Part(_quoted(key), reverse("topic", args=[key]) if key else "")
         case "catalogue":
             return _Part(str(changed.get("locale", "")))
         case "client":

@@ -21,6 +21,11 @@ _OF: Mapping[tuple[str, str], Promise] = {
         "This template says nothing for the channel of this schedule: choose another, or add content to it."
     ),
     ("templateId", "not_found"): _("This template has been deleted: choose another."),
+    ("topic", "not_found"): _("There is no such topic: choose another."),
+    ("topic", "archived"): _("This topic is archived: choose another."),
+    ("topic", "transactional"): _(
+        "A transactional message has no topic, since nobody can unsubscribe from it: choose none."
+    ),
     ("scheduleType", "immutable"): _("Once a run exists, “once” and “repeating” can't change: duplicate it instead."),
     ("runAt", "required"): _("Choose the day and the time at which it goes out."),
     ("runAt", "past"): _("This time has passed already: choose a later one."),

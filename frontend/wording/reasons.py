@@ -46,6 +46,8 @@ REASONS: Mapping[str, Words] = {
     "left_audience": _("No longer matched the audience when it was sent."),
     "no_address": _("The profile has no address for this channel."),
     "opted_out": _("Opted out of this channel."),
+    "opted_out_of_topic": _("Opted out of this topic."),
+    "not_opted_in": _("Has not agreed to this topic, which needs a yes."),
     "profile_gone": _("The profile was erased."),
     # Time
     "down": _("The service did not run at the promised time."),
@@ -170,6 +172,8 @@ REMEDIES: Mapping[str, Words] = {
     "bounced_often": _("Once the address takes mail again, say so on the person's page."),
     "complained": _("Nothing: the person does not want messages here."),
     "opted_out": _("Nothing: the person does not want messages here."),
+    "opted_out_of_topic": _("Nothing: the person does not want messages of this topic."),
+    "not_opted_in": _("Nothing here: the person has to agree first, such as in your app or on the preference page."),
     "no_address": _("Add what is missing to the profiles: the next run finds it there."),
     "profile_gone": _NOTHING,
     "edited": _NOTHING,

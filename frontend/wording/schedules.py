@@ -12,6 +12,7 @@ from frontend.instants import show
 from frontend.wording import timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.reasons import number
+from frontend.wording.topics import PURPOSES
 from schedules.models import Channel, OnPast, ScheduleStatus, ScheduleType, TimeZoneMode
 
 Words = str | Promise
@@ -48,6 +49,8 @@ FIELDS: Mapping[str, Words] = {
     "name": gettext_lazy("Name"),
     "channel": gettext_lazy("Channel"),
     "templateId": gettext_lazy("Template"),
+    "topic": gettext_lazy("Topic"),
+    "purpose": gettext_lazy("Purpose"),
     "audienceQuery": gettext_lazy("Audience"),
     "scheduleType": gettext_lazy("How often"),
     "runAt": gettext_lazy("Runs at"),
@@ -65,24 +68,27 @@ FIELDS: Mapping[str, Words] = {
     "recheckAudience": gettext_lazy("Asks again, when sending, whether a person still fits"),
 }
 
+# Fields whose values have names.
+_NAMED: Mapping[str, Mapping[str, Words]] = {
+    "channel": CHANNELS,
+    "purpose": PURPOSES,
+    "scheduleType": TYPES,
+    "timeZoneMode": MODES,
+    "onPast": ON_PAST,
+}
+
 
 def value_in_words(field: str, value: Any, *, definition: Mapping[str, Any], templates: Mapping[int, str]) -> str:
     """What stands in a field of ``definition`` (keys as on the wire); ``templates``: names by id."""
     if value is None or value == "":
         return _nothing(field)
+    if field in _NAMED:
+        return str(_NAMED[field].get(value, value))
     match field:
-        case "channel":
-            return str(CHANNELS.get(value, value))
         case "templateId":
             return templates.get(value) or _("template %(id)s") % {"id": value}
         case "audienceQuery":
             return query_in_words(value)
-        case "scheduleType":
-            return str(TYPES.get(value, value))
-        case "timeZoneMode":
-            return str(MODES.get(value, value))
-        case "onPast":
-            return str(ON_PAST.get(value, value))
         case "runAt" | "startAt" | "endAt":
             return _instant(value, definition)
         case "cron":

@@ -49,6 +49,7 @@ from schedules.audience.instants import (
 )
 from schedules.audience.matching import OPPOSITES
 from schedules.audience.tree import AllOf, AnyOf, Clause, Node, Not, Operator, Scalar
+from schedules.consents import Asked, objecting
 from schedules.models import Channel, Device, Suppression
 
 # Values of one list that are looked up in the index; a longer list is a scan.
@@ -178,10 +179,6 @@ def _channels(clause: Clause) -> Q:
     return Q(*(reaches(Channel(channel)) for channel in channels), _connector=Q.OR)
 
 
-def opted_out(channel: Channel) -> Q:
-    return Q(consent__contains={channel.value: False})
-
-
 def suppressed(channel: Channel) -> Q:
     """Whose address is not written to any more; the claim asks the same in SQL of its own."""
     if channel is not Channel.EMAIL or not Suppression.objects.exists():  # so it costs nothing where nobody is
@@ -195,15 +192,19 @@ def suppressed(channel: Channel) -> Q:
 
 
 def reaches(channel: Channel) -> Q:
-    """As `matching.reachable_channels`. Whoever has not opted out and isn't reached has no address there."""
-    consented = ~opted_out(channel)
+    """As `matching.reachable_channels`."""
+    return has_address(channel) & ~objecting(Asked(channel.value))
+
+
+def has_address(channel: Channel) -> Q:
+    """Who could be reached there, whatever was agreed to."""
     match channel:
         case Channel.EMAIL:
-            return consented & ~Q(email="")
+            return ~Q(email="")
         case Channel.PUSH:
-            return consented & Q(Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True)))
+            return Q(Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True)))
         case Channel.IN_APP:
-            return consented
+            return Q()
     raise TypeError(f"the parser lets no channel {channel} through")
 
 

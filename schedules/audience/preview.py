@@ -10,10 +10,11 @@ from typing import NamedTuple
 from django.db import connection
 from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
 
-from schedules.audience.compiler import is_indexable, opted_out, reaches, suppressed
+from schedules.audience.compiler import has_address, is_indexable, suppressed
 from schedules.audience.matching import reachable_channels
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
+from schedules.consents import Asked, objecting
 from schedules.models import Channel, Recipient
 
 # Zones and locales that are told by name, the most frequent first.
@@ -41,9 +42,8 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Preview:
-    """``suppressed`` have opted out of the channel; ``unaddressable`` have not, and have no address there.
-
-    Both are empty where no channel was asked for. ``is_scan``: no index narrows the question down.
+    """``suppressed`` may not be written to, by their consent or their address; ``unaddressable`` may, and have no
+    address there. Both are empty where no channel was asked for. ``is_scan``: no index narrows the question down.
     """
 
     as_of: datetime
@@ -93,18 +93,22 @@ class _Counted(NamedTuple):
     last: int | None
 
 
-def preview(*, node: Node, channel: str | None, sample: int, now: datetime) -> Preview:
-    """Look at the audience, and at ``sample`` of its people by chance. Raises ``AudienceTooSlow``."""
+def preview(*, node: Node, asked: Asked | None, sample: int, now: datetime) -> Preview:
+    """Look at the audience, and at ``sample`` of its people by chance; ``asked``: what a message would need.
+
+    Raises ``AudienceTooSlow``.
+    """
     source = LocalSource()
-    asked = Channel(channel) if channel else None
     told = _counted(source, source.queryset(node, now=now), asked)
     (everybody,) = told[_ALL]
     unaddressable = None
     if asked:
         reached = everybody.reached
-        if asked is Channel.PUSH:  # all devices are joined at once, where a count's filter would look each person's up
+        if (
+            asked.channel == Channel.PUSH
+        ):  # all devices are joined at once, where a count's filter would look each person's up
             with limited(timeout_ms=source.timeout_ms):
-                reached = source.queryset(node, now=now).filter(reaches(asked)).count()
+                reached = source.queryset(node, now=now).filter(_reached(asked)).count()
         unaddressable = max(everybody.people - everybody.opted_out - reached, 0)
     return Preview(
         as_of=now,
@@ -118,11 +122,11 @@ def preview(*, node: Node, channel: str | None, sample: int, now: datetime) -> P
     )
 
 
-def _counted(source: LocalSource, audience: QuerySet[Recipient], channel: Channel | None) -> dict[int, list[_Counted]]:
+def _counted(source: LocalSource, audience: QuerySet[Recipient], asked: Asked | None) -> dict[int, list[_Counted]]:
     nobody = Q(pk__isnull=True)
-    is_suppressed = suppressed(channel) if channel else nobody
-    silent = opted_out(channel) | is_suppressed if channel else nobody
-    reached = reaches(channel) & ~is_suppressed if channel and channel is not Channel.PUSH else nobody
+    is_suppressed = suppressed(Channel(asked.channel)) if asked else nobody
+    silent = objecting(asked) | is_suppressed if asked else nobody
+    reached = _reached(asked) & ~is_suppressed if asked and asked.channel != Channel.PUSH else nobody
     rows = audience.annotate(
         opted_out=ExpressionWrapper(silent, output_field=BooleanField()),
         reached=ExpressionWrapper(reached, output_field=BooleanField()),
@@ -134,6 +138,10 @@ def _counted(source: LocalSource, audience: QuerySet[Recipient], channel: Channe
         for kind, *row in cursor.fetchall():
             found[kind].append(_Counted(*row))
     return found
+
+
+def _reached(asked: Asked) -> Q:
+    return has_address(Channel(asked.channel)) & ~objecting(asked)
 
 
 def _some(source: LocalSource, node: Node, everybody: _Counted, *, n: int, now: datetime) -> Sequence[int]:

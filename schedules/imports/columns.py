@@ -1,7 +1,8 @@
 """What the header of a CSV file means.
 
 A name is read without regard to case, spaces, `_`, `-` and `.`: "External ID" is `external_id`. What is none of ours
-is an attribute of that name, with its type behind a colon: `age:number`.
+is an attribute of that name, with its type behind a colon: `age:number`. Consent to a topic in a channel has both
+behind dots: `consent.news.email`.
 """
 
 import re
@@ -11,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from schedules.audience.parser import ATTRIBUTE_NAME
+from schedules.consents import TOPIC_KEY, key
 from schedules.imports.lines import Unreadable
 from schedules.imports.rows import Column
 from schedules.imports.values import CHANNELS, TYPES, AttributeReader, as_inferred, as_text
@@ -29,6 +31,8 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FIELD_OF = {plain: field for field, names in NAMES.items() for plain in names}
 _PREFIX = "attributes."
+_OF_TOPIC = re.compile(rf"consent\.({TOPIC_KEY.pattern})\.({'|'.join(CHANNELS)})", re.ASCII)
+_OF_CHANNEL = "consent_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,16 @@ class Layout:
 @lru_cache(maxsize=1_000)  # NDJSON asks for each key of each line
 def field_of(name: str) -> str | None:
     """The field of ours that ``name`` means, if any."""
+    if found := _OF_TOPIC.fullmatch(name.strip().casefold()):
+        return found[0]
     return _FIELD_OF.get(_plain(name))
+
+
+def consent_key(field: str) -> str:
+    """Under which a profile's consent has what stands in this field; empty for one that is no consent."""
+    if found := _OF_TOPIC.fullmatch(field):
+        return key(found[2], found[1])
+    return field.removeprefix(_OF_CHANNEL) if field.startswith(_OF_CHANNEL) else ""
 
 
 def read_header(cells: Sequence[str], *, infer_types: bool) -> Layout:
@@ -98,7 +111,7 @@ def _fields(names: Sequence[str]) -> dict[str, int]:
 
 
 def _the_one(field: str, indexes: list[int], names: Sequence[str]) -> int:
-    own = [index for index in indexes if _plain(names[index]) == NAMES[field][0]]
+    own = [index for index in indexes if field in NAMES and _plain(names[index]) == NAMES[field][0]]
     candidates = own or indexes
     if len(candidates) > 1:
         columns = ", ".join(f"{names[index]!r} (column {index + 1})" for index in candidates)
@@ -179,7 +192,7 @@ def _plain(name: str) -> str:
 
 
 def _consents() -> list[str]:
-    return [field for field in NAMES if field.startswith("consent_")]
+    return [field for field in NAMES if field.startswith(_OF_CHANNEL)]
 
 
 def _spelt(plain: Sequence[str]) -> list[str]:

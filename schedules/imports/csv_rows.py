@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from schedules.imports import values
-from schedules.imports.columns import Layout, field_of, read_header
+from schedules.imports.columns import Layout, consent_key, field_of, read_header
 from schedules.imports.delimited import choose_delimiter, read_records, separator_of
 from schedules.imports.lines import Unreadable, read_lines
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
@@ -57,9 +57,9 @@ class CsvRows:
             if field in layout.fields
         ]
         self._consents = [
-            (layout.fields[f"consent_{channel}"], _remembering(partial(values.read_consent_cell, channel)))
-            for channel in values.CHANNELS
-            if f"consent_{channel}" in layout.fields
+            (index, _remembering(partial(values.read_consent_cell, field, key)))
+            for field, index in layout.fields.items()
+            if (key := consent_key(field))
         ]
         self._attributes = [
             (each.index, each.name, _remembering(partial(_member, each.name, each.read))) for each in layout.attributes

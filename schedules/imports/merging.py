@@ -57,14 +57,23 @@ _STILL_OBJECTED = f"""
 CASE WHEN r.objected_at = '{{}}' THEN r.objected_at
      ELSE r.objected_at - ARRAY(SELECT c.key FROM jsonb_each({_HEARD}) c WHERE c.value = 'true') END"""
 
+
+
+def _source_of(said: str, where: str = "true") -> str:
+    """SQL: who says by this import what changes under the keys of ``said`` (SQL too), and when."""
+    told = "jsonb_build_object('by', %(by)s::text, 'at', to_jsonb(%(now)s::timestamptz))"
+    members = f"SELECT jsonb_object_agg(c.key, {told}) FROM jsonb_each({said}) c WHERE {where}"
+    return f"COALESCE(({members}), '{{}}')"
+
+
 # Sorted, since that halves the work of the indexes on external_id; the conflicts are with whoever is quicker.
 _CREATE_PEOPLE = f"""
 INSERT INTO schedules_recipient
-    (external_id, email, email_index, locale, time_zone, tags, consent, objected_at, attributes,
+    (external_id, email, email_index, locale, time_zone, tags, consent, consent_source, objected_at, attributes,
      created_at, updated_at, updated_by)
 SELECT external_id, COALESCE(email, ''), email_index, COALESCE(locale, ''), COALESCE(time_zone, ''),
-       COALESCE(tags, '[]'), COALESCE(consent, '{{}}'), {_OBJECTED}, COALESCE(attributes, '{{}}'),
-       %(now)s, %(now)s, %(by)s
+       COALESCE(tags, '[]'), COALESCE(consent, '{{}}'), {_source_of("p.consent")}, {_OBJECTED},
+       COALESCE(attributes, '{{}}'), %(now)s, %(now)s, %(by)s
 FROM pg_temp.import_people p
 WHERE NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
   -- who is erased at this very moment: the statement sees either the profile or the fingerprint
@@ -88,7 +97,11 @@ _ADDRESS = f"CASE WHEN p.email IS NULL OR (p.email_index = r.email_index AND NOT
 _DATED = "version = r.version + 1, updated_at = %(now)s, updated_by = %(by)s"
 _UPDATE_PEOPLE = f"""
 UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, merged in _MERGED.items())},
-    email = {_ADDRESS}, objected_at = {_STILL_OBJECTED} || {_OBJECTED}, {_DATED}
+    email = {_ADDRESS}, objected_at = {_STILL_OBJECTED} || {_OBJECTED},
+    consent_source = CASE WHEN p.consent IS NULL THEN r.consent_source ELSE r.consent_source || {
+    _source_of(_HEARD, "r.consent -> c.key IS DISTINCT FROM c.value")
+} END,
+    {_DATED}
 FROM pg_temp.import_people p
 WHERE p.external_id = r.external_id
   AND (({", ".join(f"r.{column}" for column in _MERGED)}) IS DISTINCT FROM ({", ".join(_MERGED.values())})

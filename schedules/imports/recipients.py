@@ -1,6 +1,6 @@
 """Importing people: a file is merged into the profiles as a whole, or not at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,12 +11,16 @@ from django.db import transaction
 
 from audit import trail
 from audit.models import Action
+from schedules import topics
 from schedules.content import locale_chain
 from schedules.imports import merging, staging
+from schedules.imports.columns import consent_key
 from schedules.imports.csv_rows import CsvRows
+from schedules.imports.lines import Unreadable
 from schedules.imports.merging import Written
 from schedules.imports.ndjson_rows import NdjsonRows
 from schedules.imports.rows import BadLine, Column, Rows
+from schedules.problems import say
 from schedules.recurrence.zones import ZONE_NAMES
 
 MAX_KEPT: Final = 100  # bad lines in a report; all of them go to on_bad
@@ -90,6 +94,7 @@ def import_recipients(
         rows: Rows
         if format is Format.CSV:
             rows = CsvRows(stream, encoding=encoding, delimiter=delimiter, infer_types=infer_types)
+            _refuse_unknown_topics(rows.columns)
         else:
             rows = NdjsonRows(stream, encoding=encoding)
         lines = staging.fill(rows, on_bad=bad.add, progress=lambda count: tell(Stage.READ, count))
@@ -119,6 +124,16 @@ def import_recipients(
         number_like=rows.number_like,
         columns=rows.columns,
     )
+
+
+def _refuse_unknown_topics(columns: Iterable[Column]) -> None:
+    names = {key: column.name for column in columns if (key := consent_key(column.field))}
+    if unknown := topics.unknown(names):
+        words = say(
+            "has a column %(column)s, and there is no topic of this key: make the topic first, or correct the column",
+            column=f"{names[unknown[0]]!r}",
+        )
+        raise Unreadable(words)
 
 
 class _Bad:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final
 
+from schedules import consents
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.models import Channel, Device, Recipient
 from schedules.problems import Problem, say
@@ -103,24 +104,24 @@ def read_email(text: str) -> str:
     return read_text("email", text)
 
 
-def read_consent_cell(channel: str, cell: str) -> str:
+def read_consent_cell(column: str, key: str, cell: str) -> str:
     """A member of the JSON object; empty for an empty cell, which says nothing."""
     word = cell.strip().casefold()
     if word and word not in BOOLEANS:
-        raise Refused(f"consent_{channel}", say("is none of true, false, yes, no, 1, 0: use one, or leave it empty"))
-    return f'"{channel}":{_WORD[BOOLEANS[word]]}' if word else ""
+        raise Refused(column, say("is none of true, false, yes, no, 1, 0: use one, or leave it empty"))
+    return f'"{key}":{_WORD[BOOLEANS[word]]}' if word else ""
 
 
 def read_consent(value: object) -> str:
-    """From ``{channel: true, false or null}``; null says nothing."""
+    """From ``{key: true, false or null}``, keys as in ``schedules.consents``; null says nothing."""
     if not isinstance(value, dict):
         raise Refused("consent", say('is no object: write one such as {"email": true, "push": false}'))
-    for channel, agreed in value.items():
-        if channel not in CHANNELS:
-            raise Refused("consent", say("names an unknown channel: use %(known)s", known=", ".join(CHANNELS)))
+    if fault := consents.fault(value):
+        raise Refused("consent", fault)
+    for key, agreed in value.items():
         if agreed is not None and not isinstance(agreed, bool):
-            raise Refused(f"consent.{channel}", say("is neither true nor false"))
-    agreements = (f'"{channel}":{_WORD[agreed]}' for channel, agreed in value.items() if agreed is not None)
+            raise Refused(f"consent.{key}", say("is neither true nor false"))
+    agreements = (f'"{key}":{_WORD[agreed]}' for key, agreed in value.items() if agreed is not None)
     return "{" + ",".join(agreements) + "}"
 
 

@@ -36,13 +36,16 @@ from schedules.models.schedules import (
     TimeZoneMode,
 )
 from schedules.models.templates import Catalogue, Channel, MessageTemplate, TemplateContent, TemplateVersion
+from schedules.models.topics import LONGEST_KEY, Default, Purpose, Topic
 
 __all__ = [
     "EVERYBODY",
     "GOES_ON",
+    "LONGEST_KEY",
     "NAMED_IDS",
     "Catalogue",
     "Channel",
+    "Default",
     "Device",
     "ErasedPerson",
     "LeftAlone",
@@ -51,6 +54,7 @@ __all__ = [
     "Occurrence",
     "OccurrenceState",
     "OnPast",
+    "Purpose",
     "Recipient",
     "RecipientImport",
     "RecipientImportChunk",
@@ -69,4 +73,5 @@ __all__ = [
     "TemplateVersion",
     "TestClock",
     "TimeZoneMode",
+    "Topic",
 ]

@@ -18,9 +18,12 @@ class Recipient(models.Model):
     """A profile. The ledger knows only its id, so deleting the profile is the anonymisation.
 
     ``locale`` and ``time_zone`` are kept as they came, valid or not: a bad zone falls back when it is used, and the
-    ledger row says so. ``consent`` maps a channel to a boolean; ``false`` means opted out, absent means no objection.
+    ledger row says so. ``consent`` maps a channel (``email``), and a topic in a channel (``news:email``), to a
+    boolean: ``false`` means opted out, absent means no objection, or with some topics no agreement
+    (``schedules.consents``).
     ``objected_at`` has an instant (ISO 8601) under the same key for each objection that was made here: when it last
-    was. An objection that the user service alone has told has none.
+    was. An objection that the user service alone has told has none. ``consent_source`` says of each key who last
+    changed it, and when: ``{"by": actor, "at": ISO 8601}``; none where that was before it was kept.
     ``version`` rises whenever somebody changes the profile or its devices; that a push provider has retired a device
     is nobody's change. Rows change through ``schedules.recipients`` and ``schedules.imports``.
     """
@@ -33,6 +36,7 @@ class Recipient(models.Model):
     attributes = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=list, blank=True)
     consent = models.JSONField(default=dict, blank=True)
+    consent_source = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), editable=False)
     objected_at = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), editable=False)
     version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     updated_by = models.CharField(max_length=100, blank=True, db_default="", editable=False)

@@ -9,6 +9,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Upper
 
 from schedules.models.templates import Channel, MessageTemplate
+from schedules.models.topics import LONGEST_KEY, Purpose
 from schedules.querysets import OccurrenceQuerySet, ScheduleQuerySet
 
 
@@ -55,6 +56,10 @@ class Schedule(models.Model):
     template = models.ForeignKey(
         MessageTemplate, on_delete=models.PROTECT, null=True, blank=True, related_name="schedules"
     )
+    topic = models.CharField(max_length=LONGEST_KEY, null=True, blank=True)  # noqa: DJ001  # as on the wire
+    purpose = models.CharField(
+        max_length=15, choices=Purpose, default=Purpose.MARKETING, db_default=Purpose.MARKETING.value
+    )
     schedule_type = models.CharField(max_length=10, choices=ScheduleType)
     run_at = models.DateTimeField(null=True, blank=True)
     cron = models.CharField(max_length=200, blank=True)
@@ -89,6 +94,7 @@ class Schedule(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(status__in=ScheduleStatus.values), name="schedule_status_known"),
             models.CheckConstraint(condition=Q(channel__in=Channel.values), name="schedule_channel_known"),
+            models.CheckConstraint(condition=Q(purpose__in=Purpose.values), name="schedule_purpose_known"),
             models.CheckConstraint(condition=Q(time_zone_mode__in=TimeZoneMode.values), name="schedule_mode_known"),
             models.CheckConstraint(
                 condition=Q(status__in=["draft", "cancelled", "deleted"])
@@ -118,6 +124,11 @@ class Schedule(models.Model):
                 fields=["template"],
                 name="schedule_template_live_idx",
                 condition=Q(status__in=["draft", "active", "paused", "broken"]),
+            ),
+            models.Index(
+                fields=["topic"],
+                name="schedule_topic_live_idx",
+                condition=Q(topic__isnull=False, status__in=["draft", "active", "paused", "broken"]),
             ),
             models.Index(fields=["zone_data"], name="schedule_zone_data_idx", condition=Q(next_run_at__isnull=False)),
             # The orders and filters of the list, so that any page of half a million is an index's next rows.

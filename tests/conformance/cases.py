@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from delivery.models import InboxMessage, OutboxMessage
+from delivery.providers import mail
 from delivery.providers.base import Message, Provider, Target
 from delivery.providers.fcm import FcmProvider
 from delivery.providers.in_app import InAppProvider
@@ -48,6 +49,10 @@ class Double(abc.ABC):
     @abc.abstractmethod
     def reached(self) -> Counter[int]:
         """How often each recipient's message was accepted."""
+
+    def headers(self, recipient: int) -> Mapping[str, str]:
+        """What RFC 8058 asks for, as the e-mail to the recipient had it; of doubles of e-mail alone."""
+        raise NotImplementedError
 
 
 class FailingDouble(Double):
@@ -91,6 +96,10 @@ class Case(abc.ABC):
     @property
     def is_network(self) -> bool:
         return not (self.provider.transactional or self.is_double)
+
+    @property
+    def is_email(self) -> bool:
+        return "email" in self.provider.channels and not (self.is_push or self.is_double)
 
     @property
     def is_push(self) -> bool:
@@ -150,6 +159,12 @@ class StubDouble(FailingDouble):
 
     def fail(self, how: str) -> None:
         self._stub.fault(self._rules[how])
+
+    def headers(self, recipient: int) -> Mapping[str, str]:
+        sent = [each for each in self._stub.messages(limit=1000) if each["delivery"] == _key(recipient)]
+        found = max(sent, key=lambda each: str(each["message_id"]))
+        url = found.get("list_unsubscribe", "")  # which the stub tells of those alone that have the other one, too
+        return {"List-Unsubscribe": url, "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"} if url else {}
 
     def _accepted(self) -> Counter[int]:
         return Counter(int(each["delivery"].rsplit("-", 1)[1]) for each in self._stub.messages(limit=1000))
@@ -255,11 +270,19 @@ class _Program(FailingDouble):
 class RelayDouble(_Program):
     """The other side of the page's example."""
 
+    def fresh(self) -> None:
+        super().fresh()
+        self._headers: dict[int, Mapping[str, str]] = {}
+
+    def headers(self, recipient: int) -> Mapping[str, str]:
+        return self._headers[recipient]
+
     def _answer(self, request: Request) -> Reply:
         keys = {each["id"]: int(each["id"].rsplit("-", 1)[1]) for each in request.json}
         if self._how and (self._how not in REJECTED or (self._how == "refuses_the_call" and POISON in keys.values())):
             reply: Reply = self._rules[self._how]
             return reply
+        self._headers |= {keys[each["id"]]: each["headers"] for each in request.json}
         refused = {POISON} if self._how == "refused_alone" else set()
         self._reached.update(set(keys.values()) - refused)
         said = {key: {"error": "no such mailbox"} if to in refused else {"id": f"m{to}"} for key, to in keys.items()}
@@ -285,12 +308,20 @@ class Example(Case):
 class WebhookDouble(_Program):
     """A program that takes signed messages."""
 
+    def fresh(self) -> None:
+        super().fresh()
+        self._headers: dict[int, Mapping[str, str]] = {}
+
+    def headers(self, recipient: int) -> Mapping[str, str]:
+        return self._headers[recipient]
+
     def _answer(self, request: Request) -> Reply:
         assert standard_webhooks.is_signed(WEBHOOK_KEYS, request.headers, request.body)
         recipient = int(request.headers["webhook-id"].rsplit("-", 1)[1])
         if self._how and (self._how not in REJECTED or recipient == POISON):
             reply: Reply = self._rules[self._how]
             return reply
+        self._headers[recipient] = request.json["data"].get("headers", {})
         self._reached[recipient] += 1
         return Reply(202, json.dumps({"id": f"m{recipient}"}).encode())
 
@@ -339,6 +370,10 @@ class MailDouble(FailingDouble):
         return Counter(
             int(mail.message["Message-ID"].strip("<>").split("@")[0].rsplit("-", 1)[1]) for mail in self.server.mails
         )
+
+    def headers(self, recipient: int) -> Mapping[str, str]:
+        (sent,) = [each.message for each in self.server.mails if _key(recipient) in each.message["Message-ID"]]
+        return {name: value.strip() for name, value in sent.items() if name.startswith("List-")}
 
     def requests(self) -> int:
         return self.server.ended
@@ -397,6 +432,12 @@ class _Rows(Double):
         return Counter(self._model.objects.values_list("recipient_id", flat=True))
 
 
+class _Outbox(_Rows):
+    def headers(self, recipient: int) -> Mapping[str, str]:
+        kept = OutboxMessage.objects.get(recipient=recipient)
+        return mail.one_click(kept.unsubscribe_url)
+
+
 class InApp(Case):
     provider = InAppProvider
 
@@ -413,7 +454,7 @@ class Outbox(InApp):
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[Double]:
-        yield _Rows(OutboxMessage)
+        yield _Outbox(OutboxMessage)
 
     def make(self, url: str, **timeouts: float) -> Provider:
         return OutboxProvider()

@@ -38,6 +38,7 @@ def _parameters(cases):
 every_provider = _parameters(CASES)
 network_provider = _parameters(case for case in CASES if case.is_network)
 http_provider = _parameters(case for case in CASES if case.is_network and case.is_http)
+email_provider = _parameters(case for case in CASES if case.is_email)
 push_provider = _parameters(case for case in CASES if case.is_push)
 network_push_provider = _parameters(case for case in CASES if case.is_push and case.is_network)
 
@@ -138,6 +139,15 @@ def test_each_message_gets_its_answer_in_the_order_of_the_messages(case, provide
     assert [answer.key for answer in answers] == [message.key for message in messages]
     assert short(answers) == [(Verdict.SENT, "")] * 3
     assert double.reached() == Counter([1, 2, 3])
+
+
+@email_provider
+def test_an_e_mail_that_can_be_unsubscribed_from_says_so_in_both_headers_and_another_in_none(case, provider, double):
+    url = "https://mail.example/u/AQEAAAAAAAAAK25ld3Oy38VET2eh-IVl-vIEZRxg"
+    messages = [case.message(1)._replace(unsubscribe_url=url), case.message(2)]
+    assert short(send(provider, messages)) == [(Verdict.SENT, "")] * 2
+    assert double.headers(1) == {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    assert double.headers(2) == {}
 
 
 @push_provider

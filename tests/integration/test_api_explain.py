@@ -23,7 +23,7 @@ from schedules.permissions import Role, Scope
 from schedules.suppressions import Strike
 from tests.accounts import account
 from tests.api import Api, token
-from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TopicFactory
 from tests.service import DAY, HOUR, MINUTE, only_occurrence
 
 pytestmark = pytest.mark.django_db
@@ -194,6 +194,16 @@ def waits_for_cap(world):
 
 def opted_out(world):
     return world.run(anna={"consent": {"email": False}})
+
+
+def opted_out_of_topic(world):
+    TopicFactory()
+    return world.run(anna={"consent": {"news:email": False}}, topic="news")
+
+
+def not_opted_in(world):
+    TopicFactory(default="opted_out")
+    return world.run(anna={"consent": {"email": True}}, topic="news")
 
 
 def suppressed(reason):
@@ -462,6 +472,8 @@ CASES = [
     (weekly_cap, Code.AT_CAP, "rate_limited", "weekly_cap", "at the limit of 1 message in 7 days."),
     (waits_for_cap, Code.WAITS_FOR_CAP, "pending", "daily_cap", "It waits. The person is at the limit"),
     (opted_out, Code.OPTED_OUT, "suppressed", "opted_out", "Opted out of this channel."),
+    (opted_out_of_topic, Code.OPTED_OUT_OF_TOPIC, "suppressed", "opted_out_of_topic", "Opted out of this topic."),
+    (not_opted_in, Code.NOT_OPTED_IN, "suppressed", "not_opted_in", "Has not agreed to this topic, which needs a yes."),
     (suppressed("bounced"), Code.BOUNCED, "suppressed", "bounced", "An earlier message to this address came back"),
     (suppressed("bounced_often"), Code.BOUNCED_OFTEN, "suppressed", "bounced_often", "came back within a fortnight."),
     (suppressed("complained"), Code.COMPLAINED, "suppressed", "complained", "was called spam."),
@@ -626,6 +638,7 @@ def test_of_a_push_each_device_is_told(world, api):
         "address": "",
         "devices": 1,
         "optedOut": False,
+        "objection": "",
         "suppressed": "",
     }
     assert device.token not in ask(api, schedule).content.decode()

@@ -9,6 +9,7 @@ from django.db import connection
 from audit.models import AuditEvent
 from delivery.models import Delivery, InboxMessage, OutboxMessage, State
 from frontend.instants import instant
+from frontend.models import Client
 from schedules import recipients
 from schedules.models import Device, Recipient
 from schedules.permissions import Role, Scope
@@ -47,9 +48,11 @@ def test_a_person_is_created_read_replaced_changed_and_erased(api):
     assert made["Location"] == "/api/v1/recipients/eva"
     assert made["ETag"] == '"1"'
     kept = made.json()
+    made_by = f"client:{Client.objects.get().pk}"
     assert kept == {
         **EVA, "externalId": "eva", "devices": [], "version": 1, "createdAt": instant(NOW), "updatedAt": instant(NOW),
         "mirroredAt": None, "sourceUpdatedAt": None,
+        "consentSource": [{"key": key, "by": made_by, "at": instant(NOW)} for key in ("email", "push")],
     }  # fmt: skip
     read = api.get("recipients/eva")
     assert (read.json(), read["ETag"]) == (kept, '"1"')

@@ -14,6 +14,7 @@ from delivery.models import Delivery
 from schedules import encryption, rotation, suppressions
 from schedules.audience.parser import parse
 from schedules.audience.preview import preview
+from schedules.consents import Asked
 from schedules.definition import Definition
 from schedules.models import SoftBounce, Suppression
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, people
@@ -153,9 +154,9 @@ def test_forecast_and_preview_count_the_suppressed_as_those_who_objected(service
     schedule = ScheduleFactory(run_at=NOW + HOUR, max_per_user_per_day=1)
     told = forecast.forecast(definition=Definition.of(schedule), now=NOW, editing=schedule.pk)
     assert (told.targeted, told.suppressed, told.unaddressable, told.attempted) == (5, 3, 0, 2)
-    looked = preview(node=parse(EVERYBODY), channel="email", sample=0, now=NOW)
+    looked = preview(node=parse(EVERYBODY), asked=Asked("email"), sample=0, now=NOW)
     assert (looked.count, looked.suppressed, looked.unaddressable) == (5, 3, 0)
-    pushed = preview(node=parse(EVERYBODY), channel="push", sample=0, now=NOW)
+    pushed = preview(node=parse(EVERYBODY), asked=Asked("push"), sample=0, now=NOW)
     assert (pushed.suppressed, pushed.unaddressable) == (0, 5)
 
 

@@ -83,9 +83,10 @@ def edit(request: HttpRequest, recipient_id: int) -> HttpResponse:
     person = found_or_404(recipient_id)
     attributes: Any
     if request.method == "POST":
-        form, attributes = ProfileForm(request.POST), AttributeForms(request.POST, prefix="attributes")
+        form = ProfileForm(request.POST, person=person)
+        attributes = AttributeForms(request.POST, prefix="attributes")
     else:
-        form = ProfileForm(initial=initial_of(person))
+        form = ProfileForm(initial=initial_of(person), person=person)
         attributes = AttributeForms(initial=attributes_of(person), prefix="attributes")
     conflict = None
     if form.is_bound and form.is_valid() and attributes.is_valid():
@@ -118,7 +119,7 @@ def _over(form: ProfileForm, version: int) -> ProfileForm:
     """The same form, which saved once more writes over what stands now."""
     data = form.data.copy()  # type: ignore[attr-defined]
     data["version"] = str(version)
-    return ProfileForm(data)
+    return ProfileForm(data, person=form.person)
 
 
 def _conflict(changed: RecipientChanged, form: ProfileForm, attributes: Any, recipient_id: int) -> Conflict:

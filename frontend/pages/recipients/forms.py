@@ -9,9 +9,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from frontend.wording.sayings import translated
+from schedules import consents, topics
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.imports.values import BOOLEANS
-from schedules.models import Channel, Device, Recipient
+from schedules.models import Channel, Device, Recipient, Topic
 from schedules.problems import Problem
 from schedules.storable import json_fault
 
@@ -52,27 +53,43 @@ class ProfileForm(forms.Form):
         """Show the box: whoever is to be kept was erased before."""
         self.fields["bring_back"].widget = forms.CheckboxInput()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, person: Recipient | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for channel in Channel:
-            self.fields[f"consent_{channel.value}"] = forms.ChoiceField(
-                required=False,
-                label=channel.label,
-                choices=[("", _("Has not said")), ("yes", _("Agreed")), ("no", _("Opted out"))],
-            )
+        self.person = person
+        self._topics = topics.offered()
+        for topic in (None, *self._topics):
+            for channel in Channel:
+                self.fields[_field(topic, channel)] = forms.ChoiceField(
+                    required=False,
+                    label=channel.label,
+                    choices=[("", _("Has not said")), ("yes", _("Agreed")), ("no", _("Opted out"))],
+                )
 
     def consents(self) -> list[forms.BoundField]:
-        return [self[f"consent_{channel.value}"] for channel in Channel]
+        return [self[_field(None, channel)] for channel in Channel]
+
+    def consents_of_topics(self) -> list[tuple[Topic, list[forms.BoundField]]]:
+        return [(topic, [self[_field(topic, channel)] for channel in Channel]) for topic in self._topics]
 
     def profile(self) -> dict[str, Any]:
         """As ``schedules.recipients`` has it, without attributes."""
         data = self.cleaned_data
-        said = {channel.value: data[f"consent_{channel.value}"] for channel in Channel}
+        asked = [name for name in self.fields if name.startswith(_CONSENT)]
+        said = {name.removeprefix(_CONSENT): data[name] for name in asked}
+        # Of topics that are offered no more what was said stays.
+        unasked = {key: agreed for key, agreed in self.person.consent.items() if key not in said} if self.person else {}
         return {
             **{name: data[name] for name in ("external_id", "email", "locale", "time_zone")},
             "tags": [tag.strip() for tag in data["tags"].splitlines() if tag.strip()],
-            "consent": {channel: answer == "yes" for channel, answer in said.items() if answer},
+            "consent": {**unasked, **{key: answer == "yes" for key, answer in said.items() if answer}},
         }
+
+
+_CONSENT = "consent_"
+
+
+def _field(topic: Topic | None, channel: Channel) -> str:
+    return _CONSENT + consents.key(channel.value, topic.key if topic else None)
 
 
 class AttributeForm(forms.Form):
@@ -151,7 +168,7 @@ AttributeForms = forms.formset_factory(AttributeForm, formset=_Attributes, extra
 
 
 def initial_of(person: Recipient) -> dict[str, Any]:
-    said = {f"consent_{channel}": "yes" if agreed else "no" for channel, agreed in person.consent.items()}
+    said = {f"{_CONSENT}{key}": "yes" if agreed else "no" for key, agreed in person.consent.items()}
     return {
         **{name: getattr(person, name) for name in ("version", "external_id", "email", "locale", "time_zone")},
         "tags": "\n".join(str(tag) for tag in person.tags),
@@ -180,8 +197,8 @@ def put(problems: Iterable[Problem], form: ProfileForm, attributes: Any) -> None
         field = _FIELDS.get(head, head)
         if head == "attributes" and rest.partition("/")[0] in rows:
             rows[rest.partition("/")[0]].add_error("value", translated(problem.message))
-        elif head == "consent" and f"consent_{rest}" in form.fields:
-            form.add_error(f"consent_{rest}", translated(problem.message))
+        elif head == "consent" and f"{_CONSENT}{rest}" in form.fields:
+            form.add_error(f"{_CONSENT}{rest}", translated(problem.message))
         elif field in form.fields:
             form.add_error(field, translated(problem.message))
         else:

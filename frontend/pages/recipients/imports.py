@@ -340,7 +340,7 @@ def _column(column: Column) -> tuple[str, str]:
     if head == "attributes" and name:
         words = _("attribute %(name)s, %(kind)s") % {"name": name, "kind": _KINDS.get(column.kind, column.kind)}
         return column.name, words
-    return column.name or "—", str(_FIELDS.get(head, "")) or _("left out: it has no name")
+    return column.name or "—", _field(column.field) if column.field else _("left out: it has no name")
 
 
 def _field(field: str) -> str:

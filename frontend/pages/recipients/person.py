@@ -22,24 +22,18 @@ from frontend.access import needs
 from frontend.instants import show
 from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
+from frontend.pages.recipients import consents
 from frontend.pages.recipients.forms import DeviceForm
 from frontend.wording import attributes, feedback, number
 from frontend.wording.actions import by_whom
 from schedules import clock, suppressions
-from schedules.models import Channel, MirroredPerson, Recipient, Schedule
+from schedules.models import MirroredPerson, Recipient, Schedule
 from schedules.permissions import Ability, can, masked, shown_address
 from schedules.recurrence import ZONE_NAMES
 
 PAGE = 20
 _INBOX = 5
 _DAY, _WEEK = timedelta(hours=24), timedelta(days=7)
-
-
-@dataclass(frozen=True)
-class Consent:
-    channel: str
-    words: str
-    css: str
 
 
 @dataclass(frozen=True)
@@ -171,7 +165,7 @@ def page(
         "attributes": attributes.in_words(person.attributes),
         "devices": [(device, masked(device.token)) for device in sorted(person.devices.all(), key=lambda d: d.pk)],
         "device_form": device_form or DeviceForm(),
-        "consents": [_consent(channel, person.consent.get(channel.value)) for channel in Channel],
+        "consents": consents.table(person),
         **_suppression(request, person, now=now),
         "windows": _windows(person.pk, rows, now=now),
         "rows": rows,
@@ -200,15 +194,6 @@ def _suppression(request: HttpRequest, person: Recipient, *, now: datetime) -> d
         "may_block": may and not held and person.email_index is not None,
         "may_lift": held and may and (may_forgive or held.reason != suppressions.Reason.COMPLAINED),
     }
-
-
-def _consent(channel: Channel, agreed: object) -> Consent:
-    label = str(channel.label)
-    if agreed is False:
-        return Consent(label, _("Opted out: gets nothing here"), "suppressed")
-    if agreed is True:
-        return Consent(label, _("Agreed"), "sent")
-    return Consent(label, _("Has not said: no objection"), "none")
 
 
 def _windows(recipient_id: int, rows: Iterable[Row], *, now: datetime) -> list[Window]:
