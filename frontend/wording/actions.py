@@ -150,4 +150,9 @@ SENTENCES: Mapping[Action, Words] = {
 
 def by_whom(actor: str, name: str) -> str:
     """Behind what was done: “by anna”, “by the template service”. ``name``: the actor's, if it is no part of ours."""
-    return str(_BY_PARTS.get(actor) or _("by %(who)s") % {"who": name})
+    if actor in _BY_PARTS:
+        return str(_BY_PARTS[actor])
+    kind, _colon, part = actor.partition(":")
+    if kind == "system":
+        return _("by the service (%(part)s)") % {"part": part.replace("_", " ")}
+    return _("by %(who)s") % {"who": name}

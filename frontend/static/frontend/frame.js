@@ -105,6 +105,10 @@
       const first = $("[autofocus], h1, h2", event.detail.target);
       if (first) { if (!first.matches("[autofocus]")) first.tabIndex = -1; first.focus(); }
     });
+    // The next step of a wizard is seen from its beginning.
+    document.body.addEventListener("htmx:afterSettle", event => {
+      if (modal.open && event.detail.target.id === "wizard" && $("#step-title[autofocus]", event.detail.target)) modal.scrollTop = 0;
+    });
     modal.addEventListener("click", event => {
       if (event.target.closest("[data-close]")) modal.close();
     });
