@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# Containers like to set it. Then each process compiles the project anew, each that tests the tests too.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest
 # Checks import the settings; with every address given none of them starts a server.
 NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis://127.0.0.1:1/0 \
