@@ -31,7 +31,8 @@ def _ask(make: Callable[[Sequence[Profile], datetime], Iterable[Clause]], subjec
     sample = subject.sample()
     clauses = list(make(sample, subject.as_of))
     for clause in clauses:
-        wanted = {each.external_id for each in sample if matches(parse(clause), each, now=subject.as_of)}
+        meant = parse(clause)
+        wanted = {each.external_id for each in sample if matches(meant, each, now=subject.as_of)}
         found = set(subject.page({"all": [subject.sampled(), clause]}, limit=MAX_PAGE).ids)
         if surplus := found - wanted:
             raise Failed(f"{subject.people(surplus)} too many, where {len(wanted)} of {len(sample)} are meant")
