@@ -89,7 +89,7 @@ class Arrived:
 def look(watched: Sequence[Watched]) -> list[Arrived]:
     """For each of ``watched``, all by one statement, hence at one moment."""
     given = [each.cursor for each in watched]
-    parameters = {
+    parameters: dict[str, Any] = {
         "recipients": [each.recipient_id for each in watched],
         "seen": [cursor.seen if cursor else None for cursor in given],
         "partly": [cursor.partly or None if cursor else None for cursor in given],

@@ -129,8 +129,9 @@ class Server:
         self._hub.open(stream)
         try:
             await self._write(response, stream, until=_monotonic(admission.until))
-        except (ConnectionError, TimeoutError):  # gone, or as good as
-            pass
+        except (ConnectionError, TimeoutError):  # gone, or as good as: nothing more is written
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._hub.close(stream)
         return response

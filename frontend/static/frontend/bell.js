@@ -401,7 +401,7 @@
         } catch (error) {
           if (signal.aborted) return;
           this.#failed(error);
-          wait = error.retryAfter || 0;
+          wait = (error.retryAfter || 0) * (1 + Math.random());  // many were told the same
           if (error.status === 401 || error.status === 403 || error.status === 404) wait = LONGEST_PAUSE;
           else this.#catchUp(signal);
         }
