@@ -180,6 +180,25 @@ def test_messages_come_without_a_reload_and_are_read_unread_and_archived(visit, 
     assert errors == []
 
 
+def test_what_comes_while_the_list_is_on_its_way_is_in_it(visit, eva, errors):
+    lay(eva, 1)
+    page = visit()
+    expect(bell(page)).to_have_accessible_name("Notifications, 1 unread")
+
+    def held_up(route):
+        answer = route.fetch()
+        lay(eva, 2)
+        expect(bell(page)).to_have_accessible_name("Notifications, 2 unread")
+        route.fulfill(response=answer)
+
+    page.route("**/api/v1/inbox?limit=20", held_up, times=1)
+    bell(page).click()
+    items = page.get_by_role("listitem")
+    expect(items).to_have_count(2)
+    expect(items.first).to_contain_text("Title 2")
+    assert errors == []
+
+
 def test_a_token_that_ends_is_asked_for_again_and_a_person_signed_out_is_told(visit, eva, shop):
     page = visit()
     expect(bell(page)).to_be_visible()

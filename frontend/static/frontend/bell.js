@@ -225,7 +225,9 @@
     #messages = new Map();
     #next = null;
     #unread = 0;
+    #news = 0;
     #isListed = false;
+    #isListing = false;
     #note = "";
     #over = null;
     #lastId = "";
@@ -450,10 +452,13 @@
 
     #take(name, data) {
       if (name === "unread") {
-        if (this.#isListed && data.unread !== this.#unread && data.unread !== this.#countedHere()) this.#list();
+        // Another count than these messages make: something was read or archived elsewhere.
+        if (this.#isListed && data.unread !== this.#unread + this.#news) this.#list();
+        this.#news = 0;
         this.#count(data.unread);
       } else if (name === "message") {
-        if (this.#isListed) this.#messages.set(data.id, data);
+        if (this.#isListed || this.#isListing) this.#messages.set(data.id, data);
+        this.#news += 1;
         this.#speak(data.title || data.body);
         this.dispatchEvent(new CustomEvent("notification", { detail: data, bubbles: true, composed: true }));
       } else if (name === "reset" && this.#isListed) this.#list();
@@ -484,11 +489,13 @@
 
     async #list({ more = false } = {}) {
       if (!this.#getToken || !this.hasAttribute("src")) return;
+      const known = more ? [] : [...this.#messages.keys()];
+      this.#isListing = true;
       const cursor = more && this.#next ? `&cursor=${encodeURIComponent(this.#next)}` : "";
       try {
         const response = await this.#service.call(this.#api(`inbox?limit=${PAGE}${cursor}`));
         const page = await response.json();
-        if (!more) this.#messages.clear();
+        for (const id of known) this.#messages.delete(id);  // what has come meanwhile stays
         for (const message of page.items) this.#messages.set(message.id, message);
         this.#next = page.nextCursor;
         this.#isListed = true;
@@ -496,6 +503,7 @@
       } catch (error) {
         this.#failed(error);
       }
+      this.#isListing = false;
       this.#draw();
     }
 
@@ -638,11 +646,6 @@
       if (before !== this.#unread) {
         this.dispatchEvent(new CustomEvent("unread", { detail: { unread: this.#unread }, bubbles: true, composed: true }));
       }
-    }
-
-    /** Unread ones of those that are listed, where those are all. */
-    #countedHere() {
-      return this.#next ? null : [...this.#messages.values()].filter((each) => !each.readAt).length;
     }
 
     #say(note) {
