@@ -2,7 +2,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from delivery.checks import check_providers, check_sizes, check_test_clock
+from delivery.checks import check_providers, check_public_url, check_sizes, check_test_clock
 
 
 class DeliveryConfig(AppConfig):
@@ -14,3 +14,4 @@ class DeliveryConfig(AppConfig):
         # Making every provider imports every provider's libraries; a worker makes its own ones when it starts (tasks).
         checks.register(check_providers, deploy=True)
         checks.register(check_test_clock, deploy=True)
+        checks.register(check_public_url, deploy=True)

@@ -27,6 +27,7 @@ from schedules.audience.matching import reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
+from schedules.consents import Asked, objection
 from schedules.definition import Definition
 from schedules.models import (
     GOES_ON,
@@ -103,18 +104,27 @@ def limits_of(definition: Definition) -> Limits:
     return Limits(definition.max_per_user_per_day, definition.max_per_user_per_week, definition.counts_toward_caps)
 
 
-def people(ids: Sequence[int]) -> list[Person]:
-    """These recipients, as far as judging needs them."""
+def people(ids: Sequence[int], *, asked: Asked | None = None) -> list[Person]:
+    """These recipients, as far as judging needs them. ``asked``: what the planned message needs of their consent."""
     has_device = Exists(Device.objects.filter(recipient=OuterRef("pk"), active=True))
     found = Recipient.objects.filter(pk__in=ids).annotate(
         has_email=~Q(email="") & ~suppressed(Channel.EMAIL), has_device=has_device
     )
     return [
-        Person(pk, zone, reachable_channels(has_email=has_email, has_device=has_device, consent=consent))
+        Person(
+            pk,
+            zone,
+            reachable_channels(has_email=has_email, has_device=has_device, consent=_judged(consent, asked)),
+        )
         for pk, zone, has_email, consent, has_device in found.values_list(
             "pk", "time_zone", "has_email", "consent", "has_device"
         )
     ]
+
+
+def _judged(consent: Mapping[str, bool], asked: Asked | None) -> Mapping[str, bool]:
+    """By channel, with what it means for the planned message."""
+    return {**consent, asked.channel: not objection(consent, asked)} if asked else consent
 
 
 def judge(

@@ -320,7 +320,8 @@ def _capped(
         return Capped(0, is_estimate=False, sample=None)
     ids = LocalSource().sample(node, now=found_at, n=EXACT if total <= EXACT else SAMPLE)
     waves = {}
-    found = [person for person in cap_forecast.people(ids) if definition.channel in person.channels]
+    sampled = cap_forecast.people(ids, asked=_asked(definition))
+    found = [person for person in sampled if definition.channel in person.channels]
     for person in found:
         if at := _wave_at(person.zone, definition=definition, firing=firing, now=now):
             waves[person.pk] = at

@@ -11,9 +11,10 @@ from django.db.models import Model
 from delivery import test_sends
 from delivery.events.base import Kind
 from delivery.models import Delivery, InboxMessage, OutboxMessage, TestSend
-from schedules import operations, stops, suppressions, templates
+from schedules import links, operations, preferences, recipients, stops, suppressions, templates
 from schedules.imports import uploads
 from schedules.imports.recipients import Format
+from schedules.links import Link
 from schedules.models import (
     MessageTemplate,
     Occurrence,
@@ -34,6 +35,7 @@ from tests.factories import (
     RecipientFactory,
     ScheduleFactory,
     TemplateFactory,
+    TopicFactory,
 )
 from tests.provider_events import event, settle
 from tests.service import MINUTE, Service
@@ -74,6 +76,11 @@ def furnish(service: Service) -> dict[str, Any]:
     person = RecipientFactory(external_id=LONG, time_zone=zone, tags=["vip", "team"], attributes=ATTRIBUTES)
     device = DeviceFactory(recipient=person)
     RecipientFactory(external_id="no-address", email="")
+    TopicFactory(names={"de": "Neues"}, description="What is new, about once a week")
+    TopicFactory(key="offers", name="Offers", default="opted_out")
+    token = links.sign(Link(person.pk, "email", "news"))
+    said = {"consent": {"news:email": False}}
+    recipients.update(recipient_id=person.pk, changes=said, by=preferences.PERSON, now=NOW)
     RecipientFactory(external_id="opted-out", consent={"email": False}, time_zone="Not/AZone")
     failing = RecipientFactory(external_id="failing", attributes={"fails": True})
     blocked, *others = (
@@ -127,6 +134,8 @@ def furnish(service: Service) -> dict[str, Any]:
         "device_id": device.pk,
         "import_id": [upload.pk, upload.pk + 1],
         "locale": "de",
+        "key": ["news", "offers"],
+        "links": [f"{door}{token}" for door in (links.UNSUBSCRIBE, links.PREFERENCES)],
         "schedule-edit schedule_id": paused.pk,
         **{
             f"{name} schedule_id": draft.pk

@@ -36,6 +36,9 @@ PAGES: Mapping[str, Ability] = {
     "catalogue": _READ,
     "catalogue-new": _WRITE,
     "catalogue-message": _WRITE,
+    "topics": _READ,
+    "topic": _READ,
+    "topic-new": _WRITE,
     "recipients": _READ,
     "recipient": _READ,
     "recipient-new": _KNOW,
@@ -81,6 +84,8 @@ ACTIONS: Mapping[str, Ability] = {
     "template-duplicate": _WRITE,
     "template-delete": _WRITE,
     "catalogue-remove": _WRITE,
+    "topic-archive": _WRITE,
+    "topic-restore": _WRITE,
     "recipient-import-confirm": _KNOW,
     "recipient-import-discard": _KNOW,
     "recipient-block": Ability.SUPPRESS,
@@ -104,6 +109,8 @@ OTHERS = frozenset(
             "user-service-hook",
             "ses-hook",
         ),
+        # Of whoever has a link out of a message: test_preferences asks what it opens.
+        *("unsubscribe", "preferences"),
         *("oauth2_provider:authorize", "oauth2_provider:token", "oauth2_provider:revoke-token"),
         *("oauth2_provider:oauth-server-metadata", "api-problems", "openapi", "api-docs", "api-reference"),
         # Everybody's own, whatever the role, and steps of signing in: test_own_account asks who may open them.

@@ -10,6 +10,8 @@ from rest_framework import serializers
 
 from frontend.api.merging import MERGE_PATCH
 from frontend.api.problems import KINDS, MEDIA_TYPE
+from schedules.consents import TOPIC_KEY
+from schedules.models import Channel
 from schedules.permissions import Scope, scope_for
 
 _IDEMPOTENCY_KEY = OpenApiParameter(
@@ -127,12 +129,18 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
         }
 
 
+# A topic in a channel, as a profile's consent names it.
+_OF_TOPIC = f"^{TOPIC_KEY.pattern}:({'|'.join(Channel.values)})$"
+
+
 def strict_requests(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Say of every object that a request may send that it has no other fields."""
     sent = _sent(result)
     for name, schema in result.get("components", {}).get("schemas", {}).items():
         if name in sent and schema.get("type") == "object" and "properties" in schema:
             schema["additionalProperties"] = False
+            if name.startswith("Consent"):
+                schema["patternProperties"] = {_OF_TOPIC: {"type": ["boolean", "null"]}}
     return result
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from schedules import consents
 from schedules.audience.tree import Kind
 from schedules.audience.values import BadValue, read_value
 from schedules.imports import values
@@ -122,9 +123,12 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
 
 
 def _objections(profile: Mapping[str, Any]) -> dict[str, bool]:
-    """By channel: what stands beside an objection, such as a channel that is none of ours, takes nothing from it."""
+    """By channel and topic: what stands beside an objection, such as a channel that is none of ours, takes nothing from
+    it.
+    """
     consent = profile.get("consent")
-    return {name: False for name in values.CHANNELS if isinstance(consent, dict) and consent.get(name) is False}
+    said = consent if isinstance(consent, dict) else {}
+    return {key: False for key, agreed in said.items() if agreed is False and consents.parted(key)[1]}
 
 
 def _read_instant(name: str, value: object, faults: list[values.Refused]) -> datetime | None:

@@ -55,6 +55,7 @@ from schedules.models import (
     Suppression,
     TemplateContent,
     TemplateVersion,
+    Topic,
 )
 from schedules.permissions import Role
 from tests.accounts import PASSWORD, account, signed_in
@@ -73,7 +74,7 @@ ELSEWHERE = {
     *(Suppression, SoftBounce),
     *(Recipient, Device, RecipientImport, RecipientImportChunk, MirroredPerson, Resolution, ResolutionPage),
     *(ResolutionUse, ServedCount, LeftAlone),
-    *(Schedule, ScheduleVersion, MessageTemplate, TemplateContent, TemplateVersion, Catalogue),
+    *(Topic, Schedule, ScheduleVersion, MessageTemplate, TemplateContent, TemplateVersion, Catalogue),
 }
 LISTS = sorted(
     (f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist" for model in site._registry), key=str

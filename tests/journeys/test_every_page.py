@@ -106,7 +106,7 @@ def test_every_page_can_be_read_by_everybody_in_either_light(service, open_page,
     page = open_page(Role.ADMIN)
     page.evaluate("localStorage.setItem('_x_adminTheme', '\"auto\"')")
     visitor = Visitor(page, errors)
-    for number, path in enumerate([*pages_of(Role.ADMIN, values), *ADMIN]):
+    for number, path in enumerate([*pages_of(Role.ADMIN, values), *ADMIN, *values["links"]]):
         # Each page in both themes and on both screens; which goes with which alternates.
         on_a_desk, on_a_phone = ("light", "dark") if number % 2 else ("dark", "light")
         forgiven = UNFOLDS if path.startswith("/admin/") else frozenset()

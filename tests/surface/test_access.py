@@ -19,7 +19,7 @@ from schedules.models import Catalogue, Device, Occurrence, Suppression
 from schedules.permissions import Role, Scope
 from tests.accounts import account
 from tests.api import READ_WRITE, Api, token
-from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory
+from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TopicFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +61,10 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "templates:preview": {"POST": (READ, 400)},
     "catalogues": {"GET": (READ, 200)},
     "catalogues/<str:locale>": {"GET": (READ, 200), "PUT": (TEMPLATES, 428), "DELETE": (TEMPLATES, 428)},
+    "topics": {"GET": (READ, 200), "POST": (TEMPLATES, 400)},
+    "topics/<str:key>": {"GET": (READ, 200), "PATCH": (TEMPLATES, 428)},
+    "topics/<str:key>/archive": {"POST": (TEMPLATES, 200)},
+    "topics/<str:key>/restore": {"POST": (TEMPLATES, 200)},
     "occurrences/<int:occurrence_id>": {"GET": (READ, 200)},
     "occurrences/<int:occurrence_id>:retry-failed": {"POST": (SCHEDULES, 200)},
     "occurrences/<int:occurrence_id>:release": {"POST": (SCHEDULES, 200)},
@@ -175,6 +179,7 @@ def addresses(service) -> dict[str, object]:
         "<int:template_id>": schedule.template_id,
         "<int:version>": 1,
         "<str:locale>": "de",
+        "<str:key>": TopicFactory.create().key,
         "<int:test_send_id>": 1,
         "<int:occurrence_id>": Occurrence.objects.latest("pk").pk,
         "<external:external_id>": owner.external_id,

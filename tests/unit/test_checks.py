@@ -37,6 +37,7 @@ ENVIRONMENT = {
     "HTTPS": "true",
     "HSTS_SECONDS": "31536000",
     "EMAIL_PROVIDER": "ses",
+    "PUBLIC_URL": "https://notify.example.com",
     "EMAIL_FROM": "Shop <shop@example.com>",
     "SES_CONFIGURATION_SET": "shop",
     "SNS_TOPICS": "arn:aws:sns:eu-central-1:123456789012:ses-events",
@@ -70,6 +71,7 @@ def good(settings, monkeypatch, account) -> Any:
         "SESSION_COOKIE_SECURE": True,
         "CSRF_COOKIE_SECURE": True,
         "PROVIDERS": {"email": "ses", "push": "fcm", "in_app": "in_app"},
+        "PUBLIC_URL": "https://notify.example.com",
         "SES_CONFIGURATION_SET": "shop",
         "SNS_TOPICS": ["arn:aws:sns:eu-central-1:123456789012:ses-events"],
         "FCM_CREDENTIALS": str(account),
@@ -243,6 +245,23 @@ def test_a_deployment_that_would_send_by_ses_in_need_is_warned_too(good):
     good.SMTP_URL = "smtps://mail.example.com"
     registry.chain.cache_clear()
     assert "scheduler_project.W048" in [each.id for each in _problems()]
+
+
+@pytest.mark.parametrize(
+    ("url", "check", "named"),
+    [
+        ("", "W012", "PUBLIC_URL"),
+        ("http://notify.example.com", "E010", "https://"),
+        ("notify.example.com", "E010", "https://"),
+        ("https://notify.example.com/below?x=1", "E010", "https://"),
+        ("https://elsewhere.example.com", "E011", "ALLOWED_HOSTS"),
+    ],
+)
+def test_links_that_lead_people_nowhere_are_named(good, url, check, named):
+    good.PUBLIC_URL = url
+    (found,) = _problems()
+    assert found.id == f"delivery.{check}"
+    assert named in str(found.hint)
 
 
 def test_a_queue_alone_hears_them_too(good):
