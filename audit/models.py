@@ -58,6 +58,13 @@ class Action(models.TextChoices):
     CLOCK_UPDATE = "clock.update"
     CLOCK_CREATE = "clock.create"
     EXPORT_FILE = "export.file"
+    ENDPOINT_CREATE = "endpoint.create"
+    ENDPOINT_UPDATE = "endpoint.update"
+    ENDPOINT_ROTATE = "endpoint.rotate"
+    ENDPOINT_REPLAY = "endpoint.replay"
+    ENDPOINT_ON = "endpoint.on"
+    ENDPOINT_OFF = "endpoint.off"
+    ENDPOINT_DELETE = "endpoint.delete"
 
 
 class AuditEvent(models.Model):

@@ -16,6 +16,7 @@ from django.db import connection
 from delivery.models import OUTCOME_UNKNOWN, State
 from schedules import consents
 from schedules.models import Channel, Suppression
+from schedules.outgoing.errors import CODES as OUTGOING_CODES
 from schedules.template_service.errors import CODES as TEMPLATE_SERVICE_CODES
 from schedules.user_service.errors import CODES
 
@@ -39,6 +40,7 @@ EVENTS = "provider_events_total"
 DELIVERED = "notifications_delivered_total"
 BOUNCED = "notifications_bounced_total"
 COMPLAINED = "notifications_complained_total"
+ENDPOINT_CALLS = "endpoint_calls_total"
 
 
 class Key(NamedTuple):
@@ -102,6 +104,8 @@ EVENT_KINDS = (
 RESULTS = ("new", "repeated", "unmatched", "test")
 # What else comes to the address and the queue of providers' events than events.
 HOOK_RESULTS = ("confirmed", "unsubscribed", "malformed", "topic", "stale", "forged", "away", "unreadable")
+# How calls of subscribers' endpoints end: by their answer, or by what stood in its way.
+ENDPOINT_RESULTS = ("delivered", "redirected", "refused", "failing", "gone", "busy", "odd", *OUTGOING_CODES)
 # Every value that the label ``reason_class`` can have, beside OTHER: a reason itself may say anything.
 REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.UNKNOWN: frozenset(["no_answer", "worker_lost"]),
@@ -172,6 +176,7 @@ COUNTERS: Mapping[str, Counter] = {
     PROVIDER_HOOKS: Counter(
         "Calls and messages about providers' events that brought none, by why.", "result", HOOK_RESULTS, False
     ),
+    ENDPOINT_CALLS: Counter("Calls of subscribers' endpoints, by how they ended.", "result", ENDPOINT_RESULTS, False),
 }
 HISTOGRAMS: Mapping[Histogram, str] = {
     LATENESS: "Start of a delivery's first provider call after the instant promised to the person.",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
+from delivery import untold
 from delivery.models import State
 
 SLOT, QUARTER, HOUR = timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1)
@@ -141,6 +142,7 @@ def _count(cursor: Any, batches: Sequence[_Key]) -> None:
         return
     parameters = {"days": sorted({day for day, _ in batches}), "ids": [pk for _, pk in batches], "grains": _GRAINS}
     cursor.execute(_COUNT, parameters)
+    untold.batches([pk for _, pk in batches])
     # Whom an edit has moved elsewhere to the last: it was kept for what it had been counted for.
     cursor.execute(f"DELETE FROM delivery_batch WHERE id = ANY({_IDS}) AND size = 0", parameters)
 

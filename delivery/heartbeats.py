@@ -21,7 +21,8 @@ TICK = "tick"
 SWEEP = "sweep"
 SES_EVENTS = "ses_events"  # the queue of what SES tells was asked
 TEMPLATES = "templates"  # of the template service, whose whole list was read
-QUEUES = ("clock", "materialise", *Channel.values)
+EVENTS = "events"  # the queue of calls to subscribers' endpoints
+QUEUES = ("clock", "materialise", EVENTS, *Channel.values)
 # Real seconds between two canaries of a queue, and until one that nobody took is worthless.
 ASK_S = 15
 ANSWER_S = 60

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+import delivery.endpoint_models  # noqa: F401  models of its own file
 from delivery.fields import TransactionField
 from schedules import encryption
 from schedules.fields import BlindIndexField, EncryptedTextField

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 from django.db import connection, transaction
 
-from delivery import brake, caps, counts, ledger
+from delivery import brake, caps, counts, ledger, untold
 from delivery.ledger import Tally
 from delivery.models import OUTCOME_UNKNOWN, State
 from delivery.providers import registry
@@ -207,7 +207,9 @@ def close_settled(*, now: datetime) -> int:
         held = [pk for (pk,) in cursor.fetchall()]
         # An edit may have given one people again between the look and the lock; nobody can any more.
         cursor.execute(f"{_SETTLED} AND o.id = ANY(%s)", [held])
-        return occurrences.close([pk for (pk,) in cursor.fetchall()], now=now)
+        ended = [pk for (pk,) in cursor.fetchall()]
+        untold.closed(ended)
+        return occurrences.close(ended, now=now)
 
 
 _SETTLED = """

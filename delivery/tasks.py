@@ -6,6 +6,7 @@ Arguments are keyword-only ids, and unknown ones are ignored, so that old and ne
 import sys
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -30,6 +31,8 @@ from delivery import (
 )
 from delivery import sweep as sweeping
 from delivery.providers import registry
+from delivery.subscribers import calling, telling
+from delivery.subscribers import operations as subscribers
 from schedules import clock, encryption, rotation, suppressions
 from schedules.imports import uploads
 from schedules.models import Channel
@@ -184,6 +187,21 @@ def read_accounts(**_: Any) -> None:
     accounts.refresh(now=clock.now())
 
 
+@shared_task(name="delivery.tell")
+def tell_subscribers(**_: Any) -> None:
+    """Make events of what has happened. Every few seconds."""
+    if told := telling.tell():
+        log.info("events_told", events=told)
+
+
+@shared_task(name="delivery.call_endpoints")
+def call_endpoints(**_: Any) -> None:
+    """Bring subscribers the events that are due. Every few seconds; goes on while there are any, for minutes."""
+    alive = partial(heartbeats.consumed, heartbeats.EVENTS)
+    alive()
+    calling.turn(alive=alive)
+
+
 @shared_task(name="delivery.daily")  # the name in beat's entry and in messages of a running service
 def housekeeping(**_: Any) -> None:
     """Make the ledger's coming days, drop those past their retention, tests too, follow new zone data. Once an hour."""
@@ -193,6 +211,7 @@ def housekeeping(**_: Any) -> None:
     test_sends.purge(before=past)
     materialise.purge(before=past)
     suppressions.purge(now=now)
+    subscribers.purge(before=timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS))
     try:
         partitions.drop(before=past.date())
     except partitions.PartitionInUse as error:

@@ -42,6 +42,7 @@ GROUPS: tuple[tuple[Promise, tuple[_Item, ...]], ...] = (
             (_("Clock"), "admin:django_celery_beat_periodictask_changelist", "timer", _READ),
             (_("People and roles"), "admin:auth_user_changelist", "manage_accounts", Ability.MANAGE_USERS),
             (_("Clients"), "admin:frontend_client_changelist", "key", Ability.MANAGE_USERS),
+            (_("Endpoints"), "endpoints", "webhook", Ability.MANAGE_ENDPOINTS),
             (_("API"), "api-docs", "api", _READ),
             (_("Everything"), "admin:index", "apps", _READ),
         ),

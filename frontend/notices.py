@@ -8,9 +8,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from delivery import books, brake
+from delivery.endpoint_models import Endpoint
 from delivery.models import Circuit
 from frontend.instants import show
 from frontend.wording import HELD, number, reason, timings
+from frontend.wording.endpoints import OFF
 from frontend.zones import Display, Zones
 from schedules import clock
 from schedules.encryption import UnknownKey
@@ -58,6 +60,15 @@ def banners(zones: Zones = _OWN) -> list[str]:
         words = _("Test clock: it is taken to be %(now)s, %(ahead)s ahead of the real time.")
         found.append(words % {"now": show(clock.now(), zones.of()), "ahead": timings.how_long(shift.total_seconds())})
     return found
+
+
+def endpoints_off(zones: Zones = _OWN) -> list[str]:
+    """The endpoints that the service itself has switched off, for who may switch them on."""
+    off = Endpoint.objects.exclude(off_reason__in=["", Endpoint.Off.PERSON]).order_by("off_at")
+    words = _("The endpoint “%(name)s” is told nothing since %(since)s.")
+    return [
+        f"{words % {'name': each, 'since': show(each.off_at, zones.of())}} {OFF[each.off_reason]}" for each in off
+    ]
 
 
 def _stops(zones: Zones) -> list[str]:

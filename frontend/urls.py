@@ -9,7 +9,7 @@ from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
 from frontend.hooks import user_service
-from frontend.pages import topics
+from frontend.pages import endpoints, topics
 from frontend.pages.account import account, code, here, set_up, sign_out_everywhere, turn_off
 from frontend.pages.api_docs import ApiDocs, ApiDocument, ApiReference
 from frontend.pages.audit import audit, audit_csv
@@ -74,6 +74,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("dashboard/file/<slug:what>", dashboard_csv, name="dashboard-csv"),
     path("ledger/", ledger, name="ledger"),
     path("ledger/<int:occurrence_id>/<int:recipient_id>/", story, name="delivery"),
+    path("endpoints/", endpoints.listing, name="endpoints"),
+    path("endpoints/new/", endpoints.new, name="endpoint-new"),
+    path("endpoints/<int:endpoint_id>/", endpoints.endpoint, name="endpoint"),
+    path("endpoints/<int:endpoint_id>/edit/", endpoints.edit, name="endpoint-edit"),
+    path("endpoints/<int:endpoint_id>/switch/", endpoints.switch, name="endpoint-switch"),
+    path("endpoints/<int:endpoint_id>/rotate/", endpoints.rotate, name="endpoint-rotate"),
+    path("endpoints/<int:endpoint_id>/delete/", endpoints.delete, name="endpoint-delete"),
+    path("endpoints/<int:endpoint_id>/send/", endpoints.send, name="endpoint-send"),
     path("explain/", explain, name="explain"),
     path("occurrences/", occurrences, name="occurrences"),
     path("occurrences/<int:occurrence_id>/", occurrence, name="occurrence"),

@@ -458,6 +458,8 @@ BRAKE_FAILURES: int = env.int("BRAKE_FAILURES", default=500)
 BRAKE_SHARE: float = env.float("BRAKE_SHARE", default=0.5)
 BRAKE_GROWTH: float = env.float("BRAKE_GROWTH", default=10.0)
 LEDGER_RETENTION_DAYS: int = env.int("LEDGER_RETENTION_DAYS", default=60)
+# Of what subscribers were told, and what came of it; a failed event can be sent again for so long.
+EVENT_RETENTION_DAYS: int = env.int("EVENT_RETENTION_DAYS", default=30, validate=validate.Range(min=7))
 # Above so many people the wizard asks for the schedule's name to be typed before it is activated.
 CONFIRM_AUDIENCE: int = env.int("CONFIRM_AUDIENCE", default=10_000)
 # People a second whom a forecast reckons with: what two cores were seen to send (README, Speed), or what the account of

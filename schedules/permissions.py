@@ -34,6 +34,7 @@ class Ability(StrEnum):
     STOP_SENDING = "stop_sending"
     MANAGE_CLOCK = "manage_clock"
     MANAGE_USERS = "manage_users"
+    MANAGE_ENDPOINTS = "manage_endpoints"  # who is told what happens, and what became of it
 
 
 class Scope(StrEnum):
@@ -59,6 +60,7 @@ _SCOPES: Mapping[Ability, Scope] = {
     Ability.EDIT_TEMPLATES: Scope.WRITE,
     Ability.EDIT_RECIPIENTS: Scope.WRITE,
     Ability.SUPPRESS: Scope.WRITE,
+    Ability.MANAGE_ENDPOINTS: Scope.WRITE,
 }
 _ROLES = "_roles_once_read"
 

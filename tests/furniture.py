@@ -27,6 +27,7 @@ from schedules.models import (
     TemplateVersion,
 )
 from schedules.recurrence import ZONE_NAMES
+from tests import subscribers
 from tests.factories import (
     BY,
     EVERY_CHANNEL,
@@ -119,6 +120,7 @@ def furnish(service: Service) -> dict[str, Any]:
     uploads.keep(name="more people.csv", chunks=[UPLOAD], format=Format.CSV, by=BY, now=NOW)
     stops.stop_sending(scope="channel:push", by=BY, now=NOW, reason="Because this is a test")
     remote = _mirror("Welcome aboard")
+    posting = subscribers.shown(now=NOW)
     return {
         "schedule_id": sent.pk,
         "occurrence_id": run.pk,
@@ -132,6 +134,7 @@ def furnish(service: Service) -> dict[str, Any]:
         "schedule-do verb": ["pause", "resume", "activate", "run-now", "duplicate", "cancel", "delete"],
         "test_send_id": test.pk,
         "device_id": device.pk,
+        "endpoint_id": posting.endpoint_id,
         "import_id": [upload.pk, upload.pk + 1],
         "locale": "de",
         "key": ["news", "offers"],

@@ -14,7 +14,7 @@ from frontend.urls import urlpatterns
 from schedules.permissions import Ability
 
 _READ, _PLAN, _WRITE = Ability.READ, Ability.EDIT_SCHEDULES, Ability.EDIT_TEMPLATES
-_KNOW = Ability.EDIT_RECIPIENTS
+_KNOW, _TELL = Ability.EDIT_RECIPIENTS, Ability.MANAGE_ENDPOINTS
 
 # Whole pages, by the name of their address. Those that need more than READ have a form that writes.
 PAGES: Mapping[str, Ability] = {
@@ -55,6 +55,10 @@ PAGES: Mapping[str, Ability] = {
     "occurrences": _READ,
     "outbox": _READ,
     "outbox-message": _READ,
+    "endpoints": _TELL,
+    "endpoint": _TELL,
+    "endpoint-new": _TELL,
+    "endpoint-edit": _TELL,
     "inbox": _READ,
     "inbox-message": _READ,
 }
@@ -95,6 +99,10 @@ ACTIONS: Mapping[str, Ability] = {
     "occurrence-again": _PLAN,
     "occurrence-decide": _PLAN,
     "occurrence-release": _PLAN,
+    "endpoint-switch": _TELL,
+    "endpoint-rotate": _TELL,
+    "endpoint-delete": _TELL,
+    "endpoint-send": _TELL,
 }
 # Open to everybody, signed in or not, or for programs.
 OTHERS = frozenset(

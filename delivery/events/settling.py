@@ -19,7 +19,7 @@ import structlog
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
-from delivery import caps, counts, feedback, ledger
+from delivery import caps, counts, feedback, ledger, untold
 from delivery.events.base import Kind, ProviderEvent
 from delivery.feedback import Kept, Key, Told
 from delivery.ledger import Tally
@@ -105,6 +105,7 @@ def _settle(events: Sequence[ProviderEvent], *, now: datetime) -> Settled:
     tally = Tally(is_holder=False)
     corrected, released = ledger.correct(kept, now=now, tally=tally)
     feedback.count(kept)
+    untold.reported(_new(told, kept))
     struck = suppressions.record(_strikes(told, kept), now=now)
     results = _results(events, keys, kept)
     for (kind, result), times in results.items():
@@ -149,6 +150,15 @@ def is_test(key: Key) -> bool:
 
 def _told(event: ProviderEvent, key: Key) -> Told:
     return Told(key, NEWS[event.kind], event.at, event.detail, event.provider_id)
+
+
+def _new(told: Iterable[tuple[ProviderEvent, Told]], kept: dict[Key, Kept]) -> list[untold.News]:
+    """For subscribers: what was told of a delivery for the first time, but that it was accepted."""
+    first: dict[tuple[Key, News], datetime] = {}
+    for _, each in told:
+        if each.key in kept and kept[each.key].is_new(each.news) and each.news is not News.ACCEPTED:
+            first[each.key, each.news] = min(each.at, first.get((each.key, each.news), each.at))
+    return [untold.News(*key, int(news), at) for (key, news), at in first.items()]
 
 
 def _results(

@@ -163,6 +163,7 @@ _OF_STATUS = {
 # Of what has a version that may be named.
 _TAGGED = frozenset(
     {"ScheduleAnswer", "ChangedSchedule", "TemplateAnswer", "RecipientAnswer", "CatalogueAnswer", "TopicAnswer"}
+    | {"EndpointAnswer", "SecretAnswer"}
 )
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path, re_path, register_converter
 
-from frontend.api import inbox, recipients
+from frontend.api import endpoints, inbox, recipients
 from frontend.api import schedule_actions as actions
 from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.deliveries import Deliveries
@@ -65,6 +65,15 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("me/inbox/stream", InboxStream.as_view()),
     path("suppressions", Suppressions.as_view()),
     path("suppressions/<int:suppression_id>", OneSuppression.as_view()),
+    path("endpoints", endpoints.Endpoints.as_view()),
+    path("endpoints/<int:endpoint_id>", endpoints.OneEndpoint.as_view()),
+    path("endpoints/<int:endpoint_id>/on", endpoints.SwitchOn.as_view()),
+    path("endpoints/<int:endpoint_id>/off", endpoints.SwitchOff.as_view()),
+    path("endpoints/<int:endpoint_id>/rotate-secret", endpoints.Rotate.as_view()),
+    path("endpoints/<int:endpoint_id>/test", endpoints.SendTest.as_view()),
+    path("endpoints/<int:endpoint_id>/replay", endpoints.Replay.as_view()),
+    path("endpoints/<int:endpoint_id>/events", endpoints.Postings.as_view()),
+    path("endpoints/<int:endpoint_id>/events/<int:posting_id>/replay", endpoints.ReplayOne.as_view()),
     path("inbox", inbox.Inbox.as_view()),
     path("inbox/unread-count", inbox.UnreadCount.as_view()),
     path("inbox/<int:message_id>:read", inbox.Read.as_view()),

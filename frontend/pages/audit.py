@@ -49,6 +49,7 @@ _NOUNS = {
     "account": gettext_lazy("Accounts"),
     "export": gettext_lazy("Files"),
     "clock": gettext_lazy("The service's clock"),
+    "endpoint": gettext_lazy("Endpoints"),
 }
 
 

@@ -22,10 +22,13 @@ def framed(request: HttpRequest, template: str, context: Mapping[str, Any], *, s
 def frame(request: HttpRequest) -> dict[str, Any]:
     """What every page of ours knows, fragments for htmx included."""
     zones = zones_of(request)
+    banners = notices.banners(zones) if can(request.user, Ability.READ) else []
+    if can(request.user, Ability.MANAGE_ENDPOINTS):
+        banners += notices.endpoints_off(zones)
     return {
         "site_header": site.site_header,
         "navigation": sidebar(request),
-        "banners": notices.banners(zones) if can(request.user, Ability.READ) else [],
+        "banners": banners,
         "zones": zones,
         "roles": ", ".join(str(ROLES[role]) for role in sorted(roles_of(request.user))),
         "may_decide": can(request.user, Ability.EDIT_SCHEDULES),

@@ -31,6 +31,7 @@ PARTS: Mapping[str, Words] = {
     "system:import_recipients": gettext_lazy("an import on the server"),
     "system:events": gettext_lazy("what the provider told"),
     "system:person": gettext_lazy("the person"),
+    "system:subscribers": gettext_lazy("the service"),
     "system:import_templates": gettext_lazy("an import on the server"),
 }
 _BY_PARTS: Mapping[str, Words] = {
@@ -92,6 +93,13 @@ ACTIONS: Mapping[Action, Words] = {
     Action.CLOCK_UPDATE: gettext_lazy("Clock changed"),
     Action.CLOCK_CREATE: gettext_lazy("Interval of the clock made"),
     Action.EXPORT_FILE: gettext_lazy("File taken"),
+    Action.ENDPOINT_CREATE: gettext_lazy("Endpoint made"),
+    Action.ENDPOINT_UPDATE: gettext_lazy("Endpoint changed"),
+    Action.ENDPOINT_ROTATE: gettext_lazy("Endpoint's secret renewed"),
+    Action.ENDPOINT_REPLAY: gettext_lazy("Events sent again"),
+    Action.ENDPOINT_ON: gettext_lazy("Endpoint switched on"),
+    Action.ENDPOINT_OFF: gettext_lazy("Endpoint switched off"),
+    Action.ENDPOINT_DELETE: gettext_lazy("Endpoint deleted"),
 }
 SENTENCES: Mapping[Action, Words] = {
     Action.SCHEDULE_CREATE: gettext_lazy("{actor} made the schedule {what}"),
@@ -145,6 +153,13 @@ SENTENCES: Mapping[Action, Words] = {
     Action.CLOCK_UPDATE: gettext_lazy("{actor} changed the clock's entry {what}"),
     Action.CLOCK_CREATE: gettext_lazy("{actor} made the interval {what} for the clock"),
     Action.EXPORT_FILE: gettext_lazy("{actor} took the file {what}"),
+    Action.ENDPOINT_CREATE: gettext_lazy("{actor} made the endpoint {what}"),
+    Action.ENDPOINT_UPDATE: gettext_lazy("{actor} changed the endpoint {what}"),
+    Action.ENDPOINT_ROTATE: gettext_lazy("{actor} gave the endpoint {what} a new secret"),
+    Action.ENDPOINT_REPLAY: gettext_lazy("{actor} sent the endpoint {what} events again"),
+    Action.ENDPOINT_ON: gettext_lazy("{actor} switched the endpoint {what} on"),
+    Action.ENDPOINT_OFF: gettext_lazy("{actor} switched the endpoint {what} off"),
+    Action.ENDPOINT_DELETE: gettext_lazy("{actor} deleted the endpoint {what}"),
 }
 
 

@@ -43,8 +43,9 @@ _TOLD: Mapping[Action, frozenset[str]] = {
     Action.CLOCK_UPDATE: frozenset({"entry"}),
     Action.CLOCK_CREATE: frozenset({"interval"}),
     Action.EXPORT_FILE: frozenset({"file"}),
+    **{action: frozenset({"name"}) for action in Action if action.startswith("endpoint.")},
 }
-_ALWAYS_TOLD = frozenset({"template", "occurrence", "client", "locale", "account"})
+_ALWAYS_TOLD = frozenset({"endpoint", "template", "occurrence", "client", "locale", "account"})
 _LABELS: Mapping[str, Words] = {
     **FIELDS,
     "status": gettext_lazy("State"),
@@ -92,6 +93,11 @@ _LABELS: Mapping[str, Words] = {
     "verb": gettext_lazy("What was done"),
     "schedules": gettext_lazy("Schedules"),
     "done": gettext_lazy("Done for"),
+    "url": gettext_lazy("Address"),
+    "types": gettext_lazy("It is told when"),
+    "off_reason": gettext_lazy("Off because"),
+    "event": gettext_lazy("Event"),
+    "events": gettext_lazy("Events"),
 }
 _KINDS: Mapping[str, Words] = {
     "client-credentials": gettext_lazy("a service with a secret of its own"),

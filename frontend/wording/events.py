@@ -210,20 +210,15 @@ def _what(event: AuditEvent, company: _Company) -> _Part:
         case "topic":
             key = str(changed.get("topic", ""))
             return _Part(_quoted(key), reverse("topic", args=[key]) if key else "")
+        case "endpoint":
+            return _endpoint(event)
         case "catalogue":
             return _Part(str(changed.get("locale", "")))
         case "client":
             name = changed.get("name")
             return _Part(_quoted(str((_after(name) or _before(name)) if isinstance(name, list) else name)))
-        case "circuit" if template := changed.get("template"):
-            name = company.templates.get(template)
-            return _Part(_("template %(name)s") % {"name": _quoted(name) if name else f"#{template}"})
         case "circuit":
-            words = scope_in_words(f"channel:{changed.get('channel')}")
-            provider = changed.get("provider")
-            return _Part(
-                _("%(channel)s by %(provider)s") % {"channel": words, "provider": provider} if provider else words
-            )
+            return _circuit(changed, company)
         case "account":
             pk = changed.get("account")
             return _Part(actors.name(f"user:{pk}") if pk else _("an unknown account"))
@@ -234,6 +229,20 @@ def _what(event: AuditEvent, company: _Company) -> _Part:
         case "sending":
             return _Part(scope_in_words(str(_after(changed.get("scope")) or _before(changed.get("scope")))))
     return _Part(_("something"))
+
+
+def _circuit(changed: Mapping[str, Any], company: _Company) -> _Part:
+    if template := changed.get("template"):
+        name = company.templates.get(template)
+        return _Part(_("template %(name)s") % {"name": _quoted(name) if name else f"#{template}"})
+    words, provider = scope_in_words(f"channel:{changed.get('channel')}"), changed.get("provider")
+    return _Part(_("%(channel)s by %(provider)s") % {"channel": words, "provider": provider} if provider else words)
+
+
+def _endpoint(event: AuditEvent) -> _Part:
+    pk, name = event.payload_diff.get("endpoint", 0), str(event.payload_diff.get("name", ""))
+    is_there = event.action != Action.ENDPOINT_DELETE
+    return _Part(_quoted(name) if name else f"#{pk}", reverse("endpoint", args=[pk]) if is_there else "")
 
 
 def _whom(pk: Any, company: _Company) -> _Part:

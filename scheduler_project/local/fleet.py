@@ -21,7 +21,7 @@ BEHIND = (
     "behind",
 )
 # Processes of each queue's worker, fit for two cores. Materialising has two, since one may be importing people.
-CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 2, "email": 3, "push": 2, "in_app": 1}
+CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 2, "email": 3, "push": 2, "in_app": 1, "events": 1}
 
 
 def beat(*, name: str = "beat", env: Mapping[str, str] | None = None, restarts: int = 5) -> Process:

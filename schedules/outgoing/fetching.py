@@ -61,10 +61,11 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = 10.0,
     max_bytes: int = 1024 * 1024,
+    may_cut: bool = False,
 ) -> Answer:
     """One attempt. ``timeout_s`` is for all of it: the name, connections, the request, and the answer to its last byte.
 
-    ``max_bytes`` are of the body. ``headers`` stand beside Host, User-Agent and Accept-Encoding. Raises
+    ``max_bytes`` are of the body, whose rest is left unread where it ``may_cut``. ``headers`` stand beside Host, User-Agent and Accept-Encoding. Raises
     ``OutgoingError``.
     """
     ends_at = time.monotonic() + timeout_s
@@ -79,7 +80,7 @@ def fetch(
             failure = Unavailable("timeout", f"did not answer within {timeout_s:g} s")
             break
         request = {"method": method, "url": target.path, "body": body, "headers": sent}
-        answer, error = _sent(target, address, request, seconds=left, max_bytes=max_bytes)
+        answer, error = _sent(target, address, request, seconds=left, max_bytes=max_bytes, may_cut=may_cut)
         if answer is not None:
             return answer
         failure = _failure(error, timeout_s, max_bytes)
@@ -97,7 +98,7 @@ def _judged(target: Target, found: list[IPAddress]) -> list[IPAddress]:
 
 
 def _sent(
-    target: Target, address: IPAddress, request: Mapping[str, Any], *, seconds: float, max_bytes: int
+    target: Target, address: IPAddress, request: Mapping[str, Any], *, seconds: float, max_bytes: int, may_cut: bool
 ) -> tuple[Answer | None, Exception | None]:
     """An answer, or what stood in its way (None: too many bytes). The errors hold words of the other side: they are
     not raised on."""
@@ -108,7 +109,7 @@ def _sent(
                 **request, timeout=timeout, retries=False, redirect=False, preload_content=False, assert_same_host=False
             )
             with closing(response):
-                found = _whole(response, max_bytes)
+                found = _whole(response, max_bytes, may_cut)
                 said = {name.lower(): value for name, value in response.headers.items()}
     except (HTTPError, OSError, ValueError) as error:
         return None, error
@@ -122,15 +123,17 @@ def _pool(target: Target, address: IPAddress) -> PlainPool | EncryptedPool:
     return EncryptedPool(str(address), target.port, server_hostname=target.host)
 
 
-def _whole(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes | None:
-    """The body, None where it is too large: then the rest of it is left alone."""
+def _whole(response: urllib3.BaseHTTPResponse, max_bytes: int, may_cut: bool) -> bytes | None:
+    """The body, None where it is too large, unless it may be cut: then the rest of it is left alone."""
     pieces, size = [], 0
     for piece in response.stream(_CHUNK, decode_content=False):
         size += len(piece)
-        if size > max_bytes:
+        if size > max_bytes and not may_cut:
             return None
         pieces.append(piece)
-    return b"".join(pieces)
+        if size > max_bytes:
+            break
+    return b"".join(pieces)[:max_bytes]
 
 
 def _failure(error: Exception | None, seconds: float, max_bytes: int) -> OutgoingError:

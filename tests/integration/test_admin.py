@@ -16,6 +16,16 @@ from django.utils.html import strip_tags
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from audit.models import Action, AuditEvent, ExportedSeal, Seal
+from delivery.endpoint_models import (
+    Attempt,
+    AuditPlace,
+    ClosedRun,
+    Endpoint,
+    Event,
+    Posting,
+    Report,
+    ToldBatch,
+)
 from delivery.models import (
     Batch,
     Count,
@@ -72,6 +82,7 @@ ELSEWHERE = {
     *(Delivery, FailedAttempt, Feedback, FeedbackCount, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
     *(Count, Heartbeat, ProviderAccount),
     *(Suppression, SoftBounce),
+    *(Endpoint, Event, Posting, Attempt, ToldBatch, ClosedRun, Report, AuditPlace),
     *(Recipient, Device, RecipientImport, RecipientImportChunk, MirroredPerson, Resolution, ResolutionPage),
     *(ResolutionUse, ServedCount, LeftAlone),
     *(Topic, Schedule, ScheduleVersion, MessageTemplate, TemplateContent, TemplateVersion, Catalogue),

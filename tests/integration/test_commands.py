@@ -258,12 +258,13 @@ def test_an_attempt_that_was_overtaken_gives_the_occurrence_back(service, monkey
 
 def test_every_entry_of_the_clock_names_a_task_that_there_is_and_what_may_take_long_is_not_on_its_queue(db):
     entries = PeriodicTask.objects.exclude(task__startswith="celery.")
-    slow = {export_audit, tasks.mirror_templates, tasks.read_accounts}
+    slow = {export_audit, tasks.mirror_templates, tasks.read_accounts, tasks.call_endpoints}
     quick = {tasks.tick, tasks.sweep, tasks.count_figures, tasks.housekeeping, tasks.seal_audit, tidy}
+    quick |= {tasks.tell_subscribers}
     assert {entry.task for entry in entries} == {task.name for task in quick | slow}
     assert {entry.task for entry in entries} <= set(app.tasks)
     assert {entry.task for entry in entries if entry.queue != "clock"} == {task.name for task in slow}
-    assert {entry.queue for entry in entries} == {"clock", "materialise"}
+    assert {entry.queue for entry in entries} == {"clock", "materialise", "events"}
     assert all(entry.enabled for entry in entries)
 
 

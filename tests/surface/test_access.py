@@ -17,6 +17,7 @@ from frontend.api.urls import urlpatterns
 from schedules import suppressions
 from schedules.models import Catalogue, Device, Occurrence, Suppression
 from schedules.permissions import Role, Scope
+from tests import subscribers
 from tests.accounts import account
 from tests.api import READ_WRITE, Api, token
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, TopicFactory
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 READ, SCHEDULES, TEMPLATES, RECIPIENTS, INBOX = "read", "edit schedules", "edit templates", "edit recipients", "inbox"
-SUPPRESS = "suppress"
+SUPPRESS, ENDPOINTS = "suppress", "manage endpoints"
 # What a method of an address needs, and its answer to who may, without a body and without If-Match.
 NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "schedules": {"GET": (READ, 200), "POST": (SCHEDULES, 400)},
@@ -85,6 +86,15 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "me/inbox/stream": {"GET": (INBOX, 421)},
     "suppressions": {"GET": (READ, 200), "POST": (SUPPRESS, 400)},
     "suppressions/<int:suppression_id>": {"GET": (READ, 200), "DELETE": (SUPPRESS, 204)},
+    "endpoints": {"GET": (ENDPOINTS, 200), "POST": (ENDPOINTS, 400)},
+    "endpoints/<int:endpoint_id>": {"GET": (ENDPOINTS, 200), "PATCH": (ENDPOINTS, 428), "DELETE": (ENDPOINTS, 204)},
+    "endpoints/<int:endpoint_id>/on": {"POST": (ENDPOINTS, 200)},
+    "endpoints/<int:endpoint_id>/off": {"POST": (ENDPOINTS, 200)},
+    "endpoints/<int:endpoint_id>/rotate-secret": {"POST": (ENDPOINTS, 200)},
+    "endpoints/<int:endpoint_id>/test": {"POST": (ENDPOINTS, 202)},
+    "endpoints/<int:endpoint_id>/replay": {"POST": (ENDPOINTS, 400)},
+    "endpoints/<int:endpoint_id>/events": {"GET": (ENDPOINTS, 200)},
+    "endpoints/<int:endpoint_id>/events/<int:posting_id>/replay": {"POST": (ENDPOINTS, 202)},
     "inbox": {"GET": (INBOX, 200)},
     "inbox/unread-count": {"GET": (INBOX, 200)},
     "inbox/<int:message_id>:read": {"POST": (INBOX, 200)},
@@ -92,7 +102,7 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "inbox/<int:message_id>:archive": {"POST": (INBOX, 200)},
     "inbox:read-all": {"POST": (INBOX, 200)},
 }
-EVERYTHING = {READ, SCHEDULES, TEMPLATES, RECIPIENTS, SUPPRESS}
+EVERYTHING = {READ, SCHEDULES, TEMPLATES, RECIPIENTS, SUPPRESS, ENDPOINTS}
 ALL_SCOPES = f"{READ_WRITE} {Scope.INBOX}"
 
 
@@ -174,6 +184,7 @@ def addresses(service) -> dict[str, object]:
     schedule = ScheduleFactory.create(channel="in_app", cron="0 * * * *")
     service.run_to(NOW.replace(hour=11))
     Catalogue.objects.create(locale="de", messages={}, updated_by=BY)
+    posting = subscribers.shown()
     return {
         "<int:schedule_id>": schedule.pk,
         "<int:template_id>": schedule.template_id,
@@ -185,6 +196,8 @@ def addresses(service) -> dict[str, object]:
         "<external:external_id>": owner.external_id,
         "<int:device_id>": Device.objects.get().pk,
         "<int:suppression_id>": _blocked(owner.email).pk,
+        "<int:endpoint_id>": posting.endpoint_id,
+        "<int:posting_id>": posting.pk,
         "<int:message_id>": InboxMessage.objects.get(recipient_id=owner.pk).pk,
     }
 
