@@ -152,6 +152,12 @@ def clients_are_encrypted() -> Faults:
             f"Forms from {', '.join(plain)} are trusted, which anybody on the way can write.",
             "Let every origin in CSRF_TRUSTED_ORIGINS begin with https://.",
         )
+    if plain := [origin for origin in settings.CORS_ALLOWED_ORIGINS if not origin.startswith("https://")]:
+        yield _error(
+            10,
+            f"Pages of {', '.join(plain)} may read inboxes, and anybody on the way can write such a page.",
+            "Let every origin in INBOX_ORIGINS begin with https://.",
+        )
     if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXIES:
         yield _error(
             21,

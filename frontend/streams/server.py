@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import structlog
 from aiohttp import web
 from django.db import connections
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,8 +26,6 @@ from frontend.streams.hub import Hub
 from frontend.streams.pace import Pace
 from frontend.streams.places import Places
 from frontend.streams.stream import End, Stream
-
-log = structlog.get_logger(__name__)
 
 # Requests that wait to be let in. One takes some milliseconds.
 _AT_THE_DOOR = 500

@@ -18,7 +18,7 @@ from delivery.arrivals import Arrived, Cursor
 from delivery.models import InboxMessage
 from frontend.api.inbox import shown
 from frontend.api.inbox_stream import Admission
-from frontend.streams import hub
+from frontend.streams import hub, server
 from frontend.streams.places import Places
 from frontend.streams.stream import _WAITING, End, Stream
 from schedules.permissions import Role, Scope
@@ -159,19 +159,29 @@ def test_an_idle_stream_shows_that_somebody_is_there(eva):
         assert [reader.next(heartbeats=True).name for _ in range(2)] == ["heartbeat"] * 2
 
 
-def test_it_ends_with_the_token_and_says_so(eva):
-    with streams() as running:
-        with closing(Reader(running, hers(eva, lives_s=1.5))) as reader:
-            assert reader.until("end")[-1].data == {"reason": "token_expired"}
-            with pytest.raises(EOFError):
-                reader.next()
-        bearers = {"revoked": hers(eva), "deactivated": hers(eva), "renamed": hers(eva)}
-        with closing(Reader(running, bearers["revoked"])) as reader:
+def test_it_ends_when_the_token_does_and_says_so(eva, monkeypatch):
+    asked = []
+
+    def soon(instant):
+        asked.append(instant)
+        return time.monotonic() + 0.1
+
+    monkeypatch.setattr(server, "_monotonic", soon)
+    with streams(BY_WORD) as running, closing(Reader(running, hers(eva))) as reader:
+        assert reader.until("end")[-1].data == {"reason": "token_expired"}
+        with pytest.raises(EOFError):
             reader.next()
-            AccessToken.objects.order_by("pk")[1].revoke()
+    assert asked == [AccessToken.objects.get().expires]
+
+
+def test_it_ends_soon_after_the_token_was_taken_back(eva):
+    with streams() as running:
+        with closing(Reader(running, hers(eva))) as reader:
+            reader.next()
+            AccessToken.objects.get().revoke()
             assert reader.until("end")[-1].data == {"reason": "token_revoked"}
         for change in ({"is_active": False}, {"username": "somebody else"}):
-            with closing(Reader(running, bearers["deactivated"])) as reader:
+            with closing(Reader(running, hers(eva))) as reader:
                 reader.next()
                 User.objects.filter(username="eva").update(**change)
                 assert reader.until("end")[-1].data == {"reason": "token_revoked"}

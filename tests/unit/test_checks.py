@@ -140,6 +140,7 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("CSRF_COOKIE_SECURE", False, "E008", "CSRF_COOKIE_SECURE"),
     ("SESSION_COOKIE_HTTPONLY", False, "E009", "SESSION_COOKIE_HTTPONLY"),
     ("CSRF_TRUSTED_ORIGINS", ["http://notify.example.com"], "E010", "CSRF_TRUSTED_ORIGINS"),
+    ("CORS_ALLOWED_ORIGINS", ["https://shop.example", "http://shop.example"], "E010", "INBOX_ORIGINS"),
     ("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https"), "E021", "TRUSTED_PROXIES"),
     ("SECRET_KEY", KEY[:32], "E011", "SECRET_KEY"),
     ("SECRET_KEY", "changeme" * 10, "E011", "SECRET_KEY"),
