@@ -44,6 +44,7 @@ LOADED = (
     "wizard-people",
     "wizard-templates",
     "schedule-forecast",
+    "schedule-people",
     "occurrence-progress",
     "occurrence-person",
     "dashboard-health",
@@ -91,7 +92,7 @@ def fill(*, people: int, rows: int, schedules: int, events: int) -> Values:
         "inbox-message message_id": InboxMessage.objects.latest("pk").pk,
         "template_id": template.pk,
         "locale": "de",
-        "schedule-do verb": ["pause", "cancel"],
+        "schedule-do verb": ["pause", "cancel", "run-now"],
         "schedule-edit schedule_id": middle.pk,
         **{
             f"{name} schedule_id": draft.pk

@@ -66,9 +66,7 @@ def endpoints_off(zones: Zones = _OWN) -> list[str]:
     """The endpoints that the service itself has switched off, for who may switch them on."""
     off = Endpoint.objects.exclude(off_reason__in=["", Endpoint.Off.PERSON]).order_by("off_at")
     words = _("The endpoint “%(name)s” is told nothing since %(since)s.")
-    return [
-        f"{words % {'name': each, 'since': show(each.off_at, zones.of())}} {OFF[each.off_reason]}" for each in off
-    ]
+    return [f"{words % {'name': each, 'since': show(each.off_at, zones.of())}} {OFF[each.off_reason]}" for each in off]
 
 
 def _stops(zones: Zones) -> list[str]:

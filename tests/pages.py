@@ -65,6 +65,7 @@ PAGES: Mapping[str, Ability] = {
 # What pages load beside themselves, or give away as a file.
 PARTS: Mapping[str, Ability] = {
     "schedule-forecast": _READ,
+    "schedule-people": _PLAN,
     "wizard-body": _PLAN,
     "wizard-look": _PLAN,
     "wizard-people": _PLAN,

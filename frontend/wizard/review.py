@@ -15,7 +15,7 @@ from frontend.wizard import drafts
 from frontend.wizard.drafts import FORMS, TITLES
 from frontend.wizard.forms import Around
 from frontend.wording import number, timings
-from frontend.wording.audiences import query_in_words
+from frontend.wording.audiences import query_in_words, size_in_words
 from frontend.wording.problems import problem_in_words
 from frontend.wording.schedules import CHANNELS
 from frontend.wording.topics import PURPOSES
@@ -92,14 +92,4 @@ def people(schedule: Schedule, *, now: datetime) -> dict[str, Any]:
     size = counting.size(schedule.audience_query, now=now)
     confirms = counting.is_large(size)
     asks = _("Type its name, “%(name)s”, to activate it:") % {"name": schedule.name} if confirms else ""
-    return {"counted": _counted(size), "asks": asks, "confirms": confirms}
-
-
-def _counted(size: int | None) -> str:
-    if size is None:
-        return _("How many people it goes to can't be said quickly.")
-    if not size:
-        return _("Nobody belongs to its audience at present.")
-    return ngettext("%(n)s person belongs to its audience.", "%(n)s people belong to its audience.", size) % {
-        "n": number(size)
-    }
+    return {"counted": size_in_words(size), "asks": asks, "confirms": confirms}

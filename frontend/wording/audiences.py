@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from frontend.instants import show
 from frontend.wording.attributes import spoken
+from frontend.wording.reasons import number
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.audience.tree import AllOf, AnyOf, Clause, Field, Node, Not, Operator, Value
 from schedules.models import Channel
@@ -75,6 +76,17 @@ def query_in_words(query: Mapping[str, Any]) -> str:
         return in_words(parse(query))
     except InvalidAudience:
         return _("The audience is not complete yet")
+
+
+def size_in_words(size: int | None) -> str:
+    """How many belong to it, after “It” was named; None: nobody can say."""
+    if size is None:
+        return _("How many people it goes to can't be said quickly.")
+    if not size:
+        return _("Nobody belongs to its audience at present.")
+    return ngettext("%(n)s person belongs to its audience.", "%(n)s people belong to its audience.", size) % {
+        "n": number(size)
+    }
 
 
 def clause_in_words(clause: Clause) -> str:

@@ -57,6 +57,7 @@ QUERIES: dict[str, int] = {
     "schedule-edit": 14,
     "schedule-forecast": 14,
     "schedule-history": 12,
+    "schedule-people": 12,
     "schedule-test": 8,
     "schedule-test-result": 8,
     "schedules": 12,

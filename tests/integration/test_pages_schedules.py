@@ -15,6 +15,7 @@ from schedules import operations
 from schedules.audience.parser import parse
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleStatus
 from schedules.permissions import Role
+from schedules.user_service import counting
 from tests.accounts import account, signed_in
 from tests.factories import BY, NOW, RecipientFactory, ScheduleFactory, TemplateFactory, people
 from tests.integration.test_pages import text_of
@@ -276,18 +277,27 @@ def test_a_broken_schedule_that_was_mended_is_activated(service, marketer):
     assert schedule.status == ScheduleStatus.ACTIVE
 
 
-def test_before_many_people_get_it_at_once_the_name_is_typed(service, marketer, settings):
+def test_before_many_people_get_it_at_once_the_name_is_typed(service, marketer, settings, monkeypatch):
     settings.CONFIRM_AUDIENCE = 2
     people(3)
     schedule = ScheduleFactory(name="Launch", **MONDAYS)
-    address = f"/schedules/{schedule.pk}/do/run-now/"
-    assert "Type the schedule's name" in text_of(marketer.get(address))
+    address, part = f"/schedules/{schedule.pk}/do/run-now/", f"/schedules/{schedule.pk}/size/"
+    with monkeypatch.context() as patch:  # the question itself waits for no count
+        patch.setattr(counting, "size", lambda audience, *, now: pytest.fail("a page waits for a count"))
+        assert f'hx-get="{part}"' in marketer.get(address).content.decode()
+    told = text_of(marketer.get(part, headers={"HX-Request": "true"}))
+    assert "3 people belong to its audience." in told
+    assert "Type the schedule's name" in told
     refused = marketer.post(address, {"name": "launch"})
     assert refused.status_code == 422
     assert "Type the name as it stands above: “Launch”." in text_of(refused)
     assert not schedule.occurrences.exists()
     marketer.post(address, {"name": "Launch "})
     assert schedule.occurrences.exists()
+    settings.CONFIRM_AUDIENCE = 3
+    told = text_of(marketer.get(part))
+    assert "3 people belong to its audience." in told
+    assert "Type the schedule's name" not in told
 
 
 def test_several_at_once_are_asked_first_and_told_one_by_one(service, marketer):

@@ -10,7 +10,8 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from audit import trail
 from audit.models import Action
@@ -22,6 +23,7 @@ from frontend.pages.frame import framed, is_htmx
 from frontend.pages.paging import PAGE
 from frontend.pages.schedules.verbs import VERBS, Verb, is_offered, means
 from frontend.wording import number
+from frontend.wording.audiences import size_in_words
 from frontend.wording.problems import problem_in_words
 from frontend.wording.sayings import translated
 from frontend.wording.schedules import STATUSES
@@ -113,10 +115,25 @@ def _form(request: HttpRequest, schedule: Schedule, verb: Verb) -> forms.Form | 
     data = request.POST if request.method == "POST" else None
     if verb.takes_reason:
         return ReasonForm(data)
-    if verb.name == "run-now" and schedule.status in verb.states:
-        people = counting.size(schedule.audience_query, now=clock.now())
-        return NameForm(data, schedule=schedule) if counting.is_large(people) else None
+    if data is not None and verb.name == "run-now" and schedule.status in verb.states:
+        return _name_form(schedule, counting.size(schedule.audience_query, now=clock.now()), data)
     return None
+
+
+def _name_form(schedule: Schedule, people: int | None, data: Any = None) -> NameForm | None:
+    return NameForm(data, schedule=schedule) if counting.is_large(people) else None
+
+
+@never_cache
+@require_GET
+@needs(Ability.EDIT_SCHEDULES)
+def people(request: HttpRequest, schedule_id: int) -> HttpResponse:
+    """What the question before a run at once asks for by itself, since counting may take seconds."""
+    schedule = find(schedule_id)
+    size = counting.size(schedule.audience_query, now=clock.now())
+    context = {"title": schedule.name, "counted": size_in_words(size), "form": _name_form(schedule, size)}
+    template = "people_body.html" if is_htmx(request) else "people.html"
+    return framed(request, f"frontend/schedules/{template}", context)
 
 
 def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: forms.Form | None) -> HttpResponse:
@@ -128,6 +145,7 @@ def _asked(request: HttpRequest, schedule: Schedule, verb: Verb, form: forms.For
         "going_on": _going_on([schedule]),
         "refused": "" if is_offered(verb, schedule) else refusal(schedule),
         "form": form,
+        "counts": verb.name == "run-now" and form is None,
         "next": _next(request, schedule),
         "crumbs": [(_("Schedules"), reverse("schedules")), (schedule.name, reverse("schedule", args=[schedule.pk]))],
         "is_modal": is_htmx(request),
