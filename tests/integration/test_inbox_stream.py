@@ -111,6 +111,19 @@ def test_a_redis_that_was_away_is_heard_again(eva, own_counters):
         assert reader.next().data["id"] == kept.pk
 
 
+def test_word_is_heard_on_one_server_and_on_a_cluster(servers):
+    ear = wakeups.Ear()
+    try:
+        deadline, heard = time.monotonic() + PATIENCE_S, []
+        while not heard:  # the first word may come before the ear listens
+            assert time.monotonic() < deadline
+            wakeups.tell([7, 8])
+            heard = ear.next(seconds=0.1)
+    finally:
+        ear.close()
+    assert heard == [7, 8]
+
+
 def test_word_that_gets_lost_harms_nobody_who_writes(eva, monkeypatch):
     def away(*_):
         raise counters.CountersAway("away")
