@@ -51,6 +51,18 @@ def least_bucket(channel: str) -> int | None:
     return min((bucket for bucket in found if bucket is not None), default=None)
 
 
+def known_rate(channel: str) -> float | None:
+    """People a second that the channel may be sent to at the most, as far as it is known here; None: any number.
+
+    Nobody is asked for it. Of several providers the fastest counts, since any of them may be the one.
+    """
+    scopes = circuits.of_channel(channel)
+    kept = dict(ProviderAccount.objects.filter(scope__in=scopes).values_list("scope", "per_s"))
+    paced = [rate for scope in scopes if (rate := kept.get(scope)) is not None]
+    fastest = max(paced) if len(paced) == len(scopes) else None
+    return min((rate for rate in (settings.MOST_PER_S.get(channel), fastest) if rate), default=None)
+
+
 def refresh(*, now: datetime) -> int:
     """Ask after every account that allows so much and no more; how many told. Of the others the last answer is kept."""
     told = 0

@@ -36,6 +36,7 @@ class Entry:
     ``local`` is what the clock shows, in the zone asked for; with ``own_clock`` on each person's own. ``is_often``: it
     stands for ``OFTEN`` of that schedule's and more that day, the first at ``local``; ``times`` of them where they are
     counted. ``people`` of the run or runs; of a firing ahead those of the schedule's last run, None before the first.
+    ``is_spread``: these are due at hours of their own, by their clock or by a window.
     """
 
     schedule_id: int
@@ -48,6 +49,7 @@ class Entry:
     state: str = ""
     people: int | None = None
     is_often: bool = False
+    is_spread: bool = False
     times: int | None = None
 
 
@@ -77,6 +79,7 @@ class _Planned(NamedTuple):
     runs: int
     next_run_at: datetime
     next_occurrence_at: datetime
+    has_window: bool
 
     @property
     def timing(self) -> Timing:
@@ -139,7 +142,7 @@ _Stretch = tuple[datetime, datetime]
 
 _RUNS = """
 SELECT s.number, o.id, o.state, o.targeted, o.at_once, o.occurrence_at, o.opens_at, c.id, c.name, c.channel,
-       c.time_zone, c.time_zone_mode
+       c.time_zone, c.time_zone_mode, c.send_window IS NOT NULL
 FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS s (begins, ends, number)
 CROSS JOIN LATERAL (
     SELECT * FROM schedules_occurrence o WHERE o.occurrence_at >= s.begins AND o.occurrence_at < s.ends
@@ -154,16 +157,29 @@ def _runs(start: datetime, end: datetime, *, read: int, zone_of: ZoneOf) -> tupl
     rows = _rows(_RUNS, stretches, limit=read + 1)
     found = []
     for _number, pk, state, targeted, at_once, occurrence_at, opens_at, *schedule in rows:
-        schedule_id, name, channel, own_zone, mode = schedule
+        schedule_id, name, channel, own_zone, mode, has_window = schedule
         own_clock = mode == TimeZoneMode.USER_LOCAL and not at_once
         local = _local(occurrence_at if own_clock else opens_at, own_clock, zone_of(own_zone))
-        found.append(Entry(schedule_id, name, channel, opens_at, local, own_clock, pk, state, targeted))
+        found.append(
+            Entry(
+                schedule_id,
+                name,
+                channel,
+                opens_at,
+                local,
+                own_clock,
+                pk,
+                state,
+                targeted,
+                is_spread=own_clock or has_window,
+            )
+        )
     return found, _cut(stretches, [row[0] for row in rows], read)
 
 
 _AHEAD = """
 SELECT s.number, c.id, c.name, c.channel, c.schedule_type, c.cron, c.time_zone, c.time_zone_mode, c.start_at, c.end_at,
-       c.max_runs, c.runs, c.next_run_at, c.next_occurrence_at
+       c.max_runs, c.runs, c.next_run_at, c.next_occurrence_at, c.send_window IS NOT NULL
 FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS s (begins, ends, number)
 CROSS JOIN LATERAL (
     SELECT * FROM schedules_schedule c
@@ -244,6 +260,7 @@ def _told(planned: _Planned, start: datetime, end: datetime, zone_of: ZoneOf, bu
             _local(at if own_clock else firing.opens_at, own_clock, name),
             own_clock,
             is_often=is_often,
+            is_spread=own_clock or planned.has_window,
         )
 
 
@@ -324,10 +341,10 @@ def load(*, day: date, zone_name: str, read: int, now: datetime) -> Load:
         max(early, now), late, read=read, zone_of=lambda _own: zone_name, now=now, often=_MOST_FIRINGS
     )
     last = _last_runs({entry.schedule_id for entry in ahead})
-    spread = _waves({entry.occurrence_id for entry in runs if entry.occurrence_id and entry.own_clock})
-    spread |= _waves({last[entry.schedule_id][0] for entry in ahead if entry.own_clock and entry.schedule_id in last})
+    spread = _waves({entry.occurrence_id for entry in runs if entry.occurrence_id and entry.is_spread})
+    spread |= _waves({last[entry.schedule_id][0] for entry in ahead if entry.is_spread and entry.schedule_id in last})
     for entry in runs:
-        parts = spread.get(entry.occurrence_id or 0) if entry.own_clock else [(timedelta(0), entry.people or 0)]
+        parts = spread.get(entry.occurrence_id or 0) if entry.is_spread else [(timedelta(0), entry.people or 0)]
         for later, people in parts or []:
             if hour := _hour(hours, entry.at + later):
                 hour.people += people
@@ -338,7 +355,7 @@ def load(*, day: date, zone_name: str, read: int, now: datetime) -> Load:
                 unknown.add(entry.schedule_id)
             continue
         run_id, targeted = last[entry.schedule_id]
-        parts = spread.get(run_id, []) if entry.own_clock else [(timedelta(0), targeted)]
+        parts = spread.get(run_id, []) if entry.is_spread else [(timedelta(0), targeted)]
         for later, people in parts:
             if hour := _hour(hours, entry.at + later):
                 hour.expected += people

@@ -312,15 +312,28 @@ def _messages(sources: Sequence[_Source], zone_name: str, *, now: datetime) -> I
         for firing in source.firings:
             due = due_in(zone_name, firing=firing, definition=source.definition)
             if due >= now - grace or source.definition.on_past == OnPast.SEND_NOW:
-                yield _Message(_ms(max(due, now)), source.limits, source.definition.channel, index)
+                at = due if due >= now else allowed_in(zone_name, now, definition=source.definition)
+                yield _Message(_ms(at), source.limits, source.definition.channel, index)
 
 
 def due_in(zone_name: str, *, firing: Firing, definition: Definition) -> datetime:
-    """When ``firing`` is due for people whose profile has that zone, valid or not."""
+    """When ``firing`` is due for people whose profile has that zone, valid or not: in the window, if there is one."""
+    return allowed_in(zone_name, meant_in(zone_name, firing=firing, definition=definition), definition=definition)
+
+
+def meant_in(zone_name: str, *, firing: Firing, definition: Definition) -> datetime:
+    """As ``due_in``, at whatever hour."""
     if definition.time_zone_mode == TimeZoneMode.FIXED:
         return firing.opens_at
     wall = firing.occurrence_at.replace(tzinfo=None)
     return due_instant(wall, zone_name if zone_name in ZONE_NAMES else definition.time_zone)
+
+
+def allowed_in(zone_name: str, at: datetime, *, definition: Definition) -> datetime:
+    """The first instant from ``at`` on at which the schedule's messages may reach people of that zone."""
+    if (window := definition.window) is None:
+        return at
+    return window.next_allowed(at, zone_name if zone_name in ZONE_NAMES else definition.time_zone)
 
 
 def _members(sources: Sequence[_Source], ids: Sequence[int], *, now: datetime) -> Mapping[int, frozenset[int]]:

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from django.db import connection
 
-from delivery.models import OUTCOME_UNKNOWN, State
+from delivery.models import OUTCOME_UNKNOWN, WAITED_TOO_LONG, State
 from schedules import consents
 from schedules.models import Channel, Suppression
 from schedules.outgoing.errors import CODES as OUTGOING_CODES
@@ -85,8 +85,8 @@ _RENDERING = {
 _OF_VERDICT = {"permanent": "refused", "transient": "retries_exhausted", "unknown": OUTCOME_UNKNOWN}
 OTHER = "other"
 STEPS = (
-    "given_up", "lease_expired", "confirmed", "unknown_failed", "cancelled", "ended", "requeued", "held", "closed",
-    "finished",
+    "given_up", "lease_expired", "confirmed", "unknown_failed", "cancelled", "ended", "waited", "requeued", "held",
+    "closed", "finished",
 )  # fmt: skip
 # What becomes of a profile on a page.
 TOLD = ("named", "repeated", "flawed", "unreadable", "left_out")
@@ -116,7 +116,7 @@ REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.UNADDRESSABLE: frozenset(["no_address"]),
     State.CANCELLED: frozenset(["cancelled", "deleted", "edited"]),
     State.ERASED: frozenset(["profile_gone"]),
-    State.EXPIRED: frozenset(["down", "paused", "past_zone", "occurrence_ended"]),
+    State.EXPIRED: frozenset(["down", "paused", "past_zone", "occurrence_ended", WAITED_TOO_LONG]),
 }
 
 

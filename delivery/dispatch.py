@@ -4,6 +4,7 @@ Any number of ticks may run at once: rows are taken with SKIP LOCKED, an occurre
 ``next_run_at`` always moves strictly past the occurrence just opened.
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,11 +17,11 @@ from django.db import connection, transaction
 
 from audit import trail
 from audit.models import Action
-from delivery import counts, ledger
+from delivery import accounts, counts, ledger
 from schedules.definition import Definition
 from schedules.models import Channel, OccurrenceState, Schedule, ScheduleStatus, ScheduleType
 from schedules.occurrences import BY_CLOCK, LIFE, Ended, last_opened, record_ended
-from schedules.recurrence import TZDATA_VERSION, Firing, InvalidTiming, firing_at, next_firing
+from schedules.recurrence import TZDATA_VERSION, Firing, InvalidTiming, firing_at, next_firing, windows
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,14 @@ OPEN_FIRINGS = 100
 # What one of them carries at the most: a second of work or so.
 HANDOUT_BATCHES = 50
 HANDOUT_ROWS = 2_000
+# Seconds of sending that the queue of a paced channel holds.
+PACED_S = 4.0
+# Due batches among which the queue's next ones are chosen: those of five million people, whoever comes after them.
+BATCHES_SEEN = 10_000
+# How often a large batch comes as if it were a small one.
+LARGE_TOO = 1 / 16
+# Fairness needs no secrecy.
+_rng = random.Random()  # noqa: S311
 
 
 @dataclass
@@ -127,9 +136,16 @@ def _turn(schedule: Schedule, *, by: datetime, now: datetime) -> _Turn:
 
 def _judged(schedule: Schedule, occurrence_at: datetime, firing: Firing, *, now: datetime) -> _Due:
     missed = ""
-    if firing.closes_at + timedelta(minutes=schedule.misfire_grace_minutes) < now:
+    grace = timedelta(minutes=schedule.misfire_grace_minutes)
+    if firing.closes_at + grace < now and _last_due(schedule, firing) + grace < now:
         missed = "paused" if schedule.resumed_at and schedule.resumed_at > firing.closes_at else "down"
     return _Due(schedule, occurrence_at, firing.opens_at, missed)
+
+
+def _last_due(schedule: Schedule, firing: Firing) -> datetime:
+    """When the last person can be due: with a window perhaps days after the firing's own instants."""
+    window = Definition.of(schedule).window
+    return windows.latest(window, firing.closes_at) if window else firing.closes_at
 
 
 class _Inserted(NamedTuple):
@@ -274,16 +290,21 @@ def to_materialise(*, limit: int = OPEN_CHUNK) -> list[int]:
 
 
 def take_due(*, now: datetime) -> list[Handout]:
-    """Mark the batches due soon as queued and pack them into handouts, the soonest first.
+    """Mark the batches due soon as queued and pack them into handouts: of each run as many people as of any other.
 
-    A channel's queue holds at most ``PUBLISH_WINDOW_ROWS`` rows: what is queued is as good as running, so a short
-    queue keeps a pause quick and a lost broker cheap.
+    A channel's queue holds at most ``PUBLISH_WINDOW_ROWS`` rows, and where providers' accounts are paced some seconds'
+    worth: what is queued is as good as running, so a short queue keeps a pause quick and a lost broker cheap, and a run
+    that comes later waits for no more than that.
     """
     soon = now + timedelta(seconds=settings.PUBLISH_AHEAD_S)
     handouts: list[Handout] = []
     for channel in _channels_due(by=soon):
+        window, handout = settings.PUBLISH_WINDOW_ROWS, HANDOUT_ROWS
+        if per_s := accounts.known_rate(channel):
+            paced = max(round(per_s * PACED_S), 1)
+            window, handout = min(window, paced), min(handout, paced)
         with transaction.atomic():
-            handouts += _pack(channel, _take(channel, by=soon))
+            handouts += _pack(channel, _take(channel, by=soon, window=window), most_rows=handout)
     return handouts
 
 
@@ -302,46 +323,67 @@ def _channels_due(*, by: datetime) -> list[str]:
         return [channel for (channel,) in cursor.fetchall()]
 
 
-def _take(channel: str, *, by: datetime) -> list[tuple[int, int]]:
-    """(id, rows) of the batches now queued."""
+def _take(channel: str, *, by: datetime, window: int) -> list[tuple[int, int]]:
+    """(id, rows) of the batches now queued, in the order in which they are to be sent.
+
+    The batches of each run come by the rows that will have been queued of it with them, so that equal runs take turns,
+    and small ones come before a batch of a large one (a fair queue, by what each would have had: Demers, Keshav and
+    Shenker, 1989). Now and then, by lot, the rows before a batch count alone, so that however many small ones come, a
+    large one gets its turn.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH room AS MATERIALIZED (
-                SELECT %(window)s - COALESCE(sum(pending), 0) AS rows FROM delivery_batch
-                WHERE queued_at IS NOT NULL AND channel = %(channel)s
+            WITH busy AS MATERIALIZED (
+                SELECT occurrence_id, sum(pending) AS rows FROM delivery_batch
+                WHERE queued_at IS NOT NULL AND channel = %(channel)s GROUP BY occurrence_id
+            ), room AS MATERIALIZED (
+                SELECT %(window)s - COALESCE(sum(rows), 0) AS rows FROM busy
             ), due AS MATERIALIZED (
-                SELECT b.id, b.pending, b.next_due_at FROM delivery_batch b
+                SELECT b.id, b.pending, b.next_due_at, b.occurrence_id FROM delivery_batch b
                 JOIN schedules_occurrence o ON o.id = b.occurrence_id
                 JOIN schedules_schedule s ON s.id = o.schedule_id
                 WHERE b.channel = %(channel)s AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
                   AND (SELECT rows FROM room) > 0 AND {ledger.GOES}
                   AND NOT {ledger.stopped("%(channel)s")} AND NOT {ledger.refused("%(channel)s")}
                   AND NOT {ledger.unrendered("s")}
-                ORDER BY b.next_due_at, b.id LIMIT %(limit)s FOR UPDATE OF b SKIP LOCKED
-            ), fitting AS (
-                SELECT id, pending, next_due_at, sum(pending) OVER (ORDER BY next_due_at, id) - pending AS before
-                FROM due
+                ORDER BY b.next_due_at, b.id LIMIT %(seen)s
+            ), ranked AS (
+                SELECT d.id, d.pending, d.next_due_at,
+                       COALESCE(q.rows, 0) - CASE WHEN %(large_too)s THEN d.pending ELSE 0 END
+                       + sum(d.pending) OVER (PARTITION BY d.occurrence_id ORDER BY d.next_due_at, d.id) AS turn
+                FROM due d LEFT JOIN busy q USING (occurrence_id)
+            ), fitting AS MATERIALIZED (
+                SELECT * FROM (
+                    SELECT id, row_number() OVER fair AS place, sum(pending) OVER fair - pending AS taken FROM ranked
+                    WINDOW fair AS (ORDER BY turn, next_due_at, id)
+                ) f WHERE f.taken < (SELECT rows FROM room) AND f.place <= %(limit)s
+            ), locked AS MATERIALIZED (
+                SELECT b.id FROM delivery_batch b WHERE b.id = ANY(ARRAY(SELECT id FROM fitting))
+                  AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
+                ORDER BY b.id FOR UPDATE OF b SKIP LOCKED
             )
             UPDATE delivery_batch b SET queued_at = clock_timestamp()
-            FROM fitting f WHERE b.id = f.id AND f.before < (SELECT rows FROM room)
-            RETURNING f.next_due_at, b.id, f.pending
+            FROM locked l JOIN fitting f USING (id) WHERE b.id = l.id
+            RETURNING f.place, b.id, b.pending
             """,
             {
-                "window": settings.PUBLISH_WINDOW_ROWS,
+                "window": window,
                 "channel": channel,
                 "by": by,
+                "seen": BATCHES_SEEN,
+                "large_too": _rng.random() < LARGE_TOO,
                 "limit": settings.PUBLISH_WINDOW_ROWS // 10,
             },
         )
         return [(pk, rows) for _, pk, rows in sorted(cursor.fetchall())]
 
 
-def _pack(channel: str, batches: Iterable[tuple[int, int]]) -> Iterator[Handout]:
+def _pack(channel: str, batches: Iterable[tuple[int, int]], *, most_rows: int) -> Iterator[Handout]:
     pack: list[int] = []
     rows = 0
     for batch_id, size in batches:
-        if pack and (len(pack) == HANDOUT_BATCHES or rows + size > HANDOUT_ROWS):
+        if pack and (len(pack) == HANDOUT_BATCHES or rows + size > most_rows):
             yield Handout(channel, pack)
             pack, rows = [], 0
         pack.append(batch_id)

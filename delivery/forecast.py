@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import BigIntegerField, Count, Value
 
 from delivery import cap_forecast
-from delivery.cap_forecast import due_in
+from delivery.cap_forecast import allowed_in, due_in, meant_in
 from schedules.audience.compiler import has_address, is_indexable, suppressed
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
@@ -23,6 +23,7 @@ from schedules.audience.tree import Node
 from schedules.consents import Asked, asked_by, objecting
 from schedules.definition import Definition, InvalidDefinition
 from schedules.models import Channel, OnPast, ScheduleType, TimeZoneMode
+from schedules.occurrences import LIFE
 from schedules.problems import Problem, say
 from schedules.recurrence import ZONE_NAMES, Firing, Note, describe, first_firing, next_firing, next_runs, notes
 from schedules.recurrence.timing import YEARS
@@ -77,8 +78,9 @@ class Duration:
 
 @dataclass(frozen=True)
 class Forecast:
-    """``targeted`` = people of ``past`` who are skipped + people of all waves.
+    """``targeted`` = people of ``past`` who are skipped + ``expiring`` + people of all waves.
 
+    ``expiring``: their send window opens later than they may wait for it.
     Of the waves' people ``suppressed``, ``unaddressable`` and ``capped`` get nothing. ``past``: those whose hour has
     passed already; with ``on_past`` ``send_now`` they are a wave at ``as_of``, else they expire. ``missing`` and
     ``invalid`` zones fall back to the schedule's; ``invalid_names`` tells the most frequent.
@@ -91,6 +93,7 @@ class Forecast:
     waves: tuple[Wave, ...]
     on_past: str
     past: tuple[ZoneShare, ...]
+    expiring: int
     missing: int
     invalid: int
     invalid_names: tuple[tuple[str, int], ...]
@@ -152,6 +155,7 @@ def forecast(
         waves=placed.waves,
         on_past=definition.on_past,
         past=placed.past,
+        expiring=placed.expiring,
         missing=sum(group.people for group in groups if is_local and group.zone == ""),
         invalid=sum(group.people for group in invalid),
         invalid_names=tuple((group.zone, group.people) for group in invalid if group.zone is not None),
@@ -256,10 +260,11 @@ def _groups(node: Node, asked: Asked, *, now: datetime) -> list[_Group]:
 
 @dataclass
 class _Placed:
-    """The groups at their instants. Those who are skipped are in ``past`` and in none of the counts."""
+    """The groups at their instants. Those who are skipped, or ``expiring``, are in none of the other counts."""
 
     waves: tuple[Wave, ...]
     past: tuple[ZoneShare, ...]
+    expiring: int
     people: int
     suppressed: int
     unaddressable: int
@@ -268,14 +273,16 @@ class _Placed:
 def _place(groups: Sequence[_Group], *, definition: Definition, firing: Firing, now: datetime) -> _Placed:
     shares: dict[datetime, Counter[str]] = defaultdict(Counter)
     past: Counter[str] = Counter()
-    staying = []
+    staying, expiring = [], 0
     for group in groups:
         zone, at = group.zone or "", _wave_at(group.zone or "", definition=definition, firing=firing, now=now)
         clock = zone if definition.time_zone_mode == TimeZoneMode.USER_LOCAL and zone in ZONE_NAMES else ""
         clock = clock or definition.time_zone
         if due_in(zone, firing=firing, definition=definition) < now:
             past[clock] += group.people
-        if at is not None:
+        if at is not None and at >= _waits_until(zone, definition=definition, firing=firing, now=now):
+            expiring += group.people
+        elif at is not None:
             shares[at][clock] += group.people
             staying.append(group)
 
@@ -286,6 +293,7 @@ def _place(groups: Sequence[_Group], *, definition: Definition, firing: Firing, 
     return _Placed(
         waves=tuple(Wave(at, people.total(), told(people)) for at, people in sorted(shares.items())),
         past=told(past),
+        expiring=expiring,
         people=sum(group.people for group in staying),
         suppressed=sum(group.suppressed for group in staying),
         unaddressable=sum(group.unaddressable for group in staying),
@@ -297,7 +305,18 @@ def _wave_at(zone: str, *, definition: Definition, firing: Firing, now: datetime
     due = due_in(zone, firing=firing, definition=definition)
     if due >= now:
         return due
-    return now if definition.on_past == OnPast.SEND_NOW else None
+    return allowed_in(zone, now, definition=definition) if definition.on_past == OnPast.SEND_NOW else None
+
+
+def _waits_until(zone: str, *, definition: Definition, firing: Firing, now: datetime) -> datetime:
+    """When a person due by the schedule, or at once, has waited for too long."""
+    ends_at = max(firing.opens_at, now) + LIFE
+    if (minutes := definition.expires_after_minutes) is None:
+        return ends_at
+    due = meant_in(zone, firing=firing, definition=definition)
+    if due_in(zone, firing=firing, definition=definition) < now:
+        due = now
+    return min(ends_at, due + timedelta(minutes=minutes))
 
 
 # Caps and time

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from delivery import renderers
 from delivery.caps import Limits
 from delivery.ledger import Claim, Outcome, Person
-from delivery.models import State
+from delivery.models import OUTSIDE_WINDOW, State
 from delivery.providers.base import Message
 from delivery.remote_rendering import Blame, Result, Unrendered
 from delivery.renderers import Renderer
@@ -26,6 +26,7 @@ from schedules.definition import Definition
 from schedules.encryption import Undecryptable, UnknownKey
 from schedules.models import Catalogue, Channel, ScheduleVersion
 from schedules.occurrences import EDITED
+from schedules.recurrence import ZONE_NAMES
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
 _CATALOGUES_S = 10
@@ -80,6 +81,7 @@ def meant(claim: Claim, *, now: datetime) -> Meant:
     """Who of a claim gets a message."""
     read_pinned([claim])
     pinned = _known[_key(claim)]
+    claim, waiting = _in_window(claim, pinned.definition, now=now)
     willing, objecting = _willing(claim, pinned.asked)
     legible, unread = _legible(claim, willing, pinned, now=now)
     people, settled = _still_meant(claim, legible, pinned, now=now)
@@ -91,7 +93,24 @@ def meant(claim: Claim, *, now: datetime) -> Meant:
         catalogues=catalogues(),
     )
     recipients = [_tokens(person, pinned.asked) for person in people]
-    return Meant(pinned, people, settled + unread + objecting, shared, recipients)
+    return Meant(pinned, people, settled + unread + objecting + waiting, shared, recipients)
+
+
+def _in_window(claim: Claim, definition: Definition, *, now: datetime) -> tuple[Claim, list[Outcome]]:
+    """The claim of those who may be written to at this hour; the others wait for theirs, without an attempt."""
+    if definition.window is None:
+        return claim, []
+    people, waiting = [], []
+    for person in claim.people:
+        zone_name = person.time_zone if person.time_zone in ZONE_NAMES else definition.time_zone
+        allowed = definition.window.next_allowed(now, zone_name)
+        if allowed <= now or any(person.reached):
+            people.append(person)
+        else:
+            waiting.append(
+                Outcome(person.recipient_id, State.PENDING, OUTSIDE_WINDOW, due_at=allowed, is_attempt=False)
+            )
+    return replace(claim, people=people), waiting
 
 
 def renderer_of(claim: Claim) -> Renderer:

@@ -39,6 +39,9 @@ class State(models.IntegerChoices):
 
 # The reason of those failed who may have the message all the same: nobody ever answered for them.
 OUTCOME_UNKNOWN = "outcome_unknown"
+# The reason of those who wait for their send window to open again, and of those for whom nobody waits any longer.
+OUTSIDE_WINDOW = "outside_window"
+WAITED_TOO_LONG = "waited_too_long"
 # The reason of those sent to of whom no answer, but a later event of the provider's says so.
 CONFIRMED = "confirmed"
 # Ids of occurrences that no occurrence will ever have: the messages of tests have these from here on, so that inbox,
@@ -58,6 +61,8 @@ class ZoneSource(models.IntegerChoices):
 class Delivery(models.Model):
     """The ledger row. ``wave_at`` is the instant promised to the person; ``due_at`` starts there and moves at a retry.
 
+    ``expires_at``: until when it may wait, if not to the end of its run.
+
     ``leased_until`` is real time, all else business time. ``claimed_at`` is when the latest claim took the row, by
     which it counts toward the caps; ``called_at`` is when the provider call started. ``detail`` says more about the
     reason: the provider's own words, or as JSON the messages that used up a cap. ``reached`` lists the ids of devices
@@ -71,6 +76,7 @@ class Delivery(models.Model):
     batch_id = models.BigIntegerField()
     wave_at = models.DateTimeField()
     due_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
     state = models.SmallIntegerField(choices=State)
     zone_source = models.SmallIntegerField(choices=ZoneSource)
     attempt = models.SmallIntegerField()
@@ -209,6 +215,7 @@ class Batch(models.Model):
     wave_at = models.DateTimeField(null=True, help_text="Empty where waves of few people share the batch")
     size = models.PositiveIntegerField(_("people"))
     next_due_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True, help_text="When the first of its people has waited for too long")
     queued_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)

@@ -347,10 +347,13 @@ def _expire_late(group: Sequence[Work]) -> None:
     def write() -> None:
         tally = Tally()
         for work in late:
-            ledger.expire_late(work, now=clock.now(), tally=tally)
+            if work.is_waiting_long:
+                ledger.expire_waited(work, now=clock.now(), tally=tally)
+            if work.is_late:
+                ledger.expire_late(work, now=clock.now(), tally=tally)
         tally.flush()
 
-    if late := [work for work in group if work.is_late]:
+    if late := [work for work in group if work.is_late or work.is_waiting_long]:
         _durably(write)
 
 

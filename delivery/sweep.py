@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from delivery import brake, caps, counts, ledger, untold
 from delivery.ledger import Tally
-from delivery.models import OUTCOME_UNKNOWN, State
+from delivery.models import OUTCOME_UNKNOWN, WAITED_TOO_LONG, State
 from delivery.providers import registry
 from delivery.retry import MAX_RETRIES
 from schedules import occurrences, operations
@@ -39,6 +39,7 @@ class Swept:
     unknown_failed: int = 0
     cancelled: int = 0
     ended: int = 0
+    waited: int = 0
     requeued: int = 0
     held: int = 0
     closed: int = 0
@@ -114,6 +115,20 @@ _ENDED = _Step(
     State.EXPIRED,
 )
 
+_WAITED = _Step(
+    "waited",
+    f"""
+    SELECT b.id, b.day, '{WAITED_TOO_LONG}'
+    FROM schedules_occurrence o JOIN delivery_batch b ON b.occurrence_id = o.id
+    WHERE o.closed_at IS NULL AND o.state = 'running' AND b.expires_at <= %(now)s AND b.pending > 0
+      AND b.id > %(after)s
+    ORDER BY b.id LIMIT %(chunk)s
+    """,
+    State.PENDING,
+    State.EXPIRED,
+    ledger.WAITED,
+)
+
 
 def sweep(*, now: datetime) -> Swept:
     """Run every step once."""
@@ -124,6 +139,7 @@ def sweep(*, now: datetime) -> Swept:
         unknown_failed=_run(_UNKNOWN, now=now),
         cancelled=_run(_CANCELLED, now=now),
         ended=_run(_ENDED, now=now),
+        waited=_run(_WAITED, now=now),
         requeued=_counted("requeued", _requeue),
     )
     swept.held = _counted("held", lambda: brake.hold_failing(now=now))

@@ -25,9 +25,10 @@ from schedules.models import (
     Topic,
 )
 from schedules.problems import Problem, say
-from schedules.recurrence import Timing
+from schedules.recurrence import Timing, windows
 from schedules.recurrence import check as check_timing
 from schedules.recurrence.timing import YEARS
+from schedules.recurrence.windows import Window
 
 WIRE = {
     "name": "name",
@@ -47,6 +48,8 @@ WIRE = {
     "max_per_user_per_day": "maxPerUserPerDay",
     "max_per_user_per_week": "maxPerUserPerWeek",
     "counts_toward_caps": "countsTowardCaps",
+    "send_window": "sendWindow",
+    "expires_after_minutes": "expiresAfterMinutes",
     "misfire_grace_minutes": "misfireGraceMinutes",
     "on_past": "onPast",
     "recheck_audience": "recheckAudience",
@@ -54,6 +57,8 @@ WIRE = {
 TIMING_FIELDS = frozenset(
     {"schedule_type", "run_at", "cron", "time_zone", "time_zone_mode", "start_at", "end_at", "max_runs"}
 )
+# What moves the instants of people, though not those of the schedule.
+WAITING_FIELDS = frozenset({"send_window", "expires_after_minutes"})
 _INSTANTS = frozenset({"run_at", "start_at", "end_at"})
 # bool is no int here, though Python holds it for one.
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -74,6 +79,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "max_per_user_per_day": (int, NoneType),
     "max_per_user_per_week": (int, NoneType),
     "counts_toward_caps": (bool,),
+    "send_window": (dict, NoneType),
+    "expires_after_minutes": (int, NoneType),
     "misfire_grace_minutes": (int,),
     "on_past": (str,),
     "recheck_audience": (bool, NoneType),
@@ -88,8 +95,9 @@ _TYPE_WORDS: Mapping[type, str] = {
 }
 _TEXT_LENGTHS = {"topic": LONGEST_KEY, "cron": 200, "time_zone": 64}
 _LARGEST_ID = 2**63 - 1
-# An occurrence lives for seven days, so a longer grace could never be used.
+# An occurrence lives for seven days, so a longer grace, or wait, could never be used.
 _LONGEST_GRACE_MINUTES = 7 * 24 * 60
+LONGEST_WAIT_MINUTES = 7 * 24 * 60
 _LARGEST_LIMIT = 1_000_000
 
 
@@ -125,6 +133,8 @@ class Definition:
     max_per_user_per_day: int | None = None
     max_per_user_per_week: int | None = None
     counts_toward_caps: bool = True
+    send_window: Mapping[str, Any] | None = None
+    expires_after_minutes: int | None = None
     misfire_grace_minutes: int = 60
     on_past: str = "skip"
     recheck_audience: bool | None = None
@@ -164,6 +174,11 @@ class Definition:
             ends_at=self.end_at,
             max_runs=self.max_runs,
         )
+
+    @property
+    def window(self) -> Window | None:
+        """When its messages may reach a person, if not at any hour."""
+        return windows.read(self.send_window) if self.send_window else None
 
     @property
     def rechecks_audience(self) -> bool:
@@ -224,6 +239,7 @@ def _check_columns(definition: Definition) -> list[Problem]:
         *_check_words(definition),
         *_check_texts(definition),
         *_check_limits(definition),
+        *_check_window(definition.send_window),
         *_check_range(definition),
     ]
 
@@ -273,7 +289,40 @@ def _check_limits(definition: Definition) -> list[Problem]:
     if not 0 <= definition.misfire_grace_minutes <= _LONGEST_GRACE_MINUTES:
         message = say("Use 0 to %(most)s minutes.", most=str(_LONGEST_GRACE_MINUTES))
         problems.append(Problem("misfireGraceMinutes", "out_of_range", message))
+    wait = definition.expires_after_minutes
+    if wait is not None and not 1 <= wait <= LONGEST_WAIT_MINUTES:
+        message = say("Use 1 to %(most)s minutes, or leave it out.", most=str(LONGEST_WAIT_MINUTES))
+        problems.append(Problem("expiresAfterMinutes", "out_of_range", message))
     return problems
+
+
+def _check_window(window: Mapping[str, Any] | None) -> list[Problem]:
+    """Everything of it is checked for drafts too: what stands in the column can be read."""
+    if window is None:
+        return []
+    if unknown := window.keys() - {"days", "from", "to"}:
+        shown = storable.step(min(map(str, unknown)))
+        message = say("There is no such member as %(name)s; use days, from and to.", name=shown)
+        return [Problem("sendWindow", "unknown", message)]
+    problems = []
+    days = window.get("days")
+    if not isinstance(days, list) or not days or any(day not in windows.DAYS for day in days):
+        message = say("Name one day or more out of: %(known)s.", known=", ".join(windows.DAYS))
+        problems.append(Problem("sendWindow/days", "invalid", message))
+    elif len(set(days)) < len(days):
+        problems.append(Problem("sendWindow/days", "repeated", say("Name each day once.")))
+    for name in ("from", "to"):
+        if not _is_time_of_day(window.get(name)) or (name == "from" and window["from"] == "24:00"):
+            message = say("Use a time of day such as 09:00; a window may end at 24:00.")
+            problems.append(Problem(f"sendWindow/{name}", "invalid", message))
+    return problems
+
+
+def _is_time_of_day(value: object) -> bool:
+    try:
+        return isinstance(value, str) and windows.minute_of(value) >= 0
+    except ValueError:
+        return False
 
 
 def _check_range(definition: Definition) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from audit import trail
 from audit.models import Action
-from schedules.definition import TIMING_FIELDS, Definition
+from schedules.definition import TIMING_FIELDS, WAITING_FIELDS, Definition
 from schedules.models import Occurrence, OccurrenceState, Schedule, ScheduleType
 from schedules.recurrence import Firing, next_firing, next_runs
 
@@ -121,13 +121,14 @@ def repin(
         if occurrence.state == OccurrenceState.CANCELLED:
             continue
         effect = _effect(occurrence, after=after, changed=changed, apply_to=apply_to)
-        if effect is Effect.RETIMED and not _is_soon(occurrence, after, now=now, ahead=ahead):
+        is_aimed = effect is Effect.RETIMED and bool(changed & TIMING_FIELDS) and not occurrence.at_once
+        if is_aimed and not _is_soon(occurrence, after, now=now, ahead=ahead):
             effect = Effect.POSTPONED
         had_its_turn = occurrence.state != OccurrenceState.WAITING
         keeps_people = occurrence.begun_at is not None and not (
             apply_to is ApplyTo.UNSENT and "audience_query" in changed
         )
-        _carry_out(occurrence, effect, schedule=schedule, after=after, keeps_people=keeps_people)
+        _carry_out(occurrence, effect, schedule=schedule, after=after if is_aimed else None, keeps_people=keeps_people)
         schedule.runs += int(effect not in (Effect.POSTPONED, Effect.CANCELLED)) - int(had_its_turn)
         touched.append(Touched(occurrence.pk, effect))
     return touched
@@ -144,7 +145,9 @@ def _effect(occurrence: Occurrence, *, after: Definition, changed: set[str], app
         return Effect.RETIMED if _names(after, occurrence) else Effect.CANCELLED
     if occurrence.state == OccurrenceState.WAITING:  # its recipients are found when it opens
         return Effect.REPINNED
-    return Effect.REMATERIALISED if changed & {"audience_query", "on_past"} else Effect.REPINNED
+    if changed & {"audience_query", "on_past"}:
+        return Effect.REMATERIALISED
+    return Effect.RETIMED if changed & WAITING_FIELDS else Effect.REPINNED
 
 
 def _names(definition: Definition, occurrence: Occurrence) -> bool:
@@ -169,8 +172,9 @@ def _firing(occurrence: Occurrence, definition: Definition) -> Firing:
 
 
 def _carry_out(
-    occurrence: Occurrence, effect: Effect, *, schedule: Schedule, after: Definition, keeps_people: bool
+    occurrence: Occurrence, effect: Effect, *, schedule: Schedule, after: Definition | None, keeps_people: bool
 ) -> None:
+    """``after`` where it gives the occurrence another time."""
     if effect is Effect.UNTOUCHED:
         return
     if effect is Effect.CANCELLED:
@@ -184,8 +188,8 @@ def _carry_out(
     occurrence.save()
 
 
-def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition, keeps_people: bool) -> None:
-    if effect is not Effect.REMATERIALISED:
+def _restart(occurrence: Occurrence, effect: Effect, *, after: Definition | None, keeps_people: bool) -> None:
+    if after is not None:
         firing = _firing(occurrence, after)
         occurrence.opens_at = firing.opens_at
         occurrence.ends_at = firing.opens_at + LIFE

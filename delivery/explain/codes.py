@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from delivery.models import State
+from delivery.models import WAITED_TOO_LONG, State
 from schedules import consents
 from schedules.models import ScheduleStatus, Suppression
 
@@ -18,6 +18,7 @@ class Code(StrEnum):
     NOT_DUE_YET = "not_due_yet"
     WILL_BE_RETRIED = "will_be_retried"
     WAITS_FOR_CAP = "waits_for_cap"
+    WAITS_FOR_WINDOW = "waits_for_window"
     PUT_OFF = "put_off"
     # The whole run waits.
     RUN_HELD = "run_held"
@@ -53,6 +54,7 @@ class Code(StrEnum):
     PAUSED_OVER = "paused_over_its_time"
     PAST_IN_ZONE = "past_in_zone"
     RUN_ENDED = "run_ended"
+    WAITED_TOO_LONG = "waited_too_long"
     OTHERWISE = "not_sent"
     # The run has nothing for him.
     NOT_MATCHED = "not_matched"
@@ -84,6 +86,7 @@ OF_REASON = {
     (State.EXPIRED, "paused"): Code.PAUSED_OVER,
     (State.EXPIRED, "past_zone"): Code.PAST_IN_ZONE,
     (State.EXPIRED, "occurrence_ended"): Code.RUN_ENDED,
+    (State.EXPIRED, WAITED_TOO_LONG): Code.WAITED_TOO_LONG,
 }
 OF_STATE = {
     State.SENT: Code.SENT,

@@ -11,7 +11,7 @@ from datetime import datetime
 from delivery.explain import facts
 from delivery.explain.codes import OF_REASON, OF_SEARCH, OF_STATE, OF_STATUS, Code
 from delivery.explain.facts import Attempt, Limit, Obstacle
-from delivery.models import OUTCOME_UNKNOWN, Delivery, Feedback, State, ZoneSource
+from delivery.models import OUTCOME_UNKNOWN, OUTSIDE_WINDOW, Delivery, Feedback, State, ZoneSource
 from delivery.retry import MAX_RETRIES
 from schedules import suppressions
 from schedules.audience.matching import Profile, Verdict, reachable_channels, verdicts
@@ -176,6 +176,8 @@ def _waits(
         return Code.NOT_DUE_YET if is_ahead else Code.ABOUT_TO_BE_SENT
     if limit:
         return Code.WAITS_FOR_CAP
+    if delivery.reason == OUTSIDE_WINDOW:
+        return Code.WAITS_FOR_WINDOW
     return Code.WILL_BE_RETRIED if attempts and attempts[-1].number == delivery.attempt else Code.PUT_OFF
 
 
@@ -333,14 +335,15 @@ def _promise(definition: Definition, person: Recipient, at: datetime | None) -> 
     """When the person would be due, by the zone the profile has today."""
     if at is None:
         return None
-    if definition.time_zone_mode == "fixed":
+    if definition.time_zone_mode == "fixed" and not definition.window:
         return Promise(at, definition.time_zone, ZoneSource.FIXED)
     if person.time_zone in ZONE_NAMES:
         zone_name, source = person.time_zone, ZoneSource.PROFILE
     else:
         zone_name = definition.time_zone
         source = ZoneSource.INVALID if person.time_zone else ZoneSource.MISSING
-    return Promise(due_instant(at.replace(tzinfo=None), zone_name), zone_name, source)
+    due = at if definition.time_zone_mode == "fixed" else due_instant(at.replace(tzinfo=None), zone_name)
+    return Promise(definition.window.next_allowed(due, zone_name) if definition.window else due, zone_name, source)
 
 
 def _audience(

@@ -13,8 +13,10 @@ which writes nothing.
 from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
 from delivery.ledger.corrections import REFUSALS, TOLD, Released, correct, correct_batches
 from delivery.ledger.outcomes import (
+    WAITED,
     Settlement,
     expire_late,
+    expire_waited,
     reopen_batch,
     settle,
     settle_batch,
@@ -44,6 +46,7 @@ __all__ = [
     "RUNS",
     "SOME_DEVICE",
     "TOLD",
+    "WAITED",
     "Claim",
     "Outcome",
     "Person",
@@ -55,6 +58,7 @@ __all__ = [
     "correct",
     "correct_batches",
     "expire_late",
+    "expire_waited",
     "hold",
     "let_go",
     "profile_gone",

@@ -30,11 +30,11 @@ def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
             ), taken AS (
                 UPDATE delivery_batch b SET queued_at = clock_timestamp() FROM locked
                 WHERE b.id = locked.id
-                RETURNING b.id, b.day, b.occurrence_id, b.channel, b.next_due_at, b.pending
+                RETURNING b.id, b.day, b.occurrence_id, b.channel, b.next_due_at, b.expires_at, b.pending
             )
             SELECT t.id, t.day, t.occurrence_id, t.channel, t.next_due_at,
-                   t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes), t.pending,
-                   o.begun_at IS NOT NULL
+                   t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes),
+                   t.pending, o.begun_at IS NOT NULL, COALESCE(t.expires_at <= %(now)s, false)
             FROM taken t
             JOIN schedules_occurrence o ON o.id = t.occurrence_id
             JOIN schedules_schedule s ON s.id = o.schedule_id

@@ -13,7 +13,7 @@ from delivery import counts
 from delivery.ledger import rows as terms
 from delivery.ledger.rows import SOME_DEVICE, Claim, Outcome, Work
 from delivery.ledger.tally import Tally
-from delivery.models import OUTCOME_UNKNOWN, State
+from delivery.models import OUTCOME_UNKNOWN, WAITED_TOO_LONG, State
 
 
 class Settlement(NamedTuple):
@@ -253,6 +253,24 @@ def settle_batch(
     if moved[State.PENDING]:
         tally.due(batch_id, now)
     return moved.total()
+
+
+# SQL over a row: nobody waits for its person any longer.
+WAITED = "d.expires_at <= %(now)s"
+
+
+def expire_waited(work: Work, *, now: datetime, tally: Tally) -> int:
+    """Expire the people of a batch who may wait no longer; return how many."""
+    return settle_batch(
+        work.batch_id,
+        day=work.day,
+        source=State.PENDING,
+        target=State.EXPIRED,
+        reason=WAITED_TOO_LONG,
+        now=now,
+        tally=tally,
+        condition=WAITED,
+    )
 
 
 def reopen_batch(

@@ -44,7 +44,7 @@ def unrendered(schedule: str) -> str:
 class Work(NamedTuple):
     """A batch as a worker takes it up, ``pending`` rows in all. ``is_late``: the oldest is past the misfire grace.
 
-    ``is_begun``: of its occurrence somebody has been claimed.
+    ``is_begun``: of its occurrence somebody has been claimed. ``is_waiting_long``: somebody may wait no longer.
     """
 
     batch_id: int
@@ -55,6 +55,7 @@ class Work(NamedTuple):
     is_late: bool
     pending: int
     is_begun: bool
+    is_waiting_long: bool = False
 
 
 class Person(NamedTuple):

@@ -59,12 +59,14 @@ def recount(cursor: Any, occurrence: Occurrence) -> int:
     sets = ", ".join(f"{state.label} = COALESCE(c.{state.label}, 0)" for state in State)
     cursor.execute(
         f"""
-        UPDATE delivery_batch b SET {sets}, size = COALESCE(c.size, 0), next_due_at = c.next_due_at, queued_at = NULL,
+        UPDATE delivery_batch b SET {sets}, size = COALESCE(c.size, 0), next_due_at = c.next_due_at,
+               expires_at = c.expires_at, queued_at = NULL,
                started_at = COALESCE(b.started_at, c.called_at), is_counted = false,
                wave_at = CASE WHEN c.size IS NOT NULL THEN b.wave_at END
         FROM delivery_batch a LEFT JOIN (
             SELECT d.batch_id, count(*) AS size,
                    min(d.due_at) FILTER (WHERE d.state = {int(State.PENDING)}) AS next_due_at,
+                   min(d.expires_at) FILTER (WHERE d.state = {int(State.PENDING)}) AS expires_at,
                    min(d.called_at) AS called_at, {sums}
             FROM delivery_delivery d WHERE d.day = %s AND d.occurrence_id = %s GROUP BY d.batch_id
         ) c ON c.batch_id = a.id

@@ -21,6 +21,7 @@ from frontend.api.problems import InParameter, invalid
 from frontend.instants import instant
 from schedules import storable
 from schedules.problems import Problem
+from schedules.recurrence import windows
 
 # What every strict field says of a value that is not there.
 _ABSENT = {"required": "It is missing.", "null": "It can't be null."}
@@ -264,3 +265,20 @@ class ObjectField(serializers.JSONField):
         if fault := storable.json_fault(data):
             raise serializers.ValidationError(fault, code="invalid")
         return data
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {
+            "days": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(windows.DAYS)}},
+            "from": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"},
+            "to": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"},
+        },
+        "required": ["days", "from", "to"],
+        "additionalProperties": False,
+        "example": {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "09:00", "to": "20:00"},
+    }
+)
+class SendWindowField(ObjectField):
+    """Days and hours; what of them is wrong the definition says, member by member."""

@@ -152,7 +152,7 @@ class NoteAnswer(serializers.Serializer[Any]):
 
 
 class ForecastAnswer(serializers.Serializer[Any]):
-    """`targeted` = all waves' people, and with `onPast: skip` those of `past`.
+    """`targeted` = all waves' people, those who are `expiring`, and with `onPast: skip` those of `past`.
 
     Of the waves' people `suppressed`, `unaddressable` and `capped` get nothing; `attempted` are the rest.
     """
@@ -166,6 +166,9 @@ class ForecastAnswer(serializers.Serializer[Any]):
     userService = ServedAnswer(allow_null=True, help_text="Null where no user service is asked for people.")
     waves = WaveAnswer(many=True)
     past = PastAnswer()
+    expiring = serializers.IntegerField(
+        help_text="Their send window opens later than `expiresAfterMinutes`, or the run's seven days, let them wait."
+    )
     fallback = FallbackAnswer()
     suppressed = serializers.IntegerField(
         help_text="They may not be written to: they have opted out of the channel or the topic, or not opted in, or"
@@ -211,6 +214,7 @@ def _forecast(told: Forecast, served: Served | None, time_zone: str) -> dict[str
         "targeted": told.targeted,
         "userService": served_answer(served),
         "waves": [{"at": instant(wave.at), "people": wave.people, "zones": _zones(wave.zones)} for wave in told.waves],
+        "expiring": told.expiring,
         "past": {
             "people": sum(share.people for share in told.past),
             "onPast": told.on_past,

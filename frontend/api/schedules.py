@@ -19,6 +19,7 @@ from frontend.api.fields import (
     InstantField,
     ObjectField,
     QuerySerializer,
+    SendWindowField,
     StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
@@ -122,6 +123,22 @@ class ScheduleDefinition(StrictSerializer):
     maxPerUserPerDay = StrictIntegerField(source="max_per_user_per_day", required=False, allow_null=True, min_value=1)
     maxPerUserPerWeek = StrictIntegerField(source="max_per_user_per_week", required=False, allow_null=True, min_value=1)
     countsTowardCaps = StrictBooleanField(source="counts_toward_caps", required=False)
+    sendWindow = SendWindowField(
+        source="send_window",
+        required=False,
+        allow_null=True,
+        help_text="The days and hours, on each recipient's own clock, in which messages may reach them; what does not"
+        " fit waits for the next. `days` are those on which the window opens; with `to` at or before `from` it lasts"
+        " over midnight. Null: at any hour.",
+    )
+    expiresAfterMinutes = StrictIntegerField(
+        source="expires_after_minutes",
+        required=False,
+        allow_null=True,
+        min_value=1,
+        help_text="Who could not be sent to so long after their instant, for whatever reason, gets nothing: they expire"
+        " with the reason `waited_too_long`. Null: they wait until the run ends, after seven days.",
+    )
     misfireGraceMinutes = StrictIntegerField(source="misfire_grace_minutes", required=False, min_value=0)
     onPast = StrictChoiceField(choices=OnPast.values, source="on_past", required=False)
     recheckAudience = StrictBooleanField(source="recheck_audience", required=False, allow_null=True)

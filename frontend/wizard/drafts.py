@@ -18,7 +18,8 @@ from frontend.access import actor
 from frontend.erasing import UNSAVED_STEPS
 from frontend.models import IdempotencyKey
 from frontend.wizard.audience_form import AudienceForm
-from frontend.wizard.forms import Around, BasicsForm, LimitsForm, MessageForm, StepForm
+from frontend.wizard.forms import Around, BasicsForm, MessageForm, StepForm
+from frontend.wizard.limits_form import LimitsForm
 from frontend.wizard.when_form import WhenForm
 from frontend.wording.schedules import FIELDS, value_in_words
 from frontend.zones import zones_of

@@ -17,7 +17,7 @@ from frontend.wizard.forms import Around
 from frontend.wording import number, timings
 from frontend.wording.audiences import query_in_words, size_in_words
 from frontend.wording.problems import problem_in_words
-from frontend.wording.schedules import CHANNELS
+from frontend.wording.schedules import CHANNELS, hours_in_words
 from frontend.wording.topics import PURPOSES
 from schedules import topics
 from schedules.definition import Definition
@@ -84,7 +84,7 @@ def limits_in_words(definition: Definition) -> list[str]:
         told.append(words % {"n": number(week)})
     if not definition.counts_toward_caps:
         told.append(_("These messages use up nobody's limits"))
-    return told or [_("No limit per person")]
+    return [*(told or [_("No limit per person")]), *hours_in_words(definition)]
 
 
 def people(schedule: Schedule, *, now: datetime) -> dict[str, Any]:

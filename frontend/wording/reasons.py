@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from delivery import brake
-from delivery.models import CONFIRMED, OUTCOME_UNKNOWN, State
+from delivery.models import CONFIRMED, OUTCOME_UNKNOWN, OUTSIDE_WINDOW, WAITED_TOO_LONG, State
 from schedules.models import OccurrenceState
 
 Words = str | Promise
@@ -54,6 +54,8 @@ REASONS: Mapping[str, Words] = {
     "paused": _("The schedule was paused over the promised time."),
     "past_zone": _("The local time had already passed in this person's zone."),
     "occurrence_ended": _("The run reached its end before this could be sent."),
+    OUTSIDE_WINDOW: _("At this hour the schedule sends nothing to this person; no attempt is used up."),
+    WAITED_TOO_LONG: _("It could not be sent within the time that the schedule lets people wait."),
     # Rendering
     "fuel_exhausted": _("The template took too much computing for one message."),
     "header_injection": _("The subject would have contained a line break."),
@@ -183,6 +185,7 @@ REMEDIES: Mapping[str, Words] = {
     "paused": _TOO_LATE,
     "past_zone": _("Choose an earlier day, or let those whose time has passed get it at once."),
     "occurrence_ended": _TOO_LATE,
+    WAITED_TOO_LONG: _("Let them wait longer, or widen the hours: both are among the schedule's limits."),
     "fuel_exhausted": _MEND_TEMPLATE,
     "header_injection": _MEND_TEMPLATE,
     "line_break_in_header": _("Correct the address in the profile or the subject, then try again."),

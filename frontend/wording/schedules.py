@@ -13,6 +13,7 @@ from frontend.wording import timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.reasons import number
 from frontend.wording.topics import PURPOSES
+from schedules.definition import Definition
 from schedules.models import Channel, OnPast, ScheduleStatus, ScheduleType, TimeZoneMode
 
 Words = str | Promise
@@ -63,6 +64,8 @@ FIELDS: Mapping[str, Words] = {
     "maxPerUserPerDay": gettext_lazy("Most messages per person in 24 hours"),
     "maxPerUserPerWeek": gettext_lazy("Most messages per person in 7 days"),
     "countsTowardCaps": gettext_lazy("Counts toward other schedules' limits"),
+    "sendWindow": gettext_lazy("Reaches people"),
+    "expiresAfterMinutes": gettext_lazy("Lets people wait for"),
     "misfireGraceMinutes": gettext_lazy("May start late by"),
     "onPast": gettext_lazy("People whose local time has passed"),
     "recheckAudience": gettext_lazy("Asks again, when sending, whether a person still fits"),
@@ -93,11 +96,24 @@ def value_in_words(field: str, value: Any, *, definition: Mapping[str, Any], tem
             return _instant(value, definition)
         case "cron":
             return timings.any_cron_in_words(value)
-        case "misfireGraceMinutes":
+        case "misfireGraceMinutes" | "expiresAfterMinutes":
             return minutes(value)
+        case "sendWindow":
+            return timings.window_in_words(value)
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return number(value) if isinstance(value, int) else str(value)
+
+
+def hours_in_words(definition: Definition) -> list[str]:
+    """Sentences without full stop: at which hours it reaches people, and how long they may wait for that."""
+    told = []
+    if definition.send_window:
+        told.append(_("It reaches people only %(hours)s") % {"hours": timings.window_in_words(definition.send_window)})
+    if definition.expires_after_minutes:
+        late = minutes(definition.expires_after_minutes)
+        told.append(_("Whoever could not be reached within %(minutes)s gets nothing") % {"minutes": late})
+    return told
 
 
 def minutes(value: int) -> str:
@@ -107,6 +123,10 @@ def minutes(value: int) -> str:
 def _nothing(field: str) -> str:
     if field in ("maxPerUserPerDay", "maxPerUserPerWeek", "maxRuns"):
         return _("no limit")
+    if field == "sendWindow":
+        return _("at any hour")
+    if field == "expiresAfterMinutes":
+        return _("as long as the run lasts")
     return _("only at each person's own local time") if field == "recheckAudience" else _("none")
 
 

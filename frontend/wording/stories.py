@@ -145,8 +145,8 @@ def _story(told: Story, shown_in: str) -> str:
             return _("It waits. %(limit)s") % {"limit": limit(told.limit)}
         case Code.WILL_BE_RETRIED:
             return _("Attempt %(attempt)s of %(most)s failed. %(why)s %(next)s") % facts
-        case Code.PUT_OFF:
-            return _("It waits. %(why)s %(next)s") % facts
+        case Code.PUT_OFF | Code.WAITS_FOR_WINDOW:
+            return _put_off(told.code) % {**facts, "until": show(row.due_at, shown_in)}
         case Code.FAILED:
             return _("Failed, and trying again by itself would not help. %(why)s") % facts
         case Code.FAILED_AFTER_RETRIES:
@@ -159,6 +159,12 @@ def _story(told: Story, shown_in: str) -> str:
         case Code.AT_CAP if told.limit:
             return _("Not sent, at %(at)s: %(limit)s") % facts
     return _of_code(told.code) or _("Not sent. %(why)s") % facts
+
+
+def _put_off(code: Code) -> str:
+    if code is Code.WAITS_FOR_WINDOW:
+        return _("It waits for an hour at which it may reach the person: %(until)s.")
+    return _("It waits. %(why)s %(next)s")
 
 
 def _of_code(code: Code) -> str:

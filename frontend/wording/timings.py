@@ -5,8 +5,9 @@ knows English alone: in other languages the cron stands for itself.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from babel.dates import format_timedelta, get_day_names, get_month_names
 from django.utils.translation import get_language, ngettext
@@ -14,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from schedules.definition import Definition
 from schedules.models import Schedule, ScheduleType, TimeZoneMode
-from schedules.recurrence import InvalidTiming, describe, zone
+from schedules.recurrence import InvalidTiming, describe, windows, zone
 from schedules.recurrence.crons import sentence
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -161,6 +162,21 @@ def _weekday(name: str) -> int | None:
 def _day_names(days: Sequence[int]) -> list[str]:
     names = get_day_names("wide", locale=locale())
     return [str(names[day - 1]) for day in days]
+
+
+def window_in_words(window: Mapping[str, Any]) -> str:
+    """A send window, as a definition has it: “Monday to Friday, 09:00 to 20:00, on each person's own clock”."""
+    days = sorted(windows.DAYS.index(day) + 1 for day in window["days"])
+    if len(days) == 7:
+        told = _("every day")
+    elif days == _WORKDAYS:
+        told = _("Monday to Friday")
+    else:
+        told = _and(_day_names(days))
+    words = {"days": told, "from": window["from"], "to": window["to"], "clock": own_clock()}
+    if windows.minute_of(window["to"]) <= windows.minute_of(window["from"]):
+        return _("%(days)s, %(from)s to %(to)s of the next day, %(clock)s") % words
+    return _("%(days)s, %(from)s to %(to)s, %(clock)s") % words
 
 
 def interval(every: int, period: str) -> str:

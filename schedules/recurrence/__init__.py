@@ -1,6 +1,6 @@
 """When schedules fire: pure functions over frozen values, without database and without a clock.
 
-Import from here; the rooms inside are: zones, crons → timing → firings → checks, wording.
+Import from here; the rooms inside are: zones, crons → timing → firings → checks, wording; and zones → windows.
 """
 
 from schedules.recurrence.checks import USER_LOCAL_SPACING, check

@@ -295,6 +295,19 @@ def occurrence_ended(world):
     return schedule
 
 
+def waited_too_long(world):
+    schedule = world.opened(expires_after_minutes=30, misfire_grace_minutes=600)
+    world.service.at(NOW + HOUR).sweep()
+    return schedule
+
+
+def waits_for_window(world):
+    morning = {"days": ["sat"], "from": "09:00", "to": "11:30"}
+    schedule = world.opened(send_window=morning, misfire_grace_minutes=600)
+    world.service.at(NOW + 2 * HOUR).send()
+    return schedule
+
+
 def held(world):
     schedule = world.opened()
     operations.hold_occurrence(
@@ -490,6 +503,8 @@ CASES = [
     (paused_over, Code.PAUSED_OVER, "expired", "paused", "was paused over the promised time"),
     (past_zone, Code.PAST_IN_ZONE, "expired", "past_zone", "had already passed"),
     (occurrence_ended, Code.RUN_ENDED, "expired", "occurrence_ended", "The run reached its end"),
+    (waited_too_long, Code.WAITED_TOO_LONG, "expired", "waited_too_long", "within the time that the schedule lets"),
+    (waits_for_window, Code.WAITS_FOR_WINDOW, "pending", "outside_window", "an hour at which it may reach the person"),
     (held, Code.RUN_HELD, "pending", "", "held until somebody lets it go on"),
     (paused, Code.SCHEDULE_PAUSED, "pending", "", "the schedule is paused"),
     (stopped, Code.SENDING_STOPPED, "pending", "", "somebody has stopped sending"),

@@ -122,6 +122,7 @@ def test_a_forecast_tells_waves_zones_and_who_gets_nothing(api: Api) -> None:
             {"at": "2026-11-21T17:00:00Z", "people": 5, "zones": [new_york]},
         ],
         "past": {"people": 5, "onPast": "skip", "zones": [tokyo]},
+        "expiring": 0,
         "fallback": {
             "timeZone": "Europe/Berlin",
             "missing": 1,

@@ -117,6 +117,8 @@ def test_every_problem_is_told_at_once_each_with_its_pointer(api):
         ("runAt", "2026-12-01T09:00:00"),
         ("runAt", "2026-12-01"),
         ("audienceQuery", "[]"),
+        ("sendWindow", ["mon"]),
+        ("expiresAfterMinutes", "30"),
         ("channel", None),
     ],
 )
@@ -570,3 +572,11 @@ def test_only_a_change_is_a_merge_patch(api):
     refused = api.patch(f"schedules/{schedule.pk}", {"name": "x"}, content_type="application/json-patch+json")
     assert refused.status_code == 415
     assert refused["Accept-Patch"] == f"application/json, {MERGE_PATCH}"
+
+
+def test_a_send_window_is_kept_as_it_was_said_and_what_is_wrong_with_it_named(api):
+    window = {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}
+    made = api.post("schedules", definition(sendWindow=window, expiresAfterMinutes=90)).json()
+    assert (made["sendWindow"], made["expiresAfterMinutes"]) == (window, 90)
+    refused = api.post("schedules", definition(sendWindow={"days": [], "from": "9", "to": "06:00"}))
+    assert {error["pointer"] for error in refused.json()["errors"]} == {"/sendWindow/days", "/sendWindow/from"}

@@ -632,3 +632,45 @@ def test_no_step_asks_the_database_more_for_more_people_and_templates(browser, d
     for _ in range(10):
         TemplateFactory()
     assert queries() <= few <= 30
+
+
+# Hours
+
+
+WINDOW = {
+    "window_days": ["mon", "fri"],
+    "window_from": "22:00",
+    "window_to": "06:00",
+    "wait": "3",
+    "wait_unit": "hours",
+}
+
+
+def test_the_hours_in_which_people_are_reached_are_kept_and_told(browser, draft):
+    assert post(browser, draft, "limits", LIMITS | WINDOW).status_code == 302
+    assert draft.send_window == {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}
+    assert draft.expires_after_minutes == 180
+    page = text_of(browser.get(address(draft, "limits")))
+    assert set(re.findall(r'name="window_days" value="(\w+)"[^>]* checked', page)) == {"mon", "fri"}
+    told = text_of(browser.get(address(draft, "review")))
+    assert (
+        "It reaches people only Monday and Friday, 22:00 to 06:00 of the next day, on each person's own clock" in told
+    )
+    post(browser, draft, "limits", LIMITS)
+    assert (draft.send_window, draft.expires_after_minutes) == (None, None)
+
+
+def test_half_a_window_is_none(browser, draft):
+    answer = post(browser, draft, "limits", LIMITS | {"window_from": "22:00"})
+    assert answer.status_code == 422
+    assert "Tick a day at least." in text_of(answer)
+    assert "Write a time such as 09:00." in text_of(answer)
+    assert draft.send_window is None
+
+
+def test_the_window_that_stands_is_none_new_when_it_means_the_same(browser, draft):
+    standing = {"days": ["sun", "mon"], "from": "09:00", "to": "24:00"}
+    operations.update(schedule_id=draft.pk, changes={"send_window": standing}, by=BY, now=NOW)
+    same = {"window_days": ["mon", "sun"], "window_from": "09:00", "window_to": "00:00"}
+    post(browser, draft, "limits", LIMITS | same)
+    assert draft.send_window == standing

@@ -22,7 +22,7 @@ from frontend.pages.schedules.verbs import EDITABLE, offers
 from frontend.wording import RUN_STATES, number, reason, timings
 from frontend.wording.audiences import query_in_words
 from frontend.wording.problems import problem_in_words
-from frontend.wording.schedules import CHANNELS, ON_PAST, STATUSES, minutes
+from frontend.wording.schedules import CHANNELS, ON_PAST, STATUSES, hours_in_words, minutes
 from frontend.zones import Zones, zones_of
 from schedules import clock
 from schedules import definition as definitions
@@ -202,6 +202,7 @@ def _limits(schedule: Schedule) -> list[str]:
         if schedule.counts_toward_caps
         else _("Its messages do not count toward the limits of other schedules.")
     )
+    told += [f"{words}." for words in hours_in_words(Definition.of(schedule))]
     late = minutes(schedule.misfire_grace_minutes)
     told.append(
         _("It may start %(minutes)s late; whoever could not be started by then is left out.") % {"minutes": late}
@@ -250,6 +251,7 @@ def _foretold(schedule: Schedule) -> dict[str, Any]:
         (_("have no address in this channel"), told.unaddressable),
         (_("are at their limit of messages"), told.capped.people),
         (_("whose local time has passed"), skipped),
+        (_("would wait too long for an hour at which it may reach them"), told.expiring),
     ]
     return {
         "forecast": told,
