@@ -100,7 +100,7 @@ def fill(*, people: int, rows: int, schedules: int, events: int) -> Values:
         },
         "wizard-look step": ["audience", "message", "when", "review"],
         "wizard-step step": ["basics", "audience", "message", "when", "limits", "review"],
-        **{key: [] for key in ("import_id", "test_send_id")},  # a page of one row
+        **{key: [] for key in ("import_id", "test_send_id", "endpoint_id", "key")},  # a page of one row
     }
 
 

@@ -100,7 +100,7 @@ def values() -> dict[str, Any]:
     from delivery.models import Delivery, InboxMessage, State
     from schedules import clock, operations
     from schedules.definition import Definition
-    from schedules.models import MessageTemplate, Occurrence, OccurrenceState, Recipient, Schedule
+    from schedules.models import MessageTemplate, Occurrence, OccurrenceState, Recipient, Schedule, Topic
 
     now = clock.now()
     newsletter = Schedule.objects.get(name="Newsletter to everyone")
@@ -138,7 +138,8 @@ def values() -> dict[str, Any]:
         "wizard-step step": ["basics", "audience", "message", "when", "limits", "review"],
         "schedule-do verb": ["pause"],
         "schedule-edit schedule_id": newsletter.pk,
-        **{key: [] for key in ("message_id", "import_id", "test_send_id")},  # the demo has none
+        "key": list(Topic.objects.values_list("key", flat=True)[:1]),
+        **{key: [] for key in ("message_id", "import_id", "test_send_id", "endpoint_id")},  # the demo has none
         "asked of explain": f"?recipient={Recipient.objects.get(pk=person).external_id}&schedule={newsletter.pk}",
     }
 
