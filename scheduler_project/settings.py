@@ -57,7 +57,7 @@ if "database" in _MISSING and "SECRET_KEY" not in os.environ:
 else:
     SECRET_KEY = env.str("SECRET_KEY")
 # Former ones, separated by commas: with them sessions and forms that are open stay good (SESSION_HOURS), and links to
-# unsubscribe in messages that were sent, for which the law asks for 30 days and we for 60 (docs/consent.md).
+# unsubscribe in messages that were sent, for 60 days at least (docs/consent.md).
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Under which erased people are remembered, so that no import brings them back. Another key has forgotten all of them,
 # so it isn't changed with SECRET_KEY, which stands in where none is given.

@@ -1,7 +1,7 @@
 """Links by which people end a subscription, or set what they are sent, without signing in.
 
 A link holds a token that names the person by the surrogate id alone, with the channel and topic of the message that it
-came in; it is signed (HMAC-SHA256, RFC 2104), so that nobody can make one for somebody else. It has no end: it is as
+came in; it is signed (keyed BLAKE2b, RFC 7693), so that nobody can make one for somebody else. It has no end: it is as
 good as long as the secret with which it was signed stands in ``SECRET_KEY`` or ``SECRET_KEY_FALLBACKS``, and harmless
 when it comes twice. What it opens is the same for whoever has it, as with every such link: a forwarded message can be
 unsubscribed from by its reader.
@@ -13,6 +13,7 @@ import hmac
 import re
 import struct
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from django.conf import settings
@@ -27,7 +28,7 @@ SAMPLE: Final = "sample"
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BBQ")  # version, channel, person; behind it the topic's key
-_MAC: Final = 16  # bytes of the 32 that SHA-256 gives: nobody guesses one of 2**128
+_MAC: Final = 16  # bytes: nobody guesses one of 2**128
 _CHANNELS: Final = {Channel.EMAIL.value: 1, Channel.PUSH.value: 2, Channel.IN_APP.value: 3}
 _OF_NUMBER: Final = {number: channel for channel, number in _CHANNELS.items()}
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{35,100}", re.ASCII)
@@ -102,7 +103,7 @@ def _is_ours(said: bytes, mac: bytes) -> bool:
 
 
 def _mac(secret: str, said: bytes) -> bytes:
-    return hmac.digest(_key(secret), said, "sha256")[:_MAC]
+    return blake2b(said, key=_key(secret), digest_size=_MAC).digest()  # a third of what HMAC-SHA256 takes
 
 
 @lru_cache(maxsize=32)

@@ -12,6 +12,13 @@ BULLETIN = "Shop bulletin"
 REMINDER = "Basket reminder"
 DIGEST = "Evening digest"
 
+# What people may unsubscribe from: key, name, in German, and what it is.
+NEWS, OFFERS = "news", "offers"
+TOPICS = (
+    (NEWS, "News", "Neuigkeiten", "What is new at the roastery, about once a week"),
+    (OFFERS, "Offers", "Angebote", "Roasts at a special price, now and then"),
+)
+
 CATALOGUES: Mapping[str, Mapping[str, Any]] = {
     "en": {
         "morning.subject": "Good morning, {name}",
@@ -39,7 +46,8 @@ CATALOGUES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-# language: subject, greeting, news, line about the last order (where there is one), how to leave
+# language: subject, greeting, news, line about the last order (where there is one), why it comes, how to end it and how
+# to choose
 _NEWSLETTER = {
     "en": (
         "{{ first_name|default('Hello') }}, this is new in {{ city }}",
@@ -47,6 +55,7 @@ _NEWSLETTER = {
         "three of our readers’ favourite roasts are back, and members of the {{ plan }} plan try them first.",
         "Your last order was on {{ last_order_at|date('long') }}.",
         "You get this letter because you subscribed to it.",
+        ("Unsubscribe", "Choose what you get"),
     ),
     "de": (
         "{{ first_name|default('Hallo') }}, das gibt es Neues in {{ city }}",
@@ -54,6 +63,7 @@ _NEWSLETTER = {
         "drei Lieblingsröstungen sind wieder da, und wer den Tarif {{ plan }} hat, probiert sie zuerst.",
         "Ihre letzte Bestellung war am {{ last_order_at|date('long') }}.",
         "Sie erhalten diesen Brief, weil Sie ihn bestellt haben.",
+        ("Abbestellen", "Auswählen, was Sie bekommen"),
     ),
     "fr": (
         "{{ first_name|default('Bonjour') }}, du nouveau à {{ city }}",
@@ -61,6 +71,7 @@ _NEWSLETTER = {
         "trois torréfactions préférées de nos lecteurs sont de retour ; la formule {{ plan }} les goûte en premier.",
         "Votre dernière commande date du {{ last_order_at|date('long') }}.",
         "Vous recevez cette lettre parce que vous y êtes abonné.",
+        ("Se désabonner", "Choisir ce que vous recevez"),
     ),
     "es": (
         "{{ first_name|default('Hola') }}, novedades en {{ city }}",
@@ -68,6 +79,7 @@ _NEWSLETTER = {
         "han vuelto los tres tuestes favoritos de nuestros lectores, y el plan {{ plan }} los prueba primero.",
         "Su último pedido fue el {{ last_order_at|date('long') }}.",
         "Recibe esta carta porque se ha suscrito a ella.",
+        ("Darse de baja", "Elegir lo que recibe"),
     ),
 }
 
@@ -124,15 +136,18 @@ def service_id(name: str) -> str:
 
 
 def _newsletter(language: str) -> dict[str, str]:
-    subject, greeting, news, last_order, leaving = _NEWSLETTER[language]
+    subject, greeting, news, last_order, reason, links = _NEWSLETTER[language]
+    addresses = ("{{ unsubscribe_url }}", "{{ preferences_url }}")
     ordered = f"{{% if last_order_at %}}{last_order}{{% endif %}}"
     paragraphs = [greeting, news, f"{ordered} {_POINTS}"]
-    html = "".join(f"<p>{each}</p>" for each in paragraphs) + f"<p><small>{leaving}</small></p>"
+    leaving = "\n".join(f"{words}: {address}" for words, address in zip(links, addresses, strict=True))
+    linked = " · ".join(f'<a href="{address}">{words}</a>' for words, address in zip(links, addresses, strict=True))
+    html = "".join(f"<p>{each}</p>" for each in paragraphs) + f"<p><small>{reason}<br>{linked}</small></p>"
     return {
         "channel": "email",
         "locale": language,
         "subject": subject,
-        "text": "\n\n".join([*paragraphs, f"-- \n{leaving}\n"]),
+        "text": "\n\n".join([*paragraphs, f"-- \n{reason}\n{leaving}\n"]),
         "html": _PAGE.format(body=html),
     }
 

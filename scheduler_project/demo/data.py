@@ -21,8 +21,9 @@ from scheduler_project.demo.people import Person, as_profile, invent
 from scheduler_project.demo.plans import EACH_MINUTE, bulletin, plans
 from scheduler_project.local import services
 from scheduler_project.local.layout import write_private
-from schedules import operations, templates
+from schedules import operations, templates, topics
 from schedules.models import Catalogue, Device, MessageTemplate, Recipient, Schedule, ScheduleStatus
+from schedules.topics import Told
 
 BY = "system:demo"
 _CHUNK = 2_000
@@ -59,6 +60,9 @@ def put_in(*, people: int, now: datetime, are_templates_known: bool = False) -> 
     """
     partitions.ensure_around(today=now.date())
     _put_people(invent(count=people, now=now))
+    for key, name, in_german, description in content.TOPICS:
+        told = Told(name, {"de": in_german}, description)
+        topics.create(key=key, default="opted_in", told=told, by=BY, now=now)
     for locale, messages in content.CATALOGUES.items():
         templates.save_catalogue(locale=locale, messages=messages, by=BY, now=now)
     if not are_templates_known:

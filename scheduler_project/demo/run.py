@@ -346,6 +346,7 @@ def _variables(options: Options, facts: guide.Facts, boxes: _Boxes) -> dict[str,
         "AS_APPLICATION": "1",  # in the database, whose owner nobody needs to be any more
         "TEST_CLOCK": "1",
         "INBOX_ORIGINS": facts.shop,
+        "PUBLIC_URL": facts.web,  # where links to unsubscribe lead
         "LOG_LEVEL": "WARNING",  # on the terminal of a command; the demo's own processes say more, in their files
         "EMAIL_PROVIDER": options.email_provider,
         "PUSH_PROVIDER": options.push_provider,
