@@ -44,7 +44,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, in no order that matters."""
         parts: list[Callable[[], Iterable[Metric]]] = [
-            _counted, self._waiting, _occurrences, _circuits, _accounts, _life, _strays, _audit,
+            _counted, self._waiting, _occurrences, _circuits, _accounts, _endpoints, _life, _strays, _audit,
         ]  # fmt: skip
         up = True
         for part in parts:
@@ -192,6 +192,24 @@ def _accounts() -> Iterator[Metric]:
     yield _gauge("provider_account_people_per_second", "What the account of a provider lets through.", "scope", rates)
     left = {scope: float(left) for scope, _, left in rows if left is not None}
     yield _gauge("provider_account_people_left", "Of 24 hours, when the account was asked last.", "scope", left)
+
+
+def _endpoints() -> Iterator[Metric]:
+    """By the partial index of what waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), COALESCE(extract(epoch FROM clock_timestamp() - min(v.created_at)), 0)::float8"
+            " FROM delivery_posting p JOIN delivery_event v ON v.id = p.event_id"
+            " JOIN delivery_endpoint e ON e.id = p.endpoint_id WHERE p.state = 'waiting' AND e.off_reason = ''"
+        )
+        waiting, oldest = cursor.fetchone()
+        cursor.execute("SELECT count(*) FROM delivery_endpoint WHERE off_reason NOT IN ('', 'person')")
+        (given_up,) = cursor.fetchone()
+    yield GaugeMetricFamily("endpoint_events_waiting", "Events on their way to subscribers' endpoints.", waiting)
+    text = "Since the oldest of these was made; 0: none waits."
+    yield GaugeMetricFamily("endpoint_oldest_event_seconds", text, oldest)
+    text = "Endpoints that the service has switched off, since they are gone or fail."
+    yield GaugeMetricFamily("endpoints_given_up", text, given_up)
 
 
 def _life() -> Iterator[Metric]:

@@ -362,6 +362,10 @@ SPECTACULAR_SETTINGS = {
         "DeliveryStateEnum": "delivery.models.State.labels",
         "UserServiceReasonEnum": ["user_service_away", "user_service_refused"],
     },
+    "WEBHOOKS": [
+        f"frontend.api.webhooks.{name}"
+        for name in ("schedule_changed", "run_started", "run_finished", "settled", "reported", "test")
+    ],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "frontend.api.documents.strict_requests",

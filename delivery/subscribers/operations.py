@@ -218,9 +218,9 @@ def replay_failed(*, endpoint_id: int, since: datetime, by: str, now: datetime) 
     }
     with connection.cursor() as cursor:
         cursor.execute(_REPLAY_FAILED, asked)
-        replayed = cursor.rowcount
+        replayed = int(cursor.rowcount)
         cursor.execute(_ADDRESS_MISSED, asked)
-        replayed += cursor.rowcount
+        replayed += int(cursor.rowcount)
     Endpoint.objects.filter(pk=endpoint.pk).update(retry_at=None)
     _record(Action.ENDPOINT_REPLAY, endpoint, {"since": since.isoformat(), "events": replayed}, by=by, now=now)
     return replayed

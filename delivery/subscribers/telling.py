@@ -139,7 +139,7 @@ def _audited(*, since: datetime) -> tuple[list[_New], bool]:
         log.warning("audit_place_lost", was=place.tx, ended=ended)
         place.tx, place.row_id = ended, 0
     with connection.cursor() as cursor:
-        asked = {"tx": place.tx, "row": place.row_id, "ended": ended, "since": since, "limit": _ROWS}
+        asked: dict[str, Any] = {"tx": place.tx, "row": place.row_id, "ended": ended, "since": since, "limit": _ROWS}
         cursor.execute(_AUDITED, {**asked, "actions": [*ACTIONS, Action.OCCURRENCE_MISS.value]})
         names = [column.name for column in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -192,11 +192,12 @@ def _started(ids: Iterable[int], *, since: datetime) -> list[_New]:
     return [
         _New(
             EventType.OCCURRENCE_STARTED,
-            runs[pk].begun_at,
-            {**_of_run(runs[pk]), "startedAt": _instant(runs[pk].begun_at), "targeted": runs[pk].targeted},
+            run.begun_at,
+            {**_of_run(run), "startedAt": _instant(run.begun_at), "targeted": run.targeted},
             source=f"started:{pk}",
         )
         for pk in begun
+        if (run := runs.get(pk)) and run.begun_at
     ]
 
 

@@ -15,6 +15,7 @@ from delivery.subscribers.operations import EndpointChanged, EndpointIsOff, Inva
 from frontend.api.base import ApiView, etag, expected_version
 from frontend.api.documents import problems
 from frontend.api.fields import InstantField, NoBody, StrictCharField, StrictChoiceField, StrictSerializer
+from frontend.api.idempotency import idempotent
 from frontend.api.paging import Order, PageQuery, page_of
 from frontend.api.problems import NOT_FOUND, STALE, STATE, Refused, invalid
 from frontend.instants import instant
@@ -200,8 +201,9 @@ class _Act(_EndpointView):
 
 class SwitchOn(_Act):
     @extend_schema(
-        operation_id="switchEndpointOn", request=NoBody, responses={200: EndpointAnswer, **problems(400, 404)}
+        operation_id="switchEndpointOn", request=NoBody, responses={200: EndpointAnswer, **problems(400, 404, 409, 422)}
     )
+    @idempotent
     def post(self, request: Request, endpoint_id: int) -> Response:
         """Call it again: what waits goes on. What happened meanwhile is sent by `replay`."""
         NoBody.read(request.data).checked()
@@ -210,8 +212,11 @@ class SwitchOn(_Act):
 
 class SwitchOff(_Act):
     @extend_schema(
-        operation_id="switchEndpointOff", request=NoBody, responses={200: EndpointAnswer, **problems(400, 404)}
+        operation_id="switchEndpointOff",
+        request=NoBody,
+        responses={200: EndpointAnswer, **problems(400, 404, 409, 422)},
     )
+    @idempotent
     def post(self, request: Request, endpoint_id: int) -> Response:
         """Call it no more until it is switched on."""
         NoBody.read(request.data).checked()
@@ -230,8 +235,9 @@ class Rotate(_Act):
 
 class SendTest(_Act):
     @extend_schema(
-        operation_id="testEndpoint", request=NoBody, responses={202: PostingAnswer, **problems(400, 404, 409)}
+        operation_id="testEndpoint", request=NoBody, responses={202: PostingAnswer, **problems(400, 404, 409, 422)}
     )
+    @idempotent
     def post(self, request: Request, endpoint_id: int) -> Response:
         """Send it an `endpoint.test`."""
         NoBody.read(request.data).checked()
@@ -241,8 +247,9 @@ class SendTest(_Act):
 
 class Replay(_Act):
     @extend_schema(
-        operation_id="replayEvents", request=ReplayAsked, responses={200: Replayed, **problems(400, 404, 409)}
+        operation_id="replayEvents", request=ReplayAsked, responses={200: Replayed, **problems(400, 404, 409, 422)}
     )
+    @idempotent
     def post(self, request: Request, endpoint_id: int) -> Response:
         """Send it what failed, and what happened while it was off."""
         since = ReplayAsked.read(request.data).checked()["since"]
@@ -268,8 +275,9 @@ class Postings(_EndpointView):
 
 class ReplayOne(_Act):
     @extend_schema(
-        operation_id="replayEvent", request=NoBody, responses={202: PostingAnswer, **problems(400, 404, 409)}
+        operation_id="replayEvent", request=NoBody, responses={202: PostingAnswer, **problems(400, 404, 409, 422)}
     )
+    @idempotent
     def post(self, request: Request, endpoint_id: int, posting_id: int) -> Response:
         """Send it one event again, under the same `webhook-id`."""
         NoBody.read(request.data).checked()

@@ -51,7 +51,8 @@ class EndpointForm(forms.Form):
 
     def add_problems(self, error: InvalidEndpoint) -> None:
         for problem in error.problems:
-            self.add_error(problem.field, FLAWS.get(problem.code) or translated(problem.message))
+            words = FLAWS.get(problem.code) or translated(problem.message)
+            self.add_error(problem.field, str(words))
 
 
 class _Since(forms.Form):
