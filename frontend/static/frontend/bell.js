@@ -339,7 +339,7 @@
       document.addEventListener("pointerdown", this.#elsewhere);
       document.addEventListener("keydown", this.#escaped);
       addEventListener("pagehide", this.#stop);
-      addEventListener("pageshow", this.#restart);
+      addEventListener("pageshow", this.#shownAgain);
       addEventListener("online", this.#restart);
       this.#draw();
       this.#restart();
@@ -350,7 +350,7 @@
       document.removeEventListener("pointerdown", this.#elsewhere);
       document.removeEventListener("keydown", this.#escaped);
       removeEventListener("pagehide", this.#stop);
-      removeEventListener("pageshow", this.#restart);
+      removeEventListener("pageshow", this.#shownAgain);
       removeEventListener("online", this.#restart);
       clearInterval(this.#ticking);
       this.#parts.panel.hidden = true;
@@ -381,6 +381,10 @@
       clearTimeout(this.#hiding);
       if (document.hidden) this.#hiding = setTimeout(this.#stop, HIDDEN);
       else if (!this.#over) this.#restart();
+    };
+
+    #shownAgain = (event) => {
+      if (event.persisted) this.#restart();
     };
 
     #elsewhere = (event) => {
