@@ -31,6 +31,7 @@ _MAX_BYTES: Final = 2 * 1024 * 1024
 # Longest wait for somebody who writes people at this moment, an import perhaps; then the sender may come again.
 _PATIENCE: Final = "5s"
 _COME_AGAIN_S: Final = 30
+_NOTE: Final = "INSERT INTO frontend_hookevent (event_id, received_at) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 log = structlog.get_logger(__name__)
 
@@ -124,14 +125,15 @@ def _updated(profiles: object, timestamp: object) -> _Updated:
 def _done_once(event_id: str, message: _Gone | _Updated, *, now: datetime) -> Sequence[BadLine]:
     """Do what the message says, and tell what of it can't be kept; of two with one id the second waits for the first,
     and does nothing."""
-    _, is_new = HookEvent.objects.get_or_create(event_id=event_id, defaults={"received_at": timezone.now()})
-    if not is_new:
-        return ()
+    with connection.cursor() as cursor:
+        cursor.execute(_NOTE, [event_id, timezone.now()])
+        if not cursor.rowcount:
+            return ()
+        if isinstance(message, _Updated):
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_PATIENCE])
     if isinstance(message, _Gone):
         _forget(message.external_id, now=now)
         return ()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_PATIENCE])
     profiles = client.read_profiles(message.profiles)
     mirror.mirror(*profiles, by=BY, now=now, said_at=message.at)
     return [row for row in profiles.rows if isinstance(row, BadLine)]

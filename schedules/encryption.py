@@ -128,16 +128,22 @@ class Keyset:
 
     def index_of_token(self, token: str) -> UUID | None:
         """None for the empty text, as below. Of 10 million texts two have one index in one of 10^24 cases."""
-        return UUID(bytes=self._mac("token", token)[:16]) if token else None
+        return UUID(bytes=self._of_token(token)) if token else None
+
+    def digits_of_token(self, token: str) -> str | None:
+        """The same as 32 hexadecimal digits: to make a UUID takes longer than to find what is in it."""
+        return self._of_token(token).hex() if token else None
 
     def index_of_address(self, address: str) -> UUID | None:
         """Of its 16 bytes twelve are the same however the address uses small letters and large, four tell those apart.
 
         So an import sees a change of letters, and ``range_of_address`` finds any spelling.
         """
-        if not address:
-            return None
-        return UUID(bytes=self._folded(address) + self._mac("address as written", address)[:4])
+        return UUID(bytes=self._of_address(address)) if address else None
+
+    def digits_of_address(self, address: str) -> str | None:
+        """As ``digits_of_token``."""
+        return self._of_address(address).hex() if address else None
 
     def range_of_address(self, address: str) -> tuple[UUID, UUID]:
         """First and last of the indexes that the address has in any use of small letters and large."""
@@ -147,6 +153,12 @@ class Keyset:
     def heads(self) -> list[bytes]:
         """With which the values begin whose keys are known."""
         return list(self._ciphers)
+
+    def _of_token(self, token: str) -> bytes:
+        return self._mac("token", token)[:16]
+
+    def _of_address(self, address: str) -> bytes:
+        return self._folded(address) + self._mac("address as written", address)[:4]
 
     def _folded(self, address: str) -> bytes:
         return self._mac("address", address.strip().casefold())[:_FOLDED]

@@ -17,7 +17,8 @@ from schedules.problems import say
 
 # Rows from which on the planner is told of a temporary table. With fewer, everything is looked up for each.
 _MANY: Final = 200
-_LOOK_UP = "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+_BY_INDEX = "SELECT set_config('random_page_cost', '1.1', true)"
+_LOOK_UP = ", set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 _STEP: Final = 5_000  # rows between two reports of progress
 _EMAIL: Final = place("schedules_recipient", "email")
 _TOKEN: Final = place("schedules_device", "token")
@@ -115,17 +116,18 @@ def stage(people: Sequence[StagedPerson], devices: Sequence[StagedDevice]) -> No
         if not devices:
             return
         tokens = encryption.encrypt_all([device.token for device in devices], _TOKEN)
+        digits_of = encryption.keyset().digits_of_token
         cursor.execute(_CREATE_DEVICES)
         with cursor.copy("COPY pg_temp.import_devices FROM STDIN") as copy:
             for (line, external_id, platform, token), kept in zip(devices, tokens, strict=True):
-                copy.write_row((line, external_id, platform, kept, encryption.index_of_token(token)))
+                copy.write_row((line, external_id, platform, kept, digits_of(token)))
         analyze(cursor, "import_devices (token_index, external_id)", rows=len(devices))
 
 
-def look_up_few(cursor: Any, *, rows: int) -> None:
-    """Where there are few rows, keep the planner, who does not know that, from reading large tables as a whole."""
-    if rows < _MANY:
-        cursor.execute(_LOOK_UP)
+def find_by_index(cursor: Any, *, rows: int) -> None:
+    """Few people among many are found by an index, wherever the server believes that its disk turns. Where there are
+    fewer still, keep the planner, who does not know that, from reading large tables as a whole."""
+    cursor.execute(f"{_BY_INDEX}{_LOOK_UP}" if rows < _MANY else _BY_INDEX)
 
 
 def analyze(cursor: Any, columns: str, *, rows: int) -> None:
@@ -145,8 +147,8 @@ def _made(
 ) -> tuple[Any, ...]:
     """``is_new``: whether the person may be one who was erased."""
     email = None if row.email is None else address
-    index = encryption.index_of_address(row.email or "")
-    found = _fingerprints(row) if is_new else _NO_FINGERPRINTS
+    index = encryption.keyset().digits_of_address(row.email or "")
+    found = fingerprints.digits(row.external_id, row.email) if is_new else _NO_FINGERPRINTS
     return (row.line, row.external_id, email, index, *row[3:-1], devices, *found, agreed_at)
 
 
@@ -155,14 +157,9 @@ def _devices(listed: str) -> str:
     known = orjson.loads(listed)
     for device in known:
         token = device["token"]
-        device["token_index"] = str(encryption.index_of_token(token))
+        device["token_index"] = encryption.keyset().digits_of_token(token)
         device["token"] = encryption.encrypt(token, _TOKEN).hex()
     return orjson.dumps(known).decode()
-
-
-def _fingerprints(row: Row) -> tuple[str, str | None]:
-    address = row.email.strip() if row.email else ""
-    return fingerprints.of_id(row.external_id).hex, fingerprints.of_address(address).hex if address else None
 
 
 def drop_repeated() -> Iterator[BadLine]:

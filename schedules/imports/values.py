@@ -29,6 +29,7 @@ BOOLEANS: Final[Mapping[str, bool]] = {
 }
 CHANNELS: Final = tuple(Channel.values)
 PLATFORMS: Final = ("android", "ios", "web")
+_DEVICE: Final = frozenset(("platform", "token"))
 
 _LONGEST = {
     field: int(getattr(Recipient._meta.get_field(field), "max_length", 0))
@@ -155,11 +156,15 @@ def read_devices_cell(cell: str) -> str:
 
 
 def read_devices(value: object) -> str:
-    if not isinstance(value, list) or not all(isinstance(device, dict) for device in value):
+    if not isinstance(value, list) or not all(map(_is_object, value)):
         raise Refused("devices", say('is no list of objects: write one such as [{"platform": "ios", "token": "..."}]'))
-    if any(device.keys() - {"platform", "token"} for device in value):
+    if not all(map(_DEVICE.issuperset, value)):
         raise Refused("devices", say("has an unknown key: a device has platform and token"))
     return _devices((device.get("platform"), device.get("token")) for device in value)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _devices(pairs: Iterable[tuple[object, object]]) -> str:

@@ -36,9 +36,6 @@ _SKEW: Final = timedelta(minutes=1)
 # Beginnings of one piece, where others create the same people at the same moment.
 _TRIES: Final = 3
 
-# Few people among many: each is found by an index, wherever the server believes that its disk turns.
-_BY_INDEX = "SELECT set_config('random_page_cost', '1.1', true)"
-
 # Of those who are known, and of those who are new.
 _NOTE = """
 UPDATE schedules_mirroredperson m
@@ -181,8 +178,7 @@ class _Piece:
 
     def merge(self, cursor: Any) -> _Merged:
         """Into the profiles, and note that the service has told of them. Raises ``_Overtaken``."""
-        cursor.execute(_BY_INDEX)
-        staging.look_up_few(cursor, rows=len(self._sayings))
+        staging.find_by_index(cursor, rows=len(self._sayings))
         merging.take_turn(with_pieces=True)
         known = standing.hold(cursor, (each.row.external_id for each in self._sayings), now=self._now)
         new = [each for each in self._sayings if each.row.external_id not in known]

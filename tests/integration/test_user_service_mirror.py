@@ -292,6 +292,29 @@ def test_a_page_takes_as_many_statements_however_many_people_are_on_it():
     assert statements(*many) == statements(*some)
 
 
+def test_where_nothing_is_new_nothing_is_encrypted_or_staged():
+    same = profile("anna", attributes={"plan": "pro", "age": 31, "deep": {"a": [1.5, "ä\n"]}}, devices=[device("t1")])
+    told(same)
+    plain = same | {"attributes": {"z": 'ä "\n\u007f', "plan": "pro", "b": True, "age": 31, "größe": 1.5}}
+    told(plain)
+    with CaptureQueriesContext(connection) as caught:
+        found = told(plain, profile("nobody-new") | {"externalId": "anna"})
+    assert (found.written.unchanged, found.repeated) == (1, 1)
+    assert not [each["sql"] for each in caught if "TEMPORARY" in each["sql"]]
+
+
+@pytest.mark.parametrize("now_says", [{"vip": 1}, {"vip": "true"}, {"vip": None}, {"vip": True, "more": 1}, {}])
+def test_what_only_looks_alike_is_something_new(now_says):
+    told(profile("anna", attributes={"vip": True}))
+    told(profile("anna", attributes=now_says))
+    after = kept()
+    said = {name: value for name, value in now_says.items() if value is not None}
+    assert [(name, type(value)) for name, value in after.attributes.items()] == [
+        (name, type(value)) for name, value in said.items()
+    ]
+    assert (after.attributes, after.version) == (said, 2)
+
+
 def test_a_page_of_nobody_is_nothing():
     assert told().ids == []
     assert told({"email": "nobody@example.com"}).unreadable == 1

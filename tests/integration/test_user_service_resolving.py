@@ -140,6 +140,20 @@ def test_a_worker_that_dies_within_a_page_has_kept_nothing_of_it(opened, user_se
     assert attempt(occurrence).targeted == 4
 
 
+def test_nobody_waits_until_a_page_lies_on_the_disk(opened, user_service, monkeypatch):
+    user_service.put_people(1)
+    seen = []
+
+    def look(_):
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            seen.append(cursor.fetchone()[0])
+
+    monkeypatch.setattr(resolving, "_count_page", look)
+    assert attempt(opened()).targeted == 1
+    assert seen == ["off"]
+
+
 def test_of_two_workers_at_one_page_the_second_gives_way(opened, user_service, settings, monkeypatch):
     settings.USER_SERVICE_PAGE = 2
     names = user_service.put_people(5)

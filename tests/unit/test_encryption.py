@@ -12,7 +12,7 @@ from django.db.models import Q
 from audit import roles
 from delivery.models import OutboxMessage
 from scheduler_project.tracebacks import in_words
-from schedules import encryption
+from schedules import encryption, fingerprints
 from schedules.encryption import HEAD_BYTES, Keys, Keyset, Tampered, UnknownKey
 from schedules.models import Device, Recipient
 
@@ -69,6 +69,12 @@ def test_the_form_is_as_described_and_can_be_read_by_any_aes_gcm():
 
 def test_equal_texts_look_different():
     assert len({encryption.encrypt("anna@example.com", EMAIL) for _ in range(1_000)}) == 1_000
+
+
+def test_many_are_encrypted_as_one_is_each_with_a_chance_of_its_own():
+    kept = encryption.encrypt_all(["anna@example.com", "", *["bea@example.com"] * 999], EMAIL)
+    assert len({each[HEAD_BYTES : HEAD_BYTES + 12] for each in kept if each}) == 1_000
+    assert [encryption.decrypt(each, EMAIL) for each in kept[:3]] == ["anna@example.com", "", "bea@example.com"]
 
 
 def test_a_value_moved_to_another_column_is_not_read():
@@ -204,7 +210,19 @@ def test_the_keys_of_values_can_change_without_the_indexes(settings):
     assert index == encryption.index_of_address("anna@example.com")
 
 
+def test_an_index_as_digits_is_the_index():
+    keys = encryption.keyset()
+    assert keys.digits_of_token("token") == encryption.index_of_token("token").hex
+    assert keys.digits_of_address("Anna@example.com") == encryption.index_of_address("Anna@example.com").hex
+    people = [("anna", " Anna@example.com"), ("bea", " "), ("cleo", None)]
+    assert [fingerprints.digits(*person) for person in people] == [
+        (first.hex, others[0].hex if others else None)
+        for first, *others in (fingerprints.of_person(*person) for person in people)
+    ]
+
+
 def test_what_is_empty_has_no_index():
+    assert (encryption.keyset().digits_of_token(""), encryption.keyset().digits_of_address("")) == (None, None)
     assert encryption.index_of_address("") is None
     assert encryption.index_of_token("") is None
     assert isinstance(encryption.index_of_token("t"), UUID)
