@@ -8,10 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from frontend.api.base import ApiView, etag, expected_version
-from frontend.api.documents import MEDIA_TYPE, problems
+from frontend.api.documents import problems
 from frontend.api.fields import NoBody, ObjectField, StrictCharField, StrictChoiceField, StrictSerializer
 from frontend.api.idempotency import idempotent
 from frontend.api.paging import Order, PageQuery, page_of
+from frontend.api.problems import MEDIA_TYPE
 from frontend.api.templates import InUseAnswer
 from frontend.instants import instant
 from schedules import clock, topics

@@ -158,6 +158,16 @@ def test_a_member_that_is_wrong_is_left_out_and_told_and_the_person_stays(member
     assert updated == {}
 
 
+def test_an_objection_to_a_topic_is_kept_whatever_stands_beside_it():
+    said = {"news:email": False, "Not a topic:email": False, "news:fax": False, "email": True, "push": False}
+    rows, *_ = read_profiles([{"externalId": "1", "consent": said}])
+    assert isinstance(rows[0], Row)
+    assert json.loads(rows[0].consent or "") == {"news:email": False, "push": False}
+    (whole,), *_ = read_profiles([{"externalId": "1", "consent": {"news:email": True, "email": True}}])
+    assert isinstance(whole, Row)
+    assert json.loads(whole.consent or "") == {"news:email": True, "email": True}
+
+
 def test_when_a_consent_was_changed_is_told_apart_from_not_saying_so():
     said = {"1": {}, "2": {"consentUpdatedAt": "2026-11-22T11:00:00+01:00"}, "3": {"consentUpdatedAt": None}}
     unreadable = {"4": {"consentUpdatedAt": "soon"}, "5": {"consentUpdatedAt": "\0"}}
