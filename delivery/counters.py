@@ -72,7 +72,7 @@ class Listener:
                 self._heard = _client().pubsub(ignore_subscribe_messages=True)
                 self._heard.subscribe(self._channel)
             message = self._heard.get_message(timeout=seconds)
-        # A connection that breaks while it is listened to raises TypeError too, of a socket that is gone (redis-py 8.1).
+        # A connection that breaks while it is listened to raises TypeError too, of a socket that is gone (redis 8.1).
         except (RedisError, RedisClusterException, OSError, TypeError) as error:
             self.close()
             raise CountersAway(f"{type(error).__name__}: {error}") from error
