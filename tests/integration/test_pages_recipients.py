@@ -72,7 +72,7 @@ def test_a_long_list_goes_on_by_key_at_the_same_cost(django_assert_max_num_queri
     client = signed_in(Role.ADMIN)
     seen, address = [], LIST
     while address:
-        with django_assert_max_num_queries(15):
+        with django_assert_max_num_queries(16):
             page = client.get(address)
         seen += ids(page)
         address = page.context["following"]
