@@ -2,7 +2,7 @@
 
 import json
 import socket
-import time
+import threading
 from datetime import timedelta
 from ipaddress import ip_network
 
@@ -258,25 +258,27 @@ def test_of_two_workers_one_calls_and_the_one_who_lost_the_lease_notes_nothing(d
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_slow_endpoint_delays_no_other(double, endpoint, settings):
-    """The slow one is under way while the quick one gets all of its events, in their order."""
-    with HttpDouble() as slow:
-        slow.delay = 1.5
-        slow_one = subscribed(slow)
-        addressed(slow_one)
+def test_a_slow_endpoint_delays_no_other(double, endpoint, monkeypatch):
+    """The slow one answers only once the other has got all of its events, in their order."""
+    monkeypatch.setattr(calling, "TIMEOUT_S", 120.0)
+    all_there, waited, beats = threading.Event(), [], []
+
+    def answer(request):
+        if len(double.requests) == 10:
+            all_there.set()
+        return Reply()
+
+    def wait(request):
+        waited.append(all_there.wait(100))
+        return Reply()
+
+    with HttpDouble(wait) as slow:
+        addressed(subscribed(slow))
         wanted = [posting.event.event_id for posting in addressed(endpoint, 10)]
-        done = {}
-
-        def answer(request):
-            done["last"] = time.monotonic()
-            return Reply()
-
         double.answer = answer
-        slow.answer = lambda request: done.setdefault("slow", time.monotonic()) and Reply()
-        beats = []
         assert calling.turn(alive=lambda: beats.append(1)) == 11
+    assert waited == [True]
     assert [each["id"] for each in got(double)] == wanted
-    assert done["last"] < done["slow"]
     assert double.at_once == 1
     assert beats
 
