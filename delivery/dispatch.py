@@ -37,7 +37,7 @@ OPEN_FIRINGS = 100
 # What one of them carries at the most: a second of work or so.
 HANDOUT_BATCHES = 50
 HANDOUT_ROWS = 2_000
-# Seconds of sending that the queue of a paced channel holds.
+# Seconds of sending that the queue holds of a paced channel, and of a run with a rate of its own.
 PACED_S = 4.0
 # Due batches among which the queue's next ones are chosen: those of five million people, whoever comes after them.
 BATCHES_SEEN = 10_000
@@ -340,7 +340,7 @@ def _take(channel: str, *, by: datetime, window: int) -> list[tuple[int, int]]:
             ), room AS MATERIALIZED (
                 SELECT %(window)s - COALESCE(sum(rows), 0) AS rows FROM busy
             ), due AS MATERIALIZED (
-                SELECT b.id, b.pending, b.next_due_at, b.occurrence_id FROM delivery_batch b
+                SELECT b.id, b.pending, b.next_due_at, b.occurrence_id, s.max_per_minute FROM delivery_batch b
                 JOIN schedules_occurrence o ON o.id = b.occurrence_id
                 JOIN schedules_schedule s ON s.id = o.schedule_id
                 WHERE b.channel = %(channel)s AND b.queued_at IS NULL AND b.pending > 0 AND b.next_due_at <= %(by)s
@@ -349,13 +349,17 @@ def _take(channel: str, *, by: datetime, window: int) -> list[tuple[int, int]]:
                   AND NOT {ledger.unrendered("s")}
                 ORDER BY b.next_due_at, b.id LIMIT %(seen)s
             ), ranked AS (
-                SELECT d.id, d.pending, d.next_due_at,
-                       COALESCE(q.rows, 0) - CASE WHEN %(large_too)s THEN d.pending ELSE 0 END
-                       + sum(d.pending) OVER (PARTITION BY d.occurrence_id ORDER BY d.next_due_at, d.id) AS turn
-                FROM due d LEFT JOIN busy q USING (occurrence_id)
+                SELECT d.id, d.pending, d.next_due_at, d.max_per_minute, before,
+                       before + CASE WHEN %(large_too)s THEN 0 ELSE d.pending END AS turn
+                FROM (
+                    SELECT d.*, COALESCE(q.rows, 0) - d.pending
+                           + sum(d.pending) OVER (PARTITION BY d.occurrence_id ORDER BY d.next_due_at, d.id) AS before
+                    FROM due d LEFT JOIN busy q USING (occurrence_id)
+                ) d
             ), fitting AS MATERIALIZED (
                 SELECT * FROM (
                     SELECT id, row_number() OVER fair AS place, sum(pending) OVER fair - pending AS taken FROM ranked
+                    WHERE max_per_minute IS NULL OR before < GREATEST(max_per_minute * %(paced)s / 60, 1)
                     WINDOW fair AS (ORDER BY turn, next_due_at, id)
                 ) f WHERE f.taken < (SELECT rows FROM room) AND f.place <= %(limit)s
             ), locked AS MATERIALIZED (
@@ -372,6 +376,7 @@ def _take(channel: str, *, by: datetime, window: int) -> list[tuple[int, int]]:
                 "channel": channel,
                 "by": by,
                 "seen": BATCHES_SEEN,
+                "paced": PACED_S,
                 "large_too": _rng.random() < LARGE_TOO,
                 "limit": settings.PUBLISH_WINDOW_ROWS // 10,
             },

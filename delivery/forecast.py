@@ -162,7 +162,7 @@ def forecast(
         suppressed=placed.suppressed,
         unaddressable=placed.unaddressable,
         capped=capped,
-        duration=_duration(placed, definition.channel),
+        duration=_duration(placed, definition),
         notes=tuple(notes(timing, next_runs(timing, now=now, count=NOTED_RUNS))),
         is_scan=not is_indexable(node),
     )
@@ -352,9 +352,11 @@ def _capped(
     return Capped(people, is_estimate=True, sample=crowded.judged)
 
 
-def _duration(placed: _Placed, channel: str) -> Duration:
+def _duration(placed: _Placed, definition: Definition) -> Duration:
     """Waves are sent one after the other, each from its instant on."""
-    rate = settings.SEND_RATE_PER_S[channel]
+    rate = settings.SEND_RATE_PER_S[definition.channel]
+    if definition.max_per_minute:
+        rate = min(rate, definition.max_per_minute / 60)
     ends_at = None
     for wave in placed.waves:
         ends_at = max(wave.at, ends_at or wave.at) + timedelta(seconds=wave.people / rate)

@@ -8,6 +8,9 @@ throttled answer halves the rate, quiet lets it grow again (additive increase, m
 1989; here the increase is five per cent a second, since the limits of accounts lie orders of magnitude apart). Until
 the first throttled answer there is no such limit.
 
+What a schedule allows itself is a token bucket too, apart from the others, of some seconds' people: a run of a thousand
+a minute goes out evenly, not at the minute's first second.
+
 Real time, the Redis server's, since processes on several machines share it. A ``scope`` is a channel, or one of its
 several providers, as a circuit's.
 """
@@ -21,6 +24,8 @@ SLOWEST = 0.5
 _KEEP_MS = 3_600_000
 
 
+# Seconds of its rate that a schedule's bucket holds: enough for ticks that come a second apart, and now and then late.
+BUCKET_S = 5
 # Until what is left of the day is known anew.
 _DAY_WAIT_MS = 60_000
 
@@ -50,6 +55,21 @@ def take(scope: str, people: int, limits: Limits = NONE) -> float:
     per_s, left = ("" if each is None else each for each in (limits.per_s, limits.left))
     wait_ms: int = _TAKE.run([_key(scope)], [people, _KEEP_MS, per_s, left, limits.read, _DAY_WAIT_MS])
     return wait_ms / 1000
+
+
+def take_some(schedule_id: int, people: int, *, per_minute: int) -> int:
+    """Take leave to send to as many of ``people`` as the schedule may at this moment; how many that is.
+
+    None until there is room for a second's worth, so that claims are not of one person each. In any time so many get
+    leave as its rate makes of it, and one bucket. Raises ``CountersAway``.
+    """
+    taken: int = _TAKE_SOME.run([_key(f"schedule:{schedule_id}")], [people, per_minute / 60, bucket_of(per_minute)])
+    return taken
+
+
+def bucket_of(per_minute: int) -> int:
+    """The most people of a schedule that may go at once."""
+    return max(per_minute * BUCKET_S // 60, 1)
 
 
 def slow_down(scope: str, *, wait_s: float) -> None:
@@ -126,6 +146,23 @@ if wait == 0 then
 end
 redis.call('PEXPIRE', key, ARGV[2])
 return wait
+"""
+)
+
+# Gone once it would be full again.
+_TAKE_SOME = Script(
+    """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local people, per_s, bucket = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local kept = redis.call('HMGET', KEYS[1], 'room', 'room_at')
+local passed = math.max(now - (tonumber(kept[2]) or now), 0) / 1000
+local room = math.min((tonumber(kept[1]) or bucket) + per_s * passed, bucket)
+local taken = math.min(people, math.floor(room))
+if taken < math.min(people, math.max(math.floor(per_s), 1)) then taken = 0 end
+redis.call('HSET', KEYS[1], 'room', tostring(room - taken), 'room_at', now)
+redis.call('PEXPIRE', KEYS[1], math.ceil(bucket / per_s * 1000) + 1000)
+return taken
 """
 )
 

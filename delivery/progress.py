@@ -90,5 +90,7 @@ def _eta(occurrence: Occurrence, *, rate: float, now: datetime) -> datetime | No
         due, last_ahead = cursor.fetchone()
     if due and not rate:
         return None
+    if own := occurrence.schedule.max_per_minute:  # what a bucket lets through at first does not last
+        rate = min(rate, own / 60)
     through = now + timedelta(seconds=float(due or 0) / rate) if rate else now
     return max(through, last_ahead) if last_ahead else through

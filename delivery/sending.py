@@ -37,6 +37,8 @@ PERMIT_S = 3.0
 TASK_S = 8.0
 # Calls of a network provider that start from one claim: the database is asked half as often.
 CALLS_PER_CLAIM = 2
+# Leave that is taken at once under a schedule's own rate: what a claim does not use is lost to it.
+MOST_LEAVE = 50
 # Small batches that are claimed at once, each with locks of its own. They hold as many people as may be in flight: for
 # few people a claim costs so much that it is worth waiting for the calls before it.
 TOGETHER = 25
@@ -63,8 +65,8 @@ def send(*, batch_ids: list[int]) -> None:
             run.idle_until(group[0].next_due_at)
             _expire_late(group)
             left = sum(work.pending for work in group)
-            while left and not run.is_over:
-                left = run.step(group, left=left)
+            while left and not run.is_over and (leave := _leave(group[0], left)):
+                left = run.step(group, left=left, leave=leave)
             if left:
                 _let_go(group)
     finally:
@@ -120,14 +122,19 @@ class _Run:
         first, people = group[0], sum(each.pending for each in group)
         return (
             (work.day, work.next_due_at) == (first.day, first.next_due_at)
+            and work.max_per_minute is first.max_per_minute is None
             and work.occurrence_id not in {each.occurrence_id for each in group}
             and people + work.pending <= self._limit_together
             and len(group) < TOGETHER
         )
 
-    def step(self, group: Sequence[Work], *, left: int) -> int:
-        """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due."""
-        people = min(left, self._limit if len(group) == 1 else self._limit_together)
+    def step(self, group: Sequence[Work], *, left: int, leave: int) -> int:
+        """Claim and call for some of the ``left`` people; return how many are left, none where nobody more is due.
+
+        ``leave``: for how many the schedule's own rate leaves room.
+        """
+        limit = min(self._limit, leave)
+        people = min(left, limit if len(group) == 1 else self._limit_together)
         self._make_room(people)
         if self._is_one_of_several:  # what was answered meanwhile may lead elsewhere
             self._record(_nothing)
@@ -142,26 +149,26 @@ class _Run:
             if next(tries, True):  # a second try: the first one's commit may have come through
                 for work in group:
                     ledger.take_back(work, token=token, tally=tally)
-            return self._claim(group, token, left, tally)
+            return self._claim(group, token, left, tally, limit=limit)
 
         claims = self._record(write)
         found = [claim for claim in claims if claim and claim.found]
         self._begun.update(claim.work.occurrence_id for claim in found)
         prepared = calls.prepare([claim for claim in found if claim.people], permit=permit, now=clock.now())
         self._start(prepared, permit)
-        return self._left(claims, left)
+        return self._left(claims, left, limit=limit)
 
-    def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally) -> list[Claim | None]:
-        claims = ledger.claim(group, token=token, limit=self._limit, now=clock.now(), tally=tally, begun=self._begun)
-        if not self._left(claims, left):
+    def _claim(self, group: Sequence[Work], token: UUID, left: int, tally: Tally, *, limit: int) -> list[Claim | None]:
+        claims = ledger.claim(group, token=token, limit=limit, now=clock.now(), tally=tally, begun=self._begun)
+        if not self._left(claims, left, limit=limit):
             for work in group:
                 tally.let_go(work.batch_id, work.day)
         return claims
 
-    def _left(self, claims: Sequence[Claim | None], left: int) -> int:
+    def _left(self, claims: Sequence[Claim | None], left: int, *, limit: int) -> int:
         """How many of the ``left`` people may still be due. Asking once more would cost a claim a batch."""
         (claim, *others) = claims
-        if others or claim is None or claim.found < self._limit:
+        if others or claim is None or claim.found < limit:
             return 0
         return max(left - claim.found, 0)
 
@@ -276,6 +283,20 @@ class _Run:
         finished = finished._replace(called_at=now, outcomes=[*finished.outcomes, *map(ledger.profile_gone, erased)])
         _settle([finished], now=now, tally=tally)
         return finished
+
+
+def _leave(work: Work, left: int) -> int:
+    """For how many of the ``left`` people of a batch, whose schedule may have a rate of its own, there is room now.
+
+    None are waited for: the worker has others to send to. The tick hands the batch out again.
+    """
+    if work.max_per_minute is None:
+        return left
+    try:
+        return pace.take_some(work.schedule_id, min(left, MOST_LEAVE), per_minute=work.max_per_minute)
+    except CountersAway as error:
+        log.warning("counters_away", error=error)
+        return 0
 
 
 def _nothing(_: Tally) -> None:

@@ -114,7 +114,6 @@ _ENDED = _Step(
     State.PENDING,
     State.EXPIRED,
 )
-
 _WAITED = _Step(
     "waited",
     f"""

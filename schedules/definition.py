@@ -48,6 +48,7 @@ WIRE = {
     "max_per_user_per_day": "maxPerUserPerDay",
     "max_per_user_per_week": "maxPerUserPerWeek",
     "counts_toward_caps": "countsTowardCaps",
+    "max_per_minute": "maxPerMinute",
     "send_window": "sendWindow",
     "expires_after_minutes": "expiresAfterMinutes",
     "misfire_grace_minutes": "misfireGraceMinutes",
@@ -79,6 +80,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "max_per_user_per_day": (int, NoneType),
     "max_per_user_per_week": (int, NoneType),
     "counts_toward_caps": (bool,),
+    "max_per_minute": (int, NoneType),
     "send_window": (dict, NoneType),
     "expires_after_minutes": (int, NoneType),
     "misfire_grace_minutes": (int,),
@@ -133,6 +135,7 @@ class Definition:
     max_per_user_per_day: int | None = None
     max_per_user_per_week: int | None = None
     counts_toward_caps: bool = True
+    max_per_minute: int | None = None
     send_window: Mapping[str, Any] | None = None
     expires_after_minutes: int | None = None
     misfire_grace_minutes: int = 60
@@ -281,7 +284,7 @@ def _check_words(definition: Definition) -> list[Problem]:
 
 def _check_limits(definition: Definition) -> list[Problem]:
     problems = []
-    for name in ("max_per_user_per_day", "max_per_user_per_week", "max_runs"):
+    for name in ("max_per_user_per_day", "max_per_user_per_week", "max_runs", "max_per_minute"):
         value = getattr(definition, name)
         if value is not None and not 1 <= value <= _LARGEST_LIMIT:
             message = say("Use a number from 1 to %(most)s, or leave it out for no limit.", most=_LARGEST_LIMIT)

@@ -34,7 +34,8 @@ def take_up(batch_ids: Sequence[int], *, now: datetime) -> list[Work]:
             )
             SELECT t.id, t.day, t.occurrence_id, t.channel, t.next_due_at,
                    t.next_due_at < %(now)s - make_interval(mins => s.misfire_grace_minutes),
-                   t.pending, o.begun_at IS NOT NULL, COALESCE(t.expires_at <= %(now)s, false)
+                   t.pending, o.begun_at IS NOT NULL, COALESCE(t.expires_at <= %(now)s, false),
+                   o.schedule_id, s.max_per_minute
             FROM taken t
             JOIN schedules_occurrence o ON o.id = t.occurrence_id
             JOIN schedules_schedule s ON s.id = o.schedule_id

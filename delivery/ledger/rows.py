@@ -45,6 +45,7 @@ class Work(NamedTuple):
     """A batch as a worker takes it up, ``pending`` rows in all. ``is_late``: the oldest is past the misfire grace.
 
     ``is_begun``: of its occurrence somebody has been claimed. ``is_waiting_long``: somebody may wait no longer.
+    ``max_per_minute``: how many people its schedule, as it stands now, may send to.
     """
 
     batch_id: int
@@ -56,6 +57,8 @@ class Work(NamedTuple):
     pending: int
     is_begun: bool
     is_waiting_long: bool = False
+    schedule_id: int = 0
+    max_per_minute: int | None = None
 
 
 class Person(NamedTuple):

@@ -137,7 +137,7 @@ class CappedAnswer(serializers.Serializer[Any]):
 
 
 class DurationAnswer(serializers.Serializer[Any]):
-    peoplePerSecond = serializers.FloatField(help_text="The send rate that the service is configured with.")
+    peoplePerSecond = serializers.FloatField(help_text="The service's send rate, or `maxPerMinute` if that is less.")
     seconds = serializers.FloatField(help_text="Of sending, all waves together.")
     endsAt = serializers.DateTimeField(allow_null=True, help_text="When the last wave would be through.")
 

@@ -123,6 +123,14 @@ class ScheduleDefinition(StrictSerializer):
     maxPerUserPerDay = StrictIntegerField(source="max_per_user_per_day", required=False, allow_null=True, min_value=1)
     maxPerUserPerWeek = StrictIntegerField(source="max_per_user_per_week", required=False, allow_null=True, min_value=1)
     countsTowardCaps = StrictBooleanField(source="counts_toward_caps", required=False)
+    maxPerMinute = StrictIntegerField(
+        source="max_per_minute",
+        required=False,
+        allow_null=True,
+        min_value=1,
+        help_text="How many people a minute the schedule sends to at the most, evenly, whatever runs beside it; a"
+        " change counts at once. Null: as many as the provider takes.",
+    )
     sendWindow = SendWindowField(
         source="send_window",
         required=False,

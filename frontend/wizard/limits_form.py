@@ -23,6 +23,7 @@ class LimitsForm(StepForm):
         "max_per_user_per_day": "max_per_user_per_day",
         "max_per_user_per_week": "max_per_user_per_week",
         "counts_toward_caps": "counts_toward_caps",
+        "max_per_minute": "max_per_minute",
         "send_window": "window_days",
         "expires_after_minutes": "wait",
         "recheck_audience": "recheck_audience",
@@ -49,6 +50,13 @@ class LimitsForm(StepForm):
             "They use up the limits of other schedules too. Switch it off for what is none of their business,"
             " such as receipts."
         ),
+    )
+    max_per_minute = forms.IntegerField(
+        label=_("People a minute, at most"),
+        required=False,
+        min_value=1,
+        help_text=_("For what people do next, such as calling you. Empty: as fast as the provider takes them."),
+        error_messages={"min_value": _("Use 1 or more, or leave it empty for no limit.")},
     )
     window_days = forms.MultipleChoiceField(label=_("On"), required=False, widget=Days)
     window_from = ClockField(label=_("From"), required=False)
@@ -88,6 +96,7 @@ class LimitsForm(StepForm):
             "max_per_user_per_day": definition.max_per_user_per_day,
             "max_per_user_per_week": definition.max_per_user_per_week,
             "counts_toward_caps": definition.counts_toward_caps,
+            "max_per_minute": definition.max_per_minute,
             "window_days": window.get("days", []),
             "window_from": window.get("from", ""),
             "window_to": str(window.get("to", "")).replace("24:00", "00:00"),

@@ -64,6 +64,7 @@ FIELDS: Mapping[str, Words] = {
     "maxPerUserPerDay": gettext_lazy("Most messages per person in 24 hours"),
     "maxPerUserPerWeek": gettext_lazy("Most messages per person in 7 days"),
     "countsTowardCaps": gettext_lazy("Counts toward other schedules' limits"),
+    "maxPerMinute": gettext_lazy("Most people a minute"),
     "sendWindow": gettext_lazy("Reaches people"),
     "expiresAfterMinutes": gettext_lazy("Lets people wait for"),
     "misfireGraceMinutes": gettext_lazy("May start late by"),
@@ -106,8 +107,15 @@ def value_in_words(field: str, value: Any, *, definition: Mapping[str, Any], tem
 
 
 def hours_in_words(definition: Definition) -> list[str]:
-    """Sentences without full stop: at which hours it reaches people, and how long they may wait for that."""
+    """Sentences without full stop: how fast and at which hours it reaches people, and how long they may wait."""
     told = []
+    if definition.max_per_minute:
+        words = ngettext(
+            "It goes out to at most %(n)s person a minute",
+            "It goes out to at most %(n)s people a minute",
+            definition.max_per_minute,
+        )
+        told.append(words % {"n": number(definition.max_per_minute)})
     if definition.send_window:
         told.append(_("It reaches people only %(hours)s") % {"hours": timings.window_in_words(definition.send_window)})
     if definition.expires_after_minutes:
@@ -121,7 +129,7 @@ def minutes(value: int) -> str:
 
 
 def _nothing(field: str) -> str:
-    if field in ("maxPerUserPerDay", "maxPerUserPerWeek", "maxRuns"):
+    if field in ("maxPerUserPerDay", "maxPerUserPerWeek", "maxRuns", "maxPerMinute"):
         return _("no limit")
     if field == "sendWindow":
         return _("at any hour")

@@ -71,6 +71,7 @@ class Schedule(models.Model):
     max_per_user_per_day = models.PositiveIntegerField(null=True, blank=True)
     max_per_user_per_week = models.PositiveIntegerField(null=True, blank=True)
     counts_toward_caps = models.BooleanField(default=True)
+    max_per_minute = models.PositiveIntegerField(null=True, blank=True)
     send_window = models.JSONField(null=True, blank=True, help_text="Days and hours on each person's own clock")
     expires_after_minutes = models.PositiveIntegerField(null=True, blank=True)
     misfire_grace_minutes = models.PositiveIntegerField(default=60)

@@ -119,6 +119,7 @@ def test_every_problem_is_told_at_once_each_with_its_pointer(api):
         ("audienceQuery", "[]"),
         ("sendWindow", ["mon"]),
         ("expiresAfterMinutes", "30"),
+        ("maxPerMinute", 0.5),
         ("channel", None),
     ],
 )
@@ -576,7 +577,7 @@ def test_only_a_change_is_a_merge_patch(api):
 
 def test_a_send_window_is_kept_as_it_was_said_and_what_is_wrong_with_it_named(api):
     window = {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}
-    made = api.post("schedules", definition(sendWindow=window, expiresAfterMinutes=90)).json()
-    assert (made["sendWindow"], made["expiresAfterMinutes"]) == (window, 90)
+    made = api.post("schedules", definition(sendWindow=window, expiresAfterMinutes=90, maxPerMinute=600)).json()
+    assert (made["sendWindow"], made["expiresAfterMinutes"], made["maxPerMinute"]) == (window, 90, 600)
     refused = api.post("schedules", definition(sendWindow={"days": [], "from": "9", "to": "06:00"}))
     assert {error["pointer"] for error in refused.json()["errors"]} == {"/sendWindow/days", "/sendWindow/from"}

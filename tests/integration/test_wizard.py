@@ -638,6 +638,7 @@ def test_no_step_asks_the_database_more_for_more_people_and_templates(browser, d
 
 
 WINDOW = {
+    "max_per_minute": "600",
     "window_days": ["mon", "fri"],
     "window_from": "22:00",
     "window_to": "06:00",
@@ -649,15 +650,16 @@ WINDOW = {
 def test_the_hours_in_which_people_are_reached_are_kept_and_told(browser, draft):
     assert post(browser, draft, "limits", LIMITS | WINDOW).status_code == 302
     assert draft.send_window == {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}
-    assert draft.expires_after_minutes == 180
+    assert (draft.expires_after_minutes, draft.max_per_minute) == (180, 600)
     page = text_of(browser.get(address(draft, "limits")))
     assert set(re.findall(r'name="window_days" value="(\w+)"[^>]* checked', page)) == {"mon", "fri"}
     told = text_of(browser.get(address(draft, "review")))
     assert (
         "It reaches people only Monday and Friday, 22:00 to 06:00 of the next day, on each person's own clock" in told
     )
+    assert "It goes out to at most 600 people a minute" in told
     post(browser, draft, "limits", LIMITS)
-    assert (draft.send_window, draft.expires_after_minutes) == (None, None)
+    assert (draft.send_window, draft.expires_after_minutes, draft.max_per_minute) == (None, None, None)
 
 
 def test_half_a_window_is_none(browser, draft):

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schedules.definition import TIMING_FIELDS, WIRE, Definition, InvalidDefinition, check, check_changes, check_draft
@@ -34,6 +34,7 @@ definitions = st.builds(
     max_per_user_per_day=limits,
     max_per_user_per_week=limits,
     counts_toward_caps=st.booleans(),
+    max_per_minute=limits,
     send_window=st.none() | st.just({"days": ["mon", "sun"], "from": "22:00", "to": "06:00"}),
     expires_after_minutes=st.none() | st.integers(1, 10_080),
     misfire_grace_minutes=st.integers(0, 10_080),
@@ -42,6 +43,7 @@ definitions = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(definitions)
 def test_a_definition_comes_back_from_json_as_it_went(definition):
     assert Definition.from_json(definition.to_json()) == definition
@@ -146,6 +148,7 @@ def test_even_a_draft_is_refused_by_field_and_code(changes, field, code):
         ({"max_per_user_per_day": True}, "maxPerUserPerDay"),
         ({"max_per_user_per_week": 1.0}, "maxPerUserPerWeek"),
         ({"counts_toward_caps": None}, "countsTowardCaps"),
+        ({"max_per_minute": 0.5}, "maxPerMinute"),
         ({"send_window": "mornings"}, "sendWindow"),
         ({"expires_after_minutes": 1.5}, "expiresAfterMinutes"),
         ({"misfire_grace_minutes": None}, "misfireGraceMinutes"),

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schedules.recurrence import due_instant, zone
@@ -59,7 +59,7 @@ def opened(given: Window, zone_name: str, around: datetime) -> list[tuple[dateti
     return stretches
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     zone_name=st.sampled_from(PLACES),
     start=st.sampled_from(STARTS),
@@ -81,7 +81,7 @@ def test_the_next_instant_is_the_first_minute_on_which_the_window_is_open(
     assert given.next_allowed(minute, zone_name) == minute
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     zone_name=st.sampled_from(PLACES),
     later=st.integers(0, 7 * 1440),
