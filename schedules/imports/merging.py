@@ -58,7 +58,6 @@ CASE WHEN r.objected_at = '{{}}' THEN r.objected_at
      ELSE r.objected_at - ARRAY(SELECT c.key FROM jsonb_each({_HEARD}) c WHERE c.value = 'true') END"""
 
 
-
 def _source_of(said: str, where: str = "true") -> str:
     """SQL: who says by this import what changes under the keys of ``said`` (SQL too), and when."""
     told = "jsonb_build_object('by', %(by)s::text, 'at', to_jsonb(%(now)s::timestamptz))"
