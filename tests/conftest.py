@@ -162,6 +162,17 @@ def _emptied_between_tests() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """Servers that all tests of a process share are waited for: what a busy machine takes is nothing to judge."""
+    from delivery import counters, metrics
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(counters, "TIMEOUT_S", 15.0)
+        patched.setattr(metrics, "TIMEOUT_MS", 20_000)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ledger_days(django_db_setup, django_db_blocker) -> None:
     """Partitions around the instant at which the tests take place."""
@@ -178,6 +189,7 @@ def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # n
     from django.conf import settings as project
     from redis import Redis
 
+    from delivery import sending
     from schedules import clock
     from tests.books import assert_books_close
     from tests.service import Service
@@ -186,6 +198,7 @@ def service(ledger_days, db, monkeypatch, settings) -> Iterator["Service"]:  # n
         counters.flushall()
     driven = Service()
     settings.PUBLISH_AHEAD_S = 0.0  # the clock stands still: a worker that waited for an instant would wait for ever
+    monkeypatch.setattr(sending, "PERMIT_S", 20.0)
     monkeypatch.setattr(clock, "now", lambda: driven.now)
     yield driven
     assert_books_close()

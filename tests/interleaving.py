@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 # Any number: the advisory lock at which a statement is halted.
 _HALT = 7_351_100
 

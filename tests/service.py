@@ -21,6 +21,11 @@ from schedules.models import Occurrence, Recipient, Schedule
 from tests.books import assert_books_close, select
 from tests.factories import BY, NOW
 
+# For which threads are waited for on the slowest machine.
+PATIENCE_S = 180.0
+# Outside of tests; the service of a test gives a call more time to start, since a slow machine would hand people back.
+PERMIT_S = sending.PERMIT_S
+
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -176,7 +181,7 @@ def in_threads(*functions: Callable[[], Any]) -> list[Any]:
 
     def run(index: int, function: Callable[[], Any]) -> None:
         try:
-            together.wait(timeout=10)
+            together.wait(timeout=PATIENCE_S)
             results[index] = function()
         except BaseException as error:  # handed to the test's own thread
             errors.append(error)
@@ -187,7 +192,8 @@ def in_threads(*functions: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE_S)
     if errors:
         raise errors[0]
+    assert not any(thread.is_alive() for thread in threads), "one of them does not come to an end"
     return results

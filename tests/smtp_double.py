@@ -40,7 +40,7 @@ class Mail(NamedTuple):
 
 def silence(talk: "_Talk") -> None:
     """Says nothing until the client goes away."""
-    talk.sock.settimeout(30)
+    talk.sock.settimeout(300)
     talk.sock.recv(1)
 
 
@@ -61,7 +61,7 @@ def drip(said: bytes) -> "Callable[[_Talk], None]":
 
     def answer(talk: "_Talk") -> None:
         talk.sock.sendall(said)
-        for _ in range(200):
+        for _ in range(2_000):
             time.sleep(0.15)
             talk.sock.sendall(b"-")
 

@@ -74,7 +74,7 @@ def client(version: ssl.TLSVersion) -> ssl.SSLContext:
 
 def spoken(port: int, version: ssl.TLSVersion, *, first: bytes = b"") -> str | None:
     """The version in which the server then spoke. Raises what it, or OpenSSL here, has against it."""
-    with socket.create_connection((LOOPBACK, port), timeout=10) as plain:
+    with socket.create_connection((LOOPBACK, port), timeout=60) as plain:
         if first:
             plain.sendall(first)
             assert plain.recv(1) == b"S"
@@ -121,7 +121,7 @@ def front(
 
     thread = Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield ports[0]
     loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+    thread.join(60)

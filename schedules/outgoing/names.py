@@ -25,20 +25,21 @@ def resolve(target: Target, *, timeout_s: float) -> list[IPAddress]:
     if target.literal is not None:
         return [target.literal]
     came: SimpleQueue[list[IPAddress]] = SimpleQueue()
-    if not _free.acquire(timeout=timeout_s):
+    free = _free
+    if not free.acquire(timeout=timeout_s):
         raise Unavailable("unresolved", "can't be looked up: the resolver of this machine keeps too many waiting")
-    Thread(target=_ask, args=(target, came), name="resolve", daemon=True).start()
+    Thread(target=_ask, args=(target, came, free), name="resolve", daemon=True).start()
     with suppress(Empty):
         if found := came.get(timeout=timeout_s):
             return found
     raise Unavailable("unresolved", "has a name that leads nowhere at the moment")
 
 
-def _ask(target: Target, came: SimpleQueue[list[IPAddress]]) -> None:
+def _ask(target: Target, came: SimpleQueue[list[IPAddress]], free: BoundedSemaphore) -> None:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
         came.put([*dict.fromkeys(ip_address(each[4][0]) for each in found)])
     except (OSError, ValueError):  # no such name, no resolver, or a name that it can't put into a question
         came.put([])
     finally:
-        _free.release()
+        free.release()

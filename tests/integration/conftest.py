@@ -70,6 +70,7 @@ def template_service(template_reference: RunningTemplateService, settings: Any) 
     """There is a template service, which has no template yet; nothing is remembered of another one."""
     remote_rendering.forget()
     mirror._asked.forget()
+    settings.TEMPLATE_SERVICE_TIMEOUT_S = 20.0  # a busy machine takes longer than a call waits
     with template_service_double.used_by(settings, template_reference) as made:
         yield made
 
@@ -94,13 +95,19 @@ def opened(service: Service) -> Callable[..., Occurrence]:
     return open_it
 
 
+# Outside of tests; the counters that all share are waited for longer.
+_TIMEOUT_S = counters.TIMEOUT_S
+
+
 @contextmanager
 def _counters_on(servers: Sequence[Server], settings: Any) -> Iterator[None]:
     settings.COUNTERS_URL = servers[0].url
     counters._client.cache_clear()
     counters._pause.until = 0.0
     flush(servers)
-    yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(counters, "TIMEOUT_S", _TIMEOUT_S)
+        yield
     counters._client.cache_clear()
     counters._pause.until = 0.0
 

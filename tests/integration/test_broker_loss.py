@@ -20,7 +20,7 @@ def test_a_message_whose_end_the_broker_cannot_be_told_of_holds_no_place(tmp_pat
             [Queue("jobs")], channel=channel, on_message=taken.append, prefetch_count=1, accept=["json"]
         ):
             connection.Producer().publish({}, routing_key="jobs", declare=[Queue("jobs")])
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=60)
             assert not channel.qos.can_consume()
             broker.kill()
             getattr(taken[0], how)(logging.getLogger("test"), connection.connection_errors)

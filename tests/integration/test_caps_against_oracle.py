@@ -160,14 +160,14 @@ def test_a_flush_between_two_builders_loses_no_claim_made_after_it(servers, book
     def uses(recipient_ids, *, now):
         if threading.current_thread() is second:
             second_has_begun.set()
-            assert first_is_done.wait(5)
+            assert first_is_done.wait(60)
             return read(recipient_ids, now=now)
         found = read(recipient_ids, now=now)
         if not second_has_begun.is_set():
             flush(servers)
             claim(books, 1, 7, NO_CAP)
             second.start()
-            assert second_has_begun.wait(5)
+            assert second_has_begun.wait(60)
         return found
 
     def build(*args, **kwargs):

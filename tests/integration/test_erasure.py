@@ -168,7 +168,7 @@ def test_who_is_forgotten_while_a_new_message_is_laid_into_the_inbox_is_forgotte
     def lay_and_wait(self, messages, *, permit):
         answers = inbox(self, messages, permit=permit)
         laid.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return answers
 
     def send():
@@ -179,7 +179,7 @@ def test_who_is_forgotten_while_a_new_message_is_laid_into_the_inbox_is_forgotte
         """Past the erasure's look at what is to come: an audience is found, and a worker is about to commit."""
         monkeypatch.setattr(erasure.Tally, "flush", flush)
         other.start()
-        assert laid.wait(10)
+        assert laid.wait(60)
         threading.Timer(0.3, go_on.set).start()
 
     monkeypatch.setattr(InAppProvider, "_call", lay_and_wait)

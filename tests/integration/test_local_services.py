@@ -50,16 +50,16 @@ class Owner:
         return ServiceURLs(**json.loads(line))
 
     def error(self) -> str:
-        _, error = self.process.communicate(timeout=30)
+        _, error = self.process.communicate(timeout=120)
         assert self.process.returncode
         return error
 
     def leave(self) -> None:
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=120)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=120)
 
 
 @dataclass

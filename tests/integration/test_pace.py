@@ -209,7 +209,8 @@ import django
 django.setup()
 from delivery import pace
 pace.rate("email")
-begin, end = float(sys.argv[1]), float(sys.argv[2])
+print("ready", flush=True)
+begin, end = map(float, input().split())
 while time.time() < begin:
     time.sleep(0.005)
 through = 0
@@ -227,13 +228,18 @@ def test_processes_share_one_rate(own_counters):
     env = {**os.environ, "COUNTERS_URL": own_counters.url, "BROKER_URL": own_counters.url}
     env |= {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "SECRET_KEY": "only a test's"}
     env |= {"DJANGO_SETTINGS_MODULE": "scheduler_project.settings"}
-    begin, seconds = time.time() + 6, 3
-    command = [sys.executable, "-c", TAKING, str(begin), str(begin + seconds)]
-    takers = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    command, seconds = [sys.executable, "-c", TAKING], 3
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    takers = [subprocess.Popen(command, env=env, text=True, **pipes) for _ in range(2)]
     try:
-        time.sleep(max(begin - time.time() - 0.05, 0))
+        for taker in takers:
+            assert taker.stdout.readline() == "ready\n"
         throttled_after(400)
-        through = [int(taker.communicate(timeout=30)[0]) for taker in takers]
+        begin = time.time() + 0.1
+        for taker in takers:
+            taker.stdin.write(f"{begin} {begin + seconds}\n")
+            taker.stdin.flush()
+        through = [int(taker.communicate(timeout=60)[0]) for taker in takers]
     finally:
         for taker in takers:
             taker.kill()

@@ -120,7 +120,7 @@ def test_the_stub_tells_by_signed_calls_what_became_of_what_was_sent_to_it(servi
         service.step()
         assert {State(row.state) for row in Delivery.objects.all()} == {State.SENT}
         expected = {"good": News.DELIVERED, "gone": News.BOUNCED_HARD, "cross": News.COMPLAINED}
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while (found := _news()) != expected and time.monotonic() < until:
             time.sleep(0.1)
     registry.chain.cache_clear()

@@ -287,12 +287,12 @@ def test_the_command_ends_when_it_is_told_to_while_it_waits(amazon, url, s3):
     put(amazon, url, "Successfully validated SNS topic for Amazon SES event publishing.")
     process = subprocess.Popen([sys.executable, "manage.py", "poll_ses_events"], env=environment)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while left(amazon, url) and time.monotonic() < until:
             time.sleep(0.2)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
 

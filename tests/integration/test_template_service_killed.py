@@ -38,7 +38,7 @@ if sys.argv[3:]:
 sending.send(batch_ids=[int(pk) for pk in sys.argv[1].split(",")])
 """
 PEOPLE = 150
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def a_worker(batch_ids, settings, *more, now=NOW, **env):
         yield process
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE_S)
 
 
 TOLD = (
@@ -131,7 +131,7 @@ def test_killed_again_and_again_while_the_service_renders(service, run, settings
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=PATIENCE_S)
         assert_books_close()
         expire_leases()
         service.sweep()

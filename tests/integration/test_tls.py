@@ -74,10 +74,10 @@ def web(paper: Paper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]
 
 
 def _await(port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
-            socket.create_connection((LOOPBACK, port), timeout=5).close()
+            socket.create_connection((LOOPBACK, port), timeout=60).close()
         except OSError:
             assert time.monotonic() < deadline, f"nobody listens on {port}"
             time.sleep(0.05)
@@ -143,7 +143,7 @@ def cluster(paper: Paper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         port = free_port()
         process = server.launch(port=port)
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while not server.ready(port=port):
                 assert process.poll() is None, server.log.read_text()
                 assert time.monotonic() < deadline
@@ -195,7 +195,7 @@ def test_postgres_would_speak_old_versions_if_it_were_let(cluster, paper):
 
 def _soon(question: Callable[[], bool]) -> bool:
     """A server that reads its settings anew needs a moment."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             return question()
@@ -286,7 +286,7 @@ from delivery import counters
 said = {}
 try:
     with app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=60)
         connection.default_channel.client.ping()
     said["broker"] = "reached"
 except Exception as error:

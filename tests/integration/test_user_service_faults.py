@@ -43,7 +43,7 @@ def seconds_put_off(occurrence):
 )
 @pytest.mark.parametrize("page", ["", "*.2"], ids=["first", "second"])
 def test_what_passes_by_itself_is_lived_through(opened, user_service, settings, naps, rule, code, page):
-    settings.USER_SERVICE_PAGE, settings.USER_SERVICE_TIMEOUT_S = 2, 1.0
+    settings.USER_SERVICE_PAGE, settings.USER_SERVICE_TIMEOUT_S = 2, 2.0 if code == "timeout" else 20.0
     names = user_service.put_people(4)
     occurrence = opened()
     user_service.fault(**rule, at=page, count=1)

@@ -31,7 +31,7 @@ clock.now = lambda: now
 materialise.attempt(occurrence_id=int(sys.argv[1]), now=now)
 """
 PEOPLE, PAGE = 90, 10
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 @contextmanager
@@ -60,13 +60,13 @@ def a_worker(occurrence, settings):
         yield process
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE_S)
 
 
 def wait_until(found, process):
     deadline = time.monotonic() + PATIENCE_S
     while not found():
-        assert time.monotonic() < deadline, "not within half a minute"
+        assert time.monotonic() < deadline, "not within two minutes"
         assert process.poll() is None, "the worker has ended by itself"
         time.sleep(0.01)
 
@@ -85,7 +85,7 @@ def test_killed_again_and_again_it_loses_and_doubles_nobody(opened, user_service
         with a_worker(occurrence, settings) as process:
             wait_until(lambda enough=enough: pages_kept() >= enough, process)
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=PATIENCE_S)
         assert Delivery.objects.count() == 0
         type(occurrence).objects.update(materialise_lease_until=None)
         let_ask()
@@ -119,7 +119,7 @@ def test_many_workers_at_once_and_a_service_that_fails_in_every_way(opened, user
 
     def work():
         while attempt(occurrence).state == OccurrenceState.MATERIALISING:
-            assert time.monotonic() < deadline, "not within half a minute"
+            assert time.monotonic() < deadline, "not within two minutes"
 
     in_threads(work, work, work)
     after = type(occurrence).objects.get()

@@ -125,20 +125,20 @@ def test_after_half_a_minute_one_asks_a_silent_service_and_the_others_when_it_wa
 
 def test_a_slow_service_is_waited_for_no_longer_than_a_reader_is_patient(api, directory, monkeypatch):
     monkeypatch.setattr(counting, "_PATIENCE_S", 0.2)
-    directory.delay = 5.0
+    directory.delay = 60.0
     began = time.monotonic()
     assert preview(api)["userService"]["reason"] == "user_service_away"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 def test_a_name_that_nobody_looks_up_is_waited_for_no_longer_either(api, directory, settings, monkeypatch):
     monkeypatch.setattr(counting, "_PATIENCE_S", 0.2)
     settings.USER_SERVICE_URL = "http://directory.test"
     let_go, look_up = threading.Event(), socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: let_go.wait(20) and look_up("localhost", *a[1:], **b))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: let_go.wait(60) and look_up("localhost", *a[1:], **b))
     began = time.monotonic()
     assert preview(api)["userService"]["reason"] == "user_service_away"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     let_go.set()
 
 

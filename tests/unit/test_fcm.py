@@ -412,7 +412,7 @@ def test_threads_that_need_a_token_together_fetch_it_once():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert (found, account.fetched) == (["token-1"] * 8, 1)
 
 

@@ -111,7 +111,7 @@ def test_threads_do_not_mix_their_recipients() -> None:
     class SlowCatalogues(dict[str, Any]):
         def get(self, key: str, default: Any = None) -> Any:
             looking_up.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return super().get(key, default)
 
     slow = replace(SHARED, catalogues=SlowCatalogues(CATALOGUES))
@@ -124,8 +124,8 @@ def test_threads_do_not_mix_their_recipients() -> None:
 
     thread = threading.Thread(target=render_slowly)
     thread.start()
-    assert looking_up.wait(10)
+    assert looking_up.wait(60)
     assert read("{{ n|number }}", person(locale="en", n=1234)) == "1,234"
     go_on.set()
-    thread.join(10)
+    thread.join(60)
     assert [each.text for each in seen if isinstance(each, Rendered)] == ["<only> in English 1.234 16:30"]

@@ -34,7 +34,7 @@ sys.exit(run([Process("one", command, restarts=1)], on_ready=lambda: print("Read
 """
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -90,7 +90,7 @@ def test_what_ignores_sigterm_is_killed_with_its_children_after_the_grace(tmp_pa
     pid = supervisor.pid("stubborn")
     begun = time.monotonic()
     supervisor.stop(grace_seconds=0.3)
-    assert 0.3 <= time.monotonic() - begun < 5
+    assert 0.3 <= time.monotonic() - begun < 50  # they sleep for a minute
     assert not is_alive(pid)
     assert not is_alive(grandchild)
 
@@ -103,7 +103,7 @@ def test_one_that_is_killed_is_reported_and_comes_back() -> None:
         before = supervisor.pid("one")
         supervisor.kill("one")
         assert not is_alive(before)
-        supervisor.wait_ready("one", seconds=10)
+        supervisor.wait_ready("one", seconds=120)
         assert supervisor.pid("one") != before
         assert not is_alive(grandchild)
         assert supervisor.given_up == []
@@ -122,7 +122,7 @@ def test_one_without_restarts_stays_down() -> None:
             supervisor.pid("one")
         with pytest.raises(LocalServicesError, match="one kept ending"):
             supervisor.wait_ready(seconds=1)
-        supervisor.wait_ready("two", seconds=1)
+        supervisor.wait_ready("two", seconds=120)
     assert "one | ended (SIGKILL); not started again" in output.getvalue()
 
 
@@ -133,7 +133,7 @@ def test_readiness_is_waited_for_and_its_lack_named() -> None:
         Process("never", SLEEP, ready=lambda: False),
     ]
     with Supervisor(processes, output=io.StringIO()) as supervisor:
-        supervisor.wait_ready("slow", seconds=5)
+        supervisor.wait_ready("slow", seconds=120)
         with pytest.raises(LocalServicesError, match="never not ready within 0 s"):
             supervisor.wait_ready(seconds=0.1)
 
@@ -151,12 +151,12 @@ def test_run_ends_with_zero_when_asked_to_stop(number: int) -> None:
         assert process.stdout
         assert process.stdout.readline() == "Ready\n"
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(120) == 0
 
 
 def test_run_ends_with_one_when_a_process_keeps_ending() -> None:
     with _run("raise SystemExit(3)") as process:
-        output, error = process.communicate(timeout=20)
+        output, error = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "one | ended (exit code 3); not started again" in output
     assert "one kept ending; everything was stopped" in error
@@ -191,6 +191,7 @@ def test_bulk_work_steps_back_with_its_whole_session() -> None:
     command = (*fleet.BEHIND, sys.executable, "-c", tell)
     told = subprocess.run(command, start_new_session=True, capture_output=True, text=True, check=True)
     assert told.stderr == ""
-    assert told.stdout.split()[0] == "10"
+    behind = min(os.nice(0) + 10, 19)
+    assert told.stdout.split()[0] == str(behind)
     if session.exists():
         assert told.stdout.split()[-2:] == ["nice", "10"]

@@ -12,7 +12,7 @@ from schedules import outgoing
 from schedules.outgoing import names
 from tests import http_double, tls
 from tests.corpora import corpus
-from tests.http_double import HttpDouble, Reply
+from tests.http_double import PATIENCE_S, HttpDouble, Reply
 
 NAME = "hooks.example.com"
 really = socket.getaddrinfo
@@ -197,7 +197,7 @@ def test_an_answer_has_a_time_in_all(double, said):
     double.failure = http_double.silence if said is None else http_double.drip(said)
     began = time.monotonic()
     assert failure(double.url, timeout_s=1).code == "timeout"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < PATIENCE_S
 
 
 @pytest.mark.parametrize("body", [b"x" * 5_000, gzip.compress(b"\0" * 10_000_000)], ids=["plain", "packed"])
@@ -223,7 +223,7 @@ def test_a_resolver_that_does_not_answer_is_left_and_not_asked_without_end(setti
 
     def hang(host, *_, **__):
         asked.append(host)
-        hold.wait(20)
+        hold.wait(60)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -232,7 +232,7 @@ def test_a_resolver_that_does_not_answer_is_left_and_not_asked_without_end(setti
     try:
         for _ in range(4):
             assert failure(f"https://{NAME}/", timeout_s=0.2).code == "unresolved"
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PATIENCE_S
         assert asked == [NAME] * 2
     finally:
         hold.set()

@@ -11,7 +11,7 @@ import pytest
 from delivery.providers.base import Permit, ProviderError, Verdict
 from delivery.providers.pool import Pool, _Workers
 from tests import http_double
-from tests.http_double import HttpDouble, Reply
+from tests.http_double import PATIENCE_S, HttpDouble, Reply
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_permit_that_runs_out_while_the_connection_is_made_lets_no_byte_out(se
             return self.looks == 1
 
     assert short(post(server, b"a", permit=OnlyAtFirst(0))) == [NOT_STARTED]
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 60
     while not server.connections and time.monotonic() < give_up:  # it notices when it gets to it
         time.sleep(0.01)
     assert (server.connections, server.bytes_read) == (1, 0)
@@ -110,7 +110,7 @@ def test_a_silent_server_sees_one_request_and_is_given_up_after_the_timeout(serv
     server.failure = http_double.silence
     started = time.monotonic()
     assert short(post(server, b"a", through=pool(connect_timeout=0.2, read_timeout=0.3))) == [UNKNOWN]
-    assert 0.4 < time.monotonic() - started < 3
+    assert 0.4 < time.monotonic() - started < PATIENCE_S
     assert len(server.requests) == 1
 
 
@@ -119,12 +119,12 @@ def test_an_answer_that_comes_by_drops_is_given_up_after_the_timeout(server, sai
     server.failure = http_double.drip(said)
     started = time.monotonic()
     assert short(post(server, b"a", through=pool(connect_timeout=0.2, read_timeout=0.5))) == [UNKNOWN]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < PATIENCE_S
 
 
 def test_one_requests_silence_does_not_hold_the_others_back(server):
-    server.answer = lambda request: time.sleep(2) if request.body == b"slow" else Reply(body=request.body)
-    outcomes = post(server, b"slow", b"a", b"b", through=pool(read_timeout=1))
+    server.answer = lambda request: time.sleep(4) if request.body == b"slow" else Reply(body=request.body)
+    outcomes = post(server, b"slow", b"a", b"b", through=pool(read_timeout=2))
     assert short(outcomes) == [UNKNOWN, b"a", b"b"]
 
 
@@ -137,7 +137,7 @@ def test_a_handshake_that_does_not_end_is_given_up_before_anything_is_written(se
     started = time.monotonic()
     outcomes = post(server, b"a", url=server.url.replace("http", "https"), through=pool(connect_timeout=0.3))
     assert short(outcomes) == [UNREACHABLE]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < PATIENCE_S
     assert server.requests == []
 
 
@@ -159,7 +159,7 @@ def test_threads_share_it(server):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert results == {str(n).encode(): [[b"got %d" % n] * 2] * 10 for n in range(6)}
 
 
@@ -180,7 +180,7 @@ def test_a_loop_that_has_died_is_followed_by_another_at_the_next_call(server, mo
     made = pool()
     with monkeypatch.context() as patched:
         patched.setattr(_Workers, "_serve", ended)
-        made._running()._thread.join(10)
+        made._running()._thread.join(60)
     assert short(post(server, b"a", through=made)) == [b"got a"]
 
 
@@ -202,7 +202,7 @@ print(pool.post_all("{server.url}", headers={{}}, bodies=[b"a"], permit=Permit.l
     root = Path(__file__).resolve().parents[2]
     started = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", program], cwd=root, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-X", "dev", "-c", program], cwd=root, capture_output=True, text=True, timeout=120, check=False
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "200\n", "")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 25

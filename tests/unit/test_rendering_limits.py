@@ -60,9 +60,9 @@ def test_a_template_that_asks_for_too_much_ends_in_an_error_and_soon(source: str
         many=[1] * 20,
         number=5,
     )
-    start = time.perf_counter()
+    start = time.thread_time()
     assert reason(source, recipient) == expected
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_a_real_newsletter_is_far_from_the_limits() -> None:
