@@ -450,19 +450,19 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(service, setting
 
 def test_without_redis_nobody_is_limited(service, settings, monkeypatch):
     from delivery import counters
-    from frontend.api import limiter
+    from frontend import buckets
 
     def away(*_: object) -> None:
         raise counters.CountersAway("gone")
 
-    monkeypatch.setattr(limiter._TAKE, "run", away)
-    monkeypatch.setattr(limiter._Rest, "until", 0.0)
+    monkeypatch.setattr(buckets._TAKE, "run", away)
+    monkeypatch.setattr(buckets._Rest, "until", 0.0)
     answer = Api(token()).get("schedules")
     assert answer.status_code == 200
     assert "RateLimit" not in answer
 
     # One that hangs is not waited for at each request.
-    monkeypatch.setattr(limiter._TAKE, "run", lambda *_: pytest.fail("asked again at once"))
+    monkeypatch.setattr(buckets._TAKE, "run", lambda *_: pytest.fail("asked again at once"))
     assert Api(token()).get("schedules").status_code == 200
 
 
