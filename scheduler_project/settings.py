@@ -323,8 +323,8 @@ UNFOLD = {
 # Requests of one client: so many a second on average, and at most so many at once after a pause.
 API_RATE: float = env.float("API_RATE", default=200.0)
 API_BURST: int = env.int("API_BURST", default=600)
-# Sites whose pages may show a person's inbox, https://shop.example each, separated by commas: their scripts read it with
-# the person's token. No cookie is ever taken for one, and nothing else is open to them.
+# Sites whose pages may show a person's inbox, https://shop.example each, separated by commas: their scripts read it
+# with the person's token. No cookie is ever taken for one, and nothing else is open to them.
 CORS_ALLOWED_ORIGINS: list[str] = env.list("INBOX_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/api/v1/(inbox|me/inbox/)"
 CORS_ALLOW_METHODS = ["GET", "POST"]

@@ -65,8 +65,8 @@ def fetch(
 ) -> Answer:
     """One attempt. ``timeout_s`` is for all of it: the name, connections, the request, and the answer to its last byte.
 
-    ``max_bytes`` are of the body, whose rest is left unread where it ``may_cut``. ``headers`` stand beside Host, User-Agent and Accept-Encoding. Raises
-    ``OutgoingError``.
+    ``max_bytes`` are of the body, whose rest is left unread where it ``may_cut``. ``headers`` stand beside Host,
+    User-Agent and Accept-Encoding. Raises ``OutgoingError``.
     """
     ends_at = time.monotonic() + timeout_s
     target = read(url)
