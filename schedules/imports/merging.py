@@ -216,7 +216,8 @@ def merge(
     erased are left out, which ``on_left_out`` is told, unless ``bring_back`` forgets that they were.
 
     ``piece``: of what the user service tells, and the turn is taken. Objections that were made here stand against it
-    unless it is younger. More follows, so the planner is not told of each.
+    unless it is younger. More follows, so the planner is not told of each. Where others create some of its new people
+    at the same moment, ``created`` is less than these, and the caller takes all of it back.
     """
     if piece is None:
         take_turn()
@@ -241,6 +242,10 @@ def merge(
         created = 0
         if piece is None or piece.new:
             created = _write(cursor, _CREATE_PEOPLE, "external_id", dated, _with(on_person, True))
+        if piece is not None and created < piece.new - left_out:
+            # Others were quicker to create some of them, whose rows are held by nobody here: to change these now, in
+            # whatever order, could lock two such pieces out of each other.
+            return Written(created, left_out=left_out)
         updated = 0
         if created < people:
             changed = _CHANGED_BY_FILE if piece is None else _CHANGED_BY_SERVICE

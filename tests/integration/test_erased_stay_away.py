@@ -93,8 +93,8 @@ def test_whoever_is_erased_while_an_import_waits_to_write_is_not_created(service
     person = RecipientFactory(external_id="anna", email="")
     leave_out = merging._leave_out
 
-    def erase_then(cursor, tell):
-        found = leave_out(cursor, tell)
+    def erase_then(cursor, tell, **more):
+        found = leave_out(cursor, tell, **more)
         erasure.forget(recipient_id=person.pk, by=BY, now=NOW)
         return found
 

@@ -3,11 +3,13 @@ names the same person, nobody locks another out, and the newest statement counts
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from delivery import erasure
 from schedules.imports import merging
 from schedules.models import Device, MirroredPerson, Recipient
 from schedules.user_service import mirror as mirroring
+from schedules.user_service import standing
 from schedules.user_service.mirror import Overlapping, mirror
 from schedules.user_service.reading import read_profiles
 from tests.factories import BY, NOW
@@ -110,6 +112,22 @@ def test_who_is_overtaken_again_and_again_gives_up_and_has_written_nothing(monke
         told(profile("anna"))
     assert not Recipient.objects.exists()
     assert mirroring._TRIES > 1
+
+
+def test_who_is_overtaken_changes_nobody_before_beginning_once_more(monkeypatch):
+    told(said("anna", "de", 1))
+    hold, held = standing.hold, []
+
+    def as_if_new(cursor, names, *, now):
+        held.append(names)
+        return {} if len(held) == 1 else hold(cursor, names, now=now)
+
+    monkeypatch.setattr(standing, "hold", as_if_new)
+    with CaptureQueriesContext(connection) as asked:
+        told(said("anna", "fr", 2))
+    assert Recipient.objects.get().locale == "fr"
+    assert len(held) == 2
+    assert len([each for each in asked if each["sql"].lstrip().startswith("UPDATE schedules_recipient")]) == 1
 
 
 def test_the_same_people_in_opposite_orders_lock_nobody_out():

@@ -20,9 +20,10 @@ from django.db.utils import DataError, ProgrammingError
 from psycopg.errors import Error as PostgresError
 
 from schedules.permissions import Role
+from tests import subscribers
 from tests.accounts import account
 from tests.api import READ_WRITE, Api, token
-from tests.factories import NOW, RecipientFactory, ScheduleFactory
+from tests.factories import NOW, RecipientFactory, ScheduleFactory, TopicFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -112,6 +113,7 @@ def world(service) -> dict[str, Any]:
     RecipientFactory.create(external_id="admin")
     schedule = ScheduleFactory.create(channel="in_app", cron="0 * * * *")
     service.run_to(NOW.replace(hour=11))
+    posting = subscribers.shown()
     return {
         "api": Api(token(scopes=f"{READ_WRITE} inbox", user=admin, lives_s=3_600)),
         "here": {
@@ -120,6 +122,9 @@ def world(service) -> dict[str, Any]:
             "occurrence_id": schedule.occurrences.latest("pk").pk,
             "external_id": "admin",
             "locale": "de",
+            "key": TopicFactory.create().key,
+            "endpoint_id": posting.endpoint_id,
+            "posting_id": posting.pk,
         },
     }
 
