@@ -25,6 +25,10 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
+# Nobody works for these queues here.
+UNATTENDED = {"push", "in_app", "events"}
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("metrics")
@@ -142,27 +146,27 @@ def rows(running: Running, *states: int) -> int:
 def test_a_worker_that_is_connected_and_consumes_nothing_is_noticed(
     running: Running, scrape: Callable[[], Samples]
 ) -> None:
-    running.wait_for("an answer", lambda: silent(scrape()) == {"push", "in_app"}, seconds=40)
+    running.wait_for("an answer", lambda: silent(scrape()) == UNATTENDED, seconds=60)
     group = running.supervisor.pid("email")
     os.killpg(group, signal.SIGSTOP)
     try:
         pass_by(running, 16, "canaries")
-        running.wait_for("a canary in vain", lambda: asked_in_vain(running), seconds=20)
+        running.wait_for("a canary in vain", lambda: asked_in_vain(running), seconds=60)
         pass_by(running, 61, "canary:email", "queue:email")
         pass_by(running, 16, "canaries")
-        running.wait_for("the silence", lambda: scrape()["queue_silent_seconds", "email"] > 60, seconds=20)
+        running.wait_for("the silence", lambda: scrape()["queue_silent_seconds", "email"] > 60, seconds=60)
         assert not silent(scrape()) & {"clock", "materialise"}
         log = (running.root / "logs" / "clock.log").read_text()
         named = [line for line in log.splitlines() if "queue_silent" in line and '"email"' in line]
         assert named
     finally:
         os.killpg(group, signal.SIGCONT)
-    running.wait_for("its answer", lambda: "email" not in silent(scrape()), seconds=20)
+    running.wait_for("its answer", lambda: "email" not in silent(scrape()), seconds=60)
 
 
 def silent(samples: Samples) -> set[str]:
-    """The queues that were asked and did not answer; nobody works for push and in_app here."""
-    never = {queue for queue in ("push", "in_app") if ("queue_consumed_seconds", queue) not in samples}
+    """The queues that were asked and did not answer."""
+    never = {queue for queue in UNATTENDED if ("queue_consumed_seconds", queue) not in samples}
     return never | {key[1] for key, value in samples.items() if key[0] == "queue_silent_seconds" and value > 0}
 
 
