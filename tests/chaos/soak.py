@@ -27,7 +27,7 @@ from scheduler_project.local.fleet import beat, worker
 from scheduler_project.local.supervisor import Process
 from stubs.log import Accepted as Message
 from stubs.ses_events import Fates
-from tests.chaos.oracle import Accepted, Schedule, Verdict, digest_of, judge
+from tests.chaos.oracle import Accepted, Schedule, digest_of
 from tests.chaos.reporting import figure, fresh_root, leave_on_signals, note
 from tests.chaos.scene import Scene
 from tests.chaos.world import Door, World
@@ -71,10 +71,6 @@ class Soak(Scene):
             Accepted(mail.at, "email", mail.to, mail.message["Subject"], digest=digest_of(_text(mail)))
             for mail in [*self.second.mails]
         ]
-
-    def verdict(self) -> Verdict:
-        books = [f"occurrence {row[0]}: books don't close" for row in self.world.running.open_books()]
-        return judge(self.plan, self.accepted(), self._rows(), unsettled=[*self._unsettled(), *books])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
