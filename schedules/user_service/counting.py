@@ -75,7 +75,8 @@ def served(audience: Mapping[str, Any], *, now: datetime) -> Served | None:
     key = _key(audience)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        if found := ServedCount.objects.filter(key=key, good_until__gt=Now()).first():
+        # Now() is when the statement came in: what is being asked may have been written a moment later, and seen.
+        if found := ServedCount.objects.filter(key=key, good_until__gt=Now(), asked_until=None).first():
             return Served(found.people, found.as_of, found.reason)
         if _take(key, now):
             return _ask_for_all(key, audience, now)

@@ -159,6 +159,14 @@ def test_of_many_who_ask_the_same_at_once_one_asks_the_service(service, director
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_is_being_asked_is_no_answer_whatever_the_clocks_say(service, directory, monkeypatch):
+    monkeypatch.setattr(counting, "_PATIENCE_S", 0.3)
+    assert counting._take(counting._key(EVERYBODY), NOW)
+    ServedCount.objects.update(good_until=timezone.now() + MINUTE)
+    assert counting.served(EVERYBODY, now=NOW).reason == "user_service_away"
+
+
+@pytest.mark.django_db(transaction=True)
 def test_who_waits_for_one_that_does_not_come_back_gives_up(service, directory, monkeypatch):
     monkeypatch.setattr(counting, "_PATIENCE_S", 0.3)
     assert counting._take(counting._key(EVERYBODY), NOW)  # and dies
