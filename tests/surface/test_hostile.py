@@ -58,12 +58,15 @@ VALUES: list[Any] = [
     {"$where": "sleep(1)"}, ["x"] * 1_000, *TEXTS,
 ]  # fmt: skip
 BODIES = [
-    b"", b"\0", b"\xff\xfe\x00", b"{", b"[]", b"null", b"1", b'"x"', b"NaN", b"[" * 100_000, b'{"a":' * 100_000,
+    b"", b"\0", b"\xff\xfe\x00", b"{", b"[]", b"null", b"1", b'"x"', b"NaN",
     b'{"a":' * DEEP + b"1" + b"}" * DEEP, b'{"name": "\\u0000"}', b'{"name": "\\ud800"}', b'{"\\udfff": 1}',
     b'{"a": 1, "a": 2}', b'{"name": 1e400}', b'{"name": ' + b"9" * 5_000 + b"}", b"{}",
-    b'{"name": "' + b"a" * 1_000_000 + b'"}', b'"' + b"a" * 1_100_000 + b'"',
-    json.dumps({f"k{number}": number for number in range(50_000)}).encode(),
     json.dumps({"name__regex": ".*", "_connector": "OR", "pk__in": [1]}).encode(),
+]  # fmt: skip
+# They cost something. One reader reads the bodies of all operations, so each gets one of them.
+HUGE = [
+    b"[" * 100_000, b'{"a":' * 100_000, b'{"name": "' + b"a" * 1_000_000 + b'"}', b'"' + b"a" * 1_100_000 + b'"',
+    json.dumps({f"k{number}": number for number in range(50_000)}).encode(),
 ]  # fmt: skip
 HEADERS = [
     ("If-Match", '"' + "9" * 40 + '"'), ("If-Match", '"\'; --"'), ("If-Match", "W/\"1\""), ("If-Match", '"1", "2"'),
@@ -221,11 +224,14 @@ def test_no_path_and_no_query_makes_it_fail(world, refusals, method, path):
     assert refusals.found == []
 
 
-@pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if "requestBody" in operation_of(*each)])
+WITH_BODY = [each for each in OPERATIONS if "requestBody" in operation_of(*each)]
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
 def test_no_body_makes_it_fail(world, refusals, method, path):
     there = address(path, world["here"])
     for kind, content in operation_of(method, path)["requestBody"]["content"].items():
-        for body in BODIES:
+        for body in [*BODIES, HUGE[WITH_BODY.index((method, path)) % len(HUGE)]]:
             send(world, method, there, body, content_type=kind)
         if kind != "application/json":
             continue
