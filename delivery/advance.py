@@ -13,7 +13,7 @@ from django.db import connection
 
 from delivery import dispatch, ledger, materialise, partitions, sending, sweep
 from schedules import clock
-from schedules.models import Occurrence, OccurrenceState
+from schedules.models import Channel, Occurrence, OccurrenceState
 
 # Real seconds without any change after which workers are taken for dead.
 STUCK_S = 30.0
@@ -115,7 +115,13 @@ _GOING = (
     f" AND NOT {ledger.unrendered('s')}"
 )
 
+_OF_WHICH = (
+    """JOIN schedules_occurrence o ON o.id = b.occurrence_id JOIN schedules_schedule s ON s.id = o.schedule_id"""
+)
 
+
+# Both questions are asked again and again while a day passes, so each goes by the indexes of what waits and what is
+# queued: all that is open may be a hundred thousand batches that are due tonight.
 def _due(now: datetime) -> tuple[int, int, int]:
     """Schedules to open, occurrences to materialise, recipients to send to or being sent to, all by ``now``."""
     with connection.cursor() as cursor:
@@ -125,12 +131,16 @@ def _due(now: datetime) -> tuple[int, int, int]:
                    (SELECT count(*) FROM schedules_occurrence o JOIN schedules_schedule s ON s.id = o.schedule_id
                     WHERE o.state = 'materialising' AND s.status IN {dispatch.MATERIALISED}),
                    (SELECT COALESCE(sum(b.sending + CASE WHEN b.next_due_at <= %(now)s THEN b.pending ELSE 0 END), 0)
-                    FROM delivery_batch b
-                    JOIN schedules_occurrence o ON o.id = b.occurrence_id
-                    JOIN schedules_schedule s ON s.id = o.schedule_id
-                    WHERE (b.sending > 0 OR b.pending > 0 AND b.next_due_at <= %(now)s) AND {_GOING})
+                    FROM delivery_batch b {_OF_WHICH}
+                    WHERE (b.sending > 0 OR b.pending > 0 AND b.queued_at IS NOT NULL AND b.next_due_at <= %(now)s
+                           OR b.pending > 0 AND b.queued_at IS NULL AND b.channel = ANY(%(channels)s)
+                              AND b.next_due_at <= %(now)s) AND {_GOING})
             """,
-            {"now": now, "ahead": now + timedelta(seconds=settings.MATERIALISE_AHEAD_S)},
+            {
+                "now": now,
+                "ahead": now + timedelta(seconds=settings.MATERIALISE_AHEAD_S),
+                "channels": Channel.values,
+            },
         )
         schedules, occurrences, recipients = cursor.fetchone()
         return int(schedules), int(occurrences), int(recipients)
@@ -144,12 +154,19 @@ def _next_instant(*, after: datetime) -> datetime | None:
             SELECT LEAST(
                 (SELECT min(next_run_at) - make_interval(secs => %(ahead)s) FROM schedules_schedule
                  WHERE status = 'active' AND next_run_at > %(after)s + make_interval(secs => %(ahead)s)),
-                (SELECT min(b.next_due_at) FROM delivery_batch b
-                 JOIN schedules_occurrence o ON o.id = b.occurrence_id
-                 JOIN schedules_schedule s ON s.id = o.schedule_id
-                 WHERE b.pending > 0 AND b.next_due_at > %(after)s AND {_GOING}))
+                (SELECT min(next_due_at) FROM (
+                     SELECT b.next_due_at FROM delivery_batch b {_OF_WHICH}
+                     WHERE b.pending > 0 AND b.queued_at IS NOT NULL AND b.next_due_at > %(after)s AND {_GOING}
+                     UNION ALL
+                     SELECT first.* FROM unnest(%(channels)s::text[]) AS c(channel), LATERAL (
+                         SELECT b.next_due_at FROM delivery_batch b {_OF_WHICH}
+                         WHERE b.channel = c.channel AND b.pending > 0 AND b.queued_at IS NULL
+                           AND b.next_due_at > %(after)s AND {_GOING}
+                         ORDER BY b.next_due_at LIMIT 1
+                     ) AS first
+                 ) AS waiting))
             """,
-            {"after": after, "ahead": settings.MATERIALISE_AHEAD_S},
+            {"after": after, "ahead": settings.MATERIALISE_AHEAD_S, "channels": Channel.values},
         )
         instant: datetime | None = cursor.fetchone()[0]
     return instant
