@@ -172,9 +172,10 @@ def unexported() -> tuple[int, datetime | None]:
     return waiting["number"], waiting["oldest"]
 
 
-def unsealed() -> int:
-    """Rows younger than the last seal."""
+def unsealed() -> tuple[int, datetime | None]:
+    """Rows younger than the last seal: how many, and when the oldest was written (business time)."""
     last = Seal.objects.order_by("-number").values_list("end_tx", flat=True).first() or 0
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM notification_audit WHERE tx >= %s", [last])
-        return int(cursor.fetchone()[0])
+        cursor.execute("SELECT count(*), min(created_at) FROM notification_audit WHERE tx >= %s", [last])
+        number, oldest = cursor.fetchone()
+    return int(number), oldest

@@ -19,6 +19,8 @@ from schedules.models import Occurrence
 
 # Up to so many people an occurrence's rows are counted at once; above, when somebody asks for it.
 AT_ONCE = 20_000
+# Batches whose rows ``unbalanced`` counts.
+BY_CHANCE = 20
 _OUTCOMES = [state.label for state in State if state.is_outcome]
 
 
@@ -74,6 +76,17 @@ def every(*, since: datetime | None = None) -> Iterable[Books]:
     return _read("WHERE o.occurrence_at >= %(since)s", {"since": since})
 
 
+def unbalanced() -> int:
+    """Occurrences whose books don't agree, of what can be looked at each moment: how many.
+
+    Of every open one, ``targeted`` and the sizes of its batches, whose counters sum up to them by a constraint; of
+    ``BY_CHANCE`` batches somewhere in the ledger, the rows. Who looks often sees all of it in time.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_UNBALANCED, {"some": BY_CHANCE})
+        return int(cursor.fetchone()[0])
+
+
 def counted(occurrences: Iterable[Occurrence]) -> dict[int, dict[str, int]]:
     """By occurrence, people by state: from the batches' counters alone, in one statement, however many people."""
     occurrences = list(occurrences)
@@ -123,6 +136,24 @@ def _read(condition: str, parameters: dict[str, Any]) -> Iterable[Books]:
     return [_books(row) for row in rows]
 
 
+_DIFFERENT = " OR ".join(f"b.{state.label} <> COALESCE(l.s{int(state)}, 0)" for state in State)
+_UNBALANCED = f"""
+WITH picked AS MATERIALIZED (
+    SELECT * FROM delivery_batch WHERE id >= (
+        SELECT (min(id) + floor(random() * (1 + GREATEST(max(id) - min(id) + 1 - %(some)s, 0))))::bigint FROM delivery_batch
+    ) ORDER BY id LIMIT %(some)s
+), l AS (
+    SELECT d.batch_id, {_BY_STATE} FROM delivery_delivery d
+    WHERE d.day = ANY(ARRAY(SELECT DISTINCT day FROM picked)) AND d.batch_id = ANY(ARRAY(SELECT id FROM picked))
+    GROUP BY d.batch_id
+)
+SELECT count(*) FROM (
+    SELECT b.occurrence_id FROM picked b LEFT JOIN l ON l.batch_id = b.id WHERE {_DIFFERENT}
+    UNION
+    SELECT o.id FROM schedules_occurrence o LEFT JOIN delivery_batch b ON b.occurrence_id = o.id
+    WHERE o.closed_at IS NULL GROUP BY o.id HAVING o.targeted <> COALESCE(sum(b.size), 0)
+) AS found
+"""
 _ZEROES = ", ".join("0" for _ in State)
 _ORPHANS = f"""
 UNION ALL

@@ -63,7 +63,7 @@ def read(*, now: datetime) -> Health:
     stopped = {scope.removeprefix("channel:") for scope in _stops()}
     open_circuits = {each.scope: each for each in Circuit.objects.all()}
     waits = waiting(now=now)
-    rates = _rates(open_circuits)
+    paces = _rates(open_circuits)
     accounts = {each.scope: each for each in ProviderAccount.objects.all()}
     lines = [
         Line(
@@ -72,7 +72,7 @@ def read(*, now: datetime) -> Health:
             waits[channel],
             bool(stopped & {StopSwitch.ALL, channel}),
             open_circuits.get(channel),
-            rates.get(channel) if rates is not None else None,
+            paces.get(channel) if paces is not None else None,
             accounts.get(_asked(channel, open_circuits)),
             [
                 open_circuits[scope]
@@ -87,7 +87,7 @@ def read(*, now: datetime) -> Health:
         ages.get(heartbeats.SWEEP),
         heartbeats.of_queues(ages),
         lines,
-        rates is not None,
+        paces is not None,
         Occurrence.objects.open().exclude(held_reason="").count(),
         partitions.rows_in_default(),
     )
@@ -95,6 +95,14 @@ def read(*, now: datetime) -> Health:
 
 def _stops() -> list[str]:
     return list(StopSwitch.objects.exclude(scope__startswith="schedule:").values_list("scope", flat=True))
+
+
+def rates() -> Mapping[str, float | None] | None:
+    """By channel, people a second at which a provider is called that has asked to slow down; ``None`` if none has.
+
+    Nothing at all while the counters are away.
+    """
+    return _rates(set(Circuit.objects.values_list("scope", flat=True)))
 
 
 def _rates(passed_over: Collection[str]) -> Mapping[str, float | None] | None:

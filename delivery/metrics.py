@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from audit import seals
-from delivery import circuits, counts, health, heartbeats, partitions
+from delivery import books, circuits, counts, health, heartbeats, partitions
 from delivery.counts import Counter, Histogram, Key
 from delivery.models import ProviderAccount
 from delivery.providers import registry
@@ -44,7 +44,8 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, in no order that matters."""
         parts: list[Callable[[], Iterable[Metric]]] = [
-            _counted, self._waiting, _occurrences, _circuits, _accounts, _endpoints, _life, _strays, _audit,
+            _counted, self._waiting, _occurrences, _books, _circuits, _accounts, _counters, _endpoints, _life, _strays,
+            self._audit,
         ]  # fmt: skip
         up = True
         for part in parts:
@@ -63,6 +64,9 @@ class Figures(Collector):
 
     def _waiting(self) -> Iterable[Metric]:
         return _batches(now=self._now())
+
+    def _audit(self) -> Iterable[Metric]:
+        return _seals(now=self._now())
 
 
 def page(*, now: Callable[[], datetime]) -> bytes:
@@ -158,6 +162,11 @@ def _occurrences() -> Iterator[Metric]:
     yield GaugeMetricFamily("occurrences_held", "Open occurrences that wait for a person to let them go on.", held)
 
 
+def _books() -> Iterator[Metric]:
+    text = "Runs whose books don't balance, of those that are open and of some batches looked at by chance."
+    yield GaugeMetricFamily("books_unbalanced_occurrences", text, books.unbalanced())
+
+
 def _circuits() -> Iterator[Metric]:
     held = GaugeMetricFamily(
         "provider_circuit_open", "1 while a channel is held because of its provider.", labels=["channel", "reason"]
@@ -187,11 +196,22 @@ def _circuits() -> Iterator[Metric]:
 
 
 def _accounts() -> Iterator[Metric]:
-    rows = list(ProviderAccount.objects.values_list("scope", "per_s", "left"))
-    rates = {scope: per_s for scope, per_s, _ in rows if per_s is not None}
+    rows = list(ProviderAccount.objects.values_list("scope", "per_s", "per_day", "left"))
+    rates = {scope: per_s for scope, per_s, *_ in rows if per_s is not None}
     yield _gauge("provider_account_people_per_second", "What the account of a provider lets through.", "scope", rates)
-    left = {scope: float(left) for scope, _, left in rows if left is not None}
+    per_day = {scope: float(per_day) for scope, _, per_day, _ in rows if per_day is not None}
+    yield _gauge("provider_account_people_per_day", "What the account allows in any 24 hours.", "scope", per_day)
+    left = {scope: float(left) for scope, *_, left in rows if left is not None}
     yield _gauge("provider_account_people_left", "Of 24 hours, when the account was asked last.", "scope", left)
+
+
+def _counters() -> Iterator[Metric]:
+    rates = health.rates()
+    text = "Whether the Redis of caps and rates answered."
+    yield GaugeMetricFamily("counters_up", text, float(rates is not None))
+    slowed = {channel: per_s for channel, per_s in (rates or {}).items() if per_s is not None}
+    text = "At which a provider is called that has asked to slow down; absent: it has not."
+    yield _by_channel("provider_pace_people_per_second", text, slowed)
 
 
 def _endpoints() -> Iterator[Metric]:
@@ -238,9 +258,12 @@ def _strays() -> Iterator[Metric]:
     )
 
 
-def _audit() -> Iterator[Metric]:
+def _seals(*, now: datetime) -> Iterator[Metric]:
+    number, written = seals.unsealed()
     text = "Rows of the audit that are younger than its last seal."
-    yield GaugeMetricFamily("audit_unsealed_rows", text, seals.unsealed())
+    yield GaugeMetricFamily("audit_unsealed_rows", text, number)
+    waits = max((now - written).total_seconds(), 0.0) if written else 0.0
+    yield GaugeMetricFamily("audit_oldest_unsealed_seconds", "Since the oldest of these was written; 0: none.", waits)
     if settings.AUDIT_EXPORT_BUCKET:
         _number, oldest = seals.unexported()
         age = (timezone.now() - oldest).total_seconds() if oldest else 0.0
