@@ -25,7 +25,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages screenshots programs demo test lint types rules bench chaos soak openapi fmt lock clean help
+.PHONY: setup messages screenshots programs demo test lint types rules bench day chaos soak openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -89,7 +89,10 @@ rules: setup
 	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn | diff - docs/openapi.yaml || { echo "The API's document has drifted: make openapi"; exit 1; }
 
 bench: setup ## the figures that the README quotes (but the million's), one JSON object a line
-	@for name in audience tick caps storm throughput api; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in audience tick caps storm punctuality throughput api; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+day: setup ## ten million deliveries over half a million schedules, a day within an hour
+	@$(BIN)/python -m benchmarks.day $(ARGS)
 
 chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck
 	@$(BIN)/python -m tests.chaos.program $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from redis.cluster import RedisCluster
 
 from benchmarks.harness import query
 
@@ -27,9 +28,17 @@ def family(pid: int) -> Iterator[int]:
 def server_pids() -> dict[str, list[int]]:
     """The processes of PostgreSQL and Redis."""
     backend = query("SELECT pg_backend_pid()")[0][0]
-    brokers: list[Any] = [redis.Redis.from_url(url) for url in (settings.BROKER_URL, settings.COUNTERS_URL)]
     postmaster = int(_stat(backend)[1])
-    return {"postgres": [postmaster], "redis": [int(broker.info("server")["process_id"]) for broker in brokers]}
+    servers = [node for url in (settings.BROKER_URL, settings.COUNTERS_URL) for node in _nodes(url)]
+    return {"postgres": [postmaster], "redis": [int(each.info("server")["process_id"]) for each in servers]}
+
+
+def _nodes(url: str) -> list[Any]:
+    """The server at ``url``, or all of its cluster."""
+    server: Any = redis.Redis.from_url(url)
+    if not server.info("cluster").get("cluster_enabled"):
+        return [server]
+    return [node.redis_connection for node in RedisCluster.from_url(url).get_nodes()]
 
 
 def _stat(pid: int) -> list[str]:

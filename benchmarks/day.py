@@ -27,7 +27,7 @@ from django.conf import settings
 from benchmarks import costs, past, people, processes
 from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare, query
-from benchmarks.runs import Wrong, ending
+from benchmarks.runs import Wrong, awaited, ending
 from benchmarks.stubs import Stubs, running_stubs
 from benchmarks.traffic import Chosen, Traffic
 from benchmarks.watching import Watch, dead_shares
@@ -59,6 +59,9 @@ class Played:
     dropped: int
 
 
+_OPEN = "SELECT 1 FROM schedules_occurrence WHERE closed_at IS NULL LIMIT 1"
+
+
 @dataclass
 class Day:
     """``pids``: of the service's processes, by name."""
@@ -88,6 +91,7 @@ class Day:
                 self._next_turn = instant.replace(minute=0, second=0, microsecond=0) + HOUR
                 note(f"{instant:%d %b %H:%M}: {time.monotonic() - began:.0f} s, {_runs()}")
         seconds = time.monotonic() - began
+        awaited(lambda: not query(_OPEN), "closing")
         self._watch.look(now=True)
         spent = {name: after - before[name] for name, after in self._cpu().items()}
         after = _partitions()

@@ -1,11 +1,13 @@
 """How many people the whole service reaches in a second, everything on this machine, ledger writes included.
 
     python -m benchmarks.throughput [--recipients 100000] [--runs 3] [--channels email,push,in_app] [--naive 3000]
+        [--post-office 3000] [--floor 3] [--senders 3]
 
 Real worker processes, beat, PostgreSQL (fsync on), Redis and the stubs of SES and FCM share the machine. A schedule is
 created some seconds before its instant, as a person would; ``email``, ``push`` and ``in_app`` count from that instant
-to the last outcome. The books are looked at all the while, and the stub's log must show everyone exactly once. Two
-peers send the same e-mails through the same servers: a Celery task per recipient, and ``benchmarks.floor``.
+to the last outcome. The books are looked at all the while, and the stub's log must show everyone exactly once. Three
+peers send the same e-mails through the same servers: a Celery task per recipient, django-post_office, and
+``benchmarks.floor``.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 
-from benchmarks import people
+from benchmarks import people, post_office
 from benchmarks.environment import ROOT
 from benchmarks.harness import emit, note, prepare
 from benchmarks.peers import Floor, FloorRun, naive_rate, running_floor
@@ -35,6 +37,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="schedules of which the median is told")
     parser.add_argument("--channels", default="email,push,in_app", help="some of email, push, in_app")
     parser.add_argument("--naive", type=int, default=3_000, help="e-mails of the naive peer; 0 leaves it out")
+    parser.add_argument("--post-office", type=int, default=3_000, help="e-mails of django-post_office; 0 leaves it out")
     parser.add_argument("--floor", type=int, default=3, help="runs of the floor; 0 leaves it out")
     parser.add_argument("--senders", type=int, default=3, help="worker processes of a channel")
     options = parser.parse_args()
@@ -86,6 +89,12 @@ def _tell(channel: str, runs: Sequence[Run], *, naive_per_s: float, naive_us: fl
     emit(NAME, f"{channel}_first_call_s", _median(runs, "first_call_s"), "s")
 
 
+def _tell_post_office(found: tuple[float, float]) -> None:
+    per_s, us = found
+    emit(NAME, "post_office_email", per_s, "per_s", peer=post_office.PEER)
+    emit(NAME, "post_office_email_cpu", us, "us_each", peer=post_office.PEER)
+
+
 def _tell_of_all(runs: Sequence[Run]) -> None:
     emit(NAME, "worker_rss_growth_mb", max(run.rss_growth_mb for run in runs), "MB")
     late = sorted(seconds for run in runs for seconds in run.ticks_late)
@@ -124,6 +133,8 @@ def main() -> None:
         if options.naive and "email" in options.channels:
             naive_per_s, naive_us = naive_rate(stubs, count=options.naive, senders=options.senders)
             emit(NAME, "naive_email", naive_per_s, "per_s")
+        if options.post_office and "email" in options.channels:
+            _tell_post_office(post_office.rate(stubs, count=options.post_office, senders=options.senders))
         if options.floor and "email" in options.channels:
             with running_floor(stubs, template=template, senders=options.senders) as floor:
                 floors = {name: _floor_runs(floor, name, options) for name in OVERLAPS}

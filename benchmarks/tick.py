@@ -19,6 +19,7 @@ from benchmarks import people
 from benchmarks.harness import DatabaseTime, emit, execute, median_ms, note, prepare, query
 from delivery import dispatch
 from schedules import clock
+from schedules.models import MessageTemplate
 
 NAME = "tick"
 DUE = (1_000, 10_000)
@@ -50,9 +51,9 @@ SELECT id FROM schedules_schedule WHERE status = 'active' AND next_run_at <= %s 
 """
 
 
-def _insert(count: int) -> None:
-    now = clock.now()
-    execute(_INSERT, {"count": count, "now": now, "template": people.save_template(now=now).pk})
+def insert(count: int, *, template: MessageTemplate) -> None:
+    """Keep so many active schedules, none of which is due before tomorrow."""
+    execute(_INSERT, {"count": count, "now": clock.now(), "template": template.pk})
     execute("VACUUM ANALYZE schedules_schedule, schedules_scheduleversion")
 
 
@@ -94,23 +95,29 @@ def _make_due(count: int) -> datetime:
 
 
 def _due(count: int, runs: int) -> None:
-    def check() -> None:
-        opened = query("SELECT count(*) FROM schedules_occurrence WHERE state = 'materialising'")[0][0]
-        if opened != count:
-            raise SystemExit(f"benchmark failed: {count} schedules were due, {opened} occurrences were opened")
-
-    whole = _median_due(_tick, count, runs, check)
-    floor = _median_due(_floor, count, runs, check)
+    whole = due_ms(count, runs=runs)
+    floor = _median_due(_floor, count, runs)
     peer = "INSERT ... SELECT and UPDATE alone"
     emit(NAME, f"due_{count}_ms", whole, "ms", peer=peer, ratio=floor / whole)
 
 
-def _median_due(action: Callable[[], None], count: int, runs: int, check: Callable[[], None]) -> float:
+def due_ms(count: int, *, runs: int) -> float:
+    """Milliseconds of a whole tick in which ``count`` of the inserted schedules fire, the median of ``runs``."""
+    return _median_due(_tick, count, runs)
+
+
+def _check(count: int) -> None:
+    opened = query("SELECT count(*) FROM schedules_occurrence WHERE state = 'materialising'")[0][0]
+    if opened != count:
+        raise SystemExit(f"benchmark failed: {count} schedules were due, {opened} occurrences were opened")
+
+
+def _median_due(action: Callable[[], None], count: int, runs: int) -> float:
     taken = []
     for _ in range(runs):
         _make_due(count)
         taken.append(median_ms(action, runs=1))
-        check()
+        _check(count)
     return statistics.median(taken)
 
 
@@ -141,7 +148,7 @@ def main() -> None:
         parser.error(f"--schedules: at least {7 * max(DUE)}")
     prepare()
     note(f"inserting {options.schedules} schedules")
-    _insert(options.schedules)
+    insert(options.schedules, template=people.save_template(now=clock.now()))
     _idle(options.runs)
     for count in DUE:
         _due(count, max(3, options.runs // 6))
