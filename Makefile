@@ -25,7 +25,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages screenshots programs demo test lint types rules bench day chaos soak openapi fmt lock clean help
+.PHONY: setup messages screenshots programs demo cluster test lint types rules bench day chaos soak openapi fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -47,7 +47,7 @@ messages: setup ## find the strings of pages and templates, for their translatio
 screenshots: setup programs ## pictures of every page below .local/screenshots, and those of the docs
 	$(BIN)/python -m tests.screenshots $(ARGS)
 
-programs: ## what tests use of the system's packages, where they may be installed: Chromium, promtool, a Redis with TLS
+programs: ## what tests use of the system's packages, where they may be installed: Chromium, promtool, HAProxy ...
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
@@ -58,9 +58,24 @@ programs: ## what tests use of the system's packages, where they may be installe
 	@command -v redis-server redis-check-rdb >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-tools >/dev/null; } \
 		|| echo "No Redis with TLS found: install your system's redis-tools to have TLS to Redis tested."
+	@# Debian starts servers that it installs, unless invoke-rc.d's policy forbids it: ours run for make cluster alone.
+	@for name in pgbouncer haproxy; do \
+		PATH=$$PATH:/usr/sbin command -v $$name >/dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			policy=/usr/sbin/policy-rc.d; \
+			if [ -e $$policy ]; then policy=; else printf '#!/bin/sh\nexit 101\n' > $$policy; chmod +x $$policy; fi; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$name >/dev/null; \
+			[ -z "$$policy" ] || rm -f $$policy; \
+			systemctl disable --quiet $$name 2>/dev/null; \
+		fi; \
+		PATH=$$PATH:/usr/sbin command -v $$name >/dev/null \
+			|| echo "No $$name found: install it with your system's package manager for make cluster and its tests."; done
 
 demo: setup ## the whole service with demo data; Ctrl-C ends it
 	@$(BIN)/python manage.py demo $(ARGS)
+
+cluster: setup programs ## everything twice behind a proxy, with PgBouncer and a Redis Cluster; Ctrl-C ends it
+	@$(NO_SERVERS) $(BIN)/python manage.py cluster $(ARGS)
 
 test: setup programs ## every test; coverage of unit and integration tests apart
 	$(BIN)/coverage erase

@@ -412,6 +412,8 @@ CELERY_BROKER_URL = BROKER_URL
 CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if BROKER_URL.startswith("rediss:") else None
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Which process a connection is, in CLIENT LIST.
+    "client_name": env.str("APPLICATION_NAME", default="notification-scheduler").replace(" ", "-"),
     "visibility_timeout": env.int("VISIBILITY_TIMEOUT_S", default=900),
     "socket_timeout": 15,
     "socket_connect_timeout": 5,

@@ -20,6 +20,8 @@ BEHIND = (
     ' exec nice -n 10 "$@"',
     "behind",
 )
+# Seconds that a process may take to end in order, of the thirty after which it is killed wherever it runs.
+DRAIN_S = 25
 # Processes of each queue's worker, fit for two cores. Materialising has two, since one may be importing people.
 CONCURRENCY: Mapping[str, int] = {"clock": 1, "materialise": 2, "email": 3, "push": 2, "in_app": 1, "events": 1}
 
@@ -48,17 +50,31 @@ def worker(
     return Process(name, (*first, *_CELERY, "worker", *options, *quiet), env=env or {}, restarts=restarts)
 
 
-def web(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], bool] | None = None) -> Process:
+def web(
+    port: int,
+    *,
+    name: str = "web",
+    env: Mapping[str, str] | None = None,
+    ready: Callable[[], bool] | None = None,
+    restarts: int = 5,
+) -> Process:
     """Pages and API on the loopback interface."""
     command = (sys.executable, "-m", "gunicorn", "scheduler_project.wsgi", "--bind", f"{LOOPBACK}:{port}")
-    options = ("--workers", "2", "--threads", "4", "--no-control-socket")
-    return Process("web", (*command, *options), env=env or {}, ready=ready)
+    options = ("--workers", "2", "--threads", "4", "--graceful-timeout", str(DRAIN_S), "--no-control-socket")
+    return Process(name, (*command, *options), env=env or {}, ready=ready, restarts=restarts)
 
 
-def streams(port: int, *, env: Mapping[str, str] | None = None, ready: Callable[[], bool] | None = None) -> Process:
+def streams(
+    port: int,
+    *,
+    name: str = "streams",
+    env: Mapping[str, str] | None = None,
+    ready: Callable[[], bool] | None = None,
+    restarts: int = 5,
+) -> Process:
     """Streams of inboxes on the loopback interface."""
     command = (sys.executable, "manage.py", "serve_streams", "--port", str(port))
-    return Process("streams", command, env=env or {}, ready=ready)
+    return Process(name, command, env=env or {}, ready=ready, restarts=restarts)
 
 
 def fleet(

@@ -53,6 +53,7 @@ class _Child:
     failures: int = 0
     again_at: float | None = 0.0  # in monotonic seconds; None once it is given up
     is_ready: bool = False
+    is_held: bool = False
     rest: bytes = b""
 
 
@@ -138,6 +139,15 @@ class Supervisor:
         else:
             popen.send_signal(number)
 
+    def hold(self, name: str) -> None:
+        """Once it has ended it is not started again, until it is let go."""
+        self._children[name].is_held = True
+
+    def let_go(self, name: str) -> None:
+        """What was held may run again: at once where it has ended. Its failures are forgotten."""
+        child = self._children[name]
+        child.failures, child.again_at, child.is_held = 0, 0.0, False
+
     def pid(self, name: str) -> int:
         """The process id, which is its group's too. Raises LookupError while it isn't running."""
         popen = self._children[name].popen
@@ -167,7 +177,7 @@ class Supervisor:
 
     def _tend(self, child: _Child) -> None:
         if child.popen is None:
-            if child.again_at is not None and time.monotonic() >= child.again_at:
+            if not child.is_held and child.again_at is not None and time.monotonic() >= child.again_at:
                 self._launch(child)
         elif child.popen.poll() is not None:
             self._note_end(child, child.popen)
@@ -200,6 +210,8 @@ class Supervisor:
         # What is left of the group would work on unseen beside its successor.
         _signal_group(popen.pid, signal.SIGKILL)
         child.popen, child.is_ready = None, False
+        if child.is_held:
+            return
         if child.failures > child.process.restarts:
             child.again_at = None
             self._say(child, f"ended ({_cause(popen.returncode)}); not started again")
