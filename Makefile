@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 # Checks import the settings; with every address given none of them starts a server.
 NO_SERVERS := DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis://127.0.0.1:1/0 \
 	COUNTERS_URL=redis://127.0.0.1:1/0 SECRET_KEY=checks-only
-APPS := audit schedules delivery frontend scheduler_project stubs benchmarks tests manage.py
+APPS := audit schedules delivery frontend scheduler_project stubs benchmarks deploy tests manage.py
 
 # Tests at once. Those that are no unit tests wait now and then, chaos more than it works.
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
@@ -25,7 +25,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages screenshots programs demo cluster test lint types rules bench day chaos soak openapi fmt lock clean help
+.PHONY: setup messages screenshots programs demo cluster test lint types rules bench day chaos soak openapi dashboards fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -114,6 +114,9 @@ chaos: setup ## kill, cut off and race the service; an oracle counts who was los
 
 soak: setup ## an hour's traffic at twenty times its speed, with bounces, silence, an outage and a second provider
 	@$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+dashboards: setup ## write Grafana's boards anew
+	$(BIN)/python -m deploy.grafana $(ARGS)
 
 openapi: setup ## write the API's document anew
 	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
