@@ -13,6 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 _PROGRAMS = ("/api/v1/", "/oauth/token", "/oauth/revoke", "/hooks/")
+_WATCHED = ("/metrics",)
 _LOGOUT = "/admin/logout/"
 # Unfold's pages: Alpine evaluates expressions, the colours stand in a style element.
 unfold: Callable[..., Any] = csp_update({"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]})
@@ -53,6 +54,24 @@ class ProgramsByHttps:
         if settings.SECURE_SSL_REDIRECT and not request.is_secure() and request.path.startswith(_PROGRAMS):
             said = {"status": 403, "title": "Come by https", "detail": "What was sent by http was sent in clear."}
             return JsonResponse(said, status=403, content_type="application/problem+json")
+        return self._get_response(request)
+
+
+class Watched:
+    """Middleware before hosts and https are looked at: who watches asks each process by its address, and by plain http.
+
+    Prometheus knows no header to say that a proxy has ended TLS. What these answer names nobody.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path in _WATCHED:
+            # Its own name in the place of an address that ALLOWED_HOSTS can't know.
+            request.META["HTTP_HOST"] = next(
+                (host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"), "localhost"
+            )
         return self._get_response(request)
 
 

@@ -149,6 +149,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "frontend.request_ids.RequestIds",
+    "frontend.policies.Watched",
     "frontend.policies.ProgramsByHttps",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -272,6 +273,7 @@ WHITENOISE_USE_FINDERS = True
 CSRF_FAILURE_VIEW = "frontend.pages.errors.stale_form"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
 SECURE_SSL_REDIRECT: bool = env.bool("HTTPS", default=False)
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # asked for within the network; the proxy in front keeps others from it
 # A session ends so long after its last request, and so long after signing in.
 SESSION_IDLE_MINUTES: int = env.int("SESSION_IDLE_MINUTES", default=60, validate=validate.Range(min=1))
 SESSION_HOURS: int = env.int("SESSION_HOURS", default=24, validate=validate.Range(min=1))

@@ -69,6 +69,14 @@ def test_programs_that_come_in_clear_are_refused_and_people_led_to_https(setting
     assert Client().get("/api/v1/schedules", secure=True).status_code == 401
 
 
+def test_metrics_are_told_to_who_asks_by_address_and_in_clear(settings):
+    settings.SECURE_SSL_REDIRECT, settings.ALLOWED_HOSTS = True, [".notify.example.com"]
+    assert Client(SERVER_NAME="10.0.0.7").get("/metrics").status_code == 200
+    assert Client(SERVER_NAME="10.0.0.7").get("/metrics/").status_code == 400
+    assert Client(SERVER_NAME="10.0.0.7").get("/ledger/", secure=True).status_code == 400
+    assert Client(SERVER_NAME="notify.example.com").get("/ledger/").status_code == 301
+
+
 def test_no_folder_and_no_file_of_the_source_is_served():
     for path in ("/static/", "/static/frontend/", "/.git/config", "/manage.py", "/static/..%2f..%2fmanage.py", "/.env"):
         assert Client().get(path).status_code == 404, path
