@@ -22,6 +22,8 @@ from delivery import usage
 from delivery.caps import DAY, PATIENCE, WEEK, Limits
 from delivery.ledger import RUNS
 from delivery.models import State
+from delivery.windows import allowed_in, due_in
+from schedules import quiet_hours
 from schedules.audience.compiler import suppressed
 from schedules.audience.matching import reachable_channels
 from schedules.audience.parser import parse
@@ -43,7 +45,8 @@ from schedules.models import (
     ScheduleVersion,
     TimeZoneMode,
 )
-from schedules.recurrence import ZONE_NAMES, Firing, due_instant, firing_at, first_firing, next_firing
+from schedules.recurrence import Firing, firing_at, first_firing, next_firing
+from schedules.recurrence.windows import Window
 
 # Schedules, and firings of all of them together, that are looked at; past these the answer is an estimate. Of each
 # schedule these are the last ones before the planned message.
@@ -67,11 +70,13 @@ class Crowded:
 
 
 class Person(NamedTuple):
-    """``zone`` as the profile has it; ``channels``: those on which the person can be reached."""
+    """``zone`` as the profile has it; ``channels``: those on which the person can be reached; ``quiet``: as in
+    ``delivery.windows``."""
 
     pk: int
     zone: str
     channels: frozenset[str]
+    quiet: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,10 @@ def people(ids: Sequence[int], *, asked: Asked | None = None) -> list[Person]:
             pk,
             zone,
             reachable_channels(has_email=has_email, has_device=has_device, consent=_judged(consent, asked)),
+            quiet_hours.awake(hours),
         )
-        for pk, zone, has_email, consent, has_device in found.values_list(
-            "pk", "time_zone", "has_email", "consent", "has_device"
+        for pk, zone, has_email, consent, has_device, hours in found.values_list(
+            "pk", "time_zone", "has_email", "consent", "has_device", "quiet_hours"
         )
     ]
 
@@ -282,58 +288,43 @@ def _ahead(schedule: Schedule, definition: Definition, *, since: datetime, until
 
 
 class _Coming:
-    """What the sources' firings mean for people, by zone, membership and channels."""
+    """What the sources' firings mean for people, by zone, quiet hours, membership and channels."""
 
     def __init__(self, sources: Sequence[_Source], members: Mapping[int, frozenset[int]], *, now: datetime) -> None:
         self._sources, self._members, self._now = sources, members, now
-        self._by_zone: dict[str, list[_Message]] = {}
+        self._by_clock: dict[tuple[str, Window | None], list[_Message]] = {}
         self._by_key: dict[tuple[Any, ...], list[_Message]] = {}
 
     def key(self, person: Person) -> tuple[Any, ...]:
-        return person.zone, self._members[person.pk], person.channels
+        return person.zone, person.quiet, self._members[person.pk], person.channels
 
     def of(self, person: Person) -> list[_Message]:
         key = self.key(person)
         if key not in self._by_key:
-            mine, of_zone = self._members[person.pk], self._of_zone(person.zone)
-            self._by_key[key] = [each for each in of_zone if each.source in mine and each.channel in person.channels]
+            mine, on_clock = self._members[person.pk], self._on_clock(person.zone, person.quiet)
+            self._by_key[key] = [each for each in on_clock if each.source in mine and each.channel in person.channels]
         return self._by_key[key]
 
-    def _of_zone(self, name: str) -> list[_Message]:
-        if name not in self._by_zone:
-            self._by_zone[name] = list(_messages(self._sources, name, now=self._now))
-        return self._by_zone[name]
+    def _on_clock(self, zone_name: str, quiet: Window | None) -> list[_Message]:
+        clock = zone_name, quiet
+        if clock not in self._by_clock:
+            self._by_clock[clock] = list(_messages(self._sources, zone_name, quiet, now=self._now))
+        return self._by_clock[clock]
 
 
-def _messages(sources: Sequence[_Source], zone_name: str, *, now: datetime) -> Iterator[_Message]:
-    """What the sources' firings mean for people of a zone."""
+def _messages(sources: Sequence[_Source], zone_name: str, quiet: Window | None, *, now: datetime) -> Iterator[_Message]:
+    """What the sources' firings mean for people of a zone with these quiet hours."""
     for index, source in enumerate(sources):
-        grace = timedelta(minutes=source.definition.misfire_grace_minutes)
+        definition = source.definition
+        grace = timedelta(minutes=definition.misfire_grace_minutes)
         for firing in source.firings:
-            due = due_in(zone_name, firing=firing, definition=source.definition)
-            if due >= now - grace or source.definition.on_past == OnPast.SEND_NOW:
-                at = due if due >= now else allowed_in(zone_name, now, definition=source.definition)
-                yield _Message(_ms(at), source.limits, source.definition.channel, index)
-
-
-def due_in(zone_name: str, *, firing: Firing, definition: Definition) -> datetime:
-    """When ``firing`` is due for people whose profile has that zone, valid or not: in the window, if there is one."""
-    return allowed_in(zone_name, meant_in(zone_name, firing=firing, definition=definition), definition=definition)
-
-
-def meant_in(zone_name: str, *, firing: Firing, definition: Definition) -> datetime:
-    """As ``due_in``, at whatever hour."""
-    if definition.time_zone_mode == TimeZoneMode.FIXED:
-        return firing.opens_at
-    wall = firing.occurrence_at.replace(tzinfo=None)
-    return due_instant(wall, zone_name if zone_name in ZONE_NAMES else definition.time_zone)
-
-
-def allowed_in(zone_name: str, at: datetime, *, definition: Definition) -> datetime:
-    """The first instant from ``at`` on at which the schedule's messages may reach people of that zone."""
-    if (window := definition.window) is None:
-        return at
-    return window.next_allowed(at, zone_name if zone_name in ZONE_NAMES else definition.time_zone)
+            due = due_in(zone_name, firing=firing, definition=definition, quiet=quiet)
+            if due is None:
+                continue
+            if due < now and (due >= now - grace or definition.on_past == OnPast.SEND_NOW):
+                due = allowed_in(zone_name, now, definition=definition, quiet=quiet)
+            if due is not None and due >= now:
+                yield _Message(_ms(due), source.limits, definition.channel, index)
 
 
 def _members(sources: Sequence[_Source], ids: Sequence[int], *, now: datetime) -> Mapping[int, frozenset[int]]:

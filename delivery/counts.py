@@ -13,7 +13,7 @@ from zlib import crc32
 
 from django.db import connection
 
-from delivery.models import OUTCOME_UNKNOWN, WAITED_TOO_LONG, State
+from delivery.models import OUTCOME_UNKNOWN, WAITED_TOO_LONG, WINDOW_IS_QUIET, State
 from schedules import consents
 from schedules.models import Channel, Suppression
 from schedules.outgoing.errors import CODES as OUTGOING_CODES
@@ -116,7 +116,7 @@ REASON_CLASSES: Mapping[State, frozenset[str]] = {
     State.UNADDRESSABLE: frozenset(["no_address"]),
     State.CANCELLED: frozenset(["cancelled", "deleted", "edited"]),
     State.ERASED: frozenset(["profile_gone"]),
-    State.EXPIRED: frozenset(["down", "paused", "past_zone", "occurrence_ended", WAITED_TOO_LONG]),
+    State.EXPIRED: frozenset(["down", "paused", "past_zone", "occurrence_ended", WAITED_TOO_LONG, WINDOW_IS_QUIET]),
 }
 
 

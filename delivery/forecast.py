@@ -8,25 +8,29 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import orjson
 from django.conf import settings
 from django.db import connection
-from django.db.models import BigIntegerField, Count, Value
+from django.db.models import BigIntegerField, Count, QuerySet, TextField, Value
+from django.db.models.functions import Cast
 
 from delivery import cap_forecast
-from delivery.cap_forecast import allowed_in, due_in, meant_in
+from delivery.windows import allowed_in, due_in, meant_in
+from schedules import quiet_hours
 from schedules.audience.compiler import has_address, is_indexable, suppressed
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource, limited
 from schedules.audience.tree import Node
 from schedules.consents import Asked, asked_by, objecting
 from schedules.definition import Definition, InvalidDefinition
-from schedules.models import Channel, OnPast, ScheduleType, TimeZoneMode
+from schedules.models import Channel, OnPast, Recipient, ScheduleType, TimeZoneMode
 from schedules.occurrences import LIFE
 from schedules.problems import Problem, say
 from schedules.recurrence import ZONE_NAMES, Firing, Note, describe, first_firing, next_firing, next_runs, notes
 from schedules.recurrence.timing import YEARS
+from schedules.recurrence.windows import Window
 
 # Runs ahead that are looked at for clock changes.
 NOTED_RUNS = 10
@@ -80,7 +84,7 @@ class Duration:
 class Forecast:
     """``targeted`` = people of ``past`` who are skipped + ``expiring`` + people of all waves.
 
-    ``expiring``: their send window opens later than they may wait for it.
+    ``expiring``: the send window opens, or their quiet hours end, later than they may wait for it.
     Of the waves' people ``suppressed``, ``unaddressable`` and ``capped`` get nothing. ``past``: those whose hour has
     passed already; with ``on_past`` ``send_now`` they are a wave at ``as_of``, else they expire. ``missing`` and
     ``invalid`` zones fall back to the schedule's; ``invalid_names`` tells the most frequent.
@@ -112,12 +116,16 @@ class Forecast:
 
 
 class _Group(NamedTuple):
-    """People of one zone: a valid name, ``""``, an invalid name, or None for the invalid ones too rare to be told."""
+    """People of one zone: a valid name, ``""``, an invalid name, or None for the invalid ones too rare to be told.
+
+    ``quiet``: as in ``delivery.windows``.
+    """
 
     zone: str | None
     people: int
     suppressed: int
     unaddressable: int
+    quiet: Window | None = None
 
 
 def forecast(
@@ -131,7 +139,7 @@ def forecast(
     firing = _firing(definition, occurrence_at, now=now)
     node = parse(definition.audience_query)
     found_at = _found_at(firing, now=now)
-    groups = _groups(node, _asked(definition), now=found_at)
+    groups = _groups(node, definition, now=found_at)
     placed = _place(groups, definition=definition, firing=firing, now=now)
     targeted = sum(group.people for group in groups)
     capped = _capped(
@@ -158,7 +166,7 @@ def forecast(
         expiring=placed.expiring,
         missing=sum(group.people for group in groups if is_local and group.zone == ""),
         invalid=sum(group.people for group in invalid),
-        invalid_names=tuple((group.zone, group.people) for group in invalid if group.zone is not None),
+        invalid_names=_most_frequent(invalid),
         suppressed=placed.suppressed,
         unaddressable=placed.unaddressable,
         capped=capped,
@@ -174,9 +182,21 @@ def past_zones(*, definition: Definition, now: datetime) -> tuple[ZoneShare, ...
     Raises ``InvalidAudience``, ``InvalidDefinition`` and ``AudienceTooSlow``.
     """
     firing = _firing(definition, None, now=now)
-    people = LocalSource().zones(parse(definition.audience_query), now=_found_at(firing, now=now))
-    groups = [_Group(zone, count, 0, 0) for zone, count in people.items()]
+    source = LocalSource()
+    people = source.queryset(parse(definition.audience_query), now=_found_at(firing, now=now))
+    with limited(timeout_ms=source.timeout_ms):
+        rows = list(_by_clock(people, definition).annotate(people=Count("pk")))
+    groups = [_Group(zone, count, 0, 0, _awake(hours)) for zone, hours, count in rows]
     return _place(groups, definition=definition, firing=firing, now=now).past
+
+
+def _most_frequent(groups: Sequence[_Group]) -> tuple[tuple[str, int], ...]:
+    """By name of the zone, as far as it is told."""
+    people: Counter[str] = Counter()
+    for group in groups:
+        if group.zone is not None:
+            people[group.zone] += group.people
+    return tuple(people.most_common())
 
 
 def _found_at(firing: Firing, *, now: datetime) -> datetime:
@@ -216,16 +236,17 @@ def _within_runs(definition: Definition, firing: Firing, *, now: datetime) -> bo
 # Names that are no zones may be as many as people: all but the most frequent are one group.
 _GROUPS = """
 WITH found AS MATERIALIZED (
-    SELECT time_zone, sum(people) AS people, sum(silent) AS silent, sum(reached) AS reached
-    FROM (__COUNTED__) AS counted GROUP BY time_zone
+    SELECT time_zone, hours, sum(people) AS people, sum(silent) AS silent, sum(reached) AS reached
+    FROM (__COUNTED__) AS counted GROUP BY time_zone, hours
 ), known AS (
-    SELECT f.*, time_zone = '' OR time_zone = ANY(%s::text[]) AS is_known FROM found f
+    SELECT f.*, time_zone = '' OR time_zone = ANY(%s::text[]) AS is_known,
+           sum(people) OVER (PARTITION BY time_zone) AS of_zone FROM found f
 ), ranked AS (
-    SELECT k.*, row_number() OVER (PARTITION BY is_known ORDER BY people DESC, time_zone) AS rank FROM known k
+    SELECT k.*, dense_rank() OVER (PARTITION BY is_known ORDER BY of_zone DESC, time_zone) AS rank FROM known k
 )
-SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END, sum(people)::bigint AS people, sum(silent)::bigint,
+SELECT CASE WHEN is_known OR rank <= %s THEN time_zone END, hours, sum(people)::bigint AS people, sum(silent)::bigint,
        sum(people - silent - reached)::bigint
-FROM ranked GROUP BY 1 ORDER BY people DESC, 1
+FROM ranked GROUP BY 1, 2 ORDER BY people DESC, 1, 2
 """
 
 
@@ -233,10 +254,22 @@ def _asked(definition: Definition) -> Asked:
     return asked_by(channel=definition.channel, topic=definition.topic, purpose=definition.purpose)
 
 
-def _groups(node: Node, asked: Asked, *, now: datetime) -> list[_Group]:
+def _by_clock(people: QuerySet[Recipient], definition: Definition) -> QuerySet[Recipient, tuple[Any, ...]]:
+    """To be counted by zone, and by the text of their quiet hours, which is null where the schedule heeds none."""
+    is_asked, text = definition.heeds_quiet_hours, TextField()
+    hours = Cast("quiet_hours", text) if is_asked else Cast(Value(None), text)
+    return people.annotate(hours=hours).values_list("time_zone", "hours")
+
+
+def _awake(hours: str | None) -> Window | None:
+    return quiet_hours.awake(orjson.loads(hours)) if hours else None
+
+
+def _groups(node: Node, definition: Definition, *, now: datetime) -> list[_Group]:
     """The audience in one statement."""
+    asked = _asked(definition)
     source, channel, none = LocalSource(), Channel(asked.channel), Value(0, output_field=BigIntegerField())
-    by_zone = source.queryset(node, now=now).values_list("time_zone")
+    by_zone = _by_clock(source.queryset(node, now=now), definition)
     objects, is_suppressed = objecting(asked), suppressed(channel)
     reaches = has_address(channel) & ~objects
     people, silent = Count("pk"), Count("pk", filter=objects | is_suppressed)
@@ -246,13 +279,14 @@ def _groups(node: Node, asked: Asked, *, now: datetime) -> list[_Group]:
     else:
         reached = Count("pk", filter=reaches & ~is_suppressed)
         parts = [by_zone.annotate(people=people, silent=silent, reached=reached)]
-    columns = ("time_zone", "people", "silent", "reached")
+    columns = ("time_zone", "hours", "people", "silent", "reached")
     statements = [part.values_list(*columns).query.sql_with_params() for part in parts]
     sql = _GROUPS.replace("__COUNTED__", " UNION ALL ".join(statement for statement, _ in statements))
     values = [value for _, given in statements for value in given]
     with limited(timeout_ms=source.timeout_ms), connection.cursor() as cursor:
         cursor.execute(sql, [*values, sorted(ZONE_NAMES), TOLD_INVALID])
-        return [_Group(*row) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    return [_Group(zone, people, silent, lost, _awake(hours)) for zone, hours, people, silent, lost in rows]
 
 
 # Who is due when
@@ -271,24 +305,27 @@ class _Placed:
 
 
 def _place(groups: Sequence[_Group], *, definition: Definition, firing: Firing, now: datetime) -> _Placed:
-    shares: dict[datetime, Counter[str]] = defaultdict(Counter)
-    past: Counter[str] = Counter()
+    shares: dict[datetime, Counter[tuple[str, datetime]]] = defaultdict(Counter)
+    past: Counter[tuple[str, datetime]] = Counter()
     staying, expiring = [], 0
     for group in groups:
-        zone, at = group.zone or "", _wave_at(group.zone or "", definition=definition, firing=firing, now=now)
+        zone = group.zone or ""
         clock = zone if definition.time_zone_mode == TimeZoneMode.USER_LOCAL and zone in ZONE_NAMES else ""
         clock = clock or definition.time_zone
-        if due_in(zone, firing=firing, definition=definition) < now:
-            past[clock] += group.people
-        if at is not None and at >= _waits_until(zone, definition=definition, firing=firing, now=now):
+        due, at = _due(zone, group.quiet, definition=definition, firing=firing, now=now)
+        if due is not None and due < now:
+            past[clock, due] += group.people
+            if at is None:
+                continue
+        if due is None or at is None or at >= _waits_until(zone, due, definition=definition, firing=firing, now=now):
             expiring += group.people
-        elif at is not None:
-            shares[at][clock] += group.people
+        else:
+            shares[at][clock, due] += group.people
             staying.append(group)
 
-    def told(people: Counter[str]) -> tuple[ZoneShare, ...]:
-        found = [ZoneShare(zone, n, due_in(zone, firing=firing, definition=definition)) for zone, n in people.items()]
-        return tuple(sorted(found, key=lambda share: (-share.people, share.zone)))
+    def told(people: Counter[tuple[str, datetime]]) -> tuple[ZoneShare, ...]:
+        found = [ZoneShare(zone, n, due) for (zone, due), n in people.items()]
+        return tuple(sorted(found, key=lambda share: (-share.people, share.zone, share.at)))
 
     return _Placed(
         waves=tuple(Wave(at, people.total(), told(people)) for at, people in sorted(shares.items())),
@@ -300,23 +337,26 @@ def _place(groups: Sequence[_Group], *, definition: Definition, firing: Firing, 
     )
 
 
-def _wave_at(zone: str, *, definition: Definition, firing: Firing, now: datetime) -> datetime | None:
-    """When people of that zone are due; None where their hour has passed and they are skipped."""
-    due = due_in(zone, firing=firing, definition=definition)
-    if due >= now:
-        return due
-    return allowed_in(zone, now, definition=definition) if definition.on_past == OnPast.SEND_NOW else None
+def _due(
+    zone: str, quiet: Window | None, *, definition: Definition, firing: Firing, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """When people are due by the schedule, None for never, and when they would be sent to: None for those who are
+    skipped, since their hour has passed."""
+    due = due_in(zone, firing=firing, definition=definition, quiet=quiet)
+    if due is None or due >= now:
+        return due, due
+    if definition.on_past != OnPast.SEND_NOW:
+        return due, None
+    return due, allowed_in(zone, now, definition=definition, quiet=quiet)
 
 
-def _waits_until(zone: str, *, definition: Definition, firing: Firing, now: datetime) -> datetime:
-    """When a person due by the schedule, or at once, has waited for too long."""
+def _waits_until(zone: str, due: datetime, *, definition: Definition, firing: Firing, now: datetime) -> datetime:
+    """When a person due by the schedule at ``due``, or at once, has waited for too long."""
     ends_at = max(firing.opens_at, now) + LIFE
     if (minutes := definition.expires_after_minutes) is None:
         return ends_at
-    due = meant_in(zone, firing=firing, definition=definition)
-    if due_in(zone, firing=firing, definition=definition) < now:
-        due = now
-    return min(ends_at, due + timedelta(minutes=minutes))
+    begun = now if due < now else meant_in(zone, firing=firing, definition=definition)
+    return min(ends_at, begun + timedelta(minutes=minutes))
 
 
 # Caps and time
@@ -342,7 +382,8 @@ def _capped(
     sampled = cap_forecast.people(ids, asked=_asked(definition))
     found = [person for person in sampled if definition.channel in person.channels]
     for person in found:
-        if at := _wave_at(person.zone, definition=definition, firing=firing, now=now):
+        _, at = _due(person.zone, person.quiet, definition=definition, firing=firing, now=now)
+        if at is not None:
             waves[person.pk] = at
     judged = [person for person in found if person.pk in waves]
     crowded = cap_forecast.judge(judged, waves=waves, definition=definition, firing=firing, now=now, editing=editing)

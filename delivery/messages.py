@@ -10,13 +10,14 @@ from typing import Any
 from delivery import renderers
 from delivery.caps import Limits
 from delivery.ledger import Claim, Outcome, Person
-from delivery.models import OUTSIDE_WINDOW, State
+from delivery.models import OUTSIDE_WINDOW, QUIET_HOURS, WINDOW_IS_QUIET, State
 from delivery.providers.base import Message
 from delivery.remote_rendering import Blame, Result, Unrendered
 from delivery.renderers import Renderer
 from delivery.rendering import Rendered, Shared
 from delivery.rendering_limits import RenderError
-from schedules import links
+from delivery.windows import allowed_in
+from schedules import links, quiet_hours
 from schedules.audience.matching import Profile, matches, reachable_channels
 from schedules.audience.parser import parse
 from schedules.audience.tree import Node
@@ -26,7 +27,6 @@ from schedules.definition import Definition
 from schedules.encryption import Undecryptable, UnknownKey
 from schedules.models import Catalogue, Channel, ScheduleVersion
 from schedules.occurrences import EDITED
-from schedules.recurrence import ZONE_NAMES
 
 # Real seconds for which a process keeps the catalogues: a corrected translation reaches a run within that time.
 _CATALOGUES_S = 10
@@ -81,7 +81,7 @@ def meant(claim: Claim, *, now: datetime) -> Meant:
     """Who of a claim gets a message."""
     read_pinned([claim])
     pinned = _known[_key(claim)]
-    claim, waiting = _in_window(claim, pinned.definition, now=now)
+    claim, waiting = _reached_now(claim, pinned.definition, now=now)
     willing, objecting = _willing(claim, pinned.asked)
     legible, unread = _legible(claim, willing, pinned, now=now)
     people, settled = _still_meant(claim, legible, pinned, now=now)
@@ -96,21 +96,35 @@ def meant(claim: Claim, *, now: datetime) -> Meant:
     return Meant(pinned, people, settled + unread + objecting + waiting, shared, recipients)
 
 
-def _in_window(claim: Claim, definition: Definition, *, now: datetime) -> tuple[Claim, list[Outcome]]:
-    """The claim of those who may be written to at this hour; the others wait for theirs, without an attempt."""
-    if definition.window is None:
+def _reached_now(claim: Claim, definition: Definition, *, now: datetime) -> tuple[Claim, list[Outcome]]:
+    """The claim of those who may be written to at this hour; the others wait for theirs, without an attempt.
+
+    Whoever has the message on one device gets it on the others at whatever hour.
+    """
+    heeds_quiet = definition.heeds_quiet_hours and any(person.quiet_hours for person in claim.people)
+    if definition.window is None and not heeds_quiet:
         return claim, []
     people, waiting = [], []
     for person in claim.people:
-        zone_name = person.time_zone if person.time_zone in ZONE_NAMES else definition.time_zone
-        allowed = definition.window.next_allowed(now, zone_name)
-        if allowed <= now or any(person.reached):
+        outcome = None if any(person.reached) else _put_off(person, definition, now=now)
+        if outcome is None:
             people.append(person)
         else:
-            waiting.append(
-                Outcome(person.recipient_id, State.PENDING, OUTSIDE_WINDOW, due_at=allowed, is_attempt=False)
-            )
+            waiting.append(outcome)
     return replace(claim, people=people), waiting
+
+
+def _put_off(person: Person, definition: Definition, *, now: datetime) -> Outcome | None:
+    """Until the hour at which both the schedule and the person allow it; None where that is now."""
+    open_at = allowed_in(person.time_zone, now, definition=definition)
+    quiet = quiet_hours.awake(person.quiet_hours)
+    allowed = open_at if quiet is None else allowed_in(person.time_zone, now, definition=definition, quiet=quiet)
+    if allowed is None:
+        return Outcome(person.recipient_id, State.EXPIRED, WINDOW_IS_QUIET, is_attempt=False)
+    if allowed <= now:
+        return None
+    reason = QUIET_HOURS if allowed != open_at else OUTSIDE_WINDOW
+    return Outcome(person.recipient_id, State.PENDING, reason, due_at=allowed, is_attempt=False)
 
 
 def renderer_of(claim: Claim) -> Renderer:

@@ -39,8 +39,11 @@ class State(models.IntegerChoices):
 
 # The reason of those failed who may have the message all the same: nobody ever answered for them.
 OUTCOME_UNKNOWN = "outcome_unknown"
-# The reason of those who wait for their send window to open again, and of those for whom nobody waits any longer.
+# The reason of those who wait for their send window to open again, of those who wait for the end of their quiet hours,
+# of those whose quiet hours leave nothing of the window, and of those for whom nobody waits any longer.
 OUTSIDE_WINDOW = "outside_window"
+QUIET_HOURS = "quiet_hours"
+WINDOW_IS_QUIET = "window_in_quiet_hours"
 WAITED_TOO_LONG = "waited_too_long"
 # The reason of those sent to of whom no answer, but a later event of the provider's says so.
 CONFIRMED = "confirmed"

@@ -1,4 +1,5 @@
-"""Pages without signing in, to which links in messages lead: unsubscribing by one click, and what a person is sent.
+"""Pages without signing in, to which links in messages lead: unsubscribing by one click, and what a person is sent and
+at which hours not.
 
 The link is the key (``schedules.links``). A page is opened by programs that look into links, too, so that opening it
 changes nothing: POST does. One POST is all that unsubscribing takes, without a cookie or anything else that only a
@@ -7,9 +8,10 @@ cookie, and which the link replaces. Nothing is told of the person but the maske
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.utils import parseaddr
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -23,12 +25,14 @@ from delivery import inbox
 from frontend import buckets
 from frontend.sign_in_limits import client_address
 from frontend.wording.schedules import CHANNELS
-from schedules import clock, consents, links, preferences, topics
+from schedules import clock, consents, links, preferences, quiet_hours, topics
 from schedules.content import locale_chain
 from schedules.links import Link
 from schedules.models import Channel, Recipient, Topic
 from schedules.permissions import masked
+from schedules.quiet_hours import QuietHours
 from schedules.recipients import NoSuchRecipient
+from schedules.recurrence import ZONE_NAMES
 
 # Requests a second, and at once: of one link; of one address with links that are none; and with links that are, but
 # for one click, which mailboxes send for all their people from few addresses.
@@ -37,12 +41,16 @@ _OF_GUESSES: Final = (0.2, 20)
 _OF_ADDRESS: Final = (20.0, 200)
 _LANGUAGES: Final = frozenset(code for code, _name in settings.LANGUAGES)
 _MOST_SWITCHES: Final = consents.MOST_KEYS
+_LONGEST_TIME: Final = 20
 
 
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
-    """GET shows one button; POST, the button's or a mailbox's, unsubscribes. Any number of times."""
+    """GET shows one button, unless there is nothing left to say; POST, the button's or a mailbox's, unsubscribes.
+
+    Any number of times.
+    """
     link, refusal = _link(request, token, is_one_click=request.method == "POST")
     if link is None:
         return refusal
@@ -54,10 +62,11 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
         )
     except (Recipient.DoesNotExist, NoSuchRecipient):
         return _gone(request)
+    is_done = request.method == "POST" or preferences.is_unsubscribed(link, person)
     with _language(person):
         context = {
-            "title": _("You are unsubscribed") if request.method == "POST" else _("Unsubscribe"),
-            "is_done": request.method == "POST",
+            "title": _("You are unsubscribed") if is_done else _("Unsubscribe"),
+            "is_done": is_done,
             "what": _what(link, person.locale),
             "preferences": f"{links.PREFERENCES}{token}",
             **_of(person),
@@ -68,24 +77,32 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 def preferences_page(request: HttpRequest, token: str) -> HttpResponse:
-    """What the person is sent, by topic and channel; POST keeps what was changed on the page."""
+    """What the person is sent, by topic and channel, and the quiet hours; POST keeps what was changed on the page.
+
+    Switches are kept whatever is wrong with the hours: no objection is lost to a slip of the pen.
+    """
     link, refusal = _link(request, token)
     if link is None:
         return refusal
+    is_post = request.method == "POST"
+    typed = _typed_hours(request) if is_post else None
+    is_refused = typed is not None and bool(quiet_hours.fault(typed.said))
     try:
         person = Recipient.objects.prefetch_related("devices").get(pk=link.recipient_id)
         shown = preferences.of_person(person, _channels(person, link))
-        is_kept = request.method == "POST"
-        if is_kept:
+        if is_post:
             agreed = _agreed(request, {each.key for group in shown for each in (group.whole, *group.topics)})
-            person = preferences.change(recipient_id=person.pk, agreed=agreed, now=clock.now()) if agreed else person
+            said: dict[str, Any] = {"consent": agreed} if agreed else {}
+            if typed is not None and not is_refused:
+                said["quiet_hours"] = typed.said
+            person = preferences.change(recipient_id=person.pk, said=said, now=clock.now()) if said else person
             shown = preferences.of_person(person, [group.channel for group in shown])
     except (Recipient.DoesNotExist, NoSuchRecipient):
         return _gone(request)
     with _language(person):
         context = {
             "title": _("What you are sent"),
-            "is_kept": is_kept,
+            "is_kept": is_post,
             "channels": [
                 (
                     group.channel.value,
@@ -96,9 +113,37 @@ def preferences_page(request: HttpRequest, token: str) -> HttpResponse:
                 )
                 for group in shown
             ],
+            "hours": typed if typed is not None and is_refused else _Hours.of(person),
+            "hours_before": quiet_hours.spelt(person.quiet_hours),
+            "are_hours_refused": is_refused,
+            "zone": person.time_zone if person.time_zone in ZONE_NAMES else "",
             **_of(person),
         }
-        return _page(request, "frontend/preferences/page.html", context)
+        return _page(request, "frontend/preferences/page.html", context, status=422 if is_refused else 200)
+
+
+@dataclass(frozen=True)
+class _Hours:
+    """Quiet hours as two fields have them; both are empty for none."""
+
+    begins: str
+    ends: str
+
+    @classmethod
+    def of(cls, person: Recipient) -> Self:
+        hours = person.quiet_hours or {"from": "", "to": ""}
+        return cls(hours["from"], hours["to"])
+
+    @property
+    def said(self) -> QuietHours | None:
+        return {"from": self.begins, "to": self.ends} if self.begins or self.ends else None
+
+
+def _typed_hours(request: HttpRequest) -> _Hours | None:
+    """What was typed; None where that is what the page was opened with, and so nothing is said of it."""
+    typed = _Hours(*(request.POST.get(name, "").strip()[:_LONGEST_TIME] for name in ("quiet_from", "quiet_to")))
+    before = request.POST.get("quiet_before")
+    return None if before is None or quiet_hours.spelt(typed.said) == before else typed
 
 
 def _link(request: HttpRequest, token: str, *, is_one_click: bool = False) -> tuple[Link | None, HttpResponse]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from django.db import connection
 
-from schedules import storable
+from schedules import quiet_hours, storable
 from schedules.audience.parser import InvalidAudience, parse
 from schedules.models import (
     LONGEST_KEY,
@@ -59,7 +59,7 @@ TIMING_FIELDS = frozenset(
     {"schedule_type", "run_at", "cron", "time_zone", "time_zone_mode", "start_at", "end_at", "max_runs"}
 )
 # What moves the instants of people, though not those of the schedule.
-WAITING_FIELDS = frozenset({"send_window", "expires_after_minutes"})
+WAITING_FIELDS = frozenset({"send_window", "expires_after_minutes", "purpose"})
 _INSTANTS = frozenset({"run_at", "start_at", "end_at"})
 # bool is no int here, though Python holds it for one.
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -182,6 +182,11 @@ class Definition:
     def window(self) -> Window | None:
         """When its messages may reach a person, if not at any hour."""
         return windows.read(self.send_window) if self.send_window else None
+
+    @property
+    def heeds_quiet_hours(self) -> bool:
+        """Whether its messages wait for the end of a person's quiet hours."""
+        return self.channel in quiet_hours.CHANNELS and not self.is_transactional
 
     @property
     def rechecks_audience(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a person sets without signing in, by a link in a message: what is sent, and no more.
+"""What a person sets without signing in, by a link in a message: what is sent and at which hours not, and no more.
 
 Whoever has the link is taken for the person. Each operation is one transaction of change and audit event.
 """
@@ -6,7 +6,7 @@ Whoever has the link is taken for the person. Each operation is one transaction 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from schedules import consents, recipients, topics
 from schedules.links import Link
@@ -57,12 +57,22 @@ def unsubscribe(link: Link, *, now: datetime) -> Recipient:
 
     Raises ``NoSuchRecipient`` for somebody erased.
     """
+    return change(recipient_id=link.recipient_id, said={"consent": {_key(link): False}}, now=now)
+
+
+def is_unsubscribed(link: Link, person: Recipient) -> bool:
+    """Whether the person has said no to what the link's message belongs to, or to its whole channel."""
+    return False in (person.consent.get(link.channel), person.consent.get(_key(link)))
+
+
+def _key(link: Link) -> str:
     key = consents.key(link.channel, link.topic)
-    if topics.unknown([key]):  # the topic of a message from before this database
-        key = link.channel
-    return change(recipient_id=link.recipient_id, agreed={key: False}, now=now)
+    return link.channel if topics.unknown([key]) else key  # the topic of a message from before this database
 
 
-def change(*, recipient_id: int, agreed: Mapping[str, bool], now: datetime) -> Recipient:
-    """Keep what the person says, by keys of ``consents``. Raises ``NoSuchRecipient`` and ``InvalidRecipient``."""
-    return recipients.update(recipient_id=recipient_id, changes={"consent": dict(agreed)}, by=PERSON, now=now)
+def change(*, recipient_id: int, said: Mapping[str, Any], now: datetime) -> Recipient:
+    """Keep what the person says: ``consent`` by keys of ``consents``, ``quiet_hours`` as in ``schedules.quiet_hours``.
+
+    Raises ``NoSuchRecipient`` and ``InvalidRecipient``.
+    """
+    return recipients.update(recipient_id=recipient_id, changes=said, by=PERSON, now=now)

@@ -22,10 +22,11 @@ from schedules.imports.values import LONGEST_TOKEN, MAX_DEVICES, is_token, probl
 from schedules.models import Device, Recipient
 from schedules.problems import Problem, say
 
-FIELDS: Final = ("external_id", "email", "locale", "time_zone", "attributes", "tags", "consent")
+FIELDS: Final = ("external_id", "email", "locale", "time_zone", "attributes", "tags", "consent", "quiet_hours")
 _EMPTY: Final[Mapping[str, Any]] = {
-    "email": "", "locale": "", "time_zone": "", "attributes": {}, "tags": [], "consent": {},
+    "email": "", "locale": "", "time_zone": "", "attributes": {}, "tags": [], "consent": {}, "quiet_hours": None,
 }  # fmt: skip
+_DOCUMENTS: Final = ("tags", "consent", "quiet_hours")
 _COUNTED: Final = 10_000
 _INSTALLATION_ID: Final = re.compile(r"[cdef][\w-]{21}", re.ASCII)
 _LONGEST_ID: Final = int(Recipient._meta.get_field("external_id").max_length or 0)
@@ -179,6 +180,8 @@ def create(
     recipient = Recipient(**{**_EMPTY, **said.fields}, created_at=now, updated_at=now, updated_by=by, version=1)
     recipient.objected_at = _objected_at(recipient, recipient.consent, recipient.consent, now=now)
     recipient.consent_source = _sources({}, {}, recipient.consent, by=by, now=now)
+    if recipient.quiet_hours:
+        recipient.quiet_hours_source = _signed(by=by, now=now)
     with transaction.atomic():
         if bring_back:
             fingerprints.drop(external_id, address)
@@ -207,6 +210,7 @@ def replace(
 ) -> Recipient:
     """Make the profile what is given; what isn't is emptied. Devices are replaced when given, and stay else.
 
+    Quiet hours stay unless they are given, as None for none.
     An objection (consent ``false``) stays until a ``true`` takes it back, unless ``keep_objections`` is false: then it
     is said anew only where it was none. Where nothing changes nothing is written, but that somebody has objected once
     more. Raises ``InvalidRecipient``, ``NoSuchRecipient``, ``RecipientChanged``, and
@@ -218,7 +222,8 @@ def replace(
     objections = {channel: False for channel, agreed in recipient.consent.items() if agreed is False}
     agreed = said.fields.get("consent", {})
     new = agreed if keep_objections else {key: value for key, value in agreed.items() if key not in objections}
-    after = {**_EMPTY, **said.fields, "consent": {**(objections if keep_objections else {}), **agreed}}
+    kept = {**_EMPTY, "quiet_hours": recipient.quiet_hours}
+    after = {**kept, **said.fields, "consent": {**(objections if keep_objections else {}), **agreed}}
     return _write(recipient, after, said.devices, agreed=new, by=by, now=now)
 
 
@@ -338,9 +343,7 @@ def _read(external_id: str | None, given: Mapping[str, Any]) -> _Said:
         problems.append(Problem("externalId", "invalid", say("It begins or ends with a space: remove it.")))
     attributes = found.pop("attributes", None)
     fields = {
-        name: json.loads(value) if name in ("tags", "consent") else value
-        for name, value in found.items()
-        if name != "devices"
+        name: json.loads(value) if name in _DOCUMENTS else value for name, value in found.items() if name != "devices"
     }
     if attributes is not None:
         fields["attributes"] = json.loads(attributes[0])
@@ -402,6 +405,8 @@ def _write(
         known = recipient.consent_source
         recipient.consent_source = _sources(known, recipient.consent, after["consent"], by=by, now=now)
     changed = [name for name in FIELDS if name in after and not _is_same(getattr(recipient, name), after[name])]
+    if "quiet_hours" in changed:
+        recipient.quiet_hours_source = _signed(by=by, now=now)
     for name in changed:
         setattr(recipient, name, after[name])
     if devices is not None and _give(recipient, devices, is_whole=True, by=by, now=now):
@@ -427,9 +432,14 @@ def _sources(
     known: Mapping[str, Any], before: Mapping[str, bool], after: Mapping[str, bool], *, by: str, now: datetime
 ) -> dict[str, Any]:
     """By key of ``after`` who last changed it and when; none where that is not known."""
-    told = {"by": by, "at": now.astimezone(UTC).isoformat()}
+    told = _signed(by=by, now=now)
     changed = {name: told for name, agreed in after.items() if before.get(name) is not agreed}
     return {name: said for name in after if (said := changed.get(name) or known.get(name))}
+
+
+def _signed(*, by: str, now: datetime) -> dict[str, str]:
+    """Who says something at this moment, and when."""
+    return {"by": by, "at": now.astimezone(UTC).isoformat()}
 
 
 def _is_same(before: object, after: object) -> bool:
@@ -440,7 +450,8 @@ def _is_same(before: object, after: object) -> bool:
 def _raise_version(recipient: Recipient, changed: Sequence[str], *, by: str, now: datetime) -> None:
     recipient.version += 1
     recipient.updated_at, recipient.updated_by = now, by
-    written = {*changed, "objected_at", "consent_source", "version", "updated_at", "updated_by"} - {"devices"}
+    sources = {"objected_at", "consent_source", "quiet_hours_source"}
+    written = {*changed, *sources, "version", "updated_at", "updated_by"} - {"devices"}
     if "email" in changed:
         written.add("email_index")
     try:

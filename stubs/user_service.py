@@ -40,7 +40,8 @@ MAX_PAGE: Final = 10_000
 KEPT_S: Final = 3600.0  # a cursor
 PROBLEM: Final = "application/problem+json"
 OTHER_LOCALE: Final = "tlh"
-CONSENTED: Final = "consentUpdatedAt"
+# What has a date of its own beside the profile's.
+_DATED: Final = {"consent": "consentUpdatedAt", "quietHours": "quietHoursUpdatedAt"}
 
 
 class Held(NamedTuple):
@@ -75,14 +76,17 @@ class People:
         return count
 
     def _made(self, profile: Any) -> Held:
-        """Of somebody who was known the consent is as old as it was, unless it is another one now."""
+        """Of somebody who was known consent and quiet hours are as old as they were, unless they are others now."""
         made = _held(profile)
         known = self.held.get(made.person.external_id)
-        if known is None or CONSENTED in made.profile or not made.profile.get("consent"):
+        if known is None:
             return made
-        is_same = known.profile.get("consent") == made.profile["consent"]
-        at = known.profile.get(CONSENTED, known.profile["updatedAt"]) if is_same else made.profile["updatedAt"]
-        return _held({**profile, "updatedAt": made.profile["updatedAt"], CONSENTED: at})
+        dated = {}
+        for name, at in _DATED.items():
+            if at not in made.profile and made.profile.get(name):
+                is_same = known.profile.get(name) == made.profile[name]
+                dated[at] = known.profile.get(at, known.profile["updatedAt"]) if is_same else made.profile["updatedAt"]
+        return _held({**profile, "updatedAt": made.profile["updatedAt"], **dated}) if dated else made
 
     def select(self, audience: object, *, now: datetime) -> list[Held]:
         """Raises BadAudience."""

@@ -1,6 +1,6 @@
 """Why somebody got a message or did not: decided here once, for the page and for the API.
 
-Import from here; the rooms inside are: why → codes, facts.
+Import from here; the rooms inside are: why → codes, facts, hours.
 """
 
 from delivery.explain.codes import OF_SEARCH, Code
@@ -16,11 +16,11 @@ from delivery.explain.facts import (
     obstacle,
     zone_name,
 )
+from delivery.explain.hours import Promise, Quieted
 from delivery.explain.why import (
     Audience,
     Explanation,
     NotKnown,
-    Promise,
     Reachable,
     Story,
     explain,
@@ -38,6 +38,7 @@ __all__ = [
     "NotKnown",
     "Obstacle",
     "Promise",
+    "Quieted",
     "Reach",
     "Reachable",
     "Story",

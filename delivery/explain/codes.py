@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from delivery.models import WAITED_TOO_LONG, State
+from delivery.models import WAITED_TOO_LONG, WINDOW_IS_QUIET, State
 from schedules import consents
 from schedules.models import ScheduleStatus, Suppression
 
@@ -19,6 +19,7 @@ class Code(StrEnum):
     WILL_BE_RETRIED = "will_be_retried"
     WAITS_FOR_CAP = "waits_for_cap"
     WAITS_FOR_WINDOW = "waits_for_window"
+    WAITS_FOR_QUIET_HOURS = "waits_for_quiet_hours"
     PUT_OFF = "put_off"
     # The whole run waits.
     RUN_HELD = "run_held"
@@ -55,6 +56,7 @@ class Code(StrEnum):
     PAST_IN_ZONE = "past_in_zone"
     RUN_ENDED = "run_ended"
     WAITED_TOO_LONG = "waited_too_long"
+    WINDOW_IN_QUIET_HOURS = "window_in_quiet_hours"
     OTHERWISE = "not_sent"
     # The run has nothing for him.
     NOT_MATCHED = "not_matched"
@@ -87,6 +89,7 @@ OF_REASON = {
     (State.EXPIRED, "past_zone"): Code.PAST_IN_ZONE,
     (State.EXPIRED, "occurrence_ended"): Code.RUN_ENDED,
     (State.EXPIRED, WAITED_TOO_LONG): Code.WAITED_TOO_LONG,
+    (State.EXPIRED, WINDOW_IS_QUIET): Code.WINDOW_IN_QUIET_HOURS,
 }
 OF_STATE = {
     State.SENT: Code.SENT,

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from delivery.explain import facts
+from delivery.explain import facts, hours
 from delivery.explain.codes import OF_REASON, OF_SEARCH, OF_STATE, OF_STATUS, Code
 from delivery.explain.facts import Attempt, Limit, Obstacle
-from delivery.models import OUTCOME_UNKNOWN, OUTSIDE_WINDOW, Delivery, Feedback, State, ZoneSource
+from delivery.explain.hours import Promise, Quieted
+from delivery.models import OUTCOME_UNKNOWN, OUTSIDE_WINDOW, QUIET_HOURS, Delivery, Feedback, State, ZoneSource
 from delivery.retry import MAX_RETRIES
 from schedules import suppressions
 from schedules.audience.matching import Profile, Verdict, reachable_channels, verdicts
@@ -27,10 +28,8 @@ from schedules.models import (
     Recipient,
     Schedule,
     ScheduleStatus,
-    ScheduleVersion,
     Suppression,
 )
-from schedules.recurrence import ZONE_NAMES, due_instant
 
 
 class NotKnown(LookupError):
@@ -46,6 +45,7 @@ class Story:
     """What became of one delivery, or what it waits for. ``zone_name``: on whose clock it was promised.
 
     ``feedback``: what the provider told afterwards. ``since``: when its address was suppressed, where it was for that.
+    ``quieted``: the person's quiet hours, where they kept it back.
     """
 
     code: Code
@@ -57,15 +57,7 @@ class Story:
     limit: Limit | None
     feedback: Feedback | None = None
     since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Promise:
-    """When the person is due, on whose clock, and whence that zone is."""
-
-    due_at: datetime
-    zone_name: str
-    zone_source: ZoneSource
+    quieted: Quieted | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,10 @@ class Reachable:
 
 @dataclass(frozen=True)
 class Explanation:
-    """``story`` where the ledger has a row; ``audience`` and ``reachable`` where the profile still stands."""
+    """``story`` where the ledger has a row; ``audience`` and ``reachable`` where the profile still stands.
+
+    ``quieted``: quiet hours that keep the message back, or did.
+    """
 
     code: Code
     recipient_id: int
@@ -126,6 +121,7 @@ class Explanation:
     audience: Audience | None = None
     reachable: Reachable | None = None
     devices: list[facts.DeviceFact] = field(default_factory=list)
+    quieted: Quieted | None = None
 
 
 # --- Of a row ---------------------------------------------------------------------------------------------------------
@@ -135,10 +131,13 @@ def of_delivery(delivery: Delivery, *, occurrence: Occurrence | None, person: Re
     """``occurrence`` with its schedule."""
     attempts, limit = facts.attempts(delivery), facts.limit(delivery)
     code = _code(delivery, occurrence, attempts, limit, now=now)
+    quieted = hours.quieted(delivery, occurrence=occurrence, person=person)
+    if code is Code.NOT_DUE_YET and quieted:
+        code = Code.WAITS_FOR_QUIET_HOURS
     zone_name = facts.zone_name(delivery, person=person, occurrence=occurrence)
     since = facts.suppressed_since(delivery) if delivery.state == State.SUPPRESSED else None
     told = facts.feedback(delivery)
-    return Story(code, delivery, occurrence, zone_name, delivery.due_at > now, attempts, limit, told, since)
+    return Story(code, delivery, occurrence, zone_name, delivery.due_at > now, attempts, limit, told, since, quieted)
 
 
 def _code(
@@ -178,6 +177,8 @@ def _waits(
         return Code.WAITS_FOR_CAP
     if delivery.reason == OUTSIDE_WINDOW:
         return Code.WAITS_FOR_WINDOW
+    if delivery.reason == QUIET_HOURS:
+        return Code.WAITS_FOR_QUIET_HOURS
     return Code.WILL_BE_RETRIED if attempts and attempts[-1].number == delivery.attempt else Code.PUT_OFF
 
 
@@ -226,7 +227,7 @@ def explain(
         raise NotKnown(
             "recipient", "Nobody is known by this name: nobody ever was, or the person has been erased with the name."
         )
-    version, definition = _definition(schedule, occurrence)
+    version, definition = hours.definition_of(schedule, occurrence)
     audience = _audience(person, occurrence, version, definition, now=now) if person else None
     known = Explanation(
         Code.OTHERWISE,
@@ -267,15 +268,6 @@ def _row(occurrence: Occurrence, recipient_id: int) -> Delivery | None:
     return Delivery.objects.filter(day=occurrence.day, occurrence_id=occurrence.pk, recipient_id=recipient_id).first()
 
 
-def _definition(schedule: Schedule, occurrence: Occurrence | None) -> tuple[int, Definition]:
-    """That which the occurrence runs with; of a schedule that has none, the schedule's own."""
-    if occurrence is not None and occurrence.version != schedule.version:
-        kept = ScheduleVersion.objects.filter(schedule=schedule, version=occurrence.version).first()
-        if kept:
-            return kept.version, Definition.from_json(kept.definition)
-    return schedule.version, Definition.of(schedule)
-
-
 def _with_row(known: Explanation, row: Delivery, *, now: datetime) -> Explanation:
     story = of_delivery(row, occurrence=known.occurrence, person=known.person, now=now)
     is_push = known.schedule.channel == Channel.PUSH
@@ -290,6 +282,7 @@ def _with_row(known: Explanation, row: Delivery, *, now: datetime) -> Explanatio
         known.audience,
         known.reachable,
         facts.devices(row, known.person) if is_push else [],
+        story.quieted,
     )
 
 
@@ -299,11 +292,11 @@ def _without_row(known: Explanation, definition: Definition, *, now: datetime) -
         code = OF_STATUS[ScheduleStatus(known.schedule.status)]
     else:
         code = _of_absence(occurrence, known.person, audience)
-    promise = None
+    promise, quieted = None, None
     is_meant = audience is not None and audience.matches
     if code in (Code.NOT_DUE_YET, Code.POSTPONED, Code.FINDING_RECIPIENTS) and known.person and is_meant:
         at = occurrence.occurrence_at if occurrence else known.schedule.next_occurrence_at
-        promise = _promise(definition, known.person, definition.run_at or at)
+        promise, quieted = hours.promise(definition, known.person, definition.run_at or at)
     return Explanation(
         code,
         known.recipient_id,
@@ -313,6 +306,7 @@ def _without_row(known: Explanation, definition: Definition, *, now: datetime) -
         promise=promise,
         audience=audience,
         reachable=known.reachable,
+        quieted=quieted,
     )
 
 
@@ -329,21 +323,6 @@ def _of_absence(occurrence: Occurrence, person: Recipient | None, audience: Audi
     if audience is None or not audience.matches:
         return Code.NOT_MATCHED
     return Code.CHANGED_LATER if audience.changed_at else Code.NOT_FOUND_THEN
-
-
-def _promise(definition: Definition, person: Recipient, at: datetime | None) -> Promise | None:
-    """When the person would be due, by the zone the profile has today."""
-    if at is None:
-        return None
-    if definition.time_zone_mode == "fixed" and not definition.window:
-        return Promise(at, definition.time_zone, ZoneSource.FIXED)
-    if person.time_zone in ZONE_NAMES:
-        zone_name, source = person.time_zone, ZoneSource.PROFILE
-    else:
-        zone_name = definition.time_zone
-        source = ZoneSource.INVALID if person.time_zone else ZoneSource.MISSING
-    due = at if definition.time_zone_mode == "fixed" else due_instant(at.replace(tzinfo=None), zone_name)
-    return Promise(definition.window.next_allowed(due, zone_name) if definition.window else due, zone_name, source)
 
 
 def _audience(

@@ -90,7 +90,7 @@ _NO_DEVICES = "ARRAY[]::text[]"
 _HAS_DEVICE = "EXISTS (SELECT 1 FROM schedules_device v WHERE v.recipient_id = r.id AND v.active) AS has_device"
 _PROFILE = """
     r.id AS profile_id, r.external_id, r.email, r.locale, r.time_zone, r.attributes, r.tags, r.consent, r.created_at,
-    r.email_index"""
+    r.quiet_hours, r.email_index"""
 
 
 def _or_sent(state: State) -> str:
@@ -137,7 +137,7 @@ def _instant(column: str) -> str:
 _COLUMNS = f"""
 g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_version, j.state, j.recipient_id,
        {_instant("j.wave_at")}, j.attempt + 1, j.external_id, j.email, j.locale, j.time_zone, j.attributes, j.tags,
-       j.consent, {_instant("j.created_at")}, j.has_device, j.devices, j.reached,
+       j.consent, {_instant("j.created_at")}, j.quiet_hours, j.has_device, j.devices, j.reached,
        j.is_first_call, j.row_version,
        CASE WHEN j.state = {int(State.SUPPRESSED)} THEN {_WHY.format("j")} ->> 0 END, g.is_probe"""
 
@@ -312,15 +312,16 @@ def _as_claim(work: Work, token: UUID, gate: _Row, rows: list[_Row], *, now: dat
 
 
 def _person(row: tuple[Any, ...]) -> Person:
-    recipient_id, wave_at, *words, attributes, tags, consent, created_at, has_device, devices = row[:-3]
+    recipient_id, wave_at, *words, attributes, tags, consent, created_at, quiet_hours, has_device, devices = row[:-3]
     reached, is_first_call, version = row[-3:]
     # Django hands JSON out as text on a plain cursor.
     read = [orjson.loads(attributes), orjson.loads(tags), orjson.loads(consent), _read(created_at)]
+    quiet = orjson.loads(quiet_hours) if quiet_hours else None
     attempt, external_id, address, *others = words
     email, targets, *faults = _reached_at(address, devices)
     past = [_ids(reached), is_first_call, version, *faults]
     return Person._make(
-        [recipient_id, _read(wave_at), attempt, external_id, email, *others, *read, has_device, targets, *past]
+        [recipient_id, _read(wave_at), attempt, external_id, email, *others, *read, has_device, targets, *past, quiet]
     )
 
 

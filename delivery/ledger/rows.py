@@ -88,6 +88,7 @@ class Person(NamedTuple):
     version: int
     address_fault: Undecryptable | None = None
     device_fault: Undecryptable | None = None
+    quiet_hours: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A local audience is one statement, hence one snapshot, and one transaction with 
 worker, a crash or an edit in between makes the cursor's conditional update find no row, and everything is undone. One
 that the user service tells comes in pages, each a transaction of its own; when the last is in, the rows are written so.
 
-Import from here; the rooms inside are: attempts → resolving, rows → sharing, again.
+Import from here; the rooms inside are: attempts → resolving, rows → sharing, again, quiet.
 """
 
 from delivery.materialise.attempts import (

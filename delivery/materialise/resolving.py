@@ -210,7 +210,16 @@ class _Reader:
             raise _Useless(client.Refused(counts.REPEATING, "sent a cursor for the second time"))
         with connection.cursor() as cursor:
             cursor.execute(_OF_A_PAGE, [PATIENCE])
-        told = mirror(page.rows, page.updated, page.consented, by=BY, now=now, as_of=held.as_of, resolution_id=held.pk)
+        told = mirror(
+            page.rows,
+            page.updated,
+            page.consented,
+            page.quieted,
+            by=BY,
+            now=now,
+            as_of=held.as_of,
+            resolution_id=held.pk,
+        )
         _add(held, told, page, now=now)
         _keep_ids(held, [] if self._is_copy else told.ids, came_by=came_by)
         if held.completed_at is not None and not self._is_copy:  # whose pages hold no numbers

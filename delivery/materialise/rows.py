@@ -1,7 +1,7 @@
 """Writing an occurrence's rows and batches: who, when, and in which batch."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -10,9 +10,10 @@ from django.conf import settings
 
 from delivery import ledger
 from delivery.caps import BUCKETS
-from delivery.materialise import sharing
+from delivery.materialise import quiet, sharing
 from delivery.materialise.again import COMES_BACK, WITHDRAWN, Fate
-from delivery.models import WAITED_TOO_LONG, State, ZoneSource
+from delivery.materialise.quiet import Pair
+from delivery.models import WAITED_TOO_LONG, WINDOW_IS_QUIET, State, ZoneSource
 from schedules.audience.parser import parse
 from schedules.audience.sources import LocalSource
 from schedules.definition import Definition
@@ -41,12 +42,14 @@ def write(
     if told is not None:
         sharing.gather(cursor, told)
     people, parameters = _people(occurrence, definition, told, again=again, now=now)
-    times = _times(occurrence, definition, now=now)
+    pairs = quiet.standing(cursor, definition)
+    times = _times(occurrence, definition, pairs, now=now)
     past_before = None if times.is_fixed else pinned.created_at
     cursor.execute(
-        _INSERT.replace("__CONFLICT__", _TAKE_BACK if again else "").replace("__PEOPLE__", people),
+        _sql(people, has_quiet_people=bool(pairs), again=again),
         [
             *times.zones_and_instants(),
+            *(_columns(pairs, 3) if pairs else []),
             *parameters,
             *times.fallback(),
             _after(definition, now),
@@ -71,6 +74,20 @@ def write(
         ],
     )
     return Counter({Fate(State(state), reason): people for state, reason, people in cursor.fetchall()})
+
+
+def _sql(people: str, *, has_quiet_people: bool, again: bool) -> str:
+    return (
+        _INSERT.replace("__CONFLICT__", _TAKE_BACK if again else "")
+        .replace("__QUIET__", _QUIET if has_quiet_people else "")
+        .replace("__ZONES__", _QUIET_ZONES if has_quiet_people else _ZONES)
+        .replace("__PEOPLE__", people)
+    )
+
+
+def _columns(rows: Iterable[Sequence[Any]], number: int) -> list[list[Any]]:
+    columns = list(map(list, zip(*rows, strict=True)))
+    return columns or [[] for _ in range(number)]
 
 
 def _lateness(occurrence: Occurrence, definition: Definition, *, again: bool, now: datetime) -> list[Any]:
@@ -129,27 +146,45 @@ class _Instants(NamedTuple):
     expires_at: datetime | None
 
 
+class _Row(NamedTuple):
+    """Of the table of zones. ``quiet``: the number of the pair whose people have these instants, 0 for all others.
+
+    ``is_never``: their quiet hours leave nothing of the window.
+    """
+
+    name: str
+    quiet: int
+    source: int
+    is_never: bool
+    due_at: datetime
+    at_once: datetime
+    expires_at: datetime | None
+
+
 @dataclass(frozen=True)
 class _Times:
-    """The instants of every zone, and of those whose zone is missing or unknown. ``is_fixed``: all have one instant,
-    unless a window says otherwise."""
+    """The instants of every zone, of people with quiet hours, and of those whose zone is missing or unknown.
+
+    ``is_fixed``: all have one instant, unless a window or quiet hours say otherwise.
+    """
 
     by_zone: Mapping[str, _Instants]
+    quiet: Sequence[_Row]
     default: _Instants
     is_fixed: bool
 
     def zones_and_instants(self) -> list[Any]:
-        columns = zip(*self.by_zone.values(), strict=True) if self.by_zone else ((), (), ())
-        return [list(self.by_zone), *map(list, columns)]
+        zones = [_Row(name, 0, int(ZoneSource.PROFILE), False, *instants) for name, instants in self.by_zone.items()]
+        return _columns([*zones, *self.quiet], len(_Row._fields))
 
     def fallback(self) -> list[Any]:
         # In the order of the placeholders in _INSERT's `placed`.
         if not self.by_zone:
-            return [*self.default, *[int(ZoneSource.FIXED)] * 3]
-        return [*self.default, int(ZoneSource.PROFILE), int(ZoneSource.MISSING), int(ZoneSource.INVALID)]
+            return [*self.default, *[int(ZoneSource.FIXED)] * 2]
+        return [*self.default, int(ZoneSource.MISSING), int(ZoneSource.INVALID)]
 
 
-def _times(occurrence: Occurrence, definition: Definition, *, now: datetime) -> _Times:
+def _times(occurrence: Occurrence, definition: Definition, pairs: Sequence[Pair], *, now: datetime) -> _Times:
     once = definition.schedule_type == ScheduleType.ONCE
     at = definition.run_at if once and definition.run_at else occurrence.occurrence_at
     is_fixed = definition.time_zone_mode == TimeZoneMode.FIXED or occurrence.at_once
@@ -167,8 +202,15 @@ def _times(occurrence: Occurrence, definition: Definition, *, now: datetime) -> 
             return _Instants(due, now, expires_at)
         return _Instants(window.next_allowed(due, zone_name), window.next_allowed(now, zone_name), expires_at)
 
+    def of_pair(number: int, pair: Pair) -> _Row:
+        due = default if is_fixed else by_zone.get(pair.zone, default)
+        moved = quiet.moved(pair, due, definition=definition, now=now)
+        instants = moved.due_at, moved.at_once, _after(definition, due)
+        return _Row(pair.zone, number, int(pair.zone_source), moved.is_never, *instants)
+
     found = {name: instants(due, name) for name, due in by_zone.items()}
-    return _Times(found, instants(default, definition.time_zone), is_fixed)
+    quiet_rows = [of_pair(number, pair) for number, pair in enumerate(pairs, start=1)]
+    return _Times(found, quiet_rows, instants(default, definition.time_zone), is_fixed)
 
 
 def _after(definition: Definition, due: datetime) -> datetime | None:
@@ -177,25 +219,38 @@ def _after(definition: Definition, due: datetime) -> datetime | None:
     return due + timedelta(minutes=minutes) if minutes else None
 
 
+_ZONES = "LEFT JOIN zones z ON z.name = a.time_zone"
+_QUIET_ZONES = """LEFT JOIN quiet_people q ON q.id = a.id
+    LEFT JOIN zones z ON z.name = a.time_zone AND z.quiet = COALESCE(q.quiet, 0)"""
+_QUIET = """
+), quiet_people AS MATERIALIZED (
+    SELECT r.id, p.number::int AS quiet
+    FROM unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS p(begins, ends, zone, number)
+    JOIN schedules_recipient r
+        ON r.quiet_hours = jsonb_build_object('from', p.begins, 'to', p.ends) AND r.time_zone = p.zone"""
+
 # placed: who is due when. moved: who is sent to at once; of a fixed schedule those whose window lay ahead until an edit
 # took it away. people: who is too late already, and why; nobody is who waited for that very instant before an edit, and
 # no wave that has started. waves -> cut: which batch.
-# In fixed mode without a window no zone joins, so everyone gets the default instant. Rows are written in the order of
+# In fixed mode without a window no zone joins but those of people with quiet hours, so everyone else gets the default
+# instant. Rows are written in the order of
 # their ids while batches go by bucket: the rows of one call then lie on different pages, each with room for the new
 # version beside the old (HOT).
 _INSERT = f"""
 WITH zones AS MATERIALIZED (
-    SELECT * FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
-        AS z(name, due_at, at_once, expires_at)
+    SELECT * FROM unnest(%s::text[], %s::int[], %s::smallint[], %s::boolean[], %s::timestamptz[], %s::timestamptz[],
+        %s::timestamptz[]) AS z(name, quiet, source, is_never, due_at, at_once, expires_at)
+__QUIET__
 ), audience AS (
     __PEOPLE__
 ), placed AS (
     SELECT a.id, a.held_at, a.held_until, COALESCE(z.due_at, %s::timestamptz) AS wave_at,
            COALESCE(z.at_once, %s::timestamptz) AS at_once, COALESCE(z.expires_at, %s::timestamptz) AS expires_at,
-           CASE WHEN z.name IS NOT NULL THEN %s WHEN a.time_zone = '' THEN %s ELSE %s END AS zone_source
-    FROM audience a LEFT JOIN zones z ON z.name = a.time_zone
+           CASE WHEN z.name IS NOT NULL THEN z.source WHEN a.time_zone = '' THEN %s ELSE %s END AS zone_source,
+           z.is_never
+    FROM audience a __ZONES__
 ), moved AS (
-    SELECT p.id, p.held_at, p.held_until, p.zone_source,
+    SELECT p.id, p.held_at, p.held_until, p.zone_source, p.is_never,
            CASE WHEN m.is_moved THEN p.at_once ELSE p.wave_at END AS due_at,
            CASE WHEN m.is_moved THEN %s::timestamptz ELSE p.expires_at END AS expires_at
     FROM placed p CROSS JOIN LATERAL (
@@ -204,7 +259,8 @@ WITH zones AS MATERIALIZED (
     ) m
 ), people AS MATERIALIZED (
     SELECT id, zone_source, due_at, expires_at,
-           CASE WHEN due_at < %s::timestamptz AND held_at IS DISTINCT FROM due_at THEN 'past_zone'
+           CASE WHEN is_never THEN '{WINDOW_IS_QUIET}'
+                WHEN due_at < %s::timestamptz AND held_at IS DISTINCT FROM due_at THEN 'past_zone'
                 WHEN due_at >= expires_at THEN '{WAITED_TOO_LONG}'
                 WHEN due_at >= %s::timestamptz THEN 'occurrence_ended'
                 WHEN due_at >= %s::timestamptz OR due_at = ANY(%s::timestamptz[])

@@ -17,6 +17,7 @@ from delivery.explain import (
     Limit,
     NotKnown,
     Promise,
+    Quieted,
     Reach,
     Reachable,
 )
@@ -39,6 +40,14 @@ class PromiseAnswer(serializers.Serializer[Any]):
     dueAt = serializers.DateTimeField()
     timeZone = serializers.CharField(help_text="On whose clock.")
     zoneSource = serializers.ChoiceField(choices=[source.name.lower() for source in ZoneSource])
+
+
+class QuietedAnswer(serializers.Serializer[Any]):
+    """The person's quiet hours, where they keep the message back or did."""
+
+    hours = serializers.JSONField(help_text='`{"from": "22:00", "to": "07:00"}`, as the profile has them today.')
+    timeZone = serializers.CharField(help_text="On whose clock.")
+    meantAt = serializers.DateTimeField(help_text="When it would have been due without them.")
 
 
 class AttemptAnswer(serializers.Serializer[Any]):
@@ -152,6 +161,7 @@ class ExplanationAnswer(serializers.Serializer[Any]):
     occurrence = ExplainedOccurrence(allow_null=True)
     delivery = DeliveryAnswer(allow_null=True, help_text="The ledger's row.")
     promise = PromiseAnswer(allow_null=True)
+    quietHours = QuietedAnswer(allow_null=True)
     attempts = AttemptAnswer(many=True)
     cap = CapAnswer(allow_null=True)
     audience = AudienceVerdict(allow_null=True)
@@ -222,6 +232,7 @@ def _answer(found: Explanation, request: Request) -> dict[str, Any]:
         if story
         else None,
         "promise": _promise(found.promise) if found.promise else None,
+        "quietHours": _quieted(found.quieted) if found.quieted else None,
         "attempts": [_attempt(each) for each in story.attempts] if story else [],
         "cap": _cap(story.limit) if story and story.limit else None,
         "audience": _audience(found.audience, request) if found.audience else None,
@@ -236,6 +247,10 @@ def _promise(promise: Promise) -> dict[str, Any]:
         "timeZone": promise.zone_name,
         "zoneSource": promise.zone_source.name.lower(),
     }
+
+
+def _quieted(found: Quieted) -> dict[str, Any]:
+    return {"hours": dict(found.hours), "timeZone": found.zone_name, "meantAt": instant(found.meant_at)}
 
 
 def _attempt(made: Attempt) -> dict[str, Any]:

@@ -267,12 +267,28 @@ class ObjectField(serializers.JSONField):
         return data
 
 
+_CLOCK = {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"}
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {"from": _CLOCK, "to": _CLOCK},
+        "required": ["from", "to"],
+        "additionalProperties": False,
+        "example": {"from": "22:00", "to": "07:00"},
+    }
+)
+class QuietHoursField(ObjectField):
+    """From when until when; what of them is wrong ``schedules.quiet_hours`` says."""
+
+
 @extend_schema_field(
     {
         "type": "object",
         "properties": {
             "days": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(windows.DAYS)}},
-            "from": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"},
+            "from": _CLOCK,
             "to": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"},
         },
         "required": ["days", "from", "to"],

@@ -20,6 +20,7 @@ from frontend.api.documents import problems
 from frontend.api.fields import (
     ObjectField,
     QuerySerializer,
+    QuietHoursField,
     Read,
     StrictBooleanField,
     StrictCharField,
@@ -54,13 +55,16 @@ _EXAMPLE = OpenApiExample(
         "attributes": {"plan": "pro", "age": 31},
         "tags": ["beta"],
         "consent": {"email": True, "push": False},
+        "quietHours": {"from": "22:00", "to": "07:00"},
         "devices": [{"platform": "ios", "token": "f8Kq2vXw-1"}],
     },
 )
 
 
 # Members of an answer that nobody can set.
-READ_ONLY = frozenset({"consentSource", "version", "createdAt", "updatedAt", "mirroredAt", "sourceUpdatedAt"})
+READ_ONLY = frozenset(
+    {"consentSource", "quietHoursSource", "version", "createdAt", "updatedAt", "mirroredAt", "sourceUpdatedAt"}
+)
 
 
 class Consent(StrictSerializer):
@@ -106,6 +110,14 @@ class Profile(StrictSerializer):
     attributes = ObjectField(required=False, help_text="Of your own, by name; a value of `null` removes one.")
     tags = serializers.ListField(child=StrictCharField(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
     consent = Consent(required=False)
+    quietHours = QuietHoursField(
+        source="quiet_hours",
+        required=False,
+        allow_null=True,
+        help_text="From when until when no e-mail and no push message comes, but for transactional ones: every day, on"
+        " the person's own clock, over midnight where `to` is the earlier. Two times that differ; `null`: at no time."
+        " Left out, they stay.",
+    )
     devices = NewDevice(  # type: ignore[call-arg]  # the stubs forget what many=True admits
         many=True, required=False, max_length=MAX_DEVICES, help_text="Exactly these. Left out, devices stay."
     )
@@ -114,6 +126,11 @@ class Profile(StrictSerializer):
 class ConsentSource(serializers.Serializer[Any]):
     key = serializers.CharField(help_text="As in `consent`.")
     by = serializers.CharField(help_text="`system:person`: the person, by a link; else as in the audit.")
+    at = serializers.DateTimeField()
+
+
+class QuietHoursSource(serializers.Serializer[Any]):
+    by = serializers.CharField(help_text="As in `consentSource`.")
     at = serializers.DateTimeField()
 
 
@@ -131,6 +148,10 @@ class RecipientAnswer(serializers.Serializer[Any]):
     )
     consentSource = ConsentSource(
         many=True, help_text="Of what stands in `consent`, as far as it is known: who said it last, and when."
+    )
+    quietHours = QuietHoursField(allow_null=True, help_text="Wall times on the person's clock; null: none.")
+    quietHoursSource = QuietHoursSource(
+        allow_null=True, help_text="Who last set them or took them away, and when; null: nobody ever did."
     )
     devices = DeviceAnswer(many=True)
     version = serializers.IntegerField(help_text="Rises with every change of the profile or its devices.")
@@ -218,10 +239,9 @@ def _representation(request: Request, recipient: Recipient, mirrored: MirroredPe
         "attributes": recipient.attributes,
         "tags": recipient.tags,
         "consent": recipient.consent,
-        "consentSource": [
-            {"key": key, "by": told["by"], "at": instant(datetime.fromisoformat(told["at"]))}
-            for key, told in sorted(recipient.consent_source.items())
-        ],
+        "consentSource": [{"key": key, **_source(told)} for key, told in sorted(recipient.consent_source.items())],
+        "quietHours": recipient.quiet_hours,
+        "quietHoursSource": _source(recipient.quiet_hours_source) if recipient.quiet_hours_source else None,
         "devices": devices_of(recipient),
         "version": recipient.version,
         "createdAt": instant(recipient.created_at),
@@ -229,6 +249,10 @@ def _representation(request: Request, recipient: Recipient, mirrored: MirroredPe
         "mirroredAt": instant(mirrored.mirrored_at) if mirrored else None,
         "sourceUpdatedAt": instant(mirrored.source_updated_at) if mirrored else None,
     }
+
+
+def _source(told: Mapping[str, str]) -> dict[str, Any]:
+    return {"by": told["by"], "at": instant(datetime.fromisoformat(told["at"]))}
 
 
 class Recipients(ApiView):
@@ -271,9 +295,9 @@ class OneRecipient(ApiView):
     def put(self, request: Request, external_id: str) -> Response:
         """Create a person, or replace one: what the body leaves out is emptied.
 
-        A new person needs no `If-Match`; with one, nobody is created. Two things stay when they are left out:
-        devices, and objections (`consent` of `false`), which only a `true` takes back. Whoever was erased is not
-        brought back (409) unless `bringBack` says so.
+        A new person needs no `If-Match`; with one, nobody is created. Three things stay when they are left out:
+        devices, quiet hours, and objections (`consent` of `false`), which only a `true` takes back. Whoever was
+        erased is not brought back (409) unless `bringBack` says so.
         """
         bring_back = BringBackQuery.wanted(request)
         if "If-Match" in request.headers:
@@ -309,11 +333,9 @@ class OneRecipient(ApiView):
         recipient = recipients.find(external_id=external_id)
         version = expected_version(request, standing=lambda: recipient.version)
         body = request.data
-        if is_merge_patch(request) and isinstance(body, Mapping) and isinstance(body.get("attributes"), Mapping):
-            kept = recipient.attributes
-            inner = {name: merged(kept.get(name), value) for name, value in body["attributes"].items()}
-            body = {**body, "attributes": inner}
-            version = version or recipient.version  # what it was merged into
+        if is_merge_patch(request) and isinstance(body, Mapping):
+            body = {**body, **(inner := _merged_into(recipient, body))}
+            version = version or (recipient.version if inner else None)  # what it was merged into
         changes = _checked(external_id, body, partial=True)
         changed = recipients.update(
             recipient_id=recipient.pk, changes=changes, by=self.by, now=clock.now(), expected_version=version
@@ -374,6 +396,17 @@ class ExportRecipient(ApiView):
         recipient = recipients.find(external_id=external_id)
         held = holdings.export(recipient_id=recipient.pk, by=self.by, now=clock.now())
         return Response(held, headers={"Cache-Control": "no-store"})
+
+
+def _merged_into(recipient: Recipient, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The objects of a merge patch that are merged member by member, merged."""
+    inner: dict[str, Any] = {}
+    if isinstance(said := body.get("attributes"), Mapping):
+        kept = recipient.attributes
+        inner["attributes"] = {name: merged(kept.get(name), value) for name, value in said.items()}
+    if isinstance(said := body.get("quietHours"), Mapping):
+        inner["quietHours"] = merged(recipient.quiet_hours, said)
+    return inner
 
 
 def _checked(external_id: str, data: Any, *, partial: bool) -> dict[str, Any]:

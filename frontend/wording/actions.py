@@ -37,6 +37,7 @@ PARTS: Mapping[str, Words] = {
 _BY_PARTS: Mapping[str, Words] = {
     "system:user_service": gettext_lazy("by the user service"),
     "system:template_service": gettext_lazy("by the template service"),
+    "system:person": gettext_lazy("by the person"),
     "system:shell": gettext_lazy("by a command on the server"),
     "system:import_recipients": gettext_lazy("by an import on the server"),
     "system:import_templates": gettext_lazy("by an import on the server"),

@@ -80,6 +80,7 @@ _LABELS: Mapping[str, Words] = {
     "attributes": gettext_lazy("Attributes"),
     "tags": gettext_lazy("Tags"),
     "consent": gettext_lazy("Consent"),
+    "quiet_hours": gettext_lazy("Quiet hours"),
     "devices": gettext_lazy("Devices"),
     "openings": gettext_lazy("Refusals in a row"),
     "roles": gettext_lazy("Roles"),

@@ -11,7 +11,15 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from delivery import brake
-from delivery.models import CONFIRMED, OUTCOME_UNKNOWN, OUTSIDE_WINDOW, WAITED_TOO_LONG, State
+from delivery.models import (
+    CONFIRMED,
+    OUTCOME_UNKNOWN,
+    OUTSIDE_WINDOW,
+    QUIET_HOURS,
+    WAITED_TOO_LONG,
+    WINDOW_IS_QUIET,
+    State,
+)
 from schedules.models import OccurrenceState
 
 Words = str | Promise
@@ -55,6 +63,8 @@ REASONS: Mapping[str, Words] = {
     "past_zone": _("The local time had already passed in this person's zone."),
     "occurrence_ended": _("The run reached its end before this could be sent."),
     OUTSIDE_WINDOW: _("At this hour the schedule sends nothing to this person; no attempt is used up."),
+    QUIET_HOURS: _("The person has quiet hours at this time; no attempt is used up."),
+    WINDOW_IS_QUIET: _("All the hours at which the schedule sends are quiet hours of this person."),
     WAITED_TOO_LONG: _("It could not be sent within the time that the schedule lets people wait."),
     # Rendering
     "fuel_exhausted": _("The template took too much computing for one message."),
@@ -185,6 +195,7 @@ REMEDIES: Mapping[str, Words] = {
     "paused": _TOO_LATE,
     "past_zone": _("Choose an earlier day, or let those whose time has passed get it at once."),
     "occurrence_ended": _TOO_LATE,
+    WINDOW_IS_QUIET: _("Widen the hours among the schedule's limits: the quiet ones are the person's own."),
     WAITED_TOO_LONG: _("Let them wait longer, or widen the hours: both are among the schedule's limits."),
     "fuel_exhausted": _MEND_TEMPLATE,
     "header_injection": _MEND_TEMPLATE,

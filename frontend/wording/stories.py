@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from delivery import caps
-from delivery.explain import OF_SEARCH, Audience, Code, Explanation, Limit, Obstacle, Promise, Story
+from delivery.explain import OF_SEARCH, Audience, Code, Explanation, Limit, Obstacle, Promise, Quieted, Story
 from delivery.models import CONFIRMED
 from delivery.retry import MAX_RETRIES
 from frontend.instants import show
@@ -116,7 +116,7 @@ def story(told: Story, *, zones: Zones = OWN) -> str:
     """What became of a delivery, or what it waits for; and what the provider told afterwards."""
     shown_in = zones.of(told.zone_name)
     heard = feedback.sentence(told.feedback, shown_in=shown_in) if told.feedback else ""
-    return _join(_story(told, shown_in), heard)
+    return _join(_story(told, shown_in), _quieted(told.quieted, zones), heard)
 
 
 def _story(told: Story, shown_in: str) -> str:
@@ -145,7 +145,7 @@ def _story(told: Story, shown_in: str) -> str:
             return _("It waits. %(limit)s") % {"limit": limit(told.limit)}
         case Code.WILL_BE_RETRIED:
             return _("Attempt %(attempt)s of %(most)s failed. %(why)s %(next)s") % facts
-        case Code.PUT_OFF | Code.WAITS_FOR_WINDOW:
+        case Code.PUT_OFF | Code.WAITS_FOR_WINDOW | Code.WAITS_FOR_QUIET_HOURS:
             return _put_off(told.code) % {**facts, "until": show(row.due_at, shown_in)}
         case Code.FAILED:
             return _("Failed, and trying again by itself would not help. %(why)s") % facts
@@ -164,7 +164,16 @@ def _story(told: Story, shown_in: str) -> str:
 def _put_off(code: Code) -> str:
     if code is Code.WAITS_FOR_WINDOW:
         return _("It waits for an hour at which it may reach the person: %(until)s.")
+    if code is Code.WAITS_FOR_QUIET_HOURS:
+        return _("It waits for the end of the person's quiet hours: %(until)s.")
     return _("It waits. %(why)s %(next)s")
+
+
+def _quieted(found: Quieted | None, zones: Zones) -> str:
+    if found is None:
+        return ""
+    words = _("The person's quiet hours, from %(from)s to %(to)s, kept it from coming at %(at)s.")
+    return words % {**found.hours, "at": show(found.meant_at, zones.of(found.zone_name))}
 
 
 def _of_code(code: Code) -> str:
@@ -223,7 +232,10 @@ def _absent(found: Explanation, zones: Zones) -> str:
     match found.code:
         case Code.NOT_DUE_YET:
             return _join(
-                _("The schedule has not run yet."), _promised(found.promise, zones), _at_present(found.audience)
+                _("The schedule has not run yet."),
+                _promised(found.promise, zones),
+                _quieted(found.quieted, zones),
+                _at_present(found.audience),
             )
         case Code.NOT_MATCHED:
             words = _("The person was not in the audience when the run found its people at %(found)s.")

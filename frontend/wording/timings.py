@@ -179,6 +179,11 @@ def window_in_words(window: Mapping[str, Any]) -> str:
     return _("%(days)s, %(from)s to %(to)s, %(clock)s") % words
 
 
+def quiet_hours_in_words(hours: Mapping[str, str]) -> str:
+    """Those of a profile: “22:00 to 07:00”."""
+    return _("%(from)s to %(to)s") % hours
+
+
 def interval(every: int, period: str) -> str:
     """How often the clock calls something; ``period`` as django-celery-beat names it: seconds, minutes, hours, days."""
     match period:

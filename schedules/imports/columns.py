@@ -25,6 +25,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "locale": ("locale", "language"),
     "time_zone": ("timezone", "tz"),
     "tags": ("tags",),
+    "quiet_hours": ("quiethours",),
     "devices": ("devices",),
     "attributes": ("attributes",),
     **{f"consent_{channel}": (f"consent{channel.replace('_', '')}",) for channel in CHANNELS},

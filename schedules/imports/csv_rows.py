@@ -25,9 +25,10 @@ _READERS: dict[str, Reader] = {
     "locale": partial(values.read_text, "locale"),
     "time_zone": partial(values.read_text, "time_zone"),
     "tags": values.read_tags_cell,
+    "quiet_hours": values.read_quiet_hours_cell,
     "devices": values.read_devices_cell,
 }
-_REPEATING = ("locale", "time_zone", "tags")
+_REPEATING = ("locale", "time_zone", "tags", "quiet_hours")
 _CONSENT, _ATTRIBUTES, _DROPPED = (Row._fields.index(field) for field in ("consent", "attributes", "dropped"))
 _NOTHING = (None,) * (len(Row._fields) - 1)
 

@@ -57,21 +57,31 @@ _STILL_OBJECTED = f"""
 CASE WHEN r.objected_at = '{{}}' THEN r.objected_at
      ELSE r.objected_at - ARRAY(SELECT c.key FROM jsonb_each({_HEARD}) c WHERE c.value = 'true') END"""
 
+# Quiet hours that were set here stand against the user service in the same way.
+_QUIET_TOLD = "NULLIF(p.quiet_hours, 'null'::jsonb)"
+_QUIET_HEARD = """
+(p.quiet_hours IS NOT NULL AND (NOT %(is_told)s OR COALESCE(r.quiet_hours_source ->> 'by' = %(by)s, true)
+    OR p.quieted_at > (r.quiet_hours_source ->> 'at')::timestamptz)) IS TRUE"""
+_QUIET_NOW = f"CASE WHEN {_QUIET_HEARD} THEN {_QUIET_TOLD} ELSE r.quiet_hours END"
+
 
 def _source_of(said: str, where: str = "true") -> str:
     """SQL: who says by this import what changes under the keys of ``said`` (SQL too), and when."""
-    told = "jsonb_build_object('by', %(by)s::text, 'at', to_jsonb(%(now)s::timestamptz))"
-    members = f"SELECT jsonb_object_agg(c.key, {told}) FROM jsonb_each({said}) c WHERE {where}"
+    members = f"SELECT jsonb_object_agg(c.key, {_TOLD}) FROM jsonb_each({said}) c WHERE {where}"
     return f"COALESCE(({members}), '{{}}')"
+
+
+_TOLD = "jsonb_build_object('by', %(by)s::text, 'at', to_jsonb(%(now)s::timestamptz))"
 
 
 # Sorted, since that halves the work of the indexes on external_id; the conflicts are with whoever is quicker.
 _CREATE_PEOPLE = f"""
 INSERT INTO schedules_recipient
-    (external_id, email, email_index, locale, time_zone, tags, consent, consent_source, objected_at, attributes,
-     created_at, updated_at, updated_by)
+    (external_id, email, email_index, locale, time_zone, tags, consent, consent_source, objected_at, quiet_hours,
+     quiet_hours_source, attributes, created_at, updated_at, updated_by)
 SELECT external_id, COALESCE(email, ''), email_index, COALESCE(locale, ''), COALESCE(time_zone, ''),
        COALESCE(tags, '[]'), COALESCE(consent, '{{}}'), {_source_of("p.consent")}, {_OBJECTED},
+       {_QUIET_TOLD}, CASE WHEN {_QUIET_TOLD} IS NOT NULL THEN {_TOLD} END,
        COALESCE(attributes, '{{}}'), %(now)s, %(now)s, %(by)s
 FROM pg_temp.import_people p
 WHERE NOT EXISTS (SELECT 1 FROM schedules_recipient r WHERE r.external_id = p.external_id)
@@ -87,6 +97,7 @@ _MERGED = {
     "time_zone": "COALESCE(p.time_zone, r.time_zone)",
     "tags": "COALESCE(p.tags, r.tags)",
     "consent": f"r.consent || {_HEARD}",
+    "quiet_hours": _QUIET_NOW,
     "attributes": "(r.attributes || COALESCE(p.attributes, '{}')) - COALESCE(p.dropped, '{}')",
 }
 # An address is encrypted anew each time, so its index tells whether it is another one. What nobody can read is taken
@@ -100,6 +111,8 @@ UPDATE schedules_recipient r SET {", ".join(f"{column} = {merged}" for column, m
     consent_source = CASE WHEN p.consent IS NULL THEN r.consent_source ELSE r.consent_source || {
     _source_of(_HEARD, "r.consent -> c.key IS DISTINCT FROM c.value")
 } END,
+    quiet_hours_source = CASE WHEN r.quiet_hours IS DISTINCT FROM {_QUIET_NOW} THEN {_TOLD}
+                              ELSE r.quiet_hours_source END,
     {_DATED}
 FROM pg_temp.import_people p
 WHERE p.external_id = r.external_id

@@ -162,6 +162,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "time_zone": _text("time_zone", lambda text: values.read_text("time_zone", text)),
     "tags": lambda value: values.read_tags([] if value is None else value),
     "consent": lambda value: values.read_consent({} if value is None else value),
+    "quiet_hours": values.read_quiet_hours,
     "attributes": _attributes,
     "devices": lambda value: values.read_devices([] if value is None else value),
 }

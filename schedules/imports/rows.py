@@ -10,7 +10,8 @@ from schedules.problems import say
 class Row(NamedTuple):
     """One person as the file has it, ready for COPY; texts of JSON for JSON columns. None: the file says nothing.
 
-    ``dropped`` is a PostgreSQL array of the attributes that the file says are empty.
+    ``dropped`` is a PostgreSQL array of the attributes that the file says are empty. ``quiet_hours`` of ``null`` says
+    that there are none.
     """
 
     line: int
@@ -20,6 +21,7 @@ class Row(NamedTuple):
     time_zone: str | None = None
     tags: str | None = None
     consent: str | None = None
+    quiet_hours: str | None = None
     attributes: str | None = None
     dropped: str | None = None
     devices: str | None = None

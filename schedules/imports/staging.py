@@ -23,13 +23,15 @@ _STEP: Final = 5_000  # rows between two reports of progress
 _EMAIL: Final = place("schedules_recipient", "email")
 _TOKEN: Final = place("schedules_device", "token")
 _NO_FINGERPRINTS: Final = (None, None)
+_NO_DATES: Final = (None, None)
 _DISTINCT: Final = 10_000  # values of a column that are looked at, the most frequent ones
 
 _CREATE_PEOPLE = """
 DROP TABLE IF EXISTS pg_temp.import_people;
 CREATE TEMPORARY TABLE import_people (
     line bigint, external_id text, email bytea, email_index uuid, locale text, time_zone text, tags jsonb,
-    consent jsonb, attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid, agreed_at timestamptz
+    consent jsonb, quiet_hours jsonb, attributes jsonb, dropped text[], devices jsonb, of_id uuid, of_address uuid,
+    agreed_at timestamptz, quieted_at timestamptz
 ) ON COMMIT DROP;
 """
 _CREATE_DEVICES = """
@@ -65,10 +67,11 @@ SELECT d.line, min(f.line) AS first FROM pg_temp.import_devices d JOIN (
 
 class StagedPerson(NamedTuple):
     """Somebody of whom the user service tells. ``agreed_at``: older objections made here are taken back by what it says
-    of consent. ``is_new``: nobody of that id is kept here."""
+    of consent; ``quieted_at`` the same of quiet hours. ``is_new``: nobody of that id is kept here."""
 
     row: Row
     agreed_at: datetime | None
+    quieted_at: datetime | None
     is_new: bool
 
 
@@ -110,8 +113,8 @@ def stage(people: Sequence[StagedPerson], devices: Sequence[StagedDevice]) -> No
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_PEOPLE)
         with cursor.copy(_COPY_PEOPLE) as copy:
-            for (row, agreed_at, is_new), address in zip(people, addresses, strict=True):
-                copy.write_row(_made(row, address, None, agreed_at, is_new=is_new))
+            for (row, *dates, is_new), address in zip(people, addresses, strict=True):
+                copy.write_row(_made(row, address, None, dates, is_new=is_new))
         analyze(cursor, "import_people (external_id)", rows=len(people))
         if not devices:
             return
@@ -139,17 +142,17 @@ def analyze(cursor: Any, columns: str, *, rows: int) -> None:
 def _kept(row: Row) -> tuple[Any, ...]:
     """A row of ``import_people``: temporary tables lie on the disk too, so it is encrypted before it gets there."""
     devices = _devices(row.devices) if row.devices and row.devices != "[]" else row.devices
-    return _made(row, encryption.encrypt(row.email or "", _EMAIL), devices, None, is_new=True)
+    return _made(row, encryption.encrypt(row.email or "", _EMAIL), devices, _NO_DATES, is_new=True)
 
 
 def _made(
-    row: Row, address: bytes, devices: str | None, agreed_at: datetime | None, *, is_new: bool
+    row: Row, address: bytes, devices: str | None, dates: Sequence[datetime | None], *, is_new: bool
 ) -> tuple[Any, ...]:
-    """``is_new``: whether the person may be one who was erased."""
+    """``dates``: of consent and of quiet hours. ``is_new``: whether the person may be one who was erased."""
     email = None if row.email is None else address
     index = encryption.keyset().digits_of_address(row.email or "")
     found = fingerprints.digits(row.external_id, row.email) if is_new else _NO_FINGERPRINTS
-    return (row.line, row.external_id, email, index, *row[3:-1], devices, *found, agreed_at)
+    return (row.line, row.external_id, email, index, *row[3:-1], devices, *found, *dates)
 
 
 def _devices(listed: str) -> str:

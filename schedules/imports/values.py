@@ -11,7 +11,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final
 
-from schedules import consents
+from schedules import consents, quiet_hours
 from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.models import Channel, Device, Recipient
 from schedules.problems import Problem, say
@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
-PUBLIC = {"external_id": "externalId", "time_zone": "timeZone"}
+PUBLIC = {"external_id": "externalId", "time_zone": "timeZone", "quiet_hours": "quietHours"}
 _WORDS = {"true": "true", "false": "false"}
 _WORD = {True: "true", False: "false"}
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -124,6 +124,18 @@ def read_consent(value: object) -> str:
             raise Refused(f"consent.{key}", say("is neither true nor false"))
     agreements = (f'"{key}":{_WORD[agreed]}' for key, agreed in value.items() if agreed is not None)
     return "{" + ",".join(agreements) + "}"
+
+
+def read_quiet_hours_cell(cell: str) -> str:
+    """From ``22:00-07:00``; an empty cell takes them away."""
+    return read_quiet_hours(quiet_hours.read_spelt(cell))
+
+
+def read_quiet_hours(value: object) -> str:
+    """From ``{"from": "22:00", "to": "07:00"}``, or null for none; as PostgreSQL prints it."""
+    if fault := quiet_hours.fault(value):
+        raise Refused("quiet_hours", fault)
+    return f'{{"to": "{value["to"]}", "from": "{value["from"]}"}}' if isinstance(value, dict) else "null"
 
 
 def read_tags_cell(cell: str) -> str:

@@ -3,8 +3,8 @@
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q, Value
-from django.db.models.functions import Now
-from django.db.models.lookups import Exact
+from django.db.models.functions import Cast, Now
+from django.db.models.lookups import Exact, Regex
 
 from schedules.fields import BlindIndexField, EncryptedBytesField, EncryptedTextField
 from schedules.models.templates import Channel
@@ -12,6 +12,11 @@ from schedules.models.templates import Channel
 
 def _json_type(field: str) -> models.Func:
     return models.Func(F(field), function="jsonb_typeof", output_field=models.TextField())
+
+
+_CLOCK = r'"([01][0-9]|2[0-3]):[0-5][0-9]"'
+# As PostgreSQL writes an object of jsonb: the shorter name first.
+_QUIET_HOURS = rf'^\{{"to": {_CLOCK}, "from": {_CLOCK}\}}$'
 
 
 class Recipient(models.Model):
@@ -24,6 +29,8 @@ class Recipient(models.Model):
     ``objected_at`` has an instant (ISO 8601) under the same key for each objection that was made here: when it last
     was. An objection that the user service alone has told has none. ``consent_source`` says of each key who last
     changed it, and when: ``{"by": actor, "at": ISO 8601}``; none where that was before it was kept.
+    ``quiet_hours`` is ``{"from": "22:00", "to": "07:00"}`` or null (``schedules.quiet_hours``), and
+    ``quiet_hours_source`` says in the same way who last changed them; null where nobody ever did.
     ``version`` rises whenever somebody changes the profile or its devices; that a push provider has retired a device
     is nobody's change. Rows change through ``schedules.recipients`` and ``schedules.imports``.
     """
@@ -38,6 +45,8 @@ class Recipient(models.Model):
     consent = models.JSONField(default=dict, blank=True)
     consent_source = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), editable=False)
     objected_at = models.JSONField(default=dict, db_default=Value({}, models.JSONField()), editable=False)
+    quiet_hours = models.JSONField(null=True, blank=True)
+    quiet_hours_source = models.JSONField(null=True, editable=False)
     version = models.PositiveIntegerField(default=1, db_default=1, editable=False)
     updated_by = models.CharField(max_length=100, blank=True, db_default="", editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -53,6 +62,14 @@ class Recipient(models.Model):
                 name="recipient_json_shapes",
             ),
             models.CheckConstraint(
+                condition=Q(quiet_hours__isnull=True)
+                | (
+                    Regex(Cast("quiet_hours", models.TextField()), _QUIET_HOURS)
+                    & ~Q(quiet_hours__from=F("quiet_hours__to"))
+                ),
+                name="recipient_quiet_hours_shape",
+            ),
+            models.CheckConstraint(
                 condition=Q(email="", email_index__isnull=True) | (~Q(email="") & Q(email_index__isnull=False)),
                 name="recipient_email_indexed",
             ),
@@ -65,6 +82,12 @@ class Recipient(models.Model):
             models.Index(fields=["created_at"], name="recipient_created_at_idx"),
             models.Index(fields=["id"], name="recipient_no_email_idx", condition=Q(email="")),
             models.Index(fields=["email_index"], name="recipient_email_idx", condition=Q(email_index__isnull=False)),
+            # The few that differ are found by a probe each, however many people have them.
+            models.Index(
+                fields=["quiet_hours", "time_zone"],
+                name="recipient_quiet_hours_idx",
+                condition=Q(quiet_hours__isnull=False),
+            ),
         ]
         ordering = ["id"]
 

@@ -1,4 +1,5 @@
-"""Send windows: days and hours, on a person's clock, in which messages may reach them.
+"""Windows: days and hours, on a person's clock, in which messages may reach them. A schedule's send window is one; the
+hours that a person's quiet ones leave are another.
 
 Both ends of a window are wall times, and become instants by the one function that makes instants of wall times
 (`zones.due_instant`): an end that a gap swallows lies later by the gap's length, one that an overlap repeats is the
@@ -19,6 +20,7 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """As on the wire, in the order of `date.weekday()`."""
 
 _DAY = timedelta(days=1)
+_FORTNIGHT = timedelta(days=14)
 # A gap may leave nothing of a window on its only day, though never two weeks in a row.
 _LOOKED_AT: Final = range(-1, 16)
 
@@ -75,6 +77,20 @@ def read(window: Mapping[str, Any]) -> Window:
     One that ends when it begins lasts for a whole day, as "00:00" to "24:00" does.
     """
     return _read(tuple(window["days"]), window["from"], window["to"])
+
+
+def next_in_both(at: datetime, zone_name: str, one: Window, other: Window) -> datetime | None:
+    """The first instant from ``at`` on at which a person in ``zone_name`` is in both windows.
+
+    None where a fortnight has none, and with it no time has: the two have no hour in common. Raises `UnknownZone`.
+    """
+    horizon = at + _FORTNIGHT
+    while at <= horizon:
+        opened = one.next_allowed(at, zone_name)
+        at = other.next_allowed(opened, zone_name)
+        if at == opened:
+            return at if at <= horizon else None
+    return None
 
 
 def minute_of(clock: str) -> int:

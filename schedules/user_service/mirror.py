@@ -74,11 +74,13 @@ class Told(NamedTuple):
 
 class Saying(NamedTuple):
     """What the service says of a person. ``at``: when it last changed the person, where that is known. ``agreed_at``:
-    objections made here before it are taken back by what it says of consent."""
+    objections made here before it are taken back by what it says of consent. ``quieted_at``: quiet hours set here
+    before it give way to those that it says."""
 
     row: Row
     at: datetime | None
     agreed_at: datetime | None
+    quieted_at: datetime | None
 
 
 class Overlapping(Exception):
@@ -89,6 +91,7 @@ def mirror(
     rows: Iterable[Row | BadLine],
     updated: Mapping[int, datetime],
     consented: Mapping[int, datetime | None],
+    quieted: Mapping[int, datetime | None],
     *,
     by: str,
     now: datetime,
@@ -99,8 +102,9 @@ def mirror(
     """Bring the profiles kept here up to what the service says in ``rows``; only what changes is written.
 
     ``rows`` may hold a ``BadLine`` beside the ``Row`` of the same profile, whose bad members are left out. ``updated``:
-    when the service last changed the person, by line, and ``consented`` what the person agrees to, as in ``Profiles``.
-    What has no such time was said at ``said_at`` or, where that is not known either, no earlier than ``as_of``.
+    when the service last changed the person, by line; ``consented`` what the person agrees to, and ``quieted`` the
+    quiet hours, as in ``Profiles``. What has no such time was said at ``said_at`` or, where that is not known either,
+    no earlier than ``as_of``.
     ``resolution_id``: the resolution of which this is a page. Raises ``Overlapping``.
     """
     people: list[Row] = []
@@ -116,12 +120,13 @@ def mirror(
     repeated = len(people) - len(chosen)
     if not chosen:
         return Told([], repeated, flawed, len(bad) - flawed)
-    agreed = {**updated, **consented}
+    agreed, quiet = {**updated, **consented}, {**updated, **quieted}
     sayings = [
         Saying(
             row._replace(line=number),
             min(at[row.line], now) if row.line in at else None,
             _believed(agreed.get(row.line), now=now),
+            _believed(quiet.get(row.line), now=now),
         )
         for number, row in enumerate(chosen, start=1)
     ]
@@ -208,10 +213,10 @@ class _Piece:
         changed = found.changed | found.surplus_owners
         staged: list[StagedPerson] = []
         damaged: list[int] = []
-        for row, _, agreed_at in heard:
+        for row, _, agreed_at, quieted_at in heard:
             kept = known.get(row.external_id)
             if kept is None:
-                staged.append(StagedPerson(row, agreed_at, True))
+                staged.append(StagedPerson(row, agreed_at, quieted_at, True))
                 continue
             news = standing.news(row, kept)
             if news.is_damaged:
@@ -219,7 +224,7 @@ class _Piece:
             if news.row is not None or kept.id in changed:
                 said = news.row or standing.without_address(row)
                 gone = standing.surplus_attributes(row, kept)
-                staged.append(StagedPerson(said._replace(dropped=gone), agreed_at, False))
+                staged.append(StagedPerson(said._replace(dropped=gone), agreed_at, quieted_at, False))
         unchanged = len(heard) - len(staged)
         if not staged:
             return Written(unchanged=unchanged)

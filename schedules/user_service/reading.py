@@ -22,25 +22,30 @@ from schedules.user_service.errors import Unavailable
 
 _UPDATED: Final = "updatedAt"
 _CONSENT_UPDATED: Final = "consentUpdatedAt"
+_QUIET_UPDATED: Final = "quietHoursUpdatedAt"
+_INSTANTS: Final = frozenset((_UPDATED, _CONSENT_UPDATED, _QUIET_UPDATED))
 
 
 class Profiles(NamedTuple):
     """``rows``: in the order in which they came; ``line`` is a profile's place among them, from 1 on. ``updated``: when
     the service says that it last changed the person, by line. ``consented``: the same of the consent in it, of those of
-    whom it says anything about that: None where it names no instant, or none that can be read."""
+    whom it says anything about that: None where it names no instant, or none that can be read. ``quieted``: the same of
+    their quiet hours."""
 
     rows: tuple[Row | BadLine, ...]
     updated: Mapping[int, datetime]
     consented: Mapping[int, datetime | None]
+    quieted: Mapping[int, datetime | None]
 
 
 class Page(NamedTuple):
-    """``rows``, ``updated``, ``consented``: as in ``Profiles``. ``next_cursor``: None on the last page. ``total``: how
-    many people all pages hold together, where the service says so; it may be off."""
+    """``rows``, ``updated``, ``consented``, ``quieted``: as in ``Profiles``. ``next_cursor``: None on the last page.
+    ``total``: how many people all pages hold together, where the service says so; it may be off."""
 
     rows: tuple[Row | BadLine, ...]
     updated: Mapping[int, datetime]
     consented: Mapping[int, datetime | None]
+    quieted: Mapping[int, datetime | None]
     next_cursor: str | None
     total: int | None
 
@@ -99,19 +104,25 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
     rows: list[Row | BadLine] = []
     updated: dict[int, datetime] = {}
     consented: dict[int, datetime | None] = {}
+    quieted: dict[int, datetime | None] = {}
     for line, profile in enumerate(profiles, start=1):
         if not isinstance(profile, dict):
             rows.append(BadLine(line, "", 'is no JSON object: send one such as {"externalId": "42", "email": "..."}'))
             continue
         person, faults = (profile, []) if is_clean else _keepable(profile)
+        # Also where it can't be kept: what was said here stands rather than falls.
         if _CONSENT_UPDATED in profile:
-            consented[line] = None  # also where it can't be kept: an objection stands rather than falls
-        if _UPDATED in person or _CONSENT_UPDATED in person:
+            consented[line] = None
+        if _QUIET_UPDATED in profile:
+            quieted[line] = None
+        if not _INSTANTS.isdisjoint(person):
             person = dict(person)
             if at := _read_instant(_UPDATED, person.pop(_UPDATED, None), faults):
                 updated[line] = at
             if at := _read_instant(_CONSENT_UPDATED, person.pop(_CONSENT_UPDATED, None), faults):
                 consented[line] = at
+            if at := _read_instant(_QUIET_UPDATED, person.pop(_QUIET_UPDATED, None), faults):
+                quieted[line] = at
         found, more = read_person(person, field=public_field)
         if "consent" not in found and (objections := _objections(profile)):
             found["consent"] = values.read_consent(objections)
@@ -119,7 +130,7 @@ def read_profiles(profiles: Sequence[object], *, is_clean: bool = False) -> Prof
             rows.append(row_of(line, found))
         if faults := [*faults, *more]:
             rows.append(BadLine(line, faults[0].field, faults[0].reason))
-    return Profiles(tuple(rows), updated, consented)
+    return Profiles(tuple(rows), updated, consented, quieted)
 
 
 def _objections(profile: Mapping[str, Any]) -> dict[str, bool]:

@@ -22,6 +22,7 @@ _EMAIL: Final = place("schedules_recipient", "email")
 _TOKEN: Final = place("schedules_device", "token")
 # Between external ids, which hold no control characters: one text is quicker than thousands.
 _BETWEEN: Final = "\n"
+_NO_QUIET_HOURS: Final = "null"  # as a row says it
 
 # Whose row is missing gets one. The answer is the text of an array, to be sent back as it came.
 _KNOW = """
@@ -41,7 +42,8 @@ SELECT count(*) FROM (
 ) held
 """
 _READ = """
-SELECT r.external_id, r.id, r.email, r.locale, r.time_zone, r.tags::text, r.consent::text, r.attributes::text,
+SELECT r.external_id, r.id, r.email, r.locale, r.time_zone, r.tags::text, r.consent::text, r.quiet_hours::text,
+       r.attributes::text,
        m.source_updated_at, m.resolution_id
 FROM schedules_recipient r JOIN schedules_mirroredperson m ON m.recipient_id = r.id WHERE r.id = ANY(%s::bigint[])
 """
@@ -60,6 +62,7 @@ class Person(NamedTuple):
     time_zone: str
     tags: str
     consent: str
+    quiet_hours: str | None
     attributes: str
     told_at: datetime | None
     resolution_id: int | None
@@ -134,6 +137,7 @@ def news(row: Row, kept: Person) -> News:
         or (row.time_zone is not None and row.time_zone != kept.time_zone)
         or (row.tags is not None and row.tags != kept.tags)
         or (row.attributes is not None and row.attributes != kept.attributes)
+        or (row.quiet_hours is not None and row.quiet_hours != (kept.quiet_hours or _NO_QUIET_HOURS))
         or (row.consent is not None and not _agrees(row.consent, kept.consent))
     )
     return News(row._replace(email=address), is_damaged) if is_new else _NONE

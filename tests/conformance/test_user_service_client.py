@@ -101,7 +101,7 @@ def test_a_count_is_asked_for_as_the_contract_says(double):
 
 
 def test_a_profile_means_what_it_means_in_a_file():
-    (row,), updated, _ = read_profiles(
+    (row,), updated, *_ = read_profiles(
         [
             {
                 "externalId": "42",
@@ -150,7 +150,7 @@ def test_a_profile_means_what_it_means_in_a_file():
     ],
 )
 def test_a_member_that_is_wrong_is_left_out_and_told_and_the_person_stays(member, field):
-    rows, updated, _ = read_profiles([{"externalId": "1"}, {"externalId": "2", "tags": ["news"], **member}])
+    rows, updated, *_ = read_profiles([{"externalId": "1"}, {"externalId": "2", "tags": ["news"], **member}])
     assert [type(row) for row in rows] == [Row, Row, BadLine]
     assert rows[1]._replace(tags=None) == Row(2, "2")
     assert rows[1].tags == '["news"]'

@@ -40,6 +40,8 @@ def person(number: int) -> dict[str, Any]:
         "devices": [{"platform": "ios", "token": f"secret-token-{number}"}] if number % 2 else [],
         "updatedAt": "2026-11-20T08:30:00Z",
         "consentUpdatedAt": "2026-03-02T17:05:00Z",
+        "quietHours": {"from": "22:00", "to": "07:30"} if number % 4 else None,
+        "quietHoursUpdatedAt": "2026-03-02T17:05:00Z",
         "createdAt": f"20{10 + number % 15}-05-05T05:05:05Z",
     }
 

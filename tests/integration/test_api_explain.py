@@ -308,6 +308,18 @@ def waits_for_window(world):
     return schedule
 
 
+def waits_for_quiet_hours(world):
+    schedule = world.opened()
+    Recipient.objects.update(quiet_hours={"from": "09:00", "to": "11:30"})
+    world.service.send()
+    return schedule
+
+
+def window_in_quiet_hours(world):
+    sleeping = {"quiet_hours": {"from": "09:00", "to": "11:30"}}
+    return world.opened(anna=sleeping, send_window={"days": ["sat"], "from": "10:00", "to": "11:00"})
+
+
 def held(world):
     schedule = world.opened()
     operations.hold_occurrence(
@@ -505,6 +517,20 @@ CASES = [
     (occurrence_ended, Code.RUN_ENDED, "expired", "occurrence_ended", "The run reached its end"),
     (waited_too_long, Code.WAITED_TOO_LONG, "expired", "waited_too_long", "within the time that the schedule lets"),
     (waits_for_window, Code.WAITS_FOR_WINDOW, "pending", "outside_window", "an hour at which it may reach the person"),
+    (
+        waits_for_quiet_hours,
+        Code.WAITS_FOR_QUIET_HOURS,
+        "pending",
+        "quiet_hours",
+        "It waits for the end of the person's quiet hours",
+    ),
+    (
+        window_in_quiet_hours,
+        Code.WINDOW_IN_QUIET_HOURS,
+        "expired",
+        "window_in_quiet_hours",
+        "quiet hours of this person",
+    ),
     (held, Code.RUN_HELD, "pending", "", "held until somebody lets it go on"),
     (paused, Code.SCHEDULE_PAUSED, "pending", "", "the schedule is paused"),
     (stopped, Code.SENDING_STOPPED, "pending", "", "somebody has stopped sending"),

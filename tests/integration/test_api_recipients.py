@@ -51,7 +51,7 @@ def test_a_person_is_created_read_replaced_changed_and_erased(api):
     made_by = f"client:{Client.objects.get().pk}"
     assert kept == {
         **EVA, "externalId": "eva", "devices": [], "version": 1, "createdAt": instant(NOW), "updatedAt": instant(NOW),
-        "mirroredAt": None, "sourceUpdatedAt": None,
+        "mirroredAt": None, "sourceUpdatedAt": None, "quietHours": None, "quietHoursSource": None,
         "consentSource": [{"key": key, "by": made_by, "at": instant(NOW)} for key in ("email", "push")],
     }  # fmt: skip
     read = api.get("recipients/eva")
@@ -93,6 +93,29 @@ def test_an_objection_is_taken_back_by_a_yes_alone(api):
     assert api.patch("recipients/eva", {"consent": {"push": None}}).json()["consent"] == {"push": False}
     assert api.put("recipients/eva", {"consent": {"push": True}}).json()["consent"] == {"push": True}
     assert api.put("recipients/eva", {}).json()["consent"] == {}
+
+
+def test_quiet_hours_stay_until_null_takes_them_away_and_are_merged_as_a_patch_asks(api):
+    night = {"from": "22:00", "to": "07:00"}
+    made = create(api, body={**EVA, "quietHours": night}).json()
+    assert (made["quietHours"], made["quietHoursSource"]["at"]) == (night, instant(NOW))
+    assert made["quietHoursSource"]["by"] == f"client:{Client.objects.get().pk}"
+    assert api.put("recipients/eva", EVA).json()["quietHours"] == night
+    patch = {"quietHours": {"to": "08:30"}}
+    assert pointers(api.patch("recipients/eva", patch)) == {"/quietHours"}
+    merged = api.patch("recipients/eva", patch, content_type="application/merge-patch+json")
+    assert merged.json()["quietHours"] == {"from": "22:00", "to": "08:30"}
+    gone = api.patch("recipients/eva", {"quietHours": None}).json()
+    assert (gone["quietHours"], gone["quietHoursSource"]["by"]) == (None, made["quietHoursSource"]["by"])
+
+
+@pytest.mark.parametrize(
+    "hours", [{"from": "22:00", "to": "22:00"}, {"from": "22:00", "to": "24:00"}, {"from": "22:00"}, "22:00-07:00", 7]
+)
+def test_what_are_no_quiet_hours_is_refused_by_its_name_and_nobody_is_kept(api, hours):
+    answer = create(api, body={**EVA, "quietHours": hours})
+    assert (answer.status_code, pointers(answer)) == (400, {"/quietHours"})
+    assert not Recipient.objects.exists()
 
 
 def test_the_audit_gets_the_names_of_what_changed_and_no_value(api):

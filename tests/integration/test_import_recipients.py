@@ -111,6 +111,30 @@ def test_attributes_and_consent_are_merged_by_key_and_null_removes_an_attribute(
     assert profile().consent == {"email": False, "push": False}
 
 
+def test_quiet_hours_are_set_kept_without_a_column_and_taken_away_by_an_empty_cell():
+    bring("id,Quiet Hours\n1,22:00-07:00\n2,\n3, 21:30 – 06:00 \n")
+    night = {"from": "22:00", "to": "07:00"}
+    assert [profile(who).quiet_hours for who in everyone()] == [night, None, {"from": "21:30", "to": "06:00"}]
+    assert profile().quiet_hours_source == {"by": "user:1", "at": NOON.isoformat()}
+    assert profile("2").quiet_hours_source is None
+    assert bring("id,quiet_hours\n1,22:00-07:00\n").written.unchanged == 1
+    assert bring("id,locale\n1,de\n").written.updated == 1
+    assert profile().quiet_hours == night
+    bring_people({"external_id": "1", "quiet_hours": {"from": "12:00", "to": "13:00"}}, {"id": "3", "quietHours": None})
+    assert (profile().quiet_hours, profile("3").quiet_hours) == ({"from": "12:00", "to": "13:00"}, None)
+    assert bring("id,quiet_hours\n1,\n").written.updated == 1
+    assert profile().quiet_hours is None
+
+
+def test_what_are_no_quiet_hours_makes_the_line_bad():
+    report = bring("id,quiet_hours\n1,22:00\n2,22:00-22:00\n3,10pm-7am\n4,22:00-07:00\n")
+    assert [(bad.line, bad.field) for bad in report.bad] == [(line, "quiet_hours") for line in (2, 3, 4)]
+    assert "ends when it begins" in report.bad[1].reason
+    lines = bring_people({"id": "1", "quiet_hours": "22:00-07:00"}, {"id": "2", "quiet_hours": {"from": "22:00"}})
+    assert [(bad.line, bad.field) for bad in lines.bad] == [(1, "quiet_hours"), (2, "quiet_hours")]
+    assert not everyone()
+
+
 def test_the_same_file_twice_changes_nothing_the_second_time():
     file = "id,email,tags,consent_push,devices,plan,none\n1,a@example.com,x|y,yes,web:t,pro,\n2,,,,,,\n"
     assert bring(file).written == Written(created=2, devices_added=1)

@@ -1,5 +1,6 @@
 """The pages about people: who is found, who sees what, and that each change goes through its operation."""
 
+import re
 from datetime import timedelta
 from html import unescape
 
@@ -191,6 +192,10 @@ def test_an_admin_makes_a_person_by_the_operation():
         ({"email": "no address"}, "email", "no e-mail address"),
         ({"tags": "x" * 300}, "tags", "256"),
         ({"email": "a\0@example.com"}, "email", ""),
+        ({"quiet_from": "22:00"}, "quiet_to", "Write a time here too"),
+        ({"quiet_to": "07:00"}, "quiet_from", "Write a time here too"),
+        ({"quiet_from": "late", "quiet_to": "07:00"}, "quiet_from", "Write a time such as"),
+        ({"quiet_from": "07:00", "quiet_to": "07:00"}, "quiet_to", "ends when it begins"),
     ],
 )
 def test_what_is_wrong_with_a_profile_is_said_at_its_field(changes, field, said):
@@ -237,6 +242,24 @@ def test_the_second_of_two_writers_is_shown_what_the_first_has_changed():
     assert boss.post(edit, form(email="second@example.com", version=version)).status_code == 302
     anna.refresh_from_db()
     assert (anna.email, anna.version) == ("second@example.com", 3)
+
+
+def test_quiet_hours_are_set_shown_kept_and_taken_away():
+    anna = RecipientFactory(external_id="anna", time_zone="Europe/Berlin")
+    boss = signed_in(Role.ADMIN, name="boss")
+    page, edit = reverse("recipient", args=[anna.pk]), reverse("recipient-edit", args=[anna.pk])
+    assert boss.post(edit, form(version=1, quiet_from="22:00", quiet_to="06:30")).status_code == 302
+    shown = text_of(boss.get(page))
+    assert "22:00 to 06:30" in shown
+    assert "by boss" in shown
+    opened = boss.get(edit).content.decode()
+    assert re.search('type="time" name="quiet_from" value="22:00"', opened)
+    assert re.search('type="time" name="quiet_to" value="06:30"', opened)
+    stale = boss.post(edit, form(version=1, quiet_from="20:00", quiet_to="06:30"))
+    assert ("Quiet hours", "22:00 to 06:30", "20:00 to 06:30") in stale.context["conflict"].differing
+    assert boss.post(edit, form(version=2)).status_code == 302
+    anna.refresh_from_db()
+    assert (anna.quiet_hours, anna.quiet_hours_source["at"]) == (None, NOW.isoformat())
 
 
 def test_a_device_is_registered_and_removed():

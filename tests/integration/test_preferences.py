@@ -129,6 +129,17 @@ def test_opening_the_link_changes_nothing_and_offers_one_button(browser, anna):
     assert browser.put(path).status_code == 405
 
 
+@pytest.mark.parametrize("consent", [{"news:email": False}, {"email": False}])
+def test_whoever_has_said_no_already_is_not_asked_again(browser, anna, consent):
+    TopicFactory()
+    Recipient.objects.update(consent=consent)
+    page = browser.get(f"/u/{link_of(anna, 'news')}").content.decode()
+    assert "Sie haben abbestellt" in page
+    assert "<button" not in page
+    other = browser.get(f"/u/{link_of(anna)}").content.decode()
+    assert ("<button" in other) is (consent == {"news:email": False})
+
+
 def test_without_a_topic_the_whole_channel_is_unsubscribed_from(service, provider, browser, anna):
     assert browser.post(f"/u/{link_of(anna)}").status_code == 200
     anna.refresh_from_db()
@@ -286,6 +297,77 @@ def test_channels_by_which_a_person_is_reached_are_shown(browser, anna):
     DeviceFactory(recipient=anna)
     shown = fields_of(browser.get(f"/p/{link_of(anna)}").content.decode())["switch"]
     assert sorted(shown) == ["email", "news:email", "news:push", "push"]
+
+
+def hours_of(page):
+    """The fields of the quiet hours as a browser would send them untouched."""
+    return {name: re.search(rf'name="{name}" value="([^"]*)"', page)[1] for name in HOURS}
+
+
+HOURS = ("quiet_from", "quiet_to", "quiet_before")
+
+
+def test_a_person_sets_the_own_quiet_hours_and_takes_them_away(browser, anna, service):
+    anna.time_zone = "Europe/Vienna"
+    anna.save()
+    path = f"/p/{link_of(anna)}"
+    page = browser.get(path).content.decode()
+    assert hours_of(page) == dict.fromkeys(HOURS, "")
+    assert "Ihrer Uhr (Europe/Vienna)" in page
+    kept = browser.post(path, {**hours_of(page), "quiet_from": "22:00", "quiet_to": "07:00"})
+    assert kept.status_code == 200
+    assert hours_of(kept.content.decode()) == {
+        "quiet_from": "22:00",
+        "quiet_to": "07:00",
+        "quiet_before": "22:00-07:00",
+    }
+    anna.refresh_from_db()
+    assert anna.quiet_hours == {"from": "22:00", "to": "07:00"}
+    assert anna.quiet_hours_source == {"by": "system:person", "at": NOW.isoformat()}
+    (event,) = AuditEvent.objects.filter(action="recipient.save")
+    assert (event.actor_id, event.payload_diff) == (
+        "system:person",
+        {"recipient": anna.pk, "quiet_hours": "changed"},
+    )
+    shown = signed_in(Role.ANALYST).get(f"/recipients/{anna.pk}/").content.decode()
+    assert "22:00 to 07:00" in shown
+    assert "by the person" in shown
+    browser.post(path, {**hours_of(kept.content.decode()), "quiet_from": "", "quiet_to": ""})
+    anna.refresh_from_db()
+    assert anna.quiet_hours is None
+
+
+@pytest.mark.parametrize(("begins", "ends"), [("22:00", ""), ("", "07:00"), ("07:00", "07:00"), ("x" * 500, "07:00")])
+def test_what_are_no_quiet_hours_is_said_and_the_switches_are_kept_all_the_same(browser, anna, begins, ends):
+    path = f"/p/{link_of(anna)}"
+    page = browser.get(path).content.decode()
+    form = {**fields_of(page), **hours_of(page), "on": [], "quiet_from": begins, "quiet_to": ends}
+    refused = browser.post(path, form)
+    assert refused.status_code == 422
+    answer = refused.content.decode()
+    assert 'role="alert"' in answer
+    assert "Die Ruhezeit ist, wie sie war" in answer
+    assert hours_of(answer) == {"quiet_from": begins[:20], "quiet_to": ends, "quiet_before": ""}
+    anna.refresh_from_db()
+    assert (anna.quiet_hours, anna.consent) == (None, {"email": False})
+
+
+def test_a_page_that_was_open_for_long_leaves_quiet_hours_as_they_were_set_since(browser, anna):
+    path = f"/p/{link_of(anna)}"
+    stale = browser.get(path).content.decode()
+    Recipient.objects.update(quiet_hours={"from": "20:00", "to": "08:00"})
+    browser.post(path, {**fields_of(stale), **hours_of(stale)})
+    browser.post(path, fields_of(stale))  # as a page from before there were any
+    anna.refresh_from_db()
+    assert anna.quiet_hours == {"from": "20:00", "to": "08:00"}
+
+
+def test_without_a_zone_the_page_says_whose_clock_it_is(browser, anna):
+    for zone in ("", "Mars/Olympus"):
+        Recipient.objects.update(time_zone=zone)
+        page = browser.get(f"/p/{link_of(anna)}").content.decode()
+        assert "Uhr des Absenders" in page
+        assert "Mars" not in page
 
 
 def test_nothing_is_told_of_the_person_but_the_masked_address(browser):

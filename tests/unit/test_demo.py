@@ -66,7 +66,9 @@ def test_a_profile_holds_what_the_contract_of_a_user_service_names() -> None:
     schemas = contract["components"]["schemas"]
     for person in invent(count=300, now=NOW):
         profile = as_profile(person)
-        assert schemas["Profile"]["properties"].keys() - profile.keys() == {"updatedAt", "consentUpdatedAt"}
+        assert schemas["Profile"]["properties"].keys() - profile.keys() == {
+            "updatedAt", "consentUpdatedAt", "quietHours", "quietHoursUpdatedAt",
+        }  # fmt: skip
         assert profile.keys() <= schemas["Profile"]["properties"].keys()
         assert profile["externalId"] == person.external_id
         devices = [(device["token"], device["platform"]) for device in profile["devices"]]

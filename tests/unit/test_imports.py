@@ -521,12 +521,13 @@ def test_an_object_holds_all_that_is_known_of_a_person():
         time_zone="Europe/Vienna",
         tags=["x"],
         consent={"email": True, "push": None},
+        quiet_hours={"from": "22:00", "to": "07:00"},
         attributes={"age": 30, "old": None},
         devices=[{"platform": "web", "token": "t"}],
     )
     assert row == Row(
-        1, "1", "a@b.example", "de-AT", "Europe/Vienna", '["x"]', '{"email":true}', '{"age": 30}', '{"old"}',
-        '[{"platform":"web","token":"t"}]',
+        1, "1", "a@b.example", "de-AT", "Europe/Vienna", '["x"]', '{"email":true}',
+        '{"to": "07:00", "from": "22:00"}', '{"age": 30}', '{"old"}', '[{"platform":"web","token":"t"}]',
     )  # fmt: skip
 
 

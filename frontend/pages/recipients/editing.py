@@ -27,6 +27,7 @@ from frontend.pages.recipients.person import found_or_404, page
 from frontend.wording import number
 from frontend.wording.attributes import value_in_words
 from frontend.wording.sayings import translated
+from frontend.wording.timings import quiet_hours_in_words
 from schedules import clock, recipients
 from schedules.models import Recipient
 from schedules.permissions import Ability
@@ -133,6 +134,7 @@ def _conflict(changed: RecipientChanged, form: ProfileForm, attributes: Any, rec
             ("locale", _("Language")),
             ("time_zone", _("Time zone")),
             ("tags", _("Tags")),
+            ("quiet_hours", _("Quiet hours")),
             ("consent", _("Consent")),
             ("attributes", _("Attributes")),
         )
@@ -142,6 +144,8 @@ def _conflict(changed: RecipientChanged, form: ProfileForm, attributes: Any, rec
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict) and value.keys() == {"from", "to"}:
+        return quiet_hours_in_words(value)
     if isinstance(value, dict):
         return value_in_words(dict(sorted(value.items())))
     return ", ".join(map(str, value)) or "—" if isinstance(value, list) else str(value) or "—"

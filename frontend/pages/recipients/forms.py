@@ -14,10 +14,18 @@ from schedules.audience.parser import ATTRIBUTE_NAME
 from schedules.imports.values import BOOLEANS
 from schedules.models import Channel, Device, Recipient, Topic
 from schedules.problems import Problem
+from schedules.quiet_hours import QuietHours
 from schedules.storable import json_fault
 
-_FIELDS = {"externalId": "external_id", "timeZone": "time_zone"}
+_FIELDS = {"externalId": "external_id", "timeZone": "time_zone", "quietHours": "quiet_to"}
 SPARE_ROWS = 3
+
+
+class _Clock(forms.TimeInput):
+    input_type = "time"
+
+    def __init__(self) -> None:
+        super().__init__(format="%H:%M")
 
 
 class ProfileForm(forms.Form):
@@ -37,6 +45,21 @@ class ProfileForm(forms.Form):
         label=gettext_lazy("Time zone"),
         help_text=gettext_lazy("Such as Europe/Vienna. Without one, or with an unknown one, the schedule's is used."),
         widget=forms.TextInput(attrs={"list": "zones", "autocomplete": "off"}),
+    )
+    quiet_from = forms.TimeField(
+        required=False,
+        label=gettext_lazy("Quiet hours from"),
+        widget=_Clock,
+        error_messages={"invalid": gettext_lazy("Write a time such as 09:00.")},
+    )
+    quiet_to = forms.TimeField(
+        required=False,
+        label=gettext_lazy("Quiet hours until"),
+        help_text=gettext_lazy(
+            "On the person's own clock: no e-mail and no push message comes then, but for transactional ones."
+        ),
+        widget=_Clock,
+        error_messages={"invalid": gettext_lazy("Write a time such as 09:00.")},
     )
     tags = forms.CharField(
         required=False,
@@ -71,6 +94,15 @@ class ProfileForm(forms.Form):
     def consents_of_topics(self) -> list[tuple[Topic, list[forms.BoundField]]]:
         return [(topic, [self[_field(topic, channel)] for channel in Channel]) for topic in self._topics]
 
+    def clean(self) -> dict[str, Any]:
+        """Quiet hours have both their ends, or none."""
+        data = self.cleaned_data
+        begins, ends = data.get("quiet_from"), data.get("quiet_to")
+        for name, own, other in (("quiet_from", begins, ends), ("quiet_to", ends, begins)):
+            if own is None and other is not None and name in data:
+                self.add_error(name, _("Write a time here too, or leave both empty."))
+        return data
+
     def profile(self) -> dict[str, Any]:
         """As ``schedules.recipients`` has it, without attributes."""
         data = self.cleaned_data
@@ -80,9 +112,15 @@ class ProfileForm(forms.Form):
         unasked = {key: agreed for key, agreed in self.person.consent.items() if key not in said} if self.person else {}
         return {
             **{name: data[name] for name in ("external_id", "email", "locale", "time_zone")},
+            "quiet_hours": self._quiet_hours(),
             "tags": [tag.strip() for tag in data["tags"].splitlines() if tag.strip()],
             "consent": {**unasked, **{key: answer == "yes" for key, answer in said.items() if answer}},
         }
+
+
+    def _quiet_hours(self) -> QuietHours | None:
+        begins, ends = self.cleaned_data["quiet_from"], self.cleaned_data["quiet_to"]
+        return {"from": f"{begins:%H:%M}", "to": f"{ends:%H:%M}"} if begins and ends else None
 
 
 _CONSENT = "consent_"
@@ -169,7 +207,10 @@ AttributeForms = forms.formset_factory(AttributeForm, formset=_Attributes, extra
 
 def initial_of(person: Recipient) -> dict[str, Any]:
     said = {f"{_CONSENT}{key}": "yes" if agreed else "no" for key, agreed in person.consent.items()}
+    hours = person.quiet_hours or {}
     return {
+        "quiet_from": hours.get("from"),
+        "quiet_to": hours.get("to"),
         **{name: getattr(person, name) for name in ("version", "external_id", "email", "locale", "time_zone")},
         "tags": "\n".join(str(tag) for tag in person.tags),
         **said,

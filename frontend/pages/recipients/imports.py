@@ -72,6 +72,7 @@ _FIELDS: Mapping[str, Any] = {
     "locale": gettext_lazy("language"),
     "time_zone": gettext_lazy("time zone"),
     "tags": gettext_lazy("tags"),
+    "quiet_hours": gettext_lazy("quiet hours"),
     "devices": gettext_lazy("devices"),
     "attributes": gettext_lazy("attributes, as an object"),
     "consent": gettext_lazy("consent"),

@@ -24,7 +24,7 @@ from frontend.pages.frame import framed
 from frontend.pages.ledger import Row, with_company
 from frontend.pages.recipients import consents
 from frontend.pages.recipients.forms import DeviceForm
-from frontend.wording import attributes, feedback, number
+from frontend.wording import attributes, feedback, number, timings
 from frontend.wording.actions import by_whom
 from schedules import clock, suppressions
 from schedules.models import MirroredPerson, Recipient, Schedule
@@ -166,6 +166,7 @@ def page(
         "devices": [(device, masked(device.token)) for device in sorted(person.devices.all(), key=lambda d: d.pk)],
         "device_form": device_form or DeviceForm(),
         "consents": consents.table(person),
+        **_quiet_hours(person),
         **_suppression(request, person, now=now),
         "windows": _windows(person.pk, rows, now=now),
         "rows": rows,
@@ -178,6 +179,16 @@ def page(
         "may_edit": can(request.user, Ability.EDIT_RECIPIENTS),
     }
     return framed(request, "frontend/recipients/person.html", context, status=status)
+
+
+def _quiet_hours(person: Recipient) -> dict[str, Any]:
+    """In words, with who last set them or took them away, and when."""
+    told = person.quiet_hours_source
+    return {
+        "quiet_hours": timings.quiet_hours_in_words(person.quiet_hours) if person.quiet_hours else "",
+        "quieted_by": by_whom(told["by"], actors.name(told["by"])) if told else "",
+        "quieted_at": parse_datetime(told["at"]) if told else None,
+    }
 
 
 def _suppression(request: HttpRequest, person: Recipient, *, now: datetime) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _profiles(subject: Subject) -> str:
 
 
 def _consent_time(subject: Subject) -> str:
-    _, updated, consented = read_profiles(subject.page(EVERYBODY, limit=1000).envelope.profiles)
+    _, updated, consented, _ = read_profiles(subject.page(EVERYBODY, limit=1000).envelope.profiles)
     dated = {line: at for line, at in consented.items() if at is not None}
     if not dated:
         raise Skipped("nobody's profile says when the consent was changed")
