@@ -18,7 +18,7 @@ import structlog
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from delivery import accounts, calls, counters, ledger, pace, routes
+from delivery import accounts, calls, counters, leaving, ledger, pace, routes
 from delivery.calls import Answered, Call, Finished, Prepared
 from delivery.counters import CountersAway
 from delivery.ledger import Claim, Outcome, Settlement, Tally, Work
@@ -96,8 +96,8 @@ class _Run:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more is taken up: the task's time is over, or nobody may be sent to for a while."""
-        return self._is_held_up or time.monotonic() >= self._deadline
+        """Nothing more is taken up: the task's time is over, its worker ends, or nobody may be sent to for a while."""
+        return self._is_held_up or leaving.is_leaving() or time.monotonic() >= self._deadline
 
     def idle_until(self, due: datetime | None) -> None:
         """Wait for the instant, recording meanwhile what is answered."""

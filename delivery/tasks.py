@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from celery import shared_task
-from celery.signals import beat_init, celeryd_after_setup
+from celery.signals import beat_init, celeryd_after_setup, worker_shutting_down
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
@@ -24,6 +24,7 @@ from delivery import (
     figures,
     heartbeats,
     materialise,
+    leaving,
     partitions,
     sending,
     template_lists,
@@ -71,6 +72,11 @@ def _look_at_rights(**_: Any) -> None:
 @shared_task(name="delivery.tick")
 def tick(**_: Any) -> None:
     """Open what is due, hand out what waits. Once a second."""
+@worker_shutting_down.connect
+def _leave(**_: Any) -> None:
+    leaving.leave()
+
+
     publish()  # first: opening thousands of occurrences takes seconds
     now = clock.now()
     opened = dispatch.open_due(now=now)
@@ -127,7 +133,7 @@ def materialise_occurrences(*, occurrence_ids: list[int], **_: Any) -> None:
         heartbeats.consumed("materialise")
         if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
             publish()
-        if time.monotonic() - begun > MATERIALISE_TURN_S:
+        if leaving.is_leaving() or time.monotonic() - begun > MATERIALISE_TURN_S:
             break
 
 

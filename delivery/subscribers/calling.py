@@ -16,7 +16,7 @@ import structlog
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from delivery import counts
+from delivery import counts, leaving
 from delivery.endpoint_models import Attempt, Endpoint, Posting
 from delivery.providers.base import retry_after_seconds
 from delivery.subscribers import operations, payloads
@@ -69,7 +69,7 @@ def turn(*, alive: Callable[[], None] = lambda: None) -> int:
     running: set[Future[int]] = set()
     with ThreadPoolExecutor(operations.MOST, thread_name_prefix="endpoint") as pool:
         while True:
-            if time.monotonic() < ends_at:
+            if time.monotonic() < ends_at and not leaving.is_leaving():
                 leases = take(limit=operations.MOST - len(running))
                 running |= {pool.submit(_in_thread, lease, ends_at) for lease in leases}
             if not running:
@@ -116,10 +116,10 @@ def take(*, limit: int = 100) -> list[Lease]:
 def serve(lease: Lease, *, ends_at: float) -> int:
     """Bring the endpoint what is due, the oldest first, one after the other; return the calls made.
 
-    Until ``ends_at`` of the monotonic clock, or until a call in vain has it wait.
+    Until ``ends_at`` of the monotonic clock, until the worker ends, or until a call in vain has it wait.
     """
     made = 0
-    while time.monotonic() < ends_at and (posting := _next(lease)):
+    while time.monotonic() < ends_at and not leaving.is_leaving() and (posting := _next(lease)):
         tried = call(posting)
         made += 1
         if not _note(lease, posting, tried):

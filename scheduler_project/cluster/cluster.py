@@ -24,7 +24,9 @@ READY_PATH = "/admin/login/?next=/"
 _POLL_S = 0.05
 # Of fourteen workers and six servers that begin at once on two processors.
 _READY_S = 300.0
-_SERVERS_READY_S = 60.0
+_SERVERS_READY_S = 120.0
+# What the proxy leads to.
+ASKED = ("web", "streams")
 # After SIGTERM, until whoever runs a process kills it: containers are given as much.
 GRACE_S = 30.0
 # As PgBouncer 1.18 understands them: SIGINT waits for transactions under way, SIGTERM does not.
@@ -145,6 +147,7 @@ class Cluster:
         for name in names:
             self.start(name)
         self.await_ready(*names, seconds=ready_s)
+        self.await_led(*(each.name for each in self.processes(zone=zone) if each.kind in ASKED))
 
     def await_ready(self, *names: str, seconds: float = _READY_S) -> None:
         """Until these, or all, can be used. Raises LocalServicesError naming what can't."""
@@ -161,6 +164,24 @@ class Cluster:
         while any(map(self._supervisor.is_running, working)) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         self._supervisor.stop()
+
+    def await_led(self, *names: str, seconds: float = _SERVERS_READY_S) -> None:
+        """Until the proxy leads to these, or to all that it may. Raises LocalServicesError."""
+        wanted = {f"{kind}/{each.name}" for kind in ASKED for each in self.processes(kind=kind)}
+        wanted = {server for server in wanted if not names or server.partition("/")[2] in names}
+        deadline = time.monotonic() + seconds
+        while not wanted <= self._led():
+            if time.monotonic() > deadline:
+                raise LocalServicesError(
+                    f"The proxy does not lead to {', '.join(sorted(wanted))}; see {self.proxy.state}"
+                )
+            time.sleep(_POLL_S)
+
+    def _led(self) -> set[str]:
+        try:
+            return {server for server, state in self.proxy.states().items() if state.startswith("UP")}
+        except OSError:
+            return set()
 
     def given_up(self) -> list[str]:
         """Names of processes that kept ending."""
@@ -201,6 +222,7 @@ def running_cluster(
             servers = [each.name for each in cluster.processes() if each.kind in _LEAVE]
             cluster.await_ready(*servers, seconds=_SERVERS_READY_S)  # or all others wait for them in vain
             cluster.await_ready()
+            cluster.await_led()
             yield cluster
         finally:
             cluster.end()

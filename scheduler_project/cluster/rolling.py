@@ -6,16 +6,12 @@ the zone's workers find their connections gone between two transactions, and con
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
-from scheduler_project.cluster.cluster import Cluster
+from scheduler_project.cluster.cluster import ASKED, Cluster
 from scheduler_project.cluster.zones import ZONES
-from scheduler_project.local.errors import LocalServicesError
 
-_ASKED = ("web", "streams")
 # A request may take so long; then it is not waited for any more.
 _EMPTY_S = 25.0
-_BACK_S = 120.0
 _POLL_S = 0.05
 
 
@@ -26,7 +22,7 @@ def restart_all(cluster: Cluster, *, said: Callable[[str], None] = lambda _: Non
     """
     took: dict[str, float] = {}
     for zone in ZONES:
-        asked = [each.name for each in cluster.processes(zone=zone) if each.kind in _ASKED]
+        asked = [each.name for each in cluster.processes(zone=zone) if each.kind in ASKED]
         _drain(cluster, asked)
         for each in cluster.processes(zone=zone, kind="pgbouncer"):
             took[each.name] = cluster.restart(each.name)
@@ -57,15 +53,7 @@ def _drain(cluster: Cluster, names: list[str]) -> None:
 def _use(cluster: Cluster, names: list[str]) -> None:
     for name in names:
         cluster.proxy.use(_server(name))
-    deadline = time.monotonic() + _BACK_S
-    while True:
-        with suppress(OSError):
-            states = cluster.proxy.states()
-            if all(states[_server(name)].startswith("UP") for name in names):
-                return
-        if time.monotonic() > deadline:
-            raise LocalServicesError(f"The proxy does not lead to {', '.join(names)} again; see {cluster.proxy.state}")
-        time.sleep(_POLL_S)
+    cluster.await_led(*names)
 
 
 def _server(name: str) -> str:

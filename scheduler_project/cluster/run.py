@@ -53,7 +53,7 @@ def run(options: Options, console: Console, *, root: Path) -> int:
             signal.signal(number, signal.default_int_handler)
 
         def said(what: str) -> None:
-            console.print(f"{time.monotonic() - begun:6.1f} s  {what}", markup=False)
+            console.print(f"{time.monotonic() - begun:6.1f} s  {what}", markup=False, soft_wrap=True)
 
         with running_cluster(root, port=options.port, said=said) as cluster:
             start_s = time.monotonic() - begun
