@@ -9,7 +9,7 @@ from frontend import admin  # noqa: F401
 from frontend.admin_site import site
 from frontend.api.problem_page import problem_types
 from frontend.hooks import user_service
-from frontend.pages import endpoints, topics
+from frontend.pages import endpoints, exports, imports, topics
 from frontend.pages.account import account, code, here, set_up, sign_out_everywhere, turn_off
 from frontend.pages.api_docs import ApiDocs, ApiDocument, ApiReference
 from frontend.pages.audit import audit, audit_csv
@@ -94,9 +94,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("outbox/", outbox, name="outbox"),
     path("outbox/<int:message_id>/", outbox_message, name="outbox-message"),
     path("outbox/<int:message_id>/body", outbox_body, name="outbox-body"),
+    path("recipients/file", exports.recipients_file, name="recipients-file"),
     path("recipients/", include("frontend.pages.recipients.urls")),
     path("", include("frontend.pages.templates.urls")),
     path("schedules/", include("frontend.wizard.urls")),
+    path("schedules/file", exports.schedules_file, name="schedules-file"),
+    path("schedules/import/", imports.schedules, name="schedule-import"),
+    path("templates/file", exports.templates_file, name="templates-file"),
+    path("templates/import/", imports.templates, name="template-import"),
     path("topics/", topics.listing, name="topics"),
     path("topics/new/", topics.new, name="topic-new"),
     path("topics/<str:key>/", topics.topic, name="topic"),

@@ -60,7 +60,7 @@ TIMING_FIELDS = frozenset(
 )
 # What moves the instants of people, though not those of the schedule.
 WAITING_FIELDS = frozenset({"send_window", "expires_after_minutes", "purpose"})
-_INSTANTS = frozenset({"run_at", "start_at", "end_at"})
+INSTANTS = frozenset({"run_at", "start_at", "end_at"})
 # bool is no int here, though Python holds it for one.
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
@@ -150,13 +150,13 @@ class Definition:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of ``to_json``; ``data`` was written by it."""
         values = {name: data[key] for name, key in WIRE.items() if key in data}
-        for name in _INSTANTS & values.keys():
+        for name in INSTANTS & values.keys():
             values[name] = datetime.fromisoformat(values[name]) if values[name] else None
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         values = vars(self).copy()
-        for name in _INSTANTS:
+        for name in INSTANTS:
             instant = values[name]
             values[name] = instant.astimezone(UTC).isoformat().replace("+00:00", "Z") if instant else None
         return {key: values[name] for name, key in WIRE.items()}
@@ -335,7 +335,7 @@ def _is_time_of_day(value: object) -> bool:
 
 def _check_range(definition: Definition) -> list[Problem]:
     problems = []
-    for name in sorted(_INSTANTS):
+    for name in sorted(INSTANTS):
         value = getattr(definition, name)
         if value is not None and value.utcoffset() is None:
             message = say("%(name)s says no offset; end it in Z or in one such as +01:00.", name=WIRE[name])

@@ -64,11 +64,14 @@ class Edit:
 
 
 @transaction.atomic
-def create(*, definition: Definition, by: str, now: datetime, draft: bool = False) -> Schedule:
-    """Keep a new schedule, active unless ``draft``. Raises ``InvalidDefinition``; a draft needs only words that fit."""
+def create(*, definition: Definition, by: str, now: datetime, draft: bool = False, key: str = "") -> Schedule:
+    """Keep a new schedule, active unless ``draft``. Raises ``InvalidDefinition``; a draft needs only words that fit.
+
+    ``key``: under which a file knows it; no other that is not deleted has it. One is made where there is none.
+    """
     _hold(definition)
     _refuse(definitions.check_draft(definition) if draft else definitions.check(definition, now=now))
-    schedule = Schedule(created_by=by, created_at=now, updated_at=now)
+    schedule = Schedule(created_by=by, created_at=now, updated_at=now, **({"key": key} if key else {}))
     _write(schedule, definition)
     if not draft:
         schedule.status = ScheduleStatus.ACTIVE

@@ -45,6 +45,8 @@ _WITH_BODY = (413, 415)
 
 class ProblemErrorAnswer(serializers.Serializer[Any]):
     pointer = serializers.CharField(required=False, help_text="JSON pointer into the body; empty for the whole body.")
+    line = serializers.IntegerField(required=False, help_text="Of a file of lines; the pointer leads into it.")
+    file = serializers.CharField(required=False, help_text="Of an archive; the pointer leads into it.")
     parameter = serializers.CharField(required=False, help_text="Parameter of the query.")
     header = serializers.CharField(required=False)
     code = serializers.CharField(help_text="Stable, for programs.")

@@ -165,6 +165,14 @@ class InHeader(Problem):
     """Wrong in a header; ``field`` is the header's name."""
 
 
+@dataclass(frozen=True)
+class InFile(Problem):
+    """Wrong in a part of what was sent, its ``line`` or its ``file``; ``field`` is a JSON pointer into that."""
+
+    line: int = 0
+    file: str = ""
+
+
 class Refused(Exception):
     """What a view raises to answer with a problem.
 
@@ -232,13 +240,16 @@ def _body(refused: Refused, request: Any) -> dict[str, Any]:
     }
 
 
-def as_error(problem: Problem) -> dict[str, str]:
-    """Where it is wrong: a parameter, a header, or a JSON pointer (RFC 6901), which is empty for the whole body."""
+def as_error(problem: Problem) -> dict[str, Any]:
+    """Where it is wrong: a parameter, a header, or a JSON pointer (RFC 6901), which is empty for the whole body, or for
+    the whole of a line or file in it."""
     return {**_place(problem), "code": problem.code, "detail": problem.message}
 
 
-def _place(problem: Problem) -> dict[str, str]:
+def _place(problem: Problem) -> dict[str, Any]:
     match problem:
+        case InFile(field=path, line=line, file=file):
+            return ({"line": line} if line else {"file": file}) | {"pointer": path}
         case InParameter(field=name):
             return {"parameter": name}
         case InHeader(field=name):

@@ -8,6 +8,7 @@ from frontend.api.catalogues import Catalogues, OneCatalogue
 from frontend.api.deliveries import Deliveries
 from frontend.api.devices import Devices, MyDevices, OneDevice
 from frontend.api.explanations import Explain
+from frontend.api.files import ExportRecipients, ExportSchedules, ExportTemplates, ImportSchedules, ImportTemplates
 from frontend.api.inbox_stream import InboxStream
 from frontend.api.missing import Missing
 from frontend.api.occurrences import OneOccurrence, Release, RetryFailed, ScheduleOccurrences
@@ -45,6 +46,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("topics/<str:key>", OneTopic.as_view()),
     path("topics/<str:key>/archive", ArchiveTopic.as_view()),
     path("topics/<str:key>/restore", RestoreTopic.as_view()),
+    path("schedules:export", ExportSchedules.as_view()),
+    path("schedules:import", ImportSchedules.as_view()),
+    path("templates:export", ExportTemplates.as_view()),
+    path("templates:import", ImportTemplates.as_view()),
     path("schedules:validate", Validate.as_view()),
     path("schedules:forecast", ForecastSchedule.as_view()),
     path("audiences:preview", AudiencePreview.as_view()),
@@ -57,6 +62,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("explain", Explain.as_view()),
     path("recipients", recipients.Recipients.as_view()),
     path("recipients:bulk", BulkRecipients.as_view()),
+    path("recipients:export", ExportRecipients.as_view()),
     path("recipients/<external:external_id>/devices/<int:device_id>", OneDevice.as_view()),
     path("recipients/<external:external_id>/devices", Devices.as_view()),
     path("recipients/<external:external_id>/export", recipients.ExportRecipient.as_view()),

@@ -1,7 +1,6 @@
 """Tables as files, streamed line by line. No cell is one that a spreadsheet would compute."""
 
 import csv
-import re
 from collections.abc import Iterable, Iterator
 
 from django.http import HttpRequest, StreamingHttpResponse
@@ -10,12 +9,7 @@ from audit import trail
 from audit.models import Action
 from frontend.access import actor
 from schedules import clock
-
-# What a spreadsheet takes for a formula, and what it strips before it looks (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-# Where spreadsheets of other countries than ours would begin a cell: they split at semicolons or tabs, and drop quotes
-# and spaces that come next.
-_SPLIT = re.compile("([;\t\r\n][\"' ]*)(?=[=+@＝＋－＠-])")
+from schedules.spreadsheets import guarded
 
 
 class _Line:
@@ -46,5 +40,6 @@ def _safe(cell: object) -> object:
     """What begins as a formula becomes a text, by an apostrophe in front. Numbers stay numbers."""
     if not isinstance(cell, str):
         return cell
-    text = _SPLIT.sub(r"\1'", cell)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = guarded(cell)
+    # What spreadsheets strip before they look.
+    return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text

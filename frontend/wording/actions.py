@@ -33,6 +33,10 @@ PARTS: Mapping[str, Words] = {
     "system:person": gettext_lazy("the person"),
     "system:subscribers": gettext_lazy("the service"),
     "system:import_templates": gettext_lazy("an import on the server"),
+    "system:import_schedules": gettext_lazy("an import on the server"),
+    "system:export_recipients": gettext_lazy("an export on the server"),
+    "system:export_templates": gettext_lazy("an export on the server"),
+    "system:export_schedules": gettext_lazy("an export on the server"),
 }
 _BY_PARTS: Mapping[str, Words] = {
     "system:user_service": gettext_lazy("by the user service"),
@@ -41,6 +45,7 @@ _BY_PARTS: Mapping[str, Words] = {
     "system:shell": gettext_lazy("by a command on the server"),
     "system:import_recipients": gettext_lazy("by an import on the server"),
     "system:import_templates": gettext_lazy("by an import on the server"),
+    "system:import_schedules": gettext_lazy("by an import on the server"),
 }
 ACTIONS: Mapping[Action, Words] = {
     Action.SCHEDULE_CREATE: gettext_lazy("Schedule made"),

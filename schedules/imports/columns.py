@@ -2,7 +2,7 @@
 
 A name is read without regard to case, spaces, `_`, `-` and `.`: "External ID" is `external_id`. What is none of ours
 is an attribute of that name, with its type behind a colon: `age:number`. Consent to a topic in a channel has both
-behind dots: `consent.news.email`.
+behind dots: `consent.news.email`; `consent` alone holds all of it as a JSON object.
 """
 
 import re
@@ -28,6 +28,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "quiet_hours": ("quiethours",),
     "devices": ("devices",),
     "attributes": ("attributes",),
+    "consent": ("consent",),
     **{f"consent_{channel}": (f"consent{channel.replace('_', '')}",) for channel in CHANNELS},
 }
 _FIELD_OF = {plain: field for field, names in NAMES.items() for plain in names}

@@ -12,6 +12,7 @@ from schedules.imports.lines import Unreadable, read_lines
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, quote
 from schedules.problems import say
+from schedules.spreadsheets import unguarded
 
 _SAMPLED = 1_000  # rows in which columns of numbers are looked for
 
@@ -19,11 +20,18 @@ _REMEMBERED = 1_000  # short cells of a column, each of which is read once only:
 _SHORT = 100  # characters
 
 Reader = Callable[[str], str]
+
+
+def _of_spreadsheet(read: Reader) -> Reader:
+    """Of a text that may have an apostrophe in front, as exports write it before what begins as a formula."""
+    return lambda cell: read(unguarded(cell) if "'" in cell else cell)
+
+
 _READERS: dict[str, Reader] = {
-    "external_id": values.read_external_id,
-    "email": values.read_email,
-    "locale": partial(values.read_text, "locale"),
-    "time_zone": partial(values.read_text, "time_zone"),
+    "external_id": _of_spreadsheet(values.read_external_id),
+    "email": _of_spreadsheet(values.read_email),
+    "locale": _of_spreadsheet(partial(values.read_text, "locale")),
+    "time_zone": _of_spreadsheet(partial(values.read_text, "time_zone")),
     "tags": values.read_tags_cell,
     "quiet_hours": values.read_quiet_hours_cell,
     "devices": values.read_devices_cell,
@@ -66,6 +74,7 @@ class CsvRows:
             (each.index, each.name, _remembering(partial(_member, each.name, each.read))) for each in layout.attributes
         ]
         self._document = layout.fields.get("attributes", -1)
+        self._consent = layout.fields.get("consent", -1)
         self._texts = {each.index: each.name for each in layout.attributes if each.read is values.as_text}
         self._numbers: set[int] = set()
         self._sampled = 0
@@ -106,13 +115,16 @@ class CsvRows:
                     "",
                     say("has a value in column %(number)s, which has no name: name it in the header", number=index + 1),
                 )
-        if self._consents:
+        if self._consents or self._consent >= 0:
             row[_CONSENT] = self._read_consents(cells)
         row[_ATTRIBUTES], row[_DROPPED] = self._read_attributes(cells)
         return Row._make(row)
 
     def _read_consents(self, cells: list[str]) -> str:
-        return "{" + ",".join(filter(None, [read(cells[index]) for index, read in self._consents])) + "}"
+        """A column of its own comes last, and so wins over what the JSON object says under the same key."""
+        document = cells[self._consent].strip() if self._consent >= 0 else ""
+        said = values.read_consent(values.read_json("consent", document))[1:-1] if document else ""
+        return "{" + ",".join(filter(None, [said, *(read(cells[index]) for index, read in self._consents)])) + "}"
 
     def _read_attributes(self, cells: list[str]) -> tuple[str | None, str | None]:
         kept: list[str] = []
@@ -124,7 +136,9 @@ class CsvRows:
                 dropped.append(name)
         if self._document >= 0 and (document := cells[self._document].strip()):
             named = {name for _, name, _ in self._attributes}
-            for name, value in values.read_attribute_names(values.read_json("attributes", document)).items():
+            for name, value in values.read_attribute_names(
+                values.read_json("attributes", document, is_exact=True)
+            ).items():
                 if name in named:
                     continue
                 if value is None:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import chain
 from typing import Any, BinaryIO, NoReturn
 
 from schedules.imports import values
 from schedules.imports.columns import field_of
-from schedules.imports.lines import MAX_LINE, Unreadable, fault_of, read_lines
+from schedules.imports.objects import lines_of, read_object
 from schedules.imports.rows import BadLine, Column, Row, attributes_of
 from schedules.imports.values import Refused, UnknownField, quote
 from schedules.problems import say
 
 # Characters of a text that is short enough as an attribute however it is quoted.
 _SHORT = values.MAX_ATTRIBUTE // 8
+
+_SUCH_AS = say('is no JSON object: write one such as {"external_id": "42", "email": "..."}')
+_SUCH_AS_PUBLIC = 'is no JSON object: write one such as {"externalId": "42", "email": "..."}'
 
 BadPerson = Callable[[int, Mapping[str, Any], list[Refused]], None]
 
@@ -40,18 +42,14 @@ class NdjsonRows:
         self._encoding = encoding
         self._is_public = is_public
         self._on_bad_person = on_bad_person
-        lines = read_lines(stream, encoding=encoding, newline="\n")
-        first = next(lines)
-        if first.lstrip().startswith("["):
-            raise Unreadable(say("is one JSON list: write one object a line, as “jq -c '.[]'” does"))
-        self._lines = chain([first], lines)
+        self._lines = lines_of(stream, encoding=encoding)
 
     def __iter__(self) -> Iterator[Row | BadLine]:
-        for number, line in enumerate(self._lines, start=1):
-            if line.isspace():
-                continue
+        # A caller of the API is told in English whoever asks.
+        such_as = _SUCH_AS_PUBLIC if self._is_public else _SUCH_AS
+        for number, line in self._lines:
             try:
-                person = self._read(line)
+                person = read_object(line, encoding=self._encoding, such_as=such_as, is_exact=True)
             except Refused as refused:
                 yield BadLine(number, refused.field, refused.reason)
                 continue
@@ -62,18 +60,6 @@ class NdjsonRows:
             if self._on_bad_person:
                 self._on_bad_person(number, found, faults)
             yield BadLine(number, faults[0].field, faults[0].reason)
-
-    def _read(self, line: str) -> dict[str, Any]:
-        if len(line) > MAX_LINE:
-            raise Refused("", say("is longer than %(most)s characters: shorten it", most=MAX_LINE))
-        if (not line.isascii() or "\0" in line) and (fault := fault_of(line, encoding=self._encoding)):
-            raise Refused("", fault)
-        person = values.read_json("", line)
-        if not isinstance(person, dict):
-            if self._is_public:  # in English whoever asks
-                raise Refused("", 'is no JSON object: write one such as {"externalId": "42", "email": "..."}')
-            raise Refused("", say('is no JSON object: write one such as {"external_id": "42", "email": "..."}'))
-        return person
 
 
 def read_person(

@@ -1,8 +1,9 @@
-"""JSON files that hold a template or a catalogue, and the texts that stand in files beside them.
+"""JSON files that hold a template, a catalogue or a topic, and the texts that stand in files beside them.
 
 {"name": "welcome", "default_locale": "en", "contents": [
     {"channel": "email", "locale": "en", "subject": "Hello", "text": "...", "html_file": "welcome.en.html"}]}
 {"locale": "de", "messages": {"hello": "Hallo", "items": {"one": "{count} Ding", "other": "{count} Dinge"}}}
+{"key": "news", "default": "opted_in", "name": "News", "names": {"de": "Neues"}, "description": "", "archived": false}
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,17 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from schedules.imports.values import Refused, read_json
+from schedules.models import Default
+from schedules.problems import say
+from schedules.topics import Told
 
-MAX_FILE: Final = 2 * 1024 * 1024  # bytes; more than any text that can be kept
+MAX_FILE: Final = 20 * 1024 * 1024  # bytes: a long message in all of the languages that anybody has
 MAX_NAME: Final = 200  # characters, as in the columns
 MAX_LOCALE: Final = 35
 
 _TEMPLATE_KEYS: Final = ("name", "default_locale", "contents")
 _CATALOGUE_KEYS: Final = ("locale", "messages")
+_TOPIC_KEYS: Final = ("key", "default", "name", "names", "description", "archived")
 _IN_FILES: Final = {"text_file": "text", "html_file": "html"}
 _CONTENT_KEYS: Final = ("channel", "locale", "subject", "text", "html", *_IN_FILES)
 
@@ -69,7 +74,19 @@ class CatalogueDocument:
         return f"/{field}"
 
 
-Document = TemplateDocument | CatalogueDocument
+@dataclass(frozen=True, slots=True)
+class TopicDocument:
+    file: Path
+    key: str
+    default: str
+    told: Told
+    is_archived: bool
+
+    def pointer(self, field: str) -> str:
+        return f"/{field}"
+
+
+Document = TemplateDocument | CatalogueDocument | TopicDocument
 
 
 def find_files(path: Path) -> list[Path]:
@@ -78,12 +95,12 @@ def find_files(path: Path) -> list[Path]:
         return [path]
     found = [each for each in sorted(path.rglob("*.json")) if not _is_hidden(each.relative_to(path))]
     if not found:
-        raise Faulty([FileProblem(path, "", "holds no .json file: name the folder of the templates")])
+        raise Faulty([FileProblem(path, "", say("holds no .json file: name the folder of the templates"))])
     return found
 
 
 def read_document(file: Path) -> Document:
-    """The template or catalogue in ``file``, its keys known and its values texts. Raises ``Faulty``."""
+    """What is in ``file``, its keys known and its values of their types. Raises ``Faulty``."""
     reader = _Reader(file)
     document = reader.document()
     if document is None or reader.problems:
@@ -105,11 +122,31 @@ class _Reader:
             return CatalogueDocument(self._file, self._text("", data, "locale", MAX_LOCALE), data["messages"])
         if isinstance(data, dict) and "contents" in data:
             return self._template(data)
+        if isinstance(data, dict) and "key" in data:
+            return self._topic(data)
         if not self.problems:
             self._add(
-                "", "is no template ({name, contents}) and no catalogue ({locale, messages}): add what is missing"
+                "",
+                say(
+                    "is no template ({name, contents}), no catalogue ({locale, messages}) and no topic ({key, name}): "
+                    "add what is missing"
+                ),
             )
         return None
+
+    def _topic(self, data: dict[str, Any]) -> TopicDocument:
+        data = {"default": Default.OPTED_IN.value, "names": {}, "description": "", "archived": False, **data}
+        self._refuse_unknown("", data, _TOPIC_KEYS)
+        key, default, name, description = (
+            self._text("", data, each, None) for each in ("key", "default", "name", "description")
+        )
+        names = data["names"]
+        if not isinstance(names, dict) or not all(isinstance(each, str) for each in names.values()):
+            self._add("/names", say('is no object of texts: write one such as {"de": "Neues"}'))
+            names = {}
+        if not isinstance(data["archived"], bool):
+            self._add("/archived", say("is neither true nor false"))
+        return TopicDocument(self._file, key, default, Told(name, names, description), data["archived"] is True)
 
     def _template(self, data: dict[str, Any]) -> TemplateDocument:
         self._refuse_unknown("", data, _TEMPLATE_KEYS)
@@ -121,9 +158,9 @@ class _Reader:
                 contents.append(content)
                 keys.append(key_of)
             else:
-                self._add(f"/contents/{index}", "is no object with channel, locale and texts")
+                self._add(f"/contents/{index}", say("is no object with channel, locale and texts"))
         if not isinstance(data["contents"], list):
-            self._add("/contents", "is no list: write one object for each channel and locale")
+            self._add("/contents", say("is no list: write one object for each channel and locale"))
         name = self._text("", data, "name", MAX_NAME)
         default_locale = self._text("", {"default_locale": "en", **data}, "default_locale", MAX_LOCALE)
         return TemplateDocument(self._file, name, default_locale, contents, keys)
@@ -138,7 +175,8 @@ class _Reader:
                 continue
             part = _IN_FILES.get(key, key)
             if part in key_of:
-                self._add(f"{pointer}/{key}", f"is given besides {key_of[part]}: keep one of the two")
+                words = say("is given besides %(other)s: keep one of the two", other=key_of[part])
+                self._add(f"{pointer}/{key}", words)
             text = self._text(pointer, item, key, MAX_LOCALE if key in ("channel", "locale") else None)
             content[part] = self._beside(f"{pointer}/{key}", text) if key in _IN_FILES and text else text
             key_of[part] = key
@@ -147,10 +185,11 @@ class _Reader:
     def _text(self, pointer: str, data: Mapping[str, Any], key: str, longest: int | None) -> str:
         text = data.get(key)
         if not isinstance(text, str):
-            self._add(f"{pointer}/{key}", "is no text" if key in data else "is missing: it is needed")
+            self._add(f"{pointer}/{key}", say("is no text") if key in data else say("is missing: it is needed"))
             return ""
         if longest and not 0 < len(text.strip()) <= len(text) <= longest:
-            self._add(f"{pointer}/{key}", f"has {len(text)} characters: 1 to {longest} are needed")
+            words = say("has %(size)s characters: 1 to %(most)s are needed", size=str(len(text)), most=str(longest))
+            self._add(f"{pointer}/{key}", words)
         return text
 
     def _beside(self, pointer: str, name: str) -> str:
@@ -158,11 +197,11 @@ class _Reader:
         folder = self._file.parent.resolve()
         path = (folder / name).resolve()
         if not path.is_relative_to(folder):
-            self._add(pointer, "leads out of the folder of this file: move the text beside it")
+            self._add(pointer, say("leads out of the folder of this file: move the text beside it"))
             return ""
         text = self._read(path, pointer)
         if "\0" in text:
-            self._add(pointer, "names a file that holds a NUL character: remove it")
+            self._add(pointer, say("names a file that holds a NUL character: remove it"))
         return text
 
     def _json(self) -> object:
@@ -175,23 +214,23 @@ class _Reader:
 
     def _read(self, path: Path, pointer: str) -> str:
         """A UTF-8 file; empty, with a problem, when it can't be read."""
-        about = "" if path == self._file else f"names {path.name}, which "
         try:
-            size = path.stat().st_size
-            if size <= MAX_FILE:
+            if path.stat().st_size <= MAX_FILE:
                 return path.read_text("utf-8-sig")
-            self._add(pointer, f"{about}is larger than {MAX_FILE:,} bytes: shorten it")
+            fault = say("is larger than %(most)s bytes: shorten it", most=MAX_FILE)
         except OSError as error:
-            self._add(pointer, f"{about}can't be read: {error.strerror}")
+            fault = say("can't be read: %(why)s", why=error.strerror or "")
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
-            self._add(pointer, f"{about}is not valid UTF-8 (line {line}): save it as UTF-8")
+            fault = say("is not valid UTF-8 (line %(line)s): save it as UTF-8", line=str(line))
+        is_beside = path != self._file
+        self._add(pointer, say("names %(file)s, which %(fault)s", file=path.name, fault=fault) if is_beside else fault)
         return ""
 
     def _refuse_unknown(self, pointer: str, data: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for key in data:
             if key not in known:
-                self._add(f"{pointer}/{_escape(key)}", f"is unknown: use {', '.join(known)}")
+                self._add(f"{pointer}/{_escape(key)}", say("is unknown: use %(known)s", known=", ".join(known)))
 
     def _add(self, pointer: str, message: str) -> None:
         self.problems.append(FileProblem(self._file, pointer, message))

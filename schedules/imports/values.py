@@ -7,6 +7,7 @@ data, and messages end in logs.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final
@@ -44,6 +45,7 @@ _PLAIN_ID = re.compile(r"[!-~]{1,200}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,17}(?:\.[0-9]{1,17})?)")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+_SPELT = re.compile(r"-?[0-9]{1,400}\.[0-9]{1,400}")  # as PostgreSQL prints what is no whole number
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # escapes of NUL and of surrogates, maybe whole pairs
 PUBLIC = {"external_id": "externalId", "time_zone": "timeZone", "quiet_hours": "quietHours"}
@@ -162,7 +164,9 @@ def _tags(named: tuple[str, ...]) -> str:
 
 
 def read_devices_cell(cell: str) -> str:
-    """From ``platform:token|platform:token``; a token may hold colons itself."""
+    """From ``platform:token|platform:token``; a token may hold colons itself. Or from a JSON list."""
+    if cell.lstrip().startswith("["):
+        return read_devices(read_json("devices", cell))
     pairs = (part.strip().partition(":") for part in cell.split("|") if part.strip())
     return _devices((platform, token) for platform, _, token in pairs)
 
@@ -233,13 +237,29 @@ def read_attribute(name: str, value: object) -> str:
         return _WORD[value]
     if isinstance(value, int):
         return _sized(name, str(value))
+    if isinstance(value, Decimal):
+        return _sized(name, format(value, "f"))
     if _is_deeper(value, MAX_DEPTH):
         raise Refused(f"attributes.{name}", say("is nested more than %(most)s levels deep", most=MAX_DEPTH))
     try:
         text = _encode(value)
     except ValueError:
         raise Refused(f"attributes.{name}", say("holds NaN or Infinity, which JSON has not")) from None
+    except TypeError:
+        text = _spelt(value)
     return _sized(name, text)
+
+
+def _spelt(value: object) -> str:
+    """JSON of a value with a number in it that no float keeps."""
+    match value:
+        case Decimal():
+            return format(value, "f")
+        case dict():
+            return "{" + ",".join(f"{quote(name)}:{_spelt(each)}" for name, each in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(_spelt, value)) + "]"
+    return _encode(value)
 
 
 def as_text(name: str, cell: str) -> str:
@@ -266,7 +286,7 @@ def as_boolean(name: str, cell: str) -> str:
 
 
 def as_json(name: str, cell: str) -> str:
-    return read_attribute(name, read_json(f"attributes.{name}", cell))
+    return read_attribute(name, read_json(f"attributes.{name}", cell, is_exact=True))
 
 
 def as_inferred(name: str, cell: str) -> str:
@@ -288,10 +308,11 @@ TYPES: Final[Mapping[str, AttributeReader]] = {
 }
 
 
-def read_json(field: str, text: str) -> Any:
-    """A decoded JSON value, all of whose texts can be kept."""
+def read_json(field: str, text: str, *, is_exact: bool = False) -> Any:
+    """A decoded JSON value, all of whose texts can be kept. ``is_exact``: a number that a float would change is a
+    ``Decimal``."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=_number if is_exact else None)
     except RecursionError:
         raise Refused(field, say("is nested too deep")) from None
     except json.JSONDecodeError as error:
@@ -308,9 +329,15 @@ def read_json(field: str, text: str) -> Any:
     return value
 
 
+def _number(text: str) -> float | Decimal:
+    """PostgreSQL keeps each digit of ``1.50``, and who exports it and imports it again shall find them."""
+    value = float(text)
+    return Decimal(text) if repr(value) != text and _SPELT.fullmatch(text) else value
+
+
 def _refuse_unkeepable(field: str, value: object) -> None:
     """PostgreSQL keeps neither NUL nor half a surrogate pair, and JSON's escapes can write both."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     if _NUL.search(text):
         raise Refused(field, say("holds a NUL character (\\u0000): remove it"))
     try:

@@ -25,6 +25,7 @@ from schedules.models.people import (
 )
 from schedules.models.schedules import (
     GOES_ON,
+    LONGEST_SCHEDULE_KEY,
     NAMED_IDS,
     Occurrence,
     OccurrenceState,
@@ -42,6 +43,7 @@ __all__ = [
     "EVERYBODY",
     "GOES_ON",
     "LONGEST_KEY",
+    "LONGEST_SCHEDULE_KEY",
     "NAMED_IDS",
     "Catalogue",
     "Channel",

@@ -3,10 +3,11 @@
 from datetime import date
 from typing import Final
 
+from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Upper
+from django.db.models.functions import Cast, Upper
 
 from schedules.models.templates import Channel, MessageTemplate
 from schedules.models.topics import LONGEST_KEY, Purpose
@@ -43,13 +44,21 @@ class OnPast(models.TextChoices):
     SEND_NOW = "send_now", "Send to them at once"
 
 
+LONGEST_SCHEDULE_KEY: Final = 100
+
+
 class Schedule(models.Model):
     """What, to whom, when, within which limits.
+
+    ``key`` is how files know it, in whichever database: it is made with the row unless a file has brought one.
 
     ``next_run_at`` is the instant at which anyone of the next occurrence can be due, ``next_occurrence_at`` that
     occurrence's identity; only the tick and the operation that changes the timing write them, under the row's lock.
     """
 
+    key = models.CharField(
+        max_length=LONGEST_SCHEDULE_KEY, db_default=Cast(RandomUUID(), models.TextField()), editable=False
+    )
     name = models.CharField(max_length=200)
     channel = models.CharField(max_length=10, choices=Channel)
     audience_query = models.JSONField(default=dict)
@@ -95,6 +104,7 @@ class Schedule(models.Model):
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(fields=["key"], condition=~Q(status="deleted"), name="schedule_key_once"),
             models.CheckConstraint(condition=Q(status__in=ScheduleStatus.values), name="schedule_status_known"),
             models.CheckConstraint(condition=Q(channel__in=Channel.values), name="schedule_channel_known"),
             models.CheckConstraint(condition=Q(purpose__in=Purpose.values), name="schedule_purpose_known"),

@@ -73,6 +73,11 @@ NEEDS: dict[str, dict[str, tuple[str, int]]] = {
     "explain": {"GET": (READ, 400)},
     "recipients": {"GET": (READ, 200)},
     "recipients:bulk": {"POST": (RECIPIENTS, 400)},
+    "recipients:export": {"GET": (RECIPIENTS, 200)},
+    "schedules:export": {"GET": (READ, 200)},
+    "schedules:import": {"POST": (SCHEDULES, 400)},
+    "templates:export": {"GET": (READ, 200)},
+    "templates:import": {"POST": (TEMPLATES, 400)},
     "recipients/<external:external_id>": {
         "GET": (READ, 200),
         "PUT": (RECIPIENTS, 428),

@@ -37,6 +37,11 @@ def _ndjson(context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n"
 
 
+@schemathesis.serializer("application/zip")
+def _zip(context: Any, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
 # Requests for each operation, once valid and once not; set it higher for a long look.
 EXAMPLES = int(os.environ.get("API_EXAMPLES", "6"))
 BULK = "/api/v1/recipients:bulk"

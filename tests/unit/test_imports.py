@@ -289,7 +289,7 @@ def test_beside_a_field_s_own_name_its_synonym_is_an_attribute():
         ("id,First Name,first.name:text,First_Name", "two columns for the attribute First_Name"),
         ("id,age:int", "'age:int' whose type 'int' is unknown: use text, number, boolean, json"),
         ("id,email:text", "email takes no type"),
-        ("id,consent", "say for which channel, consent_email, consent_push, consent_in_app"),
+        ("id,consents", "say for which channel, consent_email, consent_push, consent_in_app"),
         ("id,consent_sms", "say for which channel"),
         ("id,§§", "can't name an attribute"),
         ("id," + "x" * 65, "can't name an attribute"),

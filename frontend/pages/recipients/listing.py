@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.db import OperationalError, connection, transaction
@@ -97,6 +98,7 @@ def listing(request: HttpRequest) -> HttpResponse:
         "first": link(request, "recipients", parameter="after", start=None),
         "following": link(request, "recipients", parameter="after", start=following) if following else "",
         "may_edit": can(request.user, Ability.EDIT_RECIPIENTS),
+        "asked": urlencode([(name, value) for name, value in request.GET.items() if name in asked]),
     }
     return framed(request, "frontend/recipients/list.html", context)
 

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,14 +18,8 @@ from schedules.imports.delimited import DELIMITERS
 from schedules.imports.lines import Unreadable
 from schedules.imports.recipients import Format, Report, Stage, import_recipients
 from schedules.imports.rows import BadLine
+from schedules.management.files import format_of, opened
 
-_FORMATS = {
-    ".csv": Format.CSV,
-    ".tsv": Format.CSV,
-    ".txt": Format.CSV,
-    ".ndjson": Format.NDJSON,
-    ".jsonl": Format.NDJSON,
-}
 _DELIMITERS = {name: delimiter for delimiter, name in DELIMITERS.items()}
 _SHOWN_BAD = 20
 _SHOWN_VALUES = 10
@@ -65,10 +58,10 @@ class Command(BaseCommand):
         name: str = options["file"]
         try:
             with ExitStack() as stack:
-                stream = stack.enter_context(_open(name))
+                stream = stack.enter_context(opened(name))
                 report = import_recipients(
                     stream=stream,
-                    format=_format(name, options["format"]),
+                    format=format_of(name, options["format"]),
                     by="system:import_recipients",
                     now=now(),
                     dry_run=options["dry_run"],
@@ -98,24 +91,6 @@ class Command(BaseCommand):
         if options["report"]:
             kept = options["report"] if report.bad_lines else f"none, so {options['report']} was not written"
             self.stdout.write(f"All bad lines: {kept}")
-
-
-def _format(name: str, given: str | None) -> Format:
-    found = given or _FORMATS.get(Path(name).suffix.lower())
-    if found is None:
-        raise CommandError(
-            f"{name}: whether it is CSV or NDJSON can't be told by its name: add --format csv or ndjson."
-        )
-    return Format(found)
-
-
-@contextmanager
-def _open(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    with open(name, "rb") as file:
-        yield file
 
 
 @contextmanager
