@@ -1,11 +1,14 @@
 """The files that Prometheus and Grafana are given, as tests read them."""
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -18,6 +21,14 @@ _WORDS = {
     *("absent", "and", "by", "count", "histogram_quantile", "increase", "max", "max_over_time", "on", "or", "rate"),
     *("sum", "topk", "vector"),
 }  # fmt: skip
+
+
+def program(name: str) -> str:
+    """Where ``prometheus`` or ``promtool`` is; without it the test is skipped, and in CI it fails."""
+    found = shutil.which(name)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"No {name} on the PATH: apt-get install prometheus")
+    return str(found)
 
 
 def rules(name: str) -> list[dict[str, Any]]:

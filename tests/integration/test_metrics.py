@@ -1,6 +1,5 @@
 """``/metrics`` says what the ledger says, in Prometheus's format, whatever happens meanwhile."""
 
-import shutil
 import subprocess
 from collections import Counter
 from datetime import timedelta
@@ -16,6 +15,7 @@ from delivery.ledger import Tally
 from delivery.models import Batch, Circuit, Count, State
 from delivery.providers.base import Answer, Verdict
 from schedules import stops
+from tests.alarms import program
 from tests.factories import BY, NOW, DeviceFactory, RecipientFactory, ScheduleFactory, people
 from tests.recording import sent
 from tests.service import HOUR, MINUTE, in_threads, states
@@ -298,7 +298,6 @@ def test_a_question_that_takes_too_long_leaves_out_its_own_answer_only(service, 
     assert samples["notifications_due", "email"] == 0
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool, of Prometheus, is not installed")
 def test_promtool_finds_nothing_to_say_against_our_part(service, provider):
     people(3)
     ScheduleFactory.create()
@@ -306,6 +305,6 @@ def test_promtool_finds_nothing_to_say_against_our_part(service, provider):
     service.send()
 
     page = metrics.page(now=lambda: service.now)
-    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    done = subprocess.run([program("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
 
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -1,8 +1,6 @@
 """Rules of Prometheus, boards of Grafana and runbooks: whole, held against each other, and by promtool."""
 
-import os
 import re
-import shutil
 import subprocess
 from itertools import combinations
 from typing import Any
@@ -13,7 +11,7 @@ import yaml
 from deploy.grafana.__main__ import FOLDER, PLACES
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.files import text
-from tests.alarms import GRAFANA, ITS_OWN, PROJECT, PROMETHEUS, RUNBOOKS, boards, metrics, panels, rules
+from tests.alarms import GRAFANA, ITS_OWN, PROJECT, PROMETHEUS, RUNBOOKS, boards, metrics, panels, program, rules
 
 ALERTS = {rule["alert"]: rule for rule in rules("alerts")}
 HEADINGS = ["What it means", "Who notices", "Look", "Do", "How it ends", "What is not lost"]
@@ -21,8 +19,6 @@ HEADINGS = ["What it means", "Who notices", "Look", "Do", "How it ends", "What i
 GENERAL = {"README.md"}
 CASES = sorted(PROMETHEUS.glob("alerts*.test.yml"))
 PANELS = list(panels())
-PROMTOOL = shutil.which("promtool")
-REMEDY = "No promtool on the PATH: the rules are not checked. Install it: apt-get install prometheus"
 
 
 # --- Rules ------------------------------------------------------------------------------------------------------------
@@ -38,9 +34,8 @@ REMEDY = "No promtool on the PATH: the rules are not checked. Install it: apt-ge
     ids=lambda arguments: " ".join(arguments[:2]),
 )
 def test_promtool_takes_the_rules_and_sees_them_fire(arguments):
-    if PROMTOOL is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(REMEDY)
-    done = subprocess.run([PROMTOOL, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    command = [program("promtool"), *arguments]
+    done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
