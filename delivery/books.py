@@ -83,7 +83,10 @@ def unbalanced() -> int:
     ``BY_CHANCE`` batches somewhere in the ledger, the rows. Who looks often sees all of it in time.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_UNBALANCED, {"some": BY_CHANCE})
+        cursor.execute(_PICK, {"some": BY_CHANCE})
+        picked = cursor.fetchall()
+        days, ids = sorted({day for day, _ in picked}), [pk for _, pk in picked]
+        cursor.execute(_UNBALANCED, {"days": days, "ids": ids})
         return int(cursor.fetchone()[0])
 
 
@@ -137,18 +140,20 @@ def _read(condition: str, parameters: dict[str, Any]) -> Iterable[Books]:
 
 
 _DIFFERENT = " OR ".join(f"b.{state.label} <> COALESCE(l.s{int(state)}, 0)" for state in State)
+_PICK = """
+SELECT day, id FROM delivery_batch WHERE id >= (
+    SELECT (min(id) + floor(random() * (1 + GREATEST(max(id) - min(id) + 1 - %(some)s, 0))))::bigint FROM delivery_batch
+) ORDER BY id LIMIT %(some)s
+"""
+# One snapshot of counters and rows. Days and ids are values, not subqueries: the planner looks at no other partition.
 _UNBALANCED = f"""
-WITH picked AS MATERIALIZED (
-    SELECT * FROM delivery_batch WHERE id >= (
-        SELECT (min(id) + floor(random() * (1 + GREATEST(max(id) - min(id) + 1 - %(some)s, 0))))::bigint FROM delivery_batch
-    ) ORDER BY id LIMIT %(some)s
-), l AS (
+WITH l AS (
     SELECT d.batch_id, {_BY_STATE} FROM delivery_delivery d
-    WHERE d.day = ANY(ARRAY(SELECT DISTINCT day FROM picked)) AND d.batch_id = ANY(ARRAY(SELECT id FROM picked))
-    GROUP BY d.batch_id
+    WHERE d.day = ANY(%(days)s::date[]) AND d.batch_id = ANY(%(ids)s::bigint[]) GROUP BY d.batch_id
 )
 SELECT count(*) FROM (
-    SELECT b.occurrence_id FROM picked b LEFT JOIN l ON l.batch_id = b.id WHERE {_DIFFERENT}
+    SELECT b.occurrence_id FROM delivery_batch b LEFT JOIN l ON l.batch_id = b.id
+    WHERE b.id = ANY(%(ids)s::bigint[]) AND ({_DIFFERENT})
     UNION
     SELECT o.id FROM schedules_occurrence o LEFT JOIN delivery_batch b ON b.occurrence_id = o.id
     WHERE o.closed_at IS NULL GROUP BY o.id HAVING o.targeted <> COALESCE(sum(b.size), 0)
