@@ -125,9 +125,11 @@ fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff format $(APPS)
 	$(BIN)/ruff check --fix $(APPS)
 
-lock: setup ## write constraints.txt anew from pyproject.toml
+lock: setup ## write constraints.txt, and what an image takes of it, anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --upgrade -o constraints.txt
+	$(BIN)/uv pip compile pyproject.toml -c constraints.txt --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet -o deploy/requirements.txt
 
 clean: ## remove what was set up, the demo's data included
 	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* staticfiles

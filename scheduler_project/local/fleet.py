@@ -53,13 +53,14 @@ def worker(
 def web(
     port: int,
     *,
+    host: str = LOOPBACK,
     name: str = "web",
     env: Mapping[str, str] | None = None,
     ready: Callable[[], bool] | None = None,
     restarts: int = 5,
 ) -> Process:
-    """Pages and API on the loopback interface."""
-    command = (sys.executable, "-m", "gunicorn", "scheduler_project.wsgi", "--bind", f"{LOOPBACK}:{port}")
+    """Pages and API, for this machine alone unless ``host`` says otherwise."""
+    command = (sys.executable, "-m", "gunicorn", "scheduler_project.wsgi", "--bind", f"{host}:{port}")
     options = ("--workers", "2", "--threads", "4", "--graceful-timeout", str(DRAIN_S), "--no-control-socket")
     return Process(name, (*command, *options), env=env or {}, ready=ready, restarts=restarts)
 
@@ -67,13 +68,14 @@ def web(
 def streams(
     port: int,
     *,
+    host: str = LOOPBACK,
     name: str = "streams",
     env: Mapping[str, str] | None = None,
     ready: Callable[[], bool] | None = None,
     restarts: int = 5,
 ) -> Process:
-    """Streams of inboxes on the loopback interface."""
-    command = (sys.executable, "manage.py", "serve_streams", "--port", str(port))
+    """Streams of inboxes, for this machine alone unless ``host`` says otherwise."""
+    command = (sys.executable, "manage.py", "serve_streams", "--host", host, "--port", str(port))
     return Process(name, command, env=env or {}, ready=ready, restarts=restarts)
 
 
