@@ -23,6 +23,8 @@ NOT_OPTED_IN: Final = "not_opted_in"
 REASONS: Final = (OPTED_OUT, OPTED_OUT_OF_TOPIC, NOT_OPTED_IN)
 
 TOPIC_KEY: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{LONGEST_KEY - 1}}}", re.ASCII)
+# Taken once: the property makes a list of them at each access, and keys are parted for each person of an import.
+_CHANNELS: Final = frozenset(Channel.values)
 # Of one person: more than any service has topics and channels.
 MOST_KEYS: Final = 1_000
 
@@ -49,14 +51,14 @@ def key(channel: str, topic: str | None = None) -> str:
 def parted(said: str) -> tuple[str | None, str]:
     """Topic and channel of a key; the channel is empty where it is none of ours, or the topic can't be one."""
     topic, colon, channel = said.rpartition(":")
-    if channel not in Channel.values or (colon and not is_topic_key(topic)):
+    if channel not in _CHANNELS or (colon and not is_topic_key(topic)):
         return None, ""
     return (topic if colon else None), channel
 
 
 def is_topic_key(text: str) -> bool:
     """Small letters, digits, ``-`` and ``_``; no channel's name."""
-    return TOPIC_KEY.fullmatch(text) is not None and text not in Channel.values
+    return TOPIC_KEY.fullmatch(text) is not None and text not in _CHANNELS
 
 
 def asked_by(*, channel: str, topic: str | None = None, purpose: str = Purpose.MARKETING) -> Asked:

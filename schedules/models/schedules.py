@@ -122,6 +122,9 @@ class Schedule(models.Model):
                 name="schedule_limits_positive",
             ),
             models.CheckConstraint(
+                condition=Q(max_per_minute__isnull=True) | Q(max_per_minute__gt=0), name="schedule_rate_positive"
+            ),
+            models.CheckConstraint(
                 condition=Q(end_at__isnull=True) | Q(start_at__isnull=True) | Q(end_at__gt=F("start_at")),
                 name="schedule_ends_after_start",
             ),

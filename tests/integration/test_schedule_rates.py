@@ -3,12 +3,14 @@
 import random
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from delivery import counters, pace, progress
 from delivery.counters import CountersAway
 from delivery.forecast import forecast
 from delivery.models import Batch, Delivery, State
 from schedules.definition import Definition
+from schedules.models import Schedule
 from tests.factories import NOW, ScheduleFactory, people
 from tests.service import MINUTE, in_threads, only_occurrence, states
 
@@ -29,6 +31,13 @@ def passes(seconds, schedule_id):
 
 def tagged(tag):
     return {"field": "tags", "op": "contains", "value": tag}
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_the_database_keeps_no_rate_of_nobody(rate):
+    schedule = ScheduleFactory(max_per_minute=1)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Schedule.objects.filter(pk=schedule.pk).update(max_per_minute=rate)
 
 
 # --- The bucket ------------------------------------------------------------------------------------------------------
