@@ -228,6 +228,8 @@ def test_pages_are_kept_by_nobody_and_tell_no_other_site_where_one_comes_from(br
         assert not answer.cookies
         assert "Set-Cookie" not in answer
         assert "script-src 'self'" in answer["Content-Security-Policy"]
+        assert b"<script" not in answer.content
+        assert b"public.css" in answer.content  # dark where the system is
 
 
 def test_whoever_asks_too_often_with_one_link_or_by_guessing_waits_and_mailboxes_do_not(monkeypatch):
