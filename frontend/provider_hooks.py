@@ -12,10 +12,14 @@ from django.views.decorators.http import require_POST
 
 from delivery import counts
 from delivery.events import reading, settling, sns
+from frontend import buckets
+from frontend.sign_in_limits import client_address
 from schedules import clock
 
 _MAX_BYTES: Final = 1024 * 1024  # SNS takes 256 KiB, which JSON within JSON may double
 _AGAIN: Final = {"Retry-After": "20"}  # as SNS does by itself
+# Refusals of one address that are written down and answered in words: a second, and at once.
+_TOLD: Final = (0.5, 30)
 
 log = structlog.get_logger(__name__)
 
@@ -33,16 +37,17 @@ def ses(request: HttpRequest) -> HttpResponse:
         raise Http404
     body = request.read(_MAX_BYTES + 1)  # whatever was announced
     if len(body) > _MAX_BYTES:
-        return _refused(413, "malformed", "The body is too large.")
+        return _not_believed(request, 413, "malformed", "The body is too large.")
     if request.headers.get("x-amz-sns-rawdelivery", "").lower() == "true":
-        return _refused(400, "malformed", "Raw message delivery carries no signature: turn it off for this address.")
+        words = "Raw message delivery carries no signature: turn it off for this address."
+        return _not_believed(request, 400, "malformed", words)
     try:
         message = sns.opened(body, now=timezone.now())
         return _taken(message)
     except sns.Malformed as error:
-        return _refused(400, error.code, str(error))
+        return _not_believed(request, 400, error.code, str(error))
     except sns.Refused as error:
-        return _refused(403, error.code, str(error))
+        return _not_believed(request, 403, error.code, str(error))
     except sns.Away as error:
         return _refused(503, error.code, str(error))
     except reading.Unreadable as error:
@@ -63,6 +68,19 @@ def _taken(message: sns.Message) -> HttpResponse:
     elif event := reading.read(message.text):
         settling.settle([event], now=clock.now())
     return HttpResponse(status=204)
+
+
+def _not_believed(request: HttpRequest, status: int, code: str, words: str) -> HttpResponse:
+    """Whoever sends such again and again is told nothing more, and fills neither the log nor the counters.
+
+    What SNS has signed is looked at all the same, whoever calls beside it by the same proxy.
+    """
+    rate, burst = _TOLD
+    took = buckets.take(f"hook:{client_address(request) or ''}", rate=rate, burst=burst)
+    if took and took.retry_after:
+        words, headers = "Too many calls of this address were refused.", {"Retry-After": str(took.retry_after)}
+        return JsonResponse({"status": 429, "detail": words}, status=429, headers=headers)
+    return _refused(status, code, words)
 
 
 def _refused(status: int, code: str, words: str) -> HttpResponse:

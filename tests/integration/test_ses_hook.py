@@ -14,6 +14,7 @@ from delivery.events import settling, sns
 from delivery.events.base import Kind
 from delivery.models import Count
 from schedules import outgoing
+from frontend import provider_hooks
 from stubs.ses_events import record
 from stubs.sns import Certified, Sns, body_of
 from tests.told_by_ses import LOOPBACK, ORIGIN, TOPIC, Web, accepted
@@ -36,6 +37,7 @@ def web(service, amazon, settings, monkeypatch):
     settings.SNS_TOPICS = [TOPIC]
     web = Web(amazon)
     monkeypatch.setattr(outgoing, "fetch", web.fetch)
+    monkeypatch.setattr(provider_hooks, "_TOLD", (1000.0, 1000))
     sns.forget_certificates()
     return web
 
@@ -48,11 +50,10 @@ def settled(monkeypatch):
     return found
 
 
-def post(message, **headers):
+def post(message, *, address="127.0.0.1", **headers):
     body = message if isinstance(message, bytes) else body_of(message)
-    return Client(raise_request_exception=False).generic(
-        "POST", "/hooks/ses", body, content_type="text/plain; charset=UTF-8", headers=headers
-    )
+    client = Client(raise_request_exception=False, REMOTE_ADDR=address)
+    return client.generic("POST", "/hooks/ses", body, content_type="text/plain; charset=UTF-8", headers=headers)
 
 
 def told(kind="Bounce", **changes):
@@ -67,6 +68,22 @@ def test_an_event_is_handed_over(amazon, settled):
     assert post(amazon.notification(told())).status_code == 204
     assert [event.kind for event in settled] == [Kind.BOUNCE_HARD]
     assert counted() == {}
+
+
+def test_whoever_is_refused_again_and_again_fills_no_log_and_what_is_signed_is_taken_all_the_same(
+    amazon, settled, monkeypatch
+):
+    monkeypatch.setattr(provider_hooks, "_TOLD", (0.001, 3))
+    beside, other = "198.51.100.31", "198.51.100.32"
+    answers = [post(b"no JSON", address=beside) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 429, 429]
+    assert int(answers[-1]["Retry-After"]) > 0
+    forged = {**amazon.notification(told()), "Message": told("Complaint")}
+    assert post(forged, address=beside).status_code == 429
+    assert counted() == {"malformed": 3}
+    assert post(b"no JSON", address=other).status_code == 400
+    assert post(amazon.notification(told()), address=beside).status_code == 204
+    assert [event.kind for event in settled] == [Kind.BOUNCE_HARD]
 
 
 def test_what_is_told_of_other_things_is_taken_and_passed_over(amazon, settled):
