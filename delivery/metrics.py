@@ -6,7 +6,7 @@ rows. No label names a schedule, an occurrence or a person.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import date, datetime
 
 import structlog
 from django.conf import settings
@@ -44,8 +44,8 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, in no order that matters."""
         parts: list[Callable[[], Iterable[Metric]]] = [
-            _counted, self._waiting, _occurrences, _books, _circuits, _accounts, _counters, _endpoints, _life, _strays,
-            self._audit,
+            _counted, self._waiting, _occurrences, _books, _circuits, _accounts, _counters, _endpoints, _life,
+            self._days, self._audit,
         ]  # fmt: skip
         up = True
         for part in parts:
@@ -64,6 +64,9 @@ class Figures(Collector):
 
     def _waiting(self) -> Iterable[Metric]:
         return _batches(now=self._now())
+
+    def _days(self) -> Iterable[Metric]:
+        return _strays(today=self._now().date())
 
     def _audit(self) -> Iterable[Metric]:
         return _seals(now=self._now())
@@ -193,6 +196,8 @@ def _circuits() -> Iterator[Metric]:
     yield GaugeMetricFamily("template_service_waiting_templates", text, templates)
     stops = {channel: float(bool(stopped & {"all", channel})) for channel in Channel.values}
     yield _by_channel("notifications_stopped", "1 while a person has stopped the channel, or all.", stops)
+    text = "1 while this database was restored and nobody has settled what was sent after the backup."
+    yield GaugeMetricFamily("database_restored", text, float(continuity.restored() is not None))
 
 
 def _accounts() -> Iterator[Metric]:
@@ -250,7 +255,9 @@ def _life() -> Iterator[Metric]:
     yield _gauge("queue_silent_seconds", "For how long a queue was asked and did not answer.", "queue", silent)
 
 
-def _strays() -> Iterator[Metric]:
+def _strays(*, today: date) -> Iterator[Metric]:
+    text = "Days, this one the first, for which the ledger has its partitions."
+    yield GaugeMetricFamily("ledger_partitions_ahead", text, partitions.days_ahead(today=today))
     yield GaugeMetricFamily(
         "ledger_default_partition_rows",
         "Rows whose day has no partition (counted up to 3,000): any means that it was not made in time.",

@@ -32,7 +32,7 @@ def ensure(*, first: date, last: date, tables: Sequence[str] = TABLES) -> list[s
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger partitions'))")
         standing = _standing(cursor, tables)
         for table, day in ((table, day) for table in tables for day in _days(first, last)):
-            name = f"{table}_{day:%Y%m%d}"
+            name = _name(table, day)
             if name in standing:
                 continue
             fillfactor = 100 if table in _APPENDED else 70
@@ -97,6 +97,16 @@ def rows_in_default() -> int:
     return total
 
 
+def days_ahead(*, today: date) -> int:
+    """For how many days in a row, ``today`` the first, rows find their partition in every table."""
+    with connection.cursor() as cursor:
+        standing = _standing(cursor)
+    ahead = 0
+    while all(_name(table, today + timedelta(days=ahead)) in standing for table in TABLES):
+        ahead += 1
+    return ahead
+
+
 def _open_days(before: date) -> set[date]:
     batches = (
         Batch.objects.filter(day__lt=before).exclude(pending=0, sending=0, unknown=0).values_list("day", flat=True)
@@ -112,6 +122,10 @@ def _standing(cursor, tables: Sequence[str] = TABLES) -> set[str]:  # type: igno
         [list(tables)],
     )
     return {name for (name,) in cursor.fetchall()}
+
+
+def _name(table: str, day: date) -> str:
+    return f"{table}_{day:%Y%m%d}"
 
 
 def _day_of(name: str) -> date:

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from prometheus_client.parser import text_string_to_metric_families
 
 from audit import seals
-from delivery import books, counters, metrics, pace
+from delivery import books, counters, metrics, pace, partitions
 from delivery.models import Batch, ProviderAccount
 from tests.factories import NOW, ScheduleFactory, people
 
@@ -103,3 +103,13 @@ def test_the_age_of_the_oldest_row_without_a_seal_grows_until_it_is_sealed(read,
 
     seals.seal(now=service.now)
     assert read()["audit_oldest_unsealed_seconds",] == 0
+
+
+def test_the_days_for_which_the_ledger_is_ready_are_counted(read):
+    today = NOW.date()
+    assert read()["ledger_partitions_ahead",] > partitions.AHEAD_DAYS
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE delivery_feedback_{today + timedelta(days=3):%Y%m%d}")
+        assert partitions.days_ahead(today=today) == 3
+        transaction.set_rollback(True)
+    assert partitions.days_ahead(today=today + timedelta(days=4_000)) == 0

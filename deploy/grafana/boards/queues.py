@@ -8,10 +8,13 @@ BOARD = Board(
     "Queues & workers",
     "What waits and for how long, whether somebody works for each queue, and what the service stands on.",
     [
-        stat("Database", "notification_database_up", alert="DatabaseNotAnswering", limit=1, bad_below=True, width=6),
-        stat("Counters", "counters_up", alert="CountersAway", limit=1, bad_below=True, width=6),
-        stat("Rows without a day", "ledger_default_partition_rows", alert="LedgerDefaultPartition", limit=1, width=6),
-        stat("Processes that answer", 'count(up{job=~"service|web|streams"} == 1)', alert="ProcessNotScraped", width=6),
+        stat("Database", "notification_database_up", alert="DatabaseNotAnswering", limit=1, bad_below=True, width=5),
+        stat("Counters", "counters_up", alert="CountersAway", limit=1, bad_below=True, width=5),
+        stat(
+            "Days of the ledger", "ledger_partitions_ahead", alert="LedgerDaysRunOut", limit=7, bad_below=True, width=5
+        ),
+        stat("Rows without a day", "ledger_default_partition_rows", alert="LedgerDefaultPartition", limit=1, width=5),
+        stat("Processes", 'count(up{job=~"service|web|streams"} == 1)', alert="ProcessNotScraped", width=4),
         WAITING,
         OLDEST_DUE,
         Panel(
