@@ -196,8 +196,6 @@ def _circuits() -> Iterator[Metric]:
     yield GaugeMetricFamily("template_service_waiting_templates", text, templates)
     stops = {channel: float(bool(stopped & {"all", channel})) for channel in Channel.values}
     yield _by_channel("notifications_stopped", "1 while a person has stopped the channel, or all.", stops)
-    text = "1 while this database was restored and nobody has settled what was sent after the backup."
-    yield GaugeMetricFamily("database_restored", text, float(continuity.restored() is not None))
 
 
 def _accounts() -> Iterator[Metric]:
