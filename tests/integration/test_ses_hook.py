@@ -13,8 +13,8 @@ from delivery import counts
 from delivery.events import settling, sns
 from delivery.events.base import Kind
 from delivery.models import Count
-from schedules import outgoing
 from frontend import provider_hooks
+from schedules import outgoing
 from stubs.ses_events import record
 from stubs.sns import Certified, Sns, body_of
 from tests.told_by_ses import LOOPBACK, ORIGIN, TOPIC, Web, accepted
