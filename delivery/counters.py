@@ -53,6 +53,11 @@ def is_cluster() -> bool:
     return _asked(lambda client: isinstance(client, RedisCluster))
 
 
+def ping() -> None:
+    """Raises ``CountersAway``."""
+    _asked(lambda client: client.ping())
+
+
 def publish(channel: str, text: str) -> None:
     """Tell whoever listens to ``channel`` at this moment; nobody hears it later. Raises ``CountersAway``."""
     _asked(lambda client: client.publish(channel, text))
