@@ -35,6 +35,8 @@ OUTGOING = {
     "schedules/outgoing/fetching.py": "whoever writes one: schedules.outgoing.targets judges where it leads",
     "schedules/outgoing/names.py": "the same",
     "schedules/remote/http.py": "USER_SERVICE_URL, TEMPLATE_SERVICE_URL; checks of both: whoever runs them",
+    "scheduler_project/outside/client.py": "URL on the command line: whoever runs smoke or loadtest",
+    "scheduler_project/probes.py": "BROKER_URL; the servers of its own container",
     "scheduler_project/tracebacks.py": "none: knows its errors by name",
 }
 
