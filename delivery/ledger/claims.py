@@ -146,7 +146,8 @@ g.batch_id, g.schedule_id, {_instant("g.occurrence_at")}, g.version, g.template_
 # occurrence for each call. Batch and array of recipients bind it to the rows of the batch or of the call, whatever it
 # believes. And it believes that hardly any row is pending, which is so at nearly all times: a join of the rows with
 # what was found of them compares each with each (42 ms for 200 people, without it 5). So they look it up, and
-# "IS TRUE" keeps the last question from becoming a join.
+# "IS TRUE" keeps the last question from becoming a join. "OFFSET 0" has each of them look it up once, and not in
+# each column that asks for it: 75 us of PostgreSQL's processor time for a person sent to, without it 85.
 def _claim_sql(devices: str, is_suppressed: str = "", why_suppressed: str = "NULL::jsonb") -> str:
     return f"""
 WITH {_GATE}, judged AS MATERIALIZED (
@@ -168,7 +169,8 @@ WITH {_GATE}, judged AS MATERIALIZED (
                                 THEN clock_timestamp() + make_interval(secs => %(lease)s) END,
                    CASE v.state WHEN {int(State.SENDING)} THEN %(now)s ELSE d.claimed_at END,
                    CASE v.state WHEN {int(State.SENDING)} THEN NULL ELSE %(now)s END
-            FROM (SELECT ((SELECT states FROM verdicts) ->> (d.batch_id || '-' || d.recipient_id))::smallint) v(state)
+            FROM (SELECT ((SELECT states FROM verdicts) ->> (d.batch_id || '-' || d.recipient_id))::smallint
+                  OFFSET 0) v(state)
         ),
         version = ((SELECT jsonb_object_agg(batch_id, version) FROM gate) ->> d.batch_id::text)::integer
     WHERE d.day = %(day)s AND d.batch_id = ANY(%(batches)s::bigint[])
