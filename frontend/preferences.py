@@ -87,6 +87,7 @@ def preferences_page(request: HttpRequest, token: str) -> HttpResponse:
     is_post = request.method == "POST"
     typed = _typed_hours(request) if is_post else None
     is_refused = typed is not None and bool(quiet_hours.fault(typed.said))
+    is_kept = is_post and not is_refused
     try:
         person = Recipient.objects.prefetch_related("devices").get(pk=link.recipient_id)
         shown = preferences.of_person(person, _channels(person, link))
@@ -96,13 +97,14 @@ def preferences_page(request: HttpRequest, token: str) -> HttpResponse:
             if typed is not None and not is_refused:
                 said["quiet_hours"] = typed.said
             person = preferences.change(recipient_id=person.pk, said=said, now=clock.now()) if said else person
+            is_kept = is_kept or bool(said)
             shown = preferences.of_person(person, [group.channel for group in shown])
     except (Recipient.DoesNotExist, NoSuchRecipient):
         return _gone(request)
     with _language(person):
         context = {
             "title": _("What you are sent"),
-            "is_kept": is_post,
+            "is_kept": is_kept,
             "channels": [
                 (
                     group.channel.value,

@@ -80,7 +80,7 @@ def furnish(service: Service) -> dict[str, Any]:
     TopicFactory(names={"de": "Neues"}, description="What is new, about once a week")
     TopicFactory(key="offers", name="Offers", default="opted_out")
     token = links.sign(Link(person.pk, "email", "news"))
-    said = {"consent": {"news:email": False}}
+    said = {"consent": {"news:email": False}, "quiet_hours": {"from": "23:00", "to": "05:30"}}
     recipients.update(recipient_id=person.pk, changes=said, by=preferences.PERSON, now=NOW)
     RecipientFactory(external_id="opted-out", consent={"email": False}, time_zone="Not/AZone")
     failing = RecipientFactory(external_id="failing", attributes={"fails": True})

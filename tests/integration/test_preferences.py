@@ -348,6 +348,8 @@ def test_what_are_no_quiet_hours_is_said_and_the_switches_are_kept_all_the_same(
     assert refused.status_code == 422
     answer = refused.content.decode()
     assert 'role="alert"' in answer
+    assert 'role="status"' in answer  # the switches are
+    assert 'role="status"' not in browser.post(path, {**form, "on": [], "was": []}).content.decode()
     assert "Die Ruhezeit ist, wie sie war" in answer
     assert hours_of(answer) == {"quiet_from": begins[:20], "quiet_to": ends, "quiet_before": ""}
     anna.refresh_from_db()
