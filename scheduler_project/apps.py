@@ -8,6 +8,7 @@ from django.core import checks
 
 from scheduler_project.celery import app as celery_app
 from scheduler_project.checks import check_deployment
+from scheduler_project.pooling import check_pooled
 
 __all__ = ["ProjectConfig", "celery_app"]
 
@@ -17,3 +18,4 @@ class ProjectConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_deployment, checks.Tags.security, deploy=True)
+        checks.register(check_pooled, checks.Tags.database)

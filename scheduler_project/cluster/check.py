@@ -20,6 +20,10 @@ _AT_ONCE = 10_000
 _LEAD_S = 5.0
 _SENT_S = 600.0
 _LEAST_SUCCESS = 0.999
+# For which SES thinks over each call of a rolling restart: calls are in flight whenever a worker is told to end.
+_THINKS_S = 2.0
+# People whom a send keeps busy for as long as a rolling restart takes.
+_ROLLING_PEOPLE, _PEOPLE = 40_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,10 @@ class Figures:
 
 
 def check(
-    cluster: Cluster, *, people: int, rolling: bool, start_s: float, said: Callable[[str], None] = lambda _: None
+    cluster: Cluster, *, rolling: bool, start_s: float, people: int = 0, said: Callable[[str], None] = lambda _: None
 ) -> Figures:
-    """Send an e-mail to ``people`` new people. Raises ``Refused``, LocalServicesError."""
+    """Send an e-mail to ``people`` new people (0: as many as it takes). Raises ``Refused``, LocalServicesError."""
+    people = people or (_ROLLING_PEOPLE if rolling else _PEOPLE)
     credentials = cluster.ground.client()
 
     def program() -> Client:
@@ -71,9 +76,13 @@ def check(
         schedule_id = client.send(tag=tag, seconds=_LEAD_S)
         rolled = 0.0
         if rolling:
+            cluster.ses.fault({"kind": "latency", "seconds": _THINKS_S})
             time.sleep(_LEAD_S)
             took = restart_all(cluster, said=said)
             rolled = time.monotonic() - begun
+            left = client.occurrence(schedule_id)
+            said(f"{left['books']['counted']['sent'] if left else 0:,} people were sent to by then")
+            cluster.ses.clear_faults()
         occurrence = client.await_end(schedule_id, seconds=_SENT_S)
         sent_s = time.monotonic() - begun
     for failure in counted.failures:

@@ -20,7 +20,7 @@ from scheduler_project.local.supervisor import Supervisor
 from stubs.testing import RunningFcm, RunningStub
 
 # What a web server that may be used answers with 200.
-READY_PATH = "/admin/login/?next=/"
+READY_PATH = "/readyz"
 _POLL_S = 0.05
 # Of fourteen workers and six servers that begin at once on two processors.
 _READY_S = 300.0

@@ -28,14 +28,14 @@ class Options:
     """``port``: of the pages. ``seconds``: until it ends by itself; 0: not before it is told to.
 
     ``only_check``: it ends when the check has; ``rolling``: everything is restarted during the check's send, to
-    ``people``.
+    ``people`` (0: as many as it takes).
     """
 
     port: int = 8080
     seconds: float = 0.0
     only_check: bool = False
     rolling: bool = False
-    people: int = 10_000
+    people: int = 0
 
 
 def run(options: Options, console: Console, *, root: Path) -> int:
@@ -60,7 +60,7 @@ def run(options: Options, console: Console, *, root: Path) -> int:
             _show(cluster, console, start_s)
             code = 0
             if options.only_check or options.rolling:
-                figures = check(cluster, people=options.people, rolling=options.rolling, start_s=start_s, said=said)
+                figures = check(cluster, rolling=options.rolling, start_s=start_s, people=options.people, said=said)
                 console.print(figures.as_json(), markup=False, soft_wrap=True)
                 code = 0 if figures.is_good else 1
             if not options.only_check:

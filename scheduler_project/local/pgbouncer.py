@@ -1,7 +1,8 @@
 """PgBouncer on loopback, from the file that a deployment uses, in front of a PostgreSQL of ours."""
 
+from collections.abc import Mapping
 from configparser import RawConfigParser
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,12 +18,17 @@ CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "pgbouncer" / "pgbounc
 
 @dataclass(frozen=True)
 class Pgbouncer:
-    """In front of the server of ``url``, for the role in it. ``home`` is its folder."""
+    """In front of the server of ``url``, for the role and the database in it. ``home`` is its folder.
+
+    ``more`` are settings beside the deployment's, or in their place. ``every``: all databases of that server.
+    """
 
     name: str
     home: Path
     port: int
     url: str
+    more: Mapping[str, str] = field(default_factory=dict)
+    every: bool = False
 
     @property
     def pooled(self) -> str:
@@ -53,10 +59,11 @@ class Pgbouncer:
         """The deployment's, with addresses of our own."""
         given, config = urlsplit(self.url), RawConfigParser(comment_prefixes=(";",))
         config.read_string(CONFIG.read_text())
-        database = given.path.lstrip("/")
-        config["databases"] = {database: f"host={given.hostname} port={given.port} dbname={database}"}
+        config["databases"] = {
+            "*" if self.every else given.path.lstrip("/"): f"host={given.hostname} port={given.port}"
+        }
         own = {"listen_addr": LOOPBACK, "listen_port": self.port, "auth_file": self.home / "userlist.txt"}
-        config["pgbouncer"].update({name: str(value) for name, value in own.items()})
+        config["pgbouncer"].update({name: str(value) for name, value in (own | dict(self.more)).items()})
         written = StringIO()
         config.write(written)
         return written.getvalue()

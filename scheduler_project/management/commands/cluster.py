@@ -29,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--rolling", action="store_true", help="check with everything restarted, one by one, during the send"
         )
-        parser.add_argument("--people", type=int, default=10_000, help="of a check (default: %(default)s)")
+        parser.add_argument("--people", type=int, default=0, help="of a check (default: 10,000, rolling 40,000)")
 
     def handle(self, *, port: int, seconds: float, only_check: bool, rolling: bool, people: int, **_: Any) -> None:
         options = Options(port=port, seconds=seconds, only_check=only_check, rolling=rolling, people=people)
