@@ -36,6 +36,7 @@ from schedules import definition as definitions
 from schedules.definition import Definition
 from schedules.models import (
     LONGEST_KEY,
+    LONGEST_SCHEDULE_KEY,
     Channel,
     OnPast,
     Purpose,
@@ -70,6 +71,7 @@ class ScheduleDefinition(StrictSerializer):
     read_only_names = frozenset(
         {
             "id",
+            "key",
             "status",
             "statusReason",
             "nextRunAt",
@@ -173,6 +175,7 @@ class ScheduleAnswer(ScheduleDefinition):
     """A schedule as it is."""
 
     id = serializers.IntegerField()
+    key = serializers.CharField(help_text="How files know it, here and elsewhere: see `exportSchedules`.")
     templateId = serializers.IntegerField(allow_null=True)  # type: ignore[assignment]
     status = serializers.ChoiceField(choices=ScheduleStatus.values)
     statusReason = serializers.CharField(allow_blank=True)
@@ -200,6 +203,7 @@ class ScheduleQuery(PageQuery):
     channel = StrictChoiceField(choices=Channel.values, required=False)
     scheduleType = StrictChoiceField(choices=ScheduleType.values, source="schedule_type", required=False)
     createdBy = StrictCharField(source="created_by", max_length=100, required=False)
+    key = StrictCharField(max_length=LONGEST_SCHEDULE_KEY, required=False, help_text="How files know it.")
     text = StrictCharField(max_length=200, required=False, help_text="In the name, whatever the case.")
     nextRunFrom = InstantField(source="next_run_at__gte", required=False)
     nextRunBefore = InstantField(source="next_run_at__lt", required=False)
@@ -221,6 +225,7 @@ def representation(schedule: Schedule, touched: list[Touch] | None = None) -> di
     """As ``ScheduleAnswer``; with ``touched`` as ``ChangedSchedule``."""
     answer = {
         "id": schedule.pk,
+        "key": schedule.key,
         **Definition.of(schedule).to_json(),
         "status": schedule.status,
         "statusReason": schedule.status_reason,
@@ -316,7 +321,7 @@ class Schedules(ApiView):
 
 
 def _filtered(query: dict[str, Any]) -> QuerySet[Schedule]:
-    names = ("status", "channel", "schedule_type", "created_by", "next_run_at__gte", "next_run_at__lt")
+    names = ("status", "channel", "schedule_type", "created_by", "key", "next_run_at__gte", "next_run_at__lt")
     rows = Schedule.objects.live().filter(**{name: query[name] for name in names if name in query})
     return rows.filter(name__icontains=query["text"]) if query.get("text") else rows
 

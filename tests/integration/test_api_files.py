@@ -82,6 +82,9 @@ def test_schedules_go_out_and_in(api):
         told = api.call("POST", f"schedules:import?{query}", file, content_type=NDJSON).json()
         assert (told["isKept"], told["created"], told["running"]) == (kept, 1, running)
     assert Schedule.objects.get().status == "draft"
+    (found,) = api.get(f"schedules?key={schedule.key}").json()["items"]
+    assert (found["name"], found["key"]) == ("Daily", schedule.key)
+    assert api.get("schedules?key=another").json()["items"] == []
 
 
 def test_what_is_wrong_is_told_by_line_and_pointer_and_nothing_is_kept(api):
