@@ -69,14 +69,14 @@ def _look_at_rights(**_: Any) -> None:
         sys.exit(str(error))
 
 
-@shared_task(name="delivery.tick")
-def tick(**_: Any) -> None:
-    """Open what is due, hand out what waits. Once a second."""
 @worker_shutting_down.connect
 def _leave(**_: Any) -> None:
     leaving.leave()
 
 
+@shared_task(name="delivery.tick")
+def tick(**_: Any) -> None:
+    """Open what is due, hand out what waits. Once a second."""
     publish()  # first: opening thousands of occurrences takes seconds
     now = clock.now()
     opened = dispatch.open_due(now=now)

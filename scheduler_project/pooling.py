@@ -1,9 +1,9 @@
 """PgBouncer in transaction mode between the service and PostgreSQL: what goes by it, and what must not.
 
 There a connection of ours has no session: each transaction may be carried out by another server process. The service
-keeps nothing in one: locks, limits and temporary tables are those of a transaction, there is no LISTEN, no cursor and no
-prepared statement outlives one. What remains are settings of the connection, which are looked at where a pooler is
-seen: ``manage.py check --database default``.
+keeps nothing in one: locks, limits and temporary tables are those of a transaction, there is no LISTEN, and cursors and
+prepared statements outlive none. What remains are settings of the connection, looked at where a pooler is seen:
+``manage.py check --database default``.
 """
 
 from collections.abc import Iterator, Sequence
