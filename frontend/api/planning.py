@@ -12,7 +12,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from delivery.forecast import Forecast, ZoneShare, forecast
+from delivery.forecast import Forecast, forecast
+from delivery.placing import ZoneShare
 from frontend.api.base import ApiView
 from frontend.api.documents import ProblemErrorAnswer, problems
 from frontend.api.fields import (

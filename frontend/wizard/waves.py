@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
-from delivery.forecast import Forecast, Wave
+from delivery.forecast import Forecast
+from delivery.placing import Wave
 
 WIDTH, HEIGHT = 640.0, 150.0
 _LEAST_BAR, _WIDEST_BAR, _LEAST_HEIGHT = 3.0, 40.0, 2.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from delivery import cap_forecast, forecast
+from delivery import cap_forecast, forecast, placing
 from delivery.forecast import Forecast
 from delivery.models import Delivery, State, ZoneSource
 from schedules import encryption, operations
@@ -244,7 +244,7 @@ def test_only_the_most_frequent_of_invalid_zones_are_named(service: Service) -> 
     definition = capped_daily(run_at=NOW, time_zone_mode="user_local")
     told = forecast.forecast(definition=definition, now=NOW - HOUR)
     assert told.invalid == told.targeted == 25
-    assert len(told.invalid_names) == forecast.TOLD_INVALID
+    assert len(told.invalid_names) == placing.TOLD_INVALID
     assert told.invalid_names[:2] == (("Zone/0", 2), ("Zone/1", 2))
     assert [(wave.at, wave.people) for wave in told.waves] == [(NOW, 25)]
 

@@ -11,34 +11,10 @@ from schedules import quiet_hours
 from schedules.definition import Definition
 from schedules.recurrence import due_instant, zone
 from schedules.recurrence.windows import DAYS, next_in_both, read
+from tests.unit.test_windows import PLACES, STARTS
 
 MINUTE = timedelta(minutes=1)
 NIGHT = {"from": "22:00", "to": "07:00"}
-# Quarter hours, half-hour changes (Lord Howe), changes at midnight, no changes, and the ends of the world.
-PLACES = [
-    "Europe/Berlin",
-    "America/New_York",
-    "Asia/Kathmandu",
-    "Asia/Kolkata",
-    "Pacific/Chatham",
-    "Australia/Lord_Howe",
-    "Africa/Cairo",
-    "Pacific/Tongatapu",
-    "Pacific/Kiritimati",
-    "Etc/GMT+12",
-]
-# Within three days of a change somewhere in that list, and quiet days besides.
-STARTS = [
-    datetime(2026, 3, 27, 12, tzinfo=UTC),
-    datetime(2026, 10, 23, 12, tzinfo=UTC),
-    datetime(2026, 3, 6, 12, tzinfo=UTC),
-    datetime(2026, 10, 31, tzinfo=UTC),
-    datetime(2026, 4, 4, tzinfo=UTC),
-    datetime(2026, 10, 3, tzinfo=UTC),
-    datetime(2026, 9, 25, tzinfo=UTC),
-    datetime(2026, 4, 23, tzinfo=UTC),
-    datetime(2026, 7, 1, tzinfo=UTC),
-]
 
 
 def at(text: str) -> datetime:

@@ -21,6 +21,7 @@ PLACES = [
     "Australia/Lord_Howe",
     "Africa/Cairo",
     "America/Santiago",
+    "Pacific/Tongatapu",
     "Pacific/Kiritimati",
     "Etc/GMT+12",
 ]
