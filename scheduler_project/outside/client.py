@@ -18,7 +18,7 @@ from schedules.bounded import EncryptedPool, PlainPool
 
 CONNECT_S: Final = 5.0
 _SPARE_S: Final = 60.0  # before its end a token is asked for anew
-_PAUSE_S: Final = 1.0  # where a 429 does not say for how long
+_PAUSE_S: Final = 1.0  # after a 429: rates are counted by the second
 _MOST_PAUSES: Final = 30
 _PAGE: Final = 200
 

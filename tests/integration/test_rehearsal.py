@@ -7,29 +7,19 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from delivery.models import Delivery
-from frontend import clients
-from scheduler_project.outside import rehearsal, waiting
+from scheduler_project.outside import rehearsal
 from scheduler_project.outside.rehearsal import looks_like_production
-from schedules.models import MessageTemplate, Recipient, Schedule, ScheduleStatus
-from tests.factories import BY, NOW, RecipientFactory
-from tests.service import MINUTE
+from schedules.models import Recipient
+from tests import outside
+from tests.factories import RecipientFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def working(service, monkeypatch, live_server):
-    made = clients.create_service(name="load", by=BY, now=NOW)
-    monkeypatch.setenv("CLIENT_ID", made.client.client_id)
-    monkeypatch.setenv("CLIENT_SECRET", made.secret)
-
-    def work(_):
-        service.after(MINUTE)
-        service.open()
-        service.send(rounds=3)
-        service.sweep()
-
-    monkeypatch.setattr(waiting, "sleep", work)
+    outside.give_credentials(monkeypatch)
+    outside.let_work(service, monkeypatch)
     monkeypatch.setattr(rehearsal, "_PIECE", 5)
 
 
@@ -43,11 +33,6 @@ def run(url, *arguments):
     return told.getvalue(), ""
 
 
-def is_clean():
-    live = Schedule.objects.exclude(status=ScheduleStatus.DELETED)
-    return not (live.exists() or MessageTemplate.objects.live().exists())
-
-
 def test_it_sends_reports_and_takes_everything_away(live_server):
     said, error = run(live_server.url, "--json")
     report = json.loads(said)
@@ -58,14 +43,14 @@ def test_it_sends_reports_and_takes_everything_away(live_server):
     assert 0 <= report["first_call_late"] <= report["late_p50"] <= report["late_p99"] <= report["until_last"]
     assert report["per_second"] > 0
     assert Delivery.objects.count() == 12
-    assert is_clean()
+    assert outside.is_clean()
     assert not Recipient.objects.exists()
 
 
 def test_people_may_stay_and_are_taken_again(live_server):
     said, _ = run(live_server.url, "--keep-people", "--channel", "email")
     assert "| outcomes | 12 sent |" in said
-    assert is_clean()
+    assert outside.is_clean()
     assert {person.email for person in Recipient.objects.all()} == {
         f"success+load-test-{number:06}@simulator.amazonses.com" for number in range(12)
     }
@@ -89,7 +74,7 @@ def test_people_of_others_are_not_touched(live_server):
     _, error = run(live_server.url)
     assert "others made them" in error
     assert Recipient.objects.count() == 1
-    assert is_clean()
+    assert outside.is_clean()
 
 
 @pytest.mark.parametrize(

@@ -7,34 +7,23 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from delivery.models import Delivery, InboxMessage
-from frontend import clients
 from scheduler_project.local.ports import free_port
-from scheduler_project.outside import smoke, waiting
-from schedules.models import MessageTemplate, Recipient, Schedule, ScheduleStatus
-from tests.factories import BY, NOW, RecipientFactory
-from tests.service import MINUTE
+from scheduler_project.outside import smoke
+from schedules.models import Recipient
+from tests import outside
+from tests.factories import RecipientFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def credentials(service, monkeypatch, live_server):
-    made = clients.create_service(name="smoke", by=BY, now=NOW)
-    monkeypatch.setenv("CLIENT_ID", made.client.client_id)
-    monkeypatch.setenv("CLIENT_SECRET", made.secret)
+    outside.give_credentials(monkeypatch)
 
 
 @pytest.fixture
 def working(service, monkeypatch):
-    """Whenever the check waits, beat and workers do what is due by then."""
-
-    def work(_):
-        service.after(MINUTE)
-        service.open()
-        service.send(rounds=3)
-        service.sweep()
-
-    monkeypatch.setattr(waiting, "sleep", work)
+    outside.let_work(service, monkeypatch)
 
 
 def run(url, *arguments):
@@ -47,8 +36,7 @@ def run(url, *arguments):
 
 
 def is_clean():
-    live = Schedule.objects.exclude(status=ScheduleStatus.DELETED)
-    return not (live.exists() or MessageTemplate.objects.live().exists() or Recipient.objects.exists())
+    return outside.is_clean() and not Recipient.objects.exists()
 
 
 def test_a_service_that_sends_is_found_well_and_left_as_it_was(live_server, working):

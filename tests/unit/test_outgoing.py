@@ -16,8 +16,8 @@ CLIENTS = {
     *("aiohttp", "boto3", "botocore", "ftplib", "google.auth.transport", "http.client", "httpx", "imaplib", "paramiko"),
     *("redis", "requests", "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc"),
 }
-# The embedded services and the demo connect to this machine alone.
-_LOOPBACK = ("scheduler_project/local/", "scheduler_project/demo/")
+# The embedded services, the demo and the cluster of one machine connect to this machine alone.
+_LOOPBACK = ("scheduler_project/local/", "scheduler_project/demo/", "scheduler_project/cluster/")
 # Each with the setting or variable that alone says where to.
 OUTGOING = {
     "audit/bucket.py": "AUDIT_EXPORT_ENDPOINT, AWS_REGION, AWS_ENDPOINT_URL_S3",
@@ -35,6 +35,8 @@ OUTGOING = {
     "schedules/outgoing/fetching.py": "whoever writes one: schedules.outgoing.targets judges where it leads",
     "schedules/outgoing/names.py": "the same",
     "schedules/remote/http.py": "USER_SERVICE_URL, TEMPLATE_SERVICE_URL; checks of both: whoever runs them",
+    "scheduler_project/entry.py": "none: its own host's name",
+    "scheduler_project/health.py": "BROKER_URL",
     "scheduler_project/outside/client.py": "URL on the command line: whoever runs smoke or loadtest",
     "scheduler_project/probes.py": "BROKER_URL; the servers of its own container",
     "scheduler_project/tracebacks.py": "none: knows its errors by name",
