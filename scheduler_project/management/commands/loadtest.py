@@ -40,27 +40,29 @@ class Command(OutsideCommand):
             )
         rehearsal = Rehearsal(self.client({"url": url, **options}), channel=channel, people=people, patience_s=patience)
         try:
-            report = self._rehearsed(rehearsal, keep_people=options["keep_people"])
+            report = self._rehearsed(rehearsal, **options)
         except OutsideError as error:
             raise CommandError(str(error)) from error
-        said = {"url": url, "channel": channel, **asdict(report)}
-        self.stdout.write(json.dumps(said) if options["json"] else _markdown(url, channel, report))
         if not report.is_good:
             raise CommandError("Not everything was as it should be.")
 
-    def _rehearsed(self, rehearsal: Rehearsal, *, keep_people: bool) -> Report:
+    def _rehearsed(self, rehearsal: Rehearsal, *, keep_people: bool, **options: Any) -> Report:
+        """Tells what it saw before it takes anything away, which lasts longer and may fail."""
         self.stderr.write("Taking away what an earlier one left, and making people …")
         rehearsal.clean(with_people=False)
         try:
             rehearsal.make_people()
             self.stderr.write("Sending …")
-            return rehearsal.run()
+            report = rehearsal.run()
+            said = {"url": rehearsal.client.url, "channel": rehearsal.channel}
+            self.stdout.write(json.dumps(said | asdict(report)) if options["json"] else _markdown(report, **said))
+            return report
         finally:
             self.stderr.write("Taking away what was made …")
             rehearsal.clean(with_people=not keep_people)
 
 
-def _markdown(url: str, channel: str, report: Report) -> str:
+def _markdown(report: Report, *, url: str, channel: str) -> str:
     rows = [
         ("people", f"{report.people:,}"),
         ("outcomes", ", ".join(f"{number:,} {state}" for state, number in report.outcomes.items())),
