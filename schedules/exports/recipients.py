@@ -97,7 +97,7 @@ def _people(wanted: Wanted, on_left_out: Callable[[int], None] | None) -> Iterat
                 if on_left_out:
                     on_left_out(pk)
                 continue
-            yield Person(*fields, sorted(theirs))
+            yield Person._make([*fields, sorted(theirs)])
 
 
 def _devices_of(ids: list[int]) -> dict[int, list[tuple[str, str]]]:
