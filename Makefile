@@ -106,7 +106,7 @@ rules: setup
 bench: setup ## the figures that the README quotes (but the million's), one JSON object a line
 	@for name in audience tick caps storm punctuality throughput api; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-day: setup ## ten million deliveries over half a million schedules, a day within an hour
+day: setup ## a day of ten million deliveries over half a million schedules, by the test clock
 	@$(BIN)/python -m benchmarks.day $(ARGS)
 
 chaos: setup ## kill, cut off and race the service; an oracle counts who was lost, doubled, haunted or stuck

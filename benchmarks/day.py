@@ -1,4 +1,4 @@
-"""A day of ten million deliveries over half a million schedules, in less than an hour.
+"""A day of ten million deliveries over half a million schedules, as fast as this machine is.
 
     python -m benchmarks.day [--deliveries 10000000] [--schedules 500000] [--idle 0] [--senders 2] [--seed 1]
 
@@ -297,7 +297,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description="A day within an hour.")
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description="A day by the test clock.")
     parser.add_argument("--deliveries", type=int, default=10_000_000, help="of the day, about")
     parser.add_argument("--schedules", type=int, default=500_000, help="that are active")
     parser.add_argument("--idle", type=int, default=0, help="schedules of them that fire on another day")
