@@ -39,7 +39,7 @@ def check_pooled(
 
 
 def _faults() -> Iterator[CheckMessage]:
-    given = settings.DATABASES["default"]
+    given: dict[str, Any] = settings.DATABASES["default"]
     options = given.get("OPTIONS", {})
     if not given.get("DISABLE_SERVER_SIDE_CURSORS"):
         yield _error(
