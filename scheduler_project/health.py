@@ -18,12 +18,9 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from delivery import counters
+from scheduler_project import brokers
 
 # Real seconds for all questions together; a probe waits longer than that.
 PATIENCE_S: Final = 2.0
@@ -92,14 +89,7 @@ def redis_of_counters() -> str:
 
 
 def broker() -> str:
-    """Asked as Redis, by a connection of its own."""
-    try:
-        once = Retry(NoBackoff(), 0)
-        with Redis.from_url(settings.BROKER_URL, socket_timeout=1, socket_connect_timeout=1, retry=once) as client:
-            client.ping()
-    except (RedisError, OSError):
-        return AWAY
-    return OK
+    return OK if brokers.answers(settings.BROKER_URL) else AWAY
 
 
 _LOOKS: Final = {"database": Look(database), "counters": Look(redis_of_counters), "broker": Look(broker)}
