@@ -49,7 +49,7 @@ class _Heard(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            found = super()._brpop_read(**options)
+            found = super()._brpop_read(**options)  # type: ignore[misc]  # unknown to the stubs
         except Empty:  # it was answered: there is nothing
             watch.seen()
             raise

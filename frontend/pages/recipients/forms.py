@@ -117,7 +117,6 @@ class ProfileForm(forms.Form):
             "consent": {**unasked, **{key: answer == "yes" for key, answer in said.items() if answer}},
         }
 
-
     def _quiet_hours(self) -> QuietHours | None:
         begins, ends = self.cleaned_data["quiet_from"], self.cleaned_data["quiet_to"]
         return {"from": f"{begins:%H:%M}", "to": f"{ends:%H:%M}"} if begins and ends else None
