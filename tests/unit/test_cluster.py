@@ -39,7 +39,7 @@ def test_pgbouncer_here_differs_from_a_deployments_in_its_addresses_alone(tmp_pa
     assert written["pgbouncer"]["pool_mode"] == "transaction"
     assert dict(written["databases"]) == {"name": "host=127.0.0.1 port=5000"}
     assert (tmp_path / "home" / "userlist.txt").read_text() == '"some one" "a""b"\n'
-    assert pooler.pooled == 'postgresql://some%20one:a"b@127.0.0.1:6000/name'
+    assert pooler.pooled == 'postgresql://some%20one:a"b@127.0.0.1:6000/name'  # pragma: allowlist secret
 
 
 def test_what_is_held_stays_away_when_it_has_ended_until_it_is_let_go(tmp_path: Path):
