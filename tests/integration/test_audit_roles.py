@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from audit import roles
 from delivery import tasks  # who listens to the signals of workers and beat
+from scheduler_project import watch
 from tests.roles import owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,6 +92,12 @@ def test_a_table_of_a_later_migration_is_handed_over_by_the_next_grant():
     finally:
         with owner(), connection.cursor() as cursor:
             cursor.execute("DROP TABLE later")
+
+
+@pytest.fixture(autouse=True)
+def unwatched(monkeypatch):
+    """Nobody ends this process for want of beat's turns."""
+    monkeypatch.setattr(watch.Watch, "start", lambda _: None)
 
 
 def _start_worker():
