@@ -5,7 +5,12 @@ import gc
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# No example fails by slowness alone: by default each has a fifth of a second.
+hypothesis.settings.register_profile("unhurried", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # The integration tests whose coverage is counted: they reach 97 of 100 branches that all of them reach, in a fifth of
 # the time. To be measured costs a test nearly as much again; the others go over the same lines in other orders, race,
