@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from schedules.clock import now
+from schedules import clock
 from schedules.exports.recipients import Wanted, export_recipients
 from schedules.imports.recipients import Format
 from schedules.management.files import format_of, written_to
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             for piece in export_recipients(
                 format=format_of(options["file"], options["format"]),
                 by="system:export_recipients",
-                now=now(),
+                now=clock.now(),
                 wanted=wanted,
                 on_left_out=left_out.append,
             ):

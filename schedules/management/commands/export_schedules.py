@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from schedules.clock import now
+from schedules import clock
 from schedules.exports.schedules import export_schedules
 from schedules.management.files import written_to
 
@@ -22,5 +22,5 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         with written_to(options["file"]) as file:
-            for piece in export_schedules(by="system:export_schedules", now=now(), with_over=options["all"]):
+            for piece in export_schedules(by="system:export_schedules", now=clock.now(), with_over=options["all"]):
                 file.write(piece)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from schedules.clock import now
+from schedules import clock
 from schedules.exports.templates import export_templates, write_archive
 from schedules.management.files import written_to
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("path", metavar="DIR|FILE.zip", help="a new or empty folder, or a zip archive")
 
     def handle(self, *, path: str, **_: Any) -> None:
-        entries = export_templates(by="system:export_templates", now=now())
+        entries = export_templates(by="system:export_templates", now=clock.now())
         if path.endswith(".zip"):
             with written_to(path) as file:
                 write_archive(entries, file)

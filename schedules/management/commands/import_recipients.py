@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from schedules.clock import now
+from schedules import clock
 from schedules.imports.delimited import DELIMITERS
 from schedules.imports.lines import Unreadable
 from schedules.imports.recipients import Format, Report, Stage, import_recipients
@@ -63,7 +63,7 @@ class Command(BaseCommand):
                     stream=stream,
                     format=format_of(name, options["format"]),
                     by="system:import_recipients",
-                    now=now(),
+                    now=clock.now(),
                     dry_run=options["dry_run"],
                     skip_bad=options["skip_bad"],
                     encoding=options["encoding"],

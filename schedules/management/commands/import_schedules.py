@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from schedules.clock import now
+from schedules import clock
 from schedules.imports.lines import Unreadable
 from schedules.imports.schedules import import_schedules
 from schedules.management.files import opened
@@ -31,7 +31,7 @@ class Command(BaseCommand):
                 report = import_schedules(
                     stream=stream,
                     by="system:import_schedules",
-                    now=now(),
+                    now=clock.now(),
                     activate=options["activate"],
                     dry_run=is_dry,
                 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from schedules.clock import now
+from schedules import clock
 from schedules.imports.lines import Unreadable
 from schedules.imports.templates import import_archive, import_templates
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         paths: list[Path] = options["paths"]
-        about: dict[str, Any] = {"by": "system:import_templates", "now": now(), "dry_run": options["dry_run"]}
+        about: dict[str, Any] = {"by": "system:import_templates", "now": clock.now(), "dry_run": options["dry_run"]}
         try:
             if [path.suffix for path in paths] == [".zip"]:
                 with paths[0].open("rb") as file:
