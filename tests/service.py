@@ -1,5 +1,6 @@
 """The service without its processes: a test takes the steps, at instants it names; after each the books are checked."""
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import F
 from redis import Redis
 
@@ -171,6 +172,17 @@ def expire_leases() -> None:
     """Let the leases of everybody who is being sent to run out, as after half a minute of real time."""
     Delivery.objects.filter(state=State.SENDING).update(leased_until=F("leased_until") - DAY)
     Batch.objects.update(lease_until=F("lease_until") - DAY)
+
+
+def of_the_tests() -> dict[str, str]:
+    """The environment of a process of its own that works on the tests' database."""
+    return {
+        **os.environ,
+        "DATABASE_URL": "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict),
+        "SECRET_KEY": "of the tests",
+        "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
+        "BLIND_INDEX_KEY": settings.BLIND_INDEX_KEY,
+    }
 
 
 def in_threads(*functions: Callable[[], Any]) -> list[Any]:

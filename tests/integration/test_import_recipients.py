@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -28,6 +27,7 @@ from schedules.imports.lines import Unreadable
 from schedules.imports.merging import Written
 from schedules.imports.recipients import MAX_KEPT, Format, Stage, import_recipients
 from schedules.models import Device, Recipient
+from tests.service import of_the_tests
 
 pytestmark = pytest.mark.django_db
 
@@ -468,10 +468,6 @@ def test_a_report_is_not_made_or_emptied_before_there_is_a_bad_line(tmp_path, te
 # Real processes
 
 
-def database_url():
-    return "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
-
-
 @contextmanager
 def importing(*arguments):
     """The command in a process of its own, on the tests' database; its standard input is a pipe."""
@@ -479,14 +475,7 @@ def importing(*arguments):
     process = subprocess.Popen(
         [sys.executable, "manage.py", "import_recipients", *arguments],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "DATABASE_URL": database_url(),
-            "SECRET_KEY": "of the tests",
-            "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
-            "BLIND_INDEX_KEY": settings.BLIND_INDEX_KEY,
-            "APPLICATION_NAME": name,
-        },
+        env={**of_the_tests(), "APPLICATION_NAME": name},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -528,7 +517,7 @@ def test_an_import_killed_while_it_reads_leaves_nothing_behind():
 def test_an_import_killed_after_it_wrote_people_leaves_nothing_behind(tmp_path):
     path = tmp_path / "people.csv"
     path.write_text("id,devices\n1,ios:t1\n2,ios:t2\n")
-    with psycopg.connect(database_url()) as other:
+    with psycopg.connect(of_the_tests()["DATABASE_URL"]) as other:
         # The import waits for the fate of this device, its people being written.
         other.execute(
             "INSERT INTO schedules_recipient (external_id, email, locale, time_zone, attributes, tags, consent) "

@@ -24,6 +24,7 @@ from stubs.ses_events import record
 from stubs.sns import Sns
 from stubs.testing import running_ses
 from tests.factories import NOW, RecipientFactory, ScheduleFactory
+from tests.service import of_the_tests
 from tests.told_by_ses import ORIGIN, TOPIC, accepted
 
 pytestmark = pytest.mark.django_db
@@ -282,8 +283,9 @@ def test_the_command_says_what_it_lacks(settings):
         call_command("poll_ses_events")
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_command_ends_when_it_is_told_to_while_it_waits(amazon, url, s3):
-    environment = {**os.environ, "SES_EVENTS_QUEUE_URL": url, "AWS_ENDPOINT_URL_SQS": s3}
+    environment = {**of_the_tests(), "SES_EVENTS_QUEUE_URL": url, "AWS_ENDPOINT_URL_SQS": s3}
     put(amazon, url, "Successfully validated SNS topic for Amazon SES event publishing.")
     process = subprocess.Popen([sys.executable, "manage.py", "poll_ses_events"], env=environment)
     try:
