@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,9 +137,7 @@ class Cluster:
         names = [each.name for each in self.processes(zone=zone)]
         for name in names:
             self._supervisor.hold(name)
-        for name in names:
-            with suppress(LookupError):
-                self._supervisor.kill(name)
+        self._supervisor.kill_together(*names)
 
     def bring_back(self, zone: str, *, ready_s: float = _READY_S) -> None:
         """Start what was killed with the zone, and wait for it. Raises LocalServicesError if not ready by then."""
@@ -154,7 +152,18 @@ class Cluster:
         self._supervisor.wait_ready(*names, seconds=seconds)
 
     def end(self) -> None:
-        """End all: first what works, then what it works by, so that outcomes can be written to the last."""
+        """End all: first what works, then what it works by, so that outcomes can be written to the last.
+
+        Told to hurry meanwhile, by a second Ctrl-C or SIGTERM, it kills what is left: nothing stays behind.
+        """
+        grace_s = 0.0
+        try:
+            self._end_what_works()
+            grace_s = GRACE_S
+        finally:
+            self._supervisor.stop(grace_seconds=grace_s)
+
+    def _end_what_works(self) -> None:
         for each in self.processes():
             self._supervisor.hold(each.name)
             if each.kind not in _LEAVE:
@@ -163,7 +172,6 @@ class Cluster:
         deadline = time.monotonic() + GRACE_S
         while any(map(self._supervisor.is_running, working)) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-        self._supervisor.stop()
 
     def await_led(self, *names: str, seconds: float = _SERVERS_READY_S) -> None:
         """Until the proxy leads to these, or to all that it may. Raises LocalServicesError."""
@@ -217,8 +225,8 @@ def running_cluster(
         said(f"{len(members)} processes in zones {' and '.join(ZONES)}")
         supervisor = Supervisor([member.process for member in members], logs=root / "logs", output=sys.stderr)
         cluster = Cluster(ground, proxy, members, supervisor)
-        supervisor.start()
         try:
+            supervisor.start()
             servers = [each.name for each in cluster.processes() if each.kind in _LEAVE]
             cluster.await_ready(*servers, seconds=_SERVERS_READY_S)  # or all others wait for them in vain
             cluster.await_ready()

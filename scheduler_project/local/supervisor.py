@@ -133,11 +133,18 @@ class Supervisor:
         if popen is None:
             return
         if number == signal.SIGKILL:
-            _signal_group(popen.pid, number)
-            popen.wait(5)
-            self._children[name].is_ready = False
+            self.kill_together(name)
         else:
             popen.send_signal(number)
+
+    def kill_together(self, *names: str) -> None:
+        """SIGKILL to the whole groups of several at one moment, as when a machine is lost."""
+        found = [(name, popen) for name in names if (popen := self._children[name].popen)]
+        for _, popen in found:
+            _signal_group(popen.pid, signal.SIGKILL)
+        for name, popen in found:
+            popen.wait(5)
+            self._children[name].is_ready = False
 
     def hold(self, name: str) -> None:
         """Once it has ended it is not started again, until it is let go."""

@@ -1,14 +1,18 @@
 """What a deployment and ``make cluster`` have in common: the files of HAProxy and PgBouncer, and who is held."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
 
+from scheduler_project.cluster.cluster import Cluster
+from scheduler_project.cluster.zones import Member
 from scheduler_project.local.haproxy import CONFIG, Haproxy
 from scheduler_project.local.pgbouncer import Pgbouncer
 from scheduler_project.local.supervisor import Process, Supervisor
@@ -57,3 +61,23 @@ def test_what_is_held_stays_away_when_it_has_ended_until_it_is_let_go(tmp_path: 
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert supervisor.pid("sleeper") != first
+
+
+def test_one_who_is_told_twice_to_end_leaves_nothing_running(tmp_path: Path):
+    """``timeout make cluster`` sends SIGTERM twice: once itself, and once by make."""
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    process = Process("beat-a", (sys.executable, "-c", deaf))
+    supervisor = Supervisor([process], logs=tmp_path)
+    cluster = Cluster(None, None, [Member("beat-a", "beat", "a", process)], supervisor)  # type: ignore[arg-type]
+    supervisor.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "beat-a.log").exists() or not (tmp_path / "beat-a.log").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    again = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    again.start()
+    with pytest.raises(KeyboardInterrupt):
+        cluster.end()
+    assert not supervisor.is_running("beat-a")
