@@ -140,15 +140,22 @@ class Asked:
                 yield f"{page}: about {rows:,} rows of {table} for {sql[:400]}"
 
 
-def _reckoned(plan: dict[str, Any], tables: tuple[str, ...], *, is_reckoning: bool) -> Iterator[tuple[str, int]]:
-    """Tables and rows that an aggregate reads to its end."""
+def _reckoned(
+    plan: dict[str, Any], tables: tuple[str, ...], *, is_reckoning: bool, read: float = 1.0
+) -> Iterator[tuple[str, int]]:
+    """Tables and rows of them that an aggregate reads. ``read``: the share of this part's rows that is asked for.
+
+    A part that costs more than what it is a part of is not read to its end: a limit or a merge join stops before.
+    """
     kind = plan["Node Type"]
     is_reckoning = (is_reckoning or kind in ("Aggregate", "WindowAgg")) and kind != "Limit"
     table = plan.get("Relation Name", "")
-    if is_reckoning and table.startswith(tables) and plan["Plan Rows"] > A_PAGE:
-        yield table, plan["Plan Rows"]
+    rows = round(plan["Plan Rows"] * read)
+    if is_reckoning and table.startswith(tables) and rows > A_PAGE:
+        yield table, rows
     for each in plan.get("Plans", ()):
-        yield from _reckoned(each, tables, is_reckoning=is_reckoning)
+        share = min(1.0, plan["Total Cost"] / each["Total Cost"]) if each["Total Cost"] else 1.0
+        yield from _reckoned(each, tables, is_reckoning=is_reckoning, read=read * share)
 
 
 def p95_ms(client: Client, path: str, *, requests: int) -> float:
