@@ -25,7 +25,7 @@ scheduler_project/local/services.py,scheduler_project/demo/people.py,scheduler_p
 space := $(subst ,, )
 TRANSLATIONS := $(patsubst %.po,%.mo,$(wildcard frontend/locale/*/LC_MESSAGES/*.po))
 
-.PHONY: setup messages screenshots programs demo cluster test lint types rules bench day chaos soak openapi dashboards fmt lock clean help
+.PHONY: setup docs messages screenshots programs demo cluster test lint types rules bench day chaos soak openapi dashboards fmt lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -85,8 +85,8 @@ test: setup programs ## every test; coverage of unit and integration tests apart
 	@echo "Unit coverage:" && COVERAGE_FILE=.coverage.unit $(BIN)/coverage report --format=total --include='$(subst $(space),,$(UNIT_TESTED))' | tee /dev/stderr | { read total; test "$$total" -ge 80; }
 	@echo "Integration coverage:" && COVERAGE_FILE=.coverage.integration $(BIN)/coverage report --format=total | tee /dev/stderr | { read total; test "$$total" -ge 70; }
 
-lint: setup ## style, types, layers, migrations
-	@$(MAKE) --no-print-directory -j2 types rules
+lint: setup ## style, types, layers, migrations, the documents
+	@$(MAKE) --no-print-directory -j2 types rules docs
 
 types: setup
 	$(NO_SERVERS) $(BIN)/mypy --cache-dir=/dev/null  # the Django plugin mistakes a warm cache
@@ -117,6 +117,9 @@ soak: setup ## an hour's traffic at twenty times its speed, with bounces, silenc
 
 dashboards: setup ## write Grafana's boards anew
 	$(BIN)/python -m deploy.grafana $(ARGS)
+
+docs: setup ## the documents as a site below .local/site, links checked
+	@$(BIN)/python -m deploy.site $(ARGS)
 
 openapi: setup ## write the API's document anew
 	$(NO_SERVERS) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml

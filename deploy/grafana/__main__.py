@@ -14,7 +14,7 @@ PLACES = {"service": "http://localhost:8000", "docs": "http://localhost:8001"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--service", default=PLACES["service"], help="where people reach the service's pages")
-    parser.add_argument("--docs", default=PLACES["docs"], help="where the documentation's site is")
+    parser.add_argument("--docs", default=PLACES["docs"], help="where the site of make docs is")
     chosen = parser.parse_args()
     for name, board in BOARDS.items():
         (FOLDER / f"{name}.json").write_text(text(board, service=chosen.service, docs=chosen.docs))

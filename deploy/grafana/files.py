@@ -108,7 +108,7 @@ def _links(board: Board) -> list[dict[str, Any]]:
     return [
         {**others, "type": "dashboards", "tags": [TAG], "title": "Boards", "url": ""},
         {**outside, "title": "In the service", "url": f"${{service}}{board.page}"},
-        {**outside, "title": "Runbooks", "url": "${docs}/runbooks/"},
+        {**outside, "title": "Runbooks", "url": "${docs}/docs/runbooks/README.html"},
     ]
 
 

@@ -73,7 +73,7 @@ class Panel:
     def _links(self) -> list[dict[str, Any]]:
         found = []
         if self.alert:
-            found.append((f"What to do: {self.alert}", f"${{docs}}/runbooks/{runbook(self.alert)}/"))
+            found.append((f"What to do: {self.alert}", f"${{docs}}/docs/runbooks/{runbook(self.alert)}.html"))
         if self.page:
             found.append(("In the service", f"${{service}}{self.page}"))
         return [{"title": title, "url": url, "targetBlank": True} for title, url in found]

@@ -150,8 +150,8 @@ def test_a_panel_says_its_unit_and_marks_where_its_alert_begins(board: str, pane
     assert panel["type"] == "heatmap" or shown["unit"]
     alerts = [link["title"].partition(": ")[2] for link in panel["links"] if "/runbooks/" in link["url"]]
     for alert, link in zip(alerts, panel["links"], strict=False):
-        page = ALERTS[alert]["annotations"]["runbook_url"].removeprefix("docs/").removesuffix(".md")
-        assert link["url"] == f"${{docs}}/{page}/"
+        page = ALERTS[alert]["annotations"]["runbook_url"].removesuffix(".md")
+        assert link["url"] == f"${{docs}}/{page}.html", "as make docs writes it"
     limits = [step["value"] for step in shown.get("thresholds", {"steps": []})["steps"] if step["value"] is not None]
     # 1 and 0 are yes and no.
     for limit in set(limits) - {0, 1}:
