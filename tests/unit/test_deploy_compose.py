@@ -23,6 +23,8 @@ NOT_FOR_AN_INSTALLATION = {
     *("LOCAL_DIR", "DEBUG", "TEST_CLOCK", "AS_APPLICATION", "SNS_ENDPOINT"),
     *("DATABASE_URL", "BROKER_URL", "COUNTERS_URL", "STATIC_ROOT", "APPLICATION_NAME"),
 }
+# In deploy/env for PostgreSQL, its migration and Grafana.
+OF_OTHERS = ("OWNER_DATABASE_PASSWORD", "GRAFANA_PASSWORD")
 
 
 def test_it_is_as_the_specification_says():
@@ -40,7 +42,14 @@ def test_no_setting_is_forgotten_and_none_is_made_up():
     assert example().keys() - known - of_compose == set(), "deploy/env.example names what nobody reads"
     assert of_compose - example().keys() == set()
     own = {name for service in PROCESSES.values() for name in service["environment"]}
-    assert own - known == {"PROMETHEUS_MULTIPROC_DIR", "APP_DATABASE_PASSWORD"}
+    assert own - known == {"PROMETHEUS_MULTIPROC_DIR", "APP_DATABASE_PASSWORD", *OF_OTHERS}
+
+
+def test_no_process_is_told_what_others_sign_in_with():
+    """All of deploy/env comes into each; with the owner's password a web server could change the audit."""
+    for name, service in PROCESSES.items():
+        assert {each: service["environment"].get(each) for each in OF_OTHERS} == dict.fromkeys(OF_OTHERS, ""), name
+        assert ("notification_owner" in str(service["environment"])) == (name == "migrate"), name
 
 
 def test_the_example_holds_no_secret():
@@ -49,7 +58,7 @@ def test_the_example_holds_no_secret():
     assert given.keys() == {"ENCRYPTION_KEYSET", "ACCESS_TOKEN_S", "REFRESH_TOKEN_S"}
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            assert "PASSWORD" not in name or value.startswith("${"), name
+            assert "PASSWORD" not in name or not value or value.startswith("${"), name
 
 
 def test_every_process_is_there_and_what_is_to_run_twice_does():
@@ -167,6 +176,14 @@ def test_what_is_added_to_pgbouncers_file_takes_nothing_back():
     own = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
     assert not re.search(r"^\[", added, re.MULTILINE)
     assert re.findall(r"^\[.*\]$", own, re.MULTILINE)[-1] == "[pgbouncer]"
+
+
+def test_pgbouncer_lets_in_whom_the_papers_name(tmp_path):
+    _drawn(tmp_path)
+    added = (ROOT / "deploy" / "compose" / "pgbouncer.ini").read_text()
+    named = re.findall(r"^(?:\w+_file) = /(.*)$", added, re.MULTILINE)
+    assert "papers/userlist.txt" in named
+    assert [each for each in named if not (tmp_path / each).is_file()] == []
 
 
 def test_papers_are_drawn_once_and_anew_before_they_end(tmp_path):
