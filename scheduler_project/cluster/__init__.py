@@ -8,7 +8,7 @@ for the broker, a Redis Cluster of three nodes for the counters; stubs in the pl
     check      one send through all of it, beside a rolling restart, with figures
     rolling    a restart of everything, one process after another
     cluster    all of it, running: what may be done to it
-    client     a program that uses the API through the proxy
+    watch      what a deployment's Prometheus says of it
     zones      the processes of a zone
     ground     what stands outside of the zones
 """

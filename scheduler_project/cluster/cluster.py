@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ from scheduler_project.cluster.zones import ZONES, Member, Zone
 from scheduler_project.local.errors import LocalServicesError
 from scheduler_project.local.haproxy import Haproxy
 from scheduler_project.local.pgbouncer import Pgbouncer
-from scheduler_project.local.ports import free_port
+from scheduler_project.local.ports import LOOPBACK, free_port
+from scheduler_project.local.prometheus import Prometheus
 from scheduler_project.local.redis import Server
 from scheduler_project.local.redis_cluster import Cluster as RedisCluster
 from scheduler_project.local.supervisor import Supervisor
+from scheduler_project.outside.client import Client
 from stubs.testing import RunningFcm, RunningStub
 
 # What a web server that may be used answers with 200.
@@ -25,6 +27,8 @@ _POLL_S = 0.05
 # Of fourteen workers and six servers that begin at once on two processors.
 _READY_S = 300.0
 _SERVERS_READY_S = 120.0
+# Of a program that asks.
+_PATIENCE_S = 60.0
 # What the proxy leads to.
 ASKED = ("web", "streams")
 # After SIGTERM, until whoever runs a process kills it: containers are given as much.
@@ -44,10 +48,20 @@ class Running:
 
 
 class Cluster:
-    """``ground`` is what the zones stand on; the members are watched over by ``supervisor``, which restarts them."""
+    """``ground`` is what the zones stand on; the members are watched over by ``supervisor``, which restarts them.
 
-    def __init__(self, ground: Ground, proxy: Haproxy, members: list[Member], supervisor: Supervisor) -> None:
-        self.ground, self.proxy = ground, proxy
+    ``prometheus`` is one of them, or none.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        proxy: Haproxy,
+        members: list[Member],
+        supervisor: Supervisor,
+        prometheus: Prometheus | None = None,
+    ) -> None:
+        self.ground, self.proxy, self.prometheus = ground, proxy, prometheus
         self._members = {member.name: member for member in members}
         self._supervisor = supervisor
 
@@ -77,10 +91,16 @@ class Cluster:
     def fcm(self) -> RunningFcm:
         return self.ground.fcm
 
+    def program(self) -> Client:
+        """One that uses the API through the proxy. Raises LocalServicesError."""
+        client_id, secret = self.ground.client()
+        return Client(self.address, client_id=client_id, secret=secret, timeout_s=_PATIENCE_S)
+
     def processes(self, *, zone: str = "", kind: str = "") -> list[Running]:
         """All, or those of a zone and of a kind, in the order in which they were started.
 
-        Kinds are ``web``, ``streams``, ``beat``, ``reader``, ``pgbouncer``, ``haproxy`` and the queues.
+        Kinds are ``web``, ``streams``, ``beat``, ``reader``, ``pgbouncer``, ``haproxy``, ``prometheus`` and the
+        queues.
         """
         return [
             Running(member.name, member.kind, member.zone, self._pid(member.name))
@@ -209,22 +229,26 @@ def running_cluster(
     port: int = 0,
     settings: Mapping[str, str] | None = None,
     stub: str = "stubs.ses",
+    fates: Sequence[Mapping[str, object]] = (),
+    is_watched: bool = False,
     ready_path: str = READY_PATH,
     said: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Cluster]:
     """A cluster with its data below ``root``, ready, up to the end of the block and of the thread that enters it.
 
     ``port`` is the proxy's (0: a free one); ``settings`` come in the environment of every process of the service;
-    ``stub`` is the module of the stub of SES. ``said`` is told what is being waited for. Raises LocalServicesError.
+    ``stub`` is the module of the stub of SES, ``fates`` are the rules of what it tells of messages. ``is_watched``: by
+    Prometheus too. ``said`` is told what is being waited for. Raises LocalServicesError.
     """
     root = root.expanduser().resolve()
     said("PostgreSQL, Redis, a Redis Cluster of three, the providers' stubs, and the tables")
-    with standing(root, settings=settings or {}, stub=stub) as ground:
+    with standing(root, settings=settings or {}, stub=stub, fates=fates) as ground:
         proxy = _proxy(port, ready_path)
-        members = _members(ground, proxy)
+        prometheus = _prometheus(ground, proxy) if is_watched else None
+        members = _members(ground, proxy, prometheus)
         said(f"{len(members)} processes in zones {' and '.join(ZONES)}")
         supervisor = Supervisor([member.process for member in members], logs=root / "logs", output=sys.stderr)
-        cluster = Cluster(ground, proxy, members, supervisor)
+        cluster = Cluster(ground, proxy, members, supervisor, prometheus)
         try:
             supervisor.start()
             servers = [each.name for each in cluster.processes() if each.kind in _LEAVE]
@@ -243,7 +267,13 @@ def _proxy(port: int, ready_path: str) -> Haproxy:
     return Haproxy(own, state, admin, web, streams, ready_path)
 
 
-def _members(ground: Ground, proxy: Haproxy) -> list[Member]:
+def _prometheus(ground: Ground, proxy: Haproxy) -> Prometheus:
+    web, streams = ([f"{LOOPBACK}:{port}" for port in ports.values()] for ports in (proxy.web, proxy.streams))
+    targets = {"service": web[:1], "web": web, "streams": streams, "proxy": [f"{LOOPBACK}:{proxy.state_port}"]}
+    return Prometheus(ground.root / "prometheus", next(_free_ports(1)), targets)
+
+
+def _members(ground: Ground, proxy: Haproxy, prometheus: Prometheus | None) -> list[Member]:
     """In the order in which they are started."""
     members = []
     ports = _free_ports(len(ZONES))
@@ -253,7 +283,8 @@ def _members(ground: Ground, proxy: Haproxy) -> list[Member]:
         variables = {**ground.environment, "DATABASE_URL": pooler.pooled}
         zone = Zone(name, proxy.web[name], proxy.streams[name], proxy.ready_path, ground.broker.url, variables)
         members += zone.members()
-    return [*members, Member("haproxy", "haproxy", "", proxy.process())]
+    members.append(Member("haproxy", "haproxy", "", proxy.process()))
+    return [*members, Member("prometheus", "prometheus", "", prometheus.process())] if prometheus else members
 
 
 def _free_ports(count: int) -> Iterator[int]:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,18 +117,25 @@ class Ground:
 
 
 @contextmanager
-def standing(root: Path, *, settings: Mapping[str, str], stub: str = "stubs.ses") -> Iterator[Ground]:
+def standing(
+    root: Path,
+    *,
+    settings: Mapping[str, str],
+    stub: str = "stubs.ses",
+    fates: Sequence[Mapping[str, object]] = (),
+) -> Iterator[Ground]:
     """Servers and stubs below ``root`` with tables up to date, up to the end of the block.
 
     Redis and stubs end with the thread that enters it. ``settings`` come in the environment of every process; ``stub``
-    is the module of the stub of SES. Raises LocalServicesError.
+    is the module of the stub of SES, ``fates`` are the rules of what it tells of messages (``stubs.ses_events``).
+    Raises LocalServicesError.
     """
     root.mkdir(parents=True, exist_ok=True)
     database = services.ensure(root=root, need=frozenset({"database"})).database
     with ExitStack() as opened:
         broker = opened.enter_context(running_server(root=root / "redis", name="broker"))
         counters = opened.enter_context(running_redis_cluster(root=root / "redis"))
-        options = ["--events", json.dumps([]), "--no-send-events"]
+        options = ["--events", json.dumps(fates), "--no-send-events"]
         ses = opened.enter_context(running_ses(log=root / "ses-accepted.ndjson", module=stub, options=options))
         fcm = opened.enter_context(running_fcm(credentials=root / "fcm.json", log=root / "fcm-accepted.ndjson"))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_TAKEN)}

@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from scheduler_project.cluster.check import check
-from scheduler_project.cluster.client import Refused
 from scheduler_project.cluster.cluster import Cluster, running_cluster
+from scheduler_project.demo import troubles
 from scheduler_project.local.errors import LocalServicesError
 from scheduler_project.local.ports import is_free
 from scheduler_project.local.programs import find
+from scheduler_project.outside.client import OutsideError
 
 _LOOKED_S = 1.0
 
@@ -55,7 +56,10 @@ def run(options: Options, console: Console, *, root: Path) -> int:
         def said(what: str) -> None:
             console.print(f"{time.monotonic() - begun:6.1f} s  {what}", markup=False, soft_wrap=True)
 
-        with running_cluster(root, port=options.port, said=said) as cluster:
+        is_watched = _has_prometheus(console)
+        with running_cluster(
+            root, port=options.port, fates=troubles.EVENTS, is_watched=is_watched, said=said
+        ) as cluster:
             start_s = time.monotonic() - begun
             _show(cluster, console, start_s)
             code = 0
@@ -67,8 +71,18 @@ def run(options: Options, console: Console, *, root: Path) -> int:
                 _watch(cluster, console, options.seconds)
             said("ending")
         return code
-    except (LocalServicesError, Refused) as error:
+    except (LocalServicesError, OutsideError, OSError) as error:
         raise CannotRun(str(error)) from error
+
+
+def _has_prometheus(console: Console) -> bool:
+    """Without one all else can be looked at; said so that nobody takes it for watched."""
+    try:
+        find("prometheus")
+    except LocalServicesError as error:
+        console.print(f"NOT WATCHED: {error} No rule and no alert is looked at.", markup=False, soft_wrap=True)
+        return False
+    return True
 
 
 def _show(cluster: Cluster, console: Console, seconds: float) -> None:
@@ -76,6 +90,7 @@ def _show(cluster: Cluster, console: Console, seconds: float) -> None:
         "Pages and API": f"{cluster.address}/",
         "Sign in as": f"admin, marketer or analyst, with {cluster.ground.password}",
         "HAProxy": cluster.proxy.state,
+        "Prometheus": cluster.prometheus.address if cluster.prometheus else "NOT THERE, nothing is watched",
         "SES, FCM (stubs)": f"{cluster.ses.url}/  {cluster.fcm.url}/",
         "PostgreSQL": "psql " + cluster.database,
         "Logs": str(cluster.ground.root / "logs"),

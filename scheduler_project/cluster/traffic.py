@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
-from scheduler_project.cluster.client import Client, Refused
+from scheduler_project.outside import bulk
+from scheduler_project.outside.client import Client, OutsideError
 
 _PAUSE_S = 0.05
 _SHOWN = 5
@@ -35,11 +37,16 @@ class Traffic:
 
 
 @contextmanager
-def traffic(client: Callable[[], Client], *, programs: int = 3) -> Iterator[Traffic]:
-    """So many programs that read and write, up to the end of the block; ``client`` makes one for each."""
+def traffic(client: Callable[[], Client], *, programs: int = 3, keyed: bool = False) -> Iterator[Traffic]:
+    """So many programs that read and write, up to the end of the block; ``client`` makes one for each.
+
+    ``keyed``: what they write bears an Idempotency-Key, so that the proxy may ask another server where one is lost;
+    else it asks once.
+    """
     counted, over = Traffic(), threading.Event()
     threads = [
-        threading.Thread(target=_ask, args=(client(), counted, over, number), daemon=True) for number in range(programs)
+        threading.Thread(target=_ask, args=(client(), counted, over, number, keyed), daemon=True)
+        for number in range(programs)
     ]
     for thread in threads:
         thread.start()
@@ -51,16 +58,17 @@ def traffic(client: Callable[[], Client], *, programs: int = 3) -> Iterator[Traf
             thread.join()
 
 
-def _ask(client: Client, counted: Traffic, over: threading.Event, number: int) -> None:
+def _ask(client: Client, counted: Traffic, over: threading.Event, number: int, keyed: bool) -> None:
     turns: Counter[int] = Counter()
     while not over.wait(_PAUSE_S):
         turns[number] += 1
         try:
             if turns[number] % 4:
-                client.get("schedules?limit=10")
-            else:  # without a key: no proxy may send it twice
-                client.put_people([{"externalId": f"traffic-{number}", "attributes": {"turn": turns[number]}}])
-        except Refused as error:
+                client.get("schedules", limit=10)
+            else:
+                person = {"externalId": f"traffic-{number}", "attributes": {"turn": turns[number]}}
+                bulk.put(client, [person], key=str(uuid4()) if keyed else "")
+        except OutsideError as error:
             counted.count(str(error))
         else:
             counted.count("")

@@ -1,6 +1,5 @@
 """A rehearsal of the load: one schedule to many marked people, timed by the ledger and by a program that looks on."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,8 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
-from uuid import uuid4
 
-from scheduler_project.outside import traces
+from scheduler_project.outside import bulk, runs, traces
 from scheduler_project.outside.client import Client, OutsideError
 from scheduler_project.outside.traces import Marks
 from scheduler_project.outside.waiting import PAUSE_S, until
@@ -22,7 +20,6 @@ MARKS: Final = Marks(name="Load test", tag="load-test", prefix="load-test-")
 _ADDRESS: Final = "success+{}@simulator.amazonses.com"
 _PIECE: Final = 1_000  # people in one request
 _AHEAD: Final = timedelta(seconds=15)
-_OVER: Final = ("finished", "cancelled", "missed")
 # Parts of a host's name by which it says that nobody's customers are behind it.
 _REHEARSING: Final = {"staging", "stage", "test", "dev", "demo", "canary", "localhost"}
 
@@ -67,7 +64,6 @@ class Rehearsal:
     channel: str
     people: int
     patience_s: float
-    _run: str = field(default_factory=lambda: uuid4().hex)
     _asked: list[float] = field(default_factory=list)
     _failures: int = 0
 
@@ -75,11 +71,8 @@ class Rehearsal:
         """As many as are wanted, those that are there already as they shall be. Raises ``OutsideError``."""
         traces.people(self.client, MARKS)  # nobody who is called so may be a stranger
         for begin in range(0, self.people, _PIECE):
-            piece = [json.dumps(self._person(n)).encode() for n in range(begin, min(begin + _PIECE, self.people))]
-            answer = self.client.call("POST", "recipients:bulk?bringBack=true", b"\n".join(piece))
-            told = [json.loads(line) for line in answer.body.splitlines()]
-            if bad := [each for each in told if each["errors"]]:
-                raise OutsideError(f"{len(bad)} of {len(told)} people were refused: {bad[0]['errors'][0].get('code')}")
+            piece = range(begin, min(begin + _PIECE, self.people))
+            bulk.put(self.client, map(self._person, piece), query="bringBack=true")
 
     def clean(self, *, with_people: bool) -> None:
         """Take away whatever a rehearsal made, this one or another. Raises ``OutsideError``."""
@@ -89,41 +82,27 @@ class Rehearsal:
 
     def run(self) -> Report:
         """Send, look on, and count. Raises ``OutsideError``."""
-        schedule = self._make_schedule()
+        schedule = runs.make(
+            self.client,
+            name=MARKS.name,
+            channel=self.channel,
+            subject="A rehearsal",
+            text="For {{ first_name }}.",
+            audience={"field": "tags", "op": "contains", "value": MARKS.tag},
+            ahead=_AHEAD,
+        )
         with self._looking_on(schedule):
-            occurrence = until(
-                lambda: self._ended(schedule),
+            run = until(
+                lambda: runs.ended(self.client, schedule),
                 seconds=_AHEAD.total_seconds() + self.patience_s,
                 otherwise="not everybody had an outcome: see the workers' logs and manage.py books",
             )
-        found = self.client.get(f"occurrences/{occurrence}", rows="true")
-        return self._counted(found, list(self.client.every("deliveries", occurrence=occurrence)))
+        found = self.client.get(f"occurrences/{run['id']}", rows="true")
+        return self._counted(found, list(self.client.every("deliveries", occurrence=run["id"])))
 
     def _person(self, number: int) -> dict[str, Any]:
         person: dict[str, Any] = {"externalId": f"{MARKS.prefix}{number:06}", "tags": [MARKS.tag], "timeZone": "UTC"}
         return person | ({"email": _ADDRESS.format(f"{MARKS.prefix}{number:06}")} if self.channel == "email" else {})
-
-    def _make_schedule(self) -> int:
-        content = {"channel": self.channel, "locale": "en", "subject": "A rehearsal", "text": "For {{ first_name }}."}
-        template = self.client.post(
-            "templates",
-            {"name": MARKS.name, "defaultLocale": "en", "contents": [content]},
-            key=f"load-template-{self._run}",
-        )
-        due = datetime.fromisoformat(template["createdAt"]) + _AHEAD  # by the service's clock
-        said = {
-            "name": MARKS.name,
-            "channel": self.channel,
-            "templateId": template["id"],
-            "scheduleType": "once",
-            "runAt": _instant(due),
-            "audienceQuery": {"field": "tags", "op": "contains", "value": MARKS.tag},
-        }
-        return int(self.client.post("schedules", said, key=f"load-schedule-{self._run}")["id"])
-
-    def _ended(self, schedule: int) -> int:
-        runs = self.client.get(f"schedules/{schedule}/occurrences")["items"]
-        return int(runs[0]["id"]) if runs and runs[0]["state"] in _OVER else 0
 
     @contextmanager
     def _looking_on(self, schedule: int) -> Iterator[None]:
@@ -169,10 +148,6 @@ class Rehearsal:
             books_close=occurrence["books"]["closes"] and len(rows) == self.people,
             differences=occurrence["books"]["differences"],
         )
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
 
 
 def _seconds(begin: datetime, end: str) -> float:

@@ -6,12 +6,11 @@ Marks are always the same, so that whatever a killed run has left is taken away 
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
-from uuid import uuid4
 
-from scheduler_project.outside import traces
+from scheduler_project.outside import runs, traces
 from scheduler_project.outside.client import Client, OutsideError, segment
 from scheduler_project.outside.traces import Marks
 from scheduler_project.outside.waiting import until
@@ -44,7 +43,6 @@ class Check:
     address: str
     metrics: str
     patience_s: float
-    _run: str = field(default_factory=lambda: uuid4().hex)
     _schedule: int = 0
     _occurrence: int = 0
     _sent_before: float = 0.0
@@ -104,37 +102,24 @@ class Check:
         if self.channel == "email":
             person["email"] = self.address
         self.client.put(f"recipients/{segment(PERSON)}", person, bringBack="true")
-        content = {"channel": self.channel, "locale": "en", "text": "The service works."}
-        if self.channel != "push":
-            content["subject"] = "A check after a deployment"
-        template = self.client.post(
-            "templates",
-            {"name": MARKS.name, "defaultLocale": "en", "contents": [content]},
-            key=f"smoke-template-{self._run}",
+        self._schedule = runs.make(
+            self.client,
+            name=MARKS.name,
+            channel=self.channel,
+            subject="A check after a deployment",
+            text="The service works.",
+            audience={"field": "external_id", "op": "eq", "value": PERSON},
+            ahead=_AHEAD,
         )
-        due = datetime.fromisoformat(template["createdAt"]) + _AHEAD  # by the service's clock
-        made = self.client.post(
-            "schedules",
-            {
-                "name": MARKS.name,
-                "channel": self.channel,
-                "templateId": template["id"],
-                "scheduleType": "once",
-                "runAt": due.isoformat().replace("+00:00", "Z"),
-                "audienceQuery": {"field": "external_id", "op": "eq", "value": PERSON},
-            },
-            key=f"smoke-schedule-{self._run}",
-        )
-        self._schedule = made["id"]
 
     def _await_sent(self) -> None:
         def outcome() -> str:
-            runs = self.client.get(f"schedules/{self._schedule}/occurrences")["items"]
-            if not runs or runs[0]["state"] not in ("finished", "cancelled", "missed"):
+            run = runs.ended(self.client, self._schedule)
+            if run is None:
                 return ""
-            self._occurrence = runs[0]["id"]
-            counted = {state: number for state, number in runs[0]["counted"].items() if number}
-            return "sent" if counted == {"sent": 1} else f"{runs[0]['state']}, {counted}"
+            self._occurrence = run["id"]
+            counted = {state: number for state, number in run["counted"].items() if number}
+            return "sent" if counted == {"sent": 1} else f"{run['state']}, {counted}"
 
         found = until(
             outcome,

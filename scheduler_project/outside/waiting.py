@@ -11,7 +11,7 @@ PAUSE_S: Final = 0.5
 Found = TypeVar("Found")
 
 
-def until(found: Callable[[], Found], *, seconds: float, otherwise: str) -> Found:
+def until(found: Callable[[], Found | None], *, seconds: float, otherwise: str) -> Found:
     """What ``found`` finds, once that is something. Raises ``OutsideError`` with ``otherwise`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (what := found()):

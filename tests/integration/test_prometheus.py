@@ -1,26 +1,24 @@
 """A real Prometheus beside the running service during a send: every series of rules and boards is there."""
 
-import json
-import socket
-import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from django.utils import timezone
 
 from delivery import heartbeats, tasks
 from delivery.models import ProviderAccount
 from delivery.providers.base import Answer, Verdict
 from frontend.api.schedules import Schedules
-from tests.alarms import ITS_OWN, PROMETHEUS, metrics, panels, program, rules
+from scheduler_project.local.ports import free_port
+from scheduler_project.local.prometheus import Prometheus
+from scheduler_project.local.supervisor import Supervisor
+from tests.alarms import ITS_OWN, metrics, panels, program, rules
 from tests.api import Api, token
 from tests.factories import DeviceFactory, ScheduleFactory, people
 from tests.recording import sent
@@ -37,58 +35,15 @@ VARIABLES = {"$channel": ".*", "$__rate_interval": "10m"}
 OFF = {("integrations", "Template service, latency"): "no service renders a message here"}
 
 
-class Prometheus:
-    """One that runs: ``ask`` it."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def ask(self, expr: str) -> list[dict[str, Any]]:
-        """The series that it finds at this moment."""
-        return list(self._get("query", query=expr)["result"])
-
-    def names(self) -> set[str]:
-        return set(self._get("label/__name__/values"))
-
-    def targets(self) -> list[dict[str, Any]]:
-        return list(self._get("targets")["activeTargets"])
-
-    def _get(self, path: str, **parameters: str) -> Any:
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{urlencode(parameters)}", timeout=30) as answer:
-            return json.load(answer)["data"]
-
-
 @contextmanager
 def running_prometheus(root: Path, *, web: str, streams: str) -> Iterator[Prometheus]:
     """With the files of the deployment, but for the addresses and how often it asks."""
-    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(PROMETHEUS / name) for name in config["rule_files"]]
-    del config["alerting"]
+    program("prometheus")
     places = {"service": web, "web": web, "streams": streams}
-    config["scrape_configs"] = [
-        {**_without_places(job), "static_configs": [{"targets": [urlsplit(places[job["job_name"]]).netloc]}]}
-        for job in config["scrape_configs"]
-        if job["job_name"] in places
-    ]
-    (root / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    options = (f"--storage.tsdb.path={root / 'data'}", f"--web.listen-address={address}", "--log.level=warn")
-    with (root / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(
-            [program("prometheus"), f"--config.file={root / 'prometheus.yml'}", *options], stdout=log, stderr=log
-        )
-        try:
-            yield Prometheus(f"http://{address}")
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _without_places(job: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in job.items() if not name.endswith("_sd_configs") and name != "static_configs"}
+    targets = {job: [urlsplit(url).netloc] for job, url in places.items()}
+    prometheus = Prometheus(root, free_port(), targets, every="1s")
+    with Supervisor([prometheus.process()], logs=root):
+        yield prometheus
 
 
 def moods(message: Any) -> Answer | None:
@@ -167,7 +122,7 @@ def test_every_panel_has_data_during_a_send_and_every_rule_its_series(
                 with suppress(OSError):  # it is starting
                     left = {words: expr for words, expr in left.items() if not is_filled(prometheus.ask(expr))}
                 if time.monotonic() > until:
-                    scrapes = [(each["labels"]["job"], each["lastError"]) for each in prometheus.targets()]
+                    scrapes = [(each["labels"]["job"], each["lastError"]) for each in prometheus.scrapes()]
                     pytest.fail(f"Nothing for {list(left)}. The last scrapes: {scrapes}")
                 time.sleep(0.2)
 
