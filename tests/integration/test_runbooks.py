@@ -14,10 +14,10 @@ from tests.alarms import PROJECT, RUNBOOKS, rules
 pytestmark = pytest.mark.django_db
 PAGES = sorted(RUNBOOKS.glob("*.md"))
 ROOMS = ("audit", "schedules", "delivery", "frontend", "scheduler_project")
-# Words of others: PostgreSQL's and Prometheus's own, and what a reason or setting of Amazon's is called.
+# Words of others: PostgreSQL's, Prometheus's and compose's own, and what a reason or setting of Amazon's is called.
 FOREIGN = {
     *("max_connections", "pg_wal", "pg_stat_activity", "application_name", "cluster_state", "scrape_samples_scraped"),
-    *("RUNBOOKS", "PATH"),
+    *("RUNBOOKS", "PATH", "COMPOSE_ENV_FILES"),
 }  # fmt: skip
 
 
