@@ -56,6 +56,7 @@ def test_the_addresses_in_the_service_lead_somewhere():
 
 def test_the_names_are_those_of_the_code():
     sources = "\n".join(path.read_text() for room in ROOMS for path in (PROJECT / room).rglob("*.py"))
+    sources += (PROJECT / "docker-compose.yml").read_text()
     sources += (PROJECT / "docs" / "metrics.md").read_text() + "".join(rule["record"] for rule in rules("recording"))
     for page in PAGES:
         for each in code(page):
