@@ -52,15 +52,14 @@ def least_bucket(channel: str) -> int | None:
 
 
 def known_rate(channel: str) -> float | None:
-    """People a second that the channel may be sent to at the most, as far as it is known here; None: any number.
+    """People a second that the channel's provider may be sent to, as far as it is known here; None: any number.
 
-    Nobody is asked for it. Of several providers the fastest counts, since any of them may be the one.
+    Nobody is asked for it. Of several providers it is the one that is asked at present: one behind it that lets
+    any number through would have the queue filled with minutes of the first one's work.
     """
-    scopes = circuits.of_channel(channel)
-    kept = dict(ProviderAccount.objects.filter(scope__in=scopes).values_list("scope", "per_s"))
-    paced = [rate for scope in scopes if (rate := kept.get(scope)) is not None]
-    fastest = max(paced) if len(paced) == len(scopes) else None
-    return min((rate for rate in (settings.MOST_PER_S.get(channel), fastest) if rate), default=None)
+    scope = circuits.asked(channel, set(Circuit.objects.values_list("scope", flat=True)))
+    kept = ProviderAccount.objects.filter(scope=scope).values_list("per_s", flat=True).first()
+    return min((rate for rate in (settings.MOST_PER_S.get(channel), kept) if rate), default=None)
 
 
 def refresh(*, now: datetime) -> int:

@@ -49,6 +49,12 @@ def of_channel(channel: str) -> list[str]:
     return [of_provider(channel, name) for name in names] or [channel]
 
 
+def asked(channel: str, passed_over: Collection[str]) -> str:
+    """The scope of the channel's provider that is asked at present: the first whose circuit is not among these."""
+    scopes = of_channel(channel)
+    return next((scope for scope in scopes if scope not in passed_over), scopes[0])
+
+
 class Leave(NamedTuple):
     """What circuits say to who would ask: by scope why he must not, and of which he is the probe."""
 

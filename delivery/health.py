@@ -73,7 +73,7 @@ def read(*, now: datetime) -> Health:
             bool(stopped & {StopSwitch.ALL, channel}),
             open_circuits.get(channel),
             paces.get(channel) if paces is not None else None,
-            accounts.get(_asked(channel, open_circuits)),
+            accounts.get(circuits.asked(channel, open_circuits)),
             [
                 open_circuits[scope]
                 for scope in circuits.of_channel(channel)
@@ -108,14 +108,9 @@ def rates() -> Mapping[str, float | None] | None:
 def _rates(passed_over: Collection[str]) -> Mapping[str, float | None] | None:
     """Of each channel's provider that is asked at present. None while the counters are away."""
     try:
-        return {channel: pace.rate(_asked(channel, passed_over)) for channel in Channel.values}
+        return {channel: pace.rate(circuits.asked(channel, passed_over)) for channel in Channel.values}
     except CountersAway:
         return None
-
-
-def _asked(channel: str, passed_over: Collection[str]) -> str:
-    scopes = circuits.of_channel(channel)
-    return next((scope for scope in scopes if scope not in passed_over), scopes[0])
 
 
 # The batches in the queues, by their partial index: at most as many as fit the publishing window. Those due and not

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from django.db import connection
 
-from delivery import accounts, dispatch, sending
+from delivery import accounts, circuits, dispatch, sending
 from delivery.models import Batch, ProviderAccount
 from tests.factories import NOW, ScheduleFactory, people
 from tests.service import MINUTE, states
@@ -127,6 +127,15 @@ def test_the_rate_that_is_known_is_the_least_of_setting_and_account(settings):
     settings.MOST_PER_S = {}
     assert accounts.known_rate("email") == 14.0
     assert accounts.known_rate("push") is None
+
+
+def test_of_several_providers_the_rate_is_that_of_the_one_asked_at_present(settings):
+    settings.PROVIDERS = {**settings.PROVIDERS, "email": "ses,smtp"}
+    assert accounts.known_rate("email") is None
+    ProviderAccount.objects.create(scope="email:ses", per_s=14.0, read_at=datetime(2026, 11, 21, tzinfo=UTC))
+    assert accounts.known_rate("email") == 14.0
+    circuits.open_circuit("email:ses", reason="quota", detail="", now=NOW)
+    assert accounts.known_rate("email") is None
 
 
 def test_everybody_is_sent_to_all_the_same(service, narrow, provider):
