@@ -42,6 +42,7 @@ class Action(models.TextChoices):
     SUPPRESSION_REMOVE = "suppression.remove"
     SENDING_STOP = "sending.stop"
     SENDING_GO = "sending.go"
+    SENDING_SETTLE = "sending.settle"
     CIRCUIT_OPEN = "circuit.open"
     CIRCUIT_CLOSE = "circuit.close"
     ACCOUNT_CREATE = "account.create"

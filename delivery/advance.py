@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection
 
-from delivery import dispatch, ledger, materialise, partitions, sending, sweep
+from delivery import continuity, dispatch, ledger, materialise, partitions, sending, sweep
 from schedules import clock
 from schedules.models import Channel, Occurrence, OccurrenceState
 
@@ -51,6 +51,8 @@ def advance(*, to: datetime, drive: Callable[[], None]) -> Iterator[datetime]:
 
 def catch_up(*, hand_out: Callable[[dispatch.Handout], None]) -> None:
     """A tick that materialises by itself, so that whoever waits for each step needn't wait for a queue."""
+    if not continuity.look(now=clock.now()):
+        return
     dispatch.open_due(now=clock.now())
     for occurrence_id in dispatch.to_materialise():
         materialise.attempt(occurrence_id=occurrence_id, now=clock.now())

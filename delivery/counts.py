@@ -103,7 +103,9 @@ EVENT_KINDS = (
 )  # fmt: skip
 RESULTS = ("new", "repeated", "unmatched", "test")
 # What else comes to the address and the queue of providers' events than events.
-HOOK_RESULTS = ("confirmed", "unsubscribed", "malformed", "topic", "stale", "forged", "away", "unreadable")
+HOOK_RESULTS = (
+    "confirmed", "unsubscribed", "malformed", "topic", "stale", "forged", "away", "unreadable", "restored",
+)  # fmt: skip
 # How calls of subscribers' endpoints end: by their answer, or by what stood in its way.
 ENDPOINT_RESULTS = ("delivered", "redirected", "refused", "failing", "gone", "busy", "odd", *OUTGOING_CODES)
 # Every value that the label ``reason_class`` can have, beside OTHER: a reason itself may say anything.

@@ -11,7 +11,7 @@ from delivery import renderers
 from delivery.caps import Limits
 from delivery.ledger import Claim, Outcome, Person
 from delivery.models import OUTSIDE_WINDOW, QUIET_HOURS, WINDOW_IS_QUIET, State
-from delivery.providers.base import Message
+from delivery.providers.base import Message, run_of
 from delivery.remote_rendering import Blame, Result, Unrendered
 from delivery.renderers import Renderer
 from delivery.rendering import Rendered, Shared
@@ -152,6 +152,7 @@ def compose(claim: Claim, *, now: datetime, ahead: tuple[Meant, Sequence[Result]
 def _composed(claim: Claim, found: Meant, rendered: Sequence[Result], *, now: datetime) -> Composed:
     channel = claim.work.channel
     prefix = f"{claim.work.day:%Y%m%d}-{claim.work.occurrence_id}-"
+    run = run_of(claim.schedule_id, claim.occurrence_at)
     messages, settled, spoilt = [], list(found.settled), []
     for person, recipient, result in zip(found.people, found.recipients, rendered, strict=True):
         if isinstance(result, Rendered):
@@ -168,6 +169,7 @@ def _composed(claim: Claim, found: Meant, rendered: Sequence[Result], *, now: da
                     result.html,
                     targets=targets,
                     unsubscribe_url=recipient.get("unsubscribe_url", ""),
+                    run=run,
                 )
             )
         elif isinstance(result, RenderError):

@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from audit import seals
-from delivery import books, circuits, counts, health, heartbeats, partitions
+from delivery import books, circuits, continuity, counts, health, heartbeats, partitions
 from delivery.counts import Counter, Histogram, Key
 from delivery.models import ProviderAccount
 from delivery.providers import registry
@@ -196,6 +196,8 @@ def _circuits() -> Iterator[Metric]:
     yield GaugeMetricFamily("template_service_waiting_templates", text, templates)
     stops = {channel: float(bool(stopped & {"all", channel})) for channel in Channel.values}
     yield _by_channel("notifications_stopped", "1 while a person has stopped the channel, or all.", stops)
+    text = "1 while this database was restored and nobody has settled what was sent after the backup."
+    yield GaugeMetricFamily("database_restored", text, float(continuity.restored() is not None))
 
 
 def _accounts() -> Iterator[Metric]:

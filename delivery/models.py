@@ -466,3 +466,30 @@ class Count(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Continuity(models.Model):
+    """What this database has been through, as ``delivery.continuity`` tells it outside too: one row, none before.
+
+    ``number`` rises with each look; ``service`` is the name under which it is told. ``server`` is PostgreSQL's system
+    identifier and timeline; ``proven_until`` is real time, all else business time. From ``restored_to`` on the database
+    knows nothing; ``last_seen_at``: when the service that was lost looked for the last time, where that is known. Ids
+    of occurrences that were opened since begin with ``runs_from``. These four are empty unless it was restored and has
+    not been settled.
+    """
+
+    service = models.UUIDField()
+    number = models.BigIntegerField(default=0)
+    server = models.CharField(max_length=80)
+    seen_at = models.DateTimeField()
+    proven_until = models.DateTimeField()
+    restored_to = models.DateTimeField(null=True)
+    last_seen_at = models.DateTimeField(null=True)
+    noticed_at = models.DateTimeField(null=True)
+    runs_from = models.BigIntegerField(null=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="continuity_single")]
+
+    def __str__(self) -> str:
+        return f"look {self.number}"

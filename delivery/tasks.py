@@ -20,6 +20,7 @@ from audit import roles, seals
 from delivery import (
     accounts,
     advance,
+    continuity,
     dispatch,
     figures,
     heartbeats,
@@ -45,6 +46,8 @@ MATERIALISE_TOGETHER = 20
 # Seconds after which the rest of them is left to others: with a user service that is silent each takes half a minute,
 # and no task may go on for ever.
 MATERIALISE_TURN_S = 60
+# Real seconds within which a process that works looks again whether its database was restored; the tick does each time.
+LOOK_S = 5.0
 
 
 @celeryd_after_setup.connect
@@ -76,7 +79,14 @@ def _leave(**_: Any) -> None:
 
 @shared_task(name="delivery.tick")
 def tick(**_: Any) -> None:
-    """Open what is due, hand out what waits. Once a second."""
+    """Open what is due, hand out what waits. Once a second. Nothing of it in a database that was set back."""
+    if continuity.look(now=clock.now()):
+        _tick()
+    heartbeats.beat(heartbeats.TICK)
+    heartbeats.ask(_send_canary)
+
+
+def _tick() -> None:
     publish()  # first: opening thousands of occurrences takes seconds
     now = clock.now()
     opened = dispatch.open_due(now=now)
@@ -95,8 +105,6 @@ def tick(**_: Any) -> None:
         send_test.apply_async(kwargs={"test_send_id": test_send_id}, queue=channel)
     if (import_id := uploads.take_waiting()) is not None:
         import_people.apply_async(kwargs={"import_id": import_id}, queue="materialise")
-    heartbeats.beat(heartbeats.TICK)
-    heartbeats.ask(_send_canary)
 
 
 def _send_canary(queue: str) -> None:
@@ -131,6 +139,8 @@ def materialise_occurrences(*, occurrence_ids: list[int], **_: Any) -> None:
     begun = time.monotonic()
     for occurrence_id in occurrence_ids:
         heartbeats.consumed("materialise")
+        if not continuity.look(now=clock.now(), every_s=LOOK_S):
+            return
         if materialise.attempt(occurrence_id=occurrence_id, now=clock.now()):
             publish()
         if leaving.is_leaving() or time.monotonic() - begun > MATERIALISE_TURN_S:
@@ -140,14 +150,16 @@ def materialise_occurrences(*, occurrence_ids: list[int], **_: Any) -> None:
 @shared_task(name="delivery.send")
 def send(*, batch_ids: list[int], queue: str = "", **_: Any) -> None:
     """Send what is due of some batches."""
-    sending.send(batch_ids=batch_ids)
+    if continuity.look(now=clock.now(), every_s=LOOK_S):
+        sending.send(batch_ids=batch_ids)
     heartbeats.consumed(queue)
 
 
 @shared_task(name="delivery.send_test")
 def send_test(*, test_send_id: int, **_: Any) -> None:
     """Send a message to be looked at. A second copy of the message finds it taken."""
-    test_sends.send(test_send_id=test_send_id, now=clock.now())
+    if continuity.look(now=clock.now(), every_s=LOOK_S):
+        test_sends.send(test_send_id=test_send_id, now=clock.now())
 
 
 @shared_task(name="delivery.import_people")
@@ -160,8 +172,9 @@ def import_people(*, import_id: int, **_: Any) -> None:
 @shared_task(name="delivery.sweep")
 def sweep(**_: Any) -> None:
     """Settle what nobody holds any more. Every few seconds."""
-    sweeping.sweep(now=clock.now())
-    test_sends.give_up(now=clock.now())
+    if continuity.look(now=clock.now(), every_s=LOOK_S):
+        sweeping.sweep(now=clock.now())
+        test_sends.give_up(now=clock.now())
     heartbeats.beat(heartbeats.SWEEP)
 
 

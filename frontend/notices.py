@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from delivery import books, brake
+from delivery import books, brake, continuity
 from delivery.endpoint_models import Endpoint
 from delivery.models import Circuit
 from frontend.instants import show
@@ -69,9 +69,24 @@ def endpoints_off(zones: Zones = _OWN) -> list[str]:
     return [f"{words % {'name': each, 'since': show(each.off_at, zones.of())}} {OFF[each.off_reason]}" for each in off]
 
 
+def _restored(zones: Zones) -> list[str]:
+    kept = continuity.restored()
+    if kept is None:
+        return []
+    words = _(
+        "This database was restored, or another has taken its place: it knows nothing of what happened after %(at)s. "
+        "Nothing is sent, so that nobody gets a message twice, until whoever runs the service has settled it with "
+        "“manage.py settle_restored” (docs/runbooks/database-restored.md) and lets it go on."
+    )
+    return [words % {"at": show(kept.restored_to, zones.of())}]
+
+
 def _stops(zones: Zones) -> list[str]:
     stops = list(StopSwitch.objects.order_by("created_at")[: _STOPS_SHOWN + 1])
     found = [_stop(stop, zones) for stop in stops[:_STOPS_SHOWN]]
+    # One stop of everything stands at least while a database waits to be settled; each page would ask for nothing else.
+    if len(stops) > _STOPS_SHOWN or any(stop.scope == StopSwitch.ALL for stop in stops):
+        found = _restored(zones) + found
     if len(stops) > _STOPS_SHOWN:
         found.append(_("More stop switches are on: see Stop switch."))
     return found
@@ -89,7 +104,8 @@ def _stop(stop: StopSwitch, zones: Zones) -> str:
         }
     else:
         words = _("Sending of schedule %(id)s is stopped since %(since)s.") % {"id": name, "since": since}
-    return f"{words} {_('Reason:')} {stop.reason}" if stop.reason else words
+    why = _("the database was restored") if stop.reason == continuity.REASON else stop.reason
+    return f"{words} {_('Reason:')} {why}" if why else words
 
 
 def _circuit(circuit: Circuit, zones: Zones, *, shift: timedelta) -> str:

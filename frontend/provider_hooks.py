@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from delivery import counts
+from delivery import continuity, counts
 from delivery.events import reading, settling, sns
 from frontend import buckets
 from frontend.sign_in_limits import client_address
@@ -30,8 +30,9 @@ def ses(request: HttpRequest) -> HttpResponse:
     """SNS brings an event of SES, asks whether a subscription is wanted, or says that one has ended.
 
     204 when that is done, also when it was done before or the ledger tells nothing of it; 400 for what SNS or SES would
-    never send, 403 for what SNS hasn't signed or is of a topic of others, 503 where that could not be found out: SNS
-    sends again what is answered with 500 and more, and nothing else. Without ``SNS_TOPICS`` there is no such address.
+    never send, 403 for what SNS hasn't signed or is of a topic of others, 503 where that could not be found out and in
+    a restored database, whose runs are not those yet that events tell of: SNS sends again what is answered with 500 and
+    more, and nothing else. Without ``SNS_TOPICS`` there is no such address.
     """
     if not settings.SNS_TOPICS:
         raise Http404
@@ -66,6 +67,8 @@ def _taken(message: sns.Message) -> HttpResponse:
         log.error("provider_events_unsubscribed", topic=message.topic)
         _count("unsubscribed")
     elif event := reading.read(message.text):
+        if continuity.restored():
+            return _refused(503, "restored", "This database was restored and is not settled yet: come again.")
         settling.settle([event], now=clock.now())
     return HttpResponse(status=204)
 

@@ -15,7 +15,7 @@ class Accepted(NamedTuple):
 
     `failure`: why the service would not render it after all. `collapse_id`: under which a device shows it, in the place
     of an earlier one with the same id; `replaces`: the message id of that one. `list_unsubscribe`: the header's value,
-    where RFC 8058's other one stands beside it.
+    where RFC 8058's other one stands beside it. `run`: the value of that message tag.
     """
 
     at: str
@@ -29,17 +29,18 @@ class Accepted(NamedTuple):
     collapse_id: str = ""
     replaces: str = ""
     list_unsubscribe: str = ""
+    run: str = ""
 
 
 _quoted = json.encoder.encode_basestring_ascii  # a line by json.dumps takes twice as long
 _PARTS = ("text", "html")
-_OPTIONAL = ("html", "failure", "collapse_id", "replaces", "list_unsubscribe")
+_OPTIONAL = ("html", "failure", "collapse_id", "replaces", "list_unsubscribe", "run")
 
 
 class Log:
     """NDJSON, a line a message: at, message_id, to, subject, delivery, text_sha256 and, where there is any,
-    html_sha256, failure, collapse_id, replaces and list_unsubscribe. With `bodies` text and html stand there, not their
-    hashes.
+    html_sha256, failure, collapse_id, replaces, list_unsubscribe and run. With `bodies` text and html stand there, not
+    their hashes.
 
     Written without a buffer of our own; a path of None writes nothing.
     """

@@ -35,7 +35,7 @@ from stubs.sns import Sns
 MAX_ENTRIES = 50
 MAX_BODY = 1 << 20  # "Using templates to send personalized email": each input JSON with an inline template
 MAX_HEADERS = 15
-TAG = "delivery"
+TAG, RUN_TAG = "delivery", "run"
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _ADDRESS = re.compile(r"(?:[^<>\r\n]*<)?[^\s@<>]+@[^\s@<>]+>?")
 _HEADER_NAME, _HEADER_VALUE = re.compile(r"[!-9;-@A-~]{1,126}"), re.compile(r"[ -~]{1,995}")
@@ -139,12 +139,15 @@ class SendBulkEmail(SesOperation):
                 template.get("TemplateData"),
                 replacement.get("ReplacementTemplateData"),
             )
-            delivery = _tag(entry.get("ReplacementTags") or default_tags)
+            tags = entry.get("ReplacementTags") or default_tags
             to = _recipients(entry["Destination"])
             unsubscribe = _list_unsubscribe(entry.get("ReplacementHeaders", ()))
             accepted.append(
                 Accepted(
-                    at, message_id, to, subject, delivery, text, html, failure=failure, list_unsubscribe=unsubscribe
+                    *(at, message_id, to, subject, _tag(tags), text, html),
+                    failure=failure,
+                    list_unsubscribe=unsubscribe,
+                    run=_tag(tags, RUN_TAG),
                 )
             )
             results.append({"Status": "SUCCESS", "MessageId": message_id})
@@ -290,8 +293,8 @@ def _check_content(content: Mapping[str, str]) -> None:
         raise _bad("Template contains unsupported operations.")
 
 
-def _tag(tags: Sequence[Mapping[str, str]]) -> str:
-    return next((tag["Value"] for tag in tags if tag["Name"] == TAG), "")
+def _tag(tags: Sequence[Mapping[str, str]], name: str = TAG) -> str:
+    return next((tag["Value"] for tag in tags if tag["Name"] == name), "")
 
 
 def _all_addresses(destination: Mapping[str, list[str]]) -> list[str]:

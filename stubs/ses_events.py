@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from stubs.log import Accepted
 from stubs.sns import written
 
-TAG = "delivery"
+TAG, RUN_TAG = "delivery", "run"
 FATES = ("bounce", "soft_bounce", "complaint", "delay", "reject", "delivery", "none")
 _ACCOUNT = "123456789012"
 
@@ -129,6 +129,7 @@ def _mail(message: Accepted, sent_at: datetime) -> dict[str, Any]:
             "ses:configuration-set": ["stub"],
             "ses:from-domain": ["example.com"],
             **({TAG: [message.delivery]} if message.delivery else {}),
+            **({RUN_TAG: [message.run]} if message.run else {}),
         },
     }
 

@@ -32,3 +32,4 @@ class ProviderEvent(NamedTuple):
     event_id: str  # the same whenever the same event is told again, and for no other event
     detail: str = ""  # the provider's codes, such as "Permanent/General 5.1.1": nothing about the person
     addresses: tuple[str, ...] = ()  # whom it concerns, as the provider writes them
+    run: str = ""  # the occurrence's name in whichever database, "17-1795341600000000"; empty where the event has none

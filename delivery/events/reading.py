@@ -20,6 +20,7 @@ from schedules import storable
 TAG: Final = (
     "delivery"  # delivery.providers.ses.TAG; importing that would import boto3, which a web server does not need
 )
+RUN_TAG: Final = "run"  # the other one
 # What SES publishes once when a topic is chosen for its events, in words and not in JSON.
 _GREETING: Final = "Successfully validated SNS topic"
 # Nothing that the ledger tells. A subscription is SES's own list management.
@@ -27,6 +28,7 @@ _BESIDE: Final = frozenset({"Open", "Click", "Subscription"})
 # Reports to the sender that are no complaint of the person (RFC 6591, RFC 5965 and its registry).
 _NO_COMPLAINT: Final = ("not-spam", "auth-failure")
 _KEY: Final = re.compile(r"[0-9]{8}-[0-9]{1,18}-[0-9]{1,18}", re.ASCII)
+_RUN: Final = re.compile(r"[0-9]{1,18}-[0-9]{1,18}", re.ASCII)
 _ID: Final = re.compile(r"[!-~]{1,200}")
 _CODE: Final = re.compile(r"[A-Za-z0-9 ._-]{1,60}")
 _ADDRESSES: Final = 50  # that a message can have, says SES
@@ -138,21 +140,25 @@ def _event(
     at = at or sent_at
     # Without an id of its own, an event of a message is told apart by what and when.
     event_id = event_id or f"{provider_id} {kind} {at:%Y%m%dT%H%M%S.%fZ}"
-    return ProviderEvent(kind, _key(mail), provider_id, at, sent_at, event_id, detail, _addresses(mail, listed))
+    run = _tag(mail, RUN_TAG, _RUN)
+    return ProviderEvent(kind, _key(mail), provider_id, at, sent_at, event_id, detail, _addresses(mail, listed), run)
 
 
 def _key(mail: Mapping[str, Any]) -> str:
     """Empty where the message is not ours, or its tags don't come along."""
-    tags = mail.get("tags")
-    values = tags.get(TAG) if isinstance(tags, dict) else None
-    value = values[0] if isinstance(values, list) and values else ""
-    if not isinstance(value, str) or not _KEY.fullmatch(value):
-        return ""
+    value = _tag(mail, TAG, _KEY)
     try:
         datetime.strptime(value[:8], "%Y%m%d")  # noqa: DTZ007 - a day, as the ledger counts them
     except ValueError:
         return ""
     return value
+
+
+def _tag(mail: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
+    tags = mail.get("tags")
+    values = tags.get(name) if isinstance(tags, dict) else None
+    value = values[0] if isinstance(values, list) and values else ""
+    return value if isinstance(value, str) and form.fullmatch(value) else ""
 
 
 def _addresses(mail: Mapping[str, Any], listed: object) -> tuple[str, ...]:

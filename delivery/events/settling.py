@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -100,8 +100,11 @@ def settle(events: Sequence[ProviderEvent], *, now: datetime) -> Settled:
 
 def _settle(events: Sequence[ProviderEvent], *, now: datetime) -> Settled:
     keys = [key_of(event.key) for event in events]
-    told = [(event, _told(event, key)) for event, key in zip(events, keys, strict=True) if key and not is_test(key)]
-    kept = feedback.keep(each for _, each in told)
+    kept = feedback.keep(each for _, each in _by_key(events, keys))
+    if moved := _moved(events, keys, kept):
+        keys = [moved.get(place, key) for place, key in enumerate(keys)]
+        kept |= feedback.keep(_told(events[place], key) for place, key in moved.items())
+    told = _by_key(events, keys)
     tally = Tally(is_holder=False)
     corrected, released = ledger.correct(kept, now=now, tally=tally)
     feedback.count(kept)
@@ -129,6 +132,43 @@ def _settle(events: Sequence[ProviderEvent], *, now: datetime) -> Settled:
     )
     log.info("provider_events_settled", **{name: number for name, number in vars(settled).items() if number})
     return settled
+
+
+def _by_key(events: Sequence[ProviderEvent], keys: Sequence[Key | None]) -> list[tuple[ProviderEvent, Told]]:
+    return [(event, _told(event, key)) for event, key in zip(events, keys, strict=True) if key and not is_test(key)]
+
+
+def _moved(events: Sequence[ProviderEvent], keys: Sequence[Key | None], kept: Collection[Key]) -> dict[int, Key]:
+    """By place, keys of the events whose occurrence has another id here: it was opened anew after a restore."""
+    lost = {
+        place: run
+        for place, (event, key) in enumerate(zip(events, keys, strict=True))
+        if key and key not in kept and not is_test(key) and (run := _run(event.run))
+    }
+    if not lost:
+        return {}
+    names = set(lost.values())
+    found = Occurrence.objects.filter(
+        schedule__in={schedule for schedule, _ in names}, occurrence_at__in={instant for _, instant in names}
+    )
+    here = {(each.schedule_id, each.occurrence_at): each for each in found}
+    moved = {}
+    for place, name in lost.items():
+        key = keys[place]
+        if (there := here.get(name)) and key and there.pk != key[1]:
+            moved[place] = (there.day, there.pk, key[2])
+    return moved
+
+
+def _run(text: str) -> tuple[int, datetime] | None:
+    """Schedule and instant of an occurrence, as ``delivery.providers.base.run_of`` writes them."""
+    schedule_id, _, microseconds = text.partition("-")
+    if not microseconds:
+        return None
+    try:
+        return int(schedule_id), datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(microseconds))
+    except OverflowError:
+        return None
 
 
 def key_of(text: str) -> Key | None:

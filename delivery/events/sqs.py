@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
-from delivery import counts, heartbeats
+from delivery import continuity, counts, heartbeats
 from delivery.events import settling
 from delivery.events.base import ProviderEvent
 from delivery.events.reading import Unreadable, read
@@ -123,7 +123,11 @@ def run(queue: Queue, *, now: Callable[[], datetime]) -> None:
     while True:
         try:
             close_old_connections()
-            polled = queue.poll(now=now)
+            if continuity.restored():  # its runs are not those yet that the events tell of
+                polled = Polled()
+                time.sleep(WAIT_S)
+            else:
+                polled = queue.poll(now=now)
             heartbeats.beat(heartbeats.SES_EVENTS)
         except (*AWAY, OperationalError, InterfaceError) as error:
             pause = min(max(1.0, 2 * pause), _LONGEST_PAUSE_S)

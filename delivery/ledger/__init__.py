@@ -11,7 +11,7 @@ which writes nothing.
 """
 
 from delivery.ledger.claims import claim, hold, let_go, profile_gone, take_back, take_up
-from delivery.ledger.corrections import REFUSALS, TOLD, Released, correct, correct_batches
+from delivery.ledger.corrections import REFUSALS, TOLD, Released, correct, correct_batches, correct_restored
 from delivery.ledger.outcomes import (
     WAITED,
     Settlement,
@@ -57,6 +57,7 @@ __all__ = [
     "claim",
     "correct",
     "correct_batches",
+    "correct_restored",
     "expire_late",
     "expire_waited",
     "hold",

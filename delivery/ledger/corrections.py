@@ -45,21 +45,25 @@ CASE WHEN d.state = {int(State.UNKNOWN)} THEN {_IS_SENT}
      WHEN d.state = {int(State.FAILED)} THEN {_IS_SENT} AND d.reason IN ('{OUTCOME_UNKNOWN}', {_REASONS})
      WHEN d.state = {int(State.SENT)} THEN NOT {_IS_SENT} AND d.reason = '{CONFIRMED}'
      ELSE false END"""
+_INSTANTS = ", ".join(f"f.{news.label}_at" for news in News)
 _CORRECT = f"""
 WITH meant AS MATERIALIZED (
     SELECT d.day, d.occurrence_id, d.recipient_id, d.state AS was, f.detail AS said, f.provider_id AS id_there,
+           LEAST({_INSTANTS}) AS taken_at,
            CASE WHEN {_IS_SENT} THEN {int(State.SENT)} ELSE {int(State.FAILED)} END AS target,
            CASE WHEN {_IS_SENT} THEN '{CONFIRMED}'
                 WHEN f.kinds & {News.REJECTED.bit} <> 0 THEN '{REFUSALS[News.REJECTED]}'
                 ELSE '{REFUSALS[News.NOT_RENDERED]}' END AS why
     FROM delivery_delivery d JOIN delivery_feedback f
       ON f.day = d.day AND f.occurrence_id = d.occurrence_id AND f.recipient_id = d.recipient_id
-    WHERE d.day = ANY(%(days)s::date[]) AND f.day = ANY(%(days)s::date[]) AND {{which}} AND {_IS_WRONG}
+    WHERE d.day = ANY(%(days)s::date[]) AND f.day = ANY(%(days)s::date[]) AND {{which}} AND {{wrong}}
     ORDER BY d.day, d.occurrence_id, d.recipient_id FOR UPDATE OF d {{others}}
 )
 UPDATE delivery_delivery d SET
     state = m.target, reason = m.why, detail = CASE WHEN m.target = {int(State.FAILED)} THEN m.said ELSE '' END,
-    provider_id = m.id_there, claim_token = NULL, leased_until = NULL, settled_at = %(now)s
+    provider_id = m.id_there, claim_token = NULL, leased_until = NULL, settled_at = %(now)s,
+    attempt = GREATEST(d.attempt, 1), claimed_at = COALESCE(d.claimed_at, m.taken_at),
+    called_at = COALESCE(d.called_at, m.taken_at)
 FROM meant m
 WHERE d.day = ANY(%(days)s::date[])
   AND d.day = m.day AND d.occurrence_id = m.occurrence_id AND d.recipient_id = m.recipient_id
@@ -68,10 +72,17 @@ RETURNING d.batch_id, d.day, d.occurrence_id, d.recipient_id, m.was, d.state, d.
 """
 _OF_KEYS = _CORRECT.format(
     which="d.occurrence_id = ANY(%(occurrences)s::bigint[]) AND d.recipient_id = ANY(%(recipients)s::bigint[])",
+    wrong=_IS_WRONG,
     others="",
 )
 _OF_BATCHES = _CORRECT.format(
-    which=f"d.batch_id = ANY(%(batches)s::bigint[]) AND d.state = {int(State.UNKNOWN)}", others="SKIP LOCKED"
+    which=f"d.batch_id = ANY(%(batches)s::bigint[]) AND d.state = {int(State.UNKNOWN)}",
+    wrong=_IS_WRONG,
+    others="SKIP LOCKED",
+)
+# In a restored database whoever has no outcome may have been sent to since, by calls of which nothing is known there.
+_OF_RESTORED = _CORRECT.format(
+    which="d.batch_id = ANY(%(batches)s::bigint[])", wrong=f"d.state < {int(State.SENT)}", others=""
 )
 # SQL over a delivery ``d``: the provider has told that it took the message, so nobody needs to wait any longer.
 TOLD = f"""EXISTS (SELECT FROM delivery_feedback f WHERE f.day = d.day AND f.occurrence_id = d.occurrence_id
@@ -103,6 +114,12 @@ def correct_batches(batches: Sequence[tuple[int, date]], *, now: datetime, tally
     """The same of the unknown rows of some batches: their events came while the call was still going on."""
     ids, days = [batch_id for batch_id, _ in batches], sorted({day for _, day in batches})
     return _correct(_OF_BATCHES, {"batches": ids, "days": days}, now=now, tally=tally)
+
+
+def correct_restored(batches: Sequence[tuple[int, date]], *, now: datetime, tally: Tally) -> tuple[int, list[Released]]:
+    """The same of whoever has no outcome in these batches of a database that was restored to before their calls."""
+    ids, days = [batch_id for batch_id, _ in batches], sorted({day for _, day in batches})
+    return _correct(_OF_RESTORED, {"batches": ids, "days": days}, now=now, tally=tally)
 
 
 def _correct(sql: str, parameters: dict[str, Any], *, now: datetime, tally: Tally) -> tuple[int, list[Released]]:

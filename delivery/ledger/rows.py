@@ -23,9 +23,15 @@ GOES = f"o.state = 'running' AND o.held_reason = '' AND s.status IN {RUNS}"
 
 
 def stopped(channel: str) -> str:
-    """SQL: whether a person has stopped all, the ``channel`` (SQL as well) or the schedule ``s``."""
+    """SQL: whether a person has stopped all, the ``channel`` (SQL as well) or the schedule ``s``.
+
+    So it is while nobody has shown that this is no database of earlier (``delivery.continuity``).
+    """
     scopes = f"'all', 'channel:' || {channel}, 'schedule:' || s.id"
-    return f"EXISTS (SELECT FROM schedules_stopswitch x WHERE x.scope IN ({scopes}))"
+    return f"(EXISTS (SELECT FROM schedules_stopswitch x WHERE x.scope IN ({scopes})) OR {_UNPROVEN})"
+
+
+_UNPROVEN = "EXISTS (SELECT FROM delivery_continuity x WHERE x.proven_until < clock_timestamp())"
 
 
 def refused(channel: str) -> str:

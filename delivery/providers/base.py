@@ -16,6 +16,7 @@ import enum
 import re
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -51,6 +52,11 @@ class Target(NamedTuple):
     token: str
 
 
+def run_of(schedule_id: int, occurrence_at: datetime) -> str:
+    """An occurrence's name that a restored database gives it again, as its id is not: `17-1795341600000000`."""
+    return f"{schedule_id}-{round(occurrence_at.timestamp() * 1_000_000)}"
+
+
 class Message(NamedTuple):
     """One rendered message for one recipient; a part that the template lacks is the empty string."""
 
@@ -64,6 +70,8 @@ class Message(NamedTuple):
     targets: tuple[Target, ...] = ()  # of push
     # Where one POST ends what an e-mail belongs to (RFC 8058); empty where nobody can unsubscribe from it.
     unsubscribe_url: str = ""
+    # What the occurrence is known by in whichever database: `run_of` of its schedule and instant.
+    run: str = ""
 
     @property
     def occurrence_id(self) -> int:

@@ -47,7 +47,7 @@ from delivery.providers.wire import Wire, put_on_wire, wire
 
 log = structlog.get_logger(__name__)
 
-TAG = "delivery"  # the message tag that carries the key
+TAG, RUN_TAG = "delivery", "run"  # the message tags that carry the key, and what the occurrence is known by
 MAX_DATA = 262_144  # characters of one message's template data (service model, EmailTemplateData)
 MAX_REQUEST = 1_000_000  # bytes of a request with inline content ("Using templates ..." in the developer guide)
 _ENVELOPE = 600  # bytes, at most, of a request around its messages
@@ -273,12 +273,16 @@ def _data(message: Message) -> dict[str, str]:
 def _entry(message: Message, data: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "Destination": {"ToAddresses": [ascii_domain(message.to)]},
-        "ReplacementTags": [{"Name": TAG, "Value": message.key}],
+        "ReplacementTags": [{"Name": TAG, "Value": message.key}, *_run_tag(message)],
         "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": data}},
     }
     if own := headers(message):
         entry["ReplacementHeaders"] = [{"Name": name, "Value": value} for name, value in own.items()]
     return entry
+
+
+def _run_tag(message: Message) -> list[dict[str, str]]:
+    return [{"Name": RUN_TAG, "Value": message.run}] if message.run else []
 
 
 def _answer(message: Message, result: Mapping[str, Any]) -> Answer:

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
+from delivery import continuity, restores
 from frontend.admin.base import Admin, only
 from frontend.admin.columns import maker, moment
 from frontend.admin_site import site
@@ -104,13 +105,26 @@ class StopSwitchAdmin(Admin):
         return form
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        return only(*(_("The stop of “%(scope)s”") % {"scope": stop} for stop in objs))
+        words = {stop: _("The stop of “%(scope)s”") % {"scope": stop} for stop in objs}
+        named, counts, lacking, _none = only(*words.values())
+        return (
+            named,
+            counts,
+            lacking,
+            [str(words[stop]) for stop in objs if not self.has_delete_permission(request, stop)],
+        )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """The form's operation has saved."""
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What stops a restored database is let go by who has settled it, at the server."""
+        if obj is not None and obj.scope == StopSwitch.ALL and continuity.restored():
+            return False
+        return bool(super().has_delete_permission(request, obj))
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        stops.go_sending(scope=obj.scope, by=self.by(request), now=clock.now())
+        restores.go(scope=obj.scope, by=self.by(request), now=clock.now())
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[StopSwitch]) -> None:
         for stop in queryset:

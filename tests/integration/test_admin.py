@@ -16,6 +16,7 @@ from django.utils.html import strip_tags
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from audit.models import Action, AuditEvent, ExportedSeal, Seal
+from delivery import continuity
 from delivery.endpoint_models import (
     Attempt,
     AuditPlace,
@@ -28,6 +29,7 @@ from delivery.endpoint_models import (
 )
 from delivery.models import (
     Batch,
+    Continuity,
     Count,
     Delivery,
     FailedAttempt,
@@ -80,7 +82,7 @@ PATHS_FOR_ADMINS = ("/admin/auth/", "/admin/frontend/client/")
 ELSEWHERE = {
     *(Seal, ExportedSeal, ErasedPerson),
     *(Delivery, FailedAttempt, Feedback, FeedbackCount, Figure, AuditEvent, Occurrence, InboxMessage, OutboxMessage),
-    *(Count, Heartbeat, ProviderAccount),
+    *(Count, Heartbeat, ProviderAccount, Continuity),
     *(Suppression, SoftBounce),
     *(Endpoint, Event, Posting, Attempt, ToldBatch, ClosedRun, Report, AuditPlace),
     *(Recipient, Device, RecipientImport, RecipientImportChunk, MirroredPerson, Resolution, ResolutionPage),
@@ -273,6 +275,18 @@ def test_the_stop_switch_is_put_on_and_taken_off_through_the_operations():
     client.post(url(StopSwitch, "delete", stop.pk), {"post": "yes"})
     assert not StopSwitch.objects.exists()
     assert last_event().action == Action.SENDING_GO
+
+
+def test_what_stops_a_restored_database_is_not_taken_off_by_a_page_until_it_is_settled(same_numbers):
+    continuity.declare(restored_to=NOW, now=NOW)
+    client, stop = signed_in(Role.ADMIN), StopSwitch.objects.get()
+    several = {"action": "delete_selected", "_selected_action": [stop.pk], "post": "yes"}
+    assert client.post(url(StopSwitch, "delete", stop.pk), {"post": "yes"}).status_code == 403
+    assert client.post(url(StopSwitch, "changelist"), several).status_code == 200
+    assert StopSwitch.objects.get() == stop
+    continuity.settled(now=NOW)
+    client.post(url(StopSwitch, "changelist"), several)
+    assert not StopSwitch.objects.exists()
 
 
 def test_one_schedule_is_stopped_by_its_number_and_the_list_says_so_in_words():

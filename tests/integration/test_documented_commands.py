@@ -28,6 +28,7 @@ NEEDS = {"Docker", "a cluster of Kubernetes", "a deployment", "an AWS account"}
 RUN_BY = {
     "docs/api.md": "tests/journeys/test_api_guide.py",
     "docs/security.md": "tests/integration/test_demo.py",
+    "docs/backup.md": "tests/integration/test_backup.py",
     "docs/user-service.md": "tests/integration/test_user_service_hook.py",
     "docs/contracts/README.md": "tests/integration/test_documented_commands.py",
 }

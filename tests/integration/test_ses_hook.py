@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
-from delivery import counts
+from delivery import continuity, counts
 from delivery.events import settling, sns
 from delivery.events.base import Kind
 from delivery.models import Count
@@ -17,6 +17,7 @@ from frontend import provider_hooks
 from schedules import outgoing
 from stubs.ses_events import record
 from stubs.sns import Certified, Sns, body_of
+from tests.factories import NOW
 from tests.told_by_ses import LOOPBACK, ORIGIN, TOPIC, Web, accepted
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +69,17 @@ def test_an_event_is_handed_over(amazon, settled):
     assert post(amazon.notification(told())).status_code == 204
     assert [event.kind for event in settled] == [Kind.BOUNCE_HARD]
     assert counted() == {}
+
+
+def test_a_restored_database_asks_to_be_told_again_once_it_is_settled(amazon, settled, same_numbers):
+    continuity.declare(restored_to=NOW, now=NOW)
+    answer = post(amazon.notification(told()))
+    assert (answer.status_code, answer["Retry-After"]) == (503, "20")
+    assert "This database was restored" in answer.json()["detail"]
+    assert (settled, counted()) == ([], {"restored": 1})
+    continuity.settled(now=NOW)
+    assert post(amazon.notification(told())).status_code == 204
+    assert [event.kind for event in settled] == [Kind.BOUNCE_HARD]
 
 
 def test_whoever_is_refused_again_and_again_fills_no_log_and_what_is_signed_is_taken_all_the_same(

@@ -16,15 +16,15 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
-from delivery import counts, heartbeats, metrics
+from delivery import continuity, counts, heartbeats, metrics
 from delivery.events import settling, sqs
 from delivery.events.base import Kind
 from delivery.models import Count, Delivery, Feedback, Heartbeat, News
 from stubs.ses_events import record
 from stubs.sns import Sns
 from stubs.testing import running_ses
-from tests.factories import NOW, RecipientFactory, ScheduleFactory
-from tests.service import of_the_tests
+from tests.factories import NOW, RecipientFactory, ScheduleFactory, people
+from tests.service import of_the_tests, reasons
 from tests.told_by_ses import ORIGIN, TOPIC, accepted
 
 pytestmark = pytest.mark.django_db
@@ -268,6 +268,46 @@ def test_each_turn_is_a_sign_of_life(service, settled, settings):
     settings.SES_EVENTS_QUEUE_URL = ""
     assert b"provider_queue_polled_seconds" not in metrics.page(now=lambda: NOW)
     assert Heartbeat.objects.filter(name=heartbeats.SES_EVENTS).exists()
+
+
+@pytest.mark.django_db(transaction=True)  # it closes the connection
+def test_while_a_restored_database_waits_the_queue_is_left_alone(service, monkeypatch, same_numbers):
+    class Untouched:
+        def poll(self, **_):
+            pytest.fail("the runs that it tells of are not there yet")
+
+    def ended(seconds):
+        raise KeyboardInterrupt
+
+    continuity.declare(restored_to=NOW, now=NOW)
+    monkeypatch.setattr(sqs, "time", type("Time", (), {"sleep": staticmethod(ended)}))
+    with pytest.raises(KeyboardInterrupt):
+        sqs.run(Untouched(), now=lambda: NOW)
+
+
+def test_settling_a_restored_database_takes_what_lies_there(
+    amazon, url, service, provider, settings, capsys, same_numbers
+):
+    settings.SES_EVENTS_QUEUE_URL, settings.AWS_REGION = url, REGION
+    schedule = ScheduleFactory()
+    people(3)
+    service.open()
+    continuity.declare(restored_to=NOW, now=NOW)
+    rows = Delivery.objects.order_by("recipient_id")
+    put(amazon, url, *(told(str(row), "Delivery") for row in rows[:2]), told(kind="Delivery"))
+    call_command("settle_restored")
+    assert "2 people had got it, 1 may have" in capsys.readouterr().out
+    assert left(amazon, url) == 0
+    assert reasons(schedule) == {"sent: confirmed": 2, "failed: outcome_unknown": 1}
+
+
+def test_a_queue_that_is_away_settles_nothing_for_good(service, settings, monkeypatch, same_numbers):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
+    settings.SES_EVENTS_QUEUE_URL, settings.AWS_REGION = "http://127.0.0.1:9/1/gone", REGION
+    continuity.declare(restored_to=NOW, now=NOW)
+    with pytest.raises(CommandError, match=r"The queue of events can't be read.*Run this again"):
+        call_command("settle_restored")
+    assert continuity.restored() is not None
 
 
 def test_the_command_takes_what_lies_there(amazon, url, service, settled, settings, capsys):

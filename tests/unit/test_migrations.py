@@ -14,7 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 
 APPS = ("audit", "schedules", "delivery", "frontend")
 # The history before the first release, with which no older code ever ran. What comes later is held to the rules.
-BASELINE = {"audit": 6, "schedules": 28, "delivery": 21, "frontend": 5}
+BASELINE = {"audit": 6, "schedules": 28, "delivery": 20, "frontend": 5}
 _GOES = (
     migrations.RemoveField,
     migrations.DeleteModel,

@@ -8,12 +8,13 @@ BOARD = Board(
     "Queues & workers",
     "What waits and for how long, whether somebody works for each queue, and what the service stands on.",
     [
-        stat("Database", "notification_database_up", alert="DatabaseNotAnswering", limit=1, bad_below=True, width=5),
-        stat("Counters", "counters_up", alert="CountersAway", limit=1, bad_below=True, width=5),
+        stat("Database", "notification_database_up", alert="DatabaseNotAnswering", limit=1, bad_below=True, width=4),
+        stat("Restored", "database_restored", alert="DatabaseRestored", limit=1, width=4),
+        stat("Counters", "counters_up", alert="CountersAway", limit=1, bad_below=True, width=4),
         stat(
-            "Days of the ledger", "ledger_partitions_ahead", alert="LedgerDaysRunOut", limit=7, bad_below=True, width=5
+            "Days of the ledger", "ledger_partitions_ahead", alert="LedgerDaysRunOut", limit=7, bad_below=True, width=4
         ),
-        stat("Rows without a day", "ledger_default_partition_rows", alert="LedgerDefaultPartition", limit=1, width=5),
+        stat("Rows without a day", "ledger_default_partition_rows", alert="LedgerDefaultPartition", limit=1, width=4),
         stat("Processes", 'count(up{job=~"service|web|streams"} == 1)', alert="ProcessNotScraped", width=4),
         WAITING,
         OLDEST_DUE,
