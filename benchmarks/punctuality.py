@@ -4,13 +4,15 @@
 
 The runs are due one after another, about a second apart and at no particular part of a second, each with people of its
 own, who have been found beforehand. All the other schedules are due tomorrow or later: they weigh on each tick and on
-nothing else. The instant of a call is the ledger's ``called_at``, and the stub's log must agree with it.
+nothing else. The instant of a call is the ledger's ``called_at``; ``first_accepted_...`` is when the stub took the
+first message by its own clock, the way there and its own work included, and the two must agree.
 """
 
 import argparse
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -26,6 +28,17 @@ from schedules import clock
 from schedules.models import MessageTemplate
 
 NAME = "punctuality"
+# Seconds by which the ledger may be ahead of the stub: a worker asks the database for the time, and takes the answer to
+# be as old as half of the way there and back.
+CLOCKS_S = 0.05
+
+
+@dataclass(frozen=True)
+class Late:
+    """Milliseconds from each run's instant to its first call, and to the stub's acceptance, each sorted."""
+
+    called: list[float]
+    accepted: list[float]
 
 
 def _create(template: MessageTemplate, runs: int) -> list[int]:
@@ -39,8 +52,8 @@ def _create(template: MessageTemplate, runs: int) -> list[int]:
         ]
 
 
-def _measure(service: Service, schedule_ids: Sequence[int], *, each: int) -> list[float]:
-    """Milliseconds from each run's instant to its first call, sorted. Raises ``Wrong``."""
+def _measure(service: Service, schedule_ids: Sequence[int], *, each: int) -> Late:
+    """Wait for the runs, and measure them. Raises ``Wrong``."""
     ((first, last),) = query(
         "SELECT min(run_at), max(run_at) FROM schedules_schedule WHERE id = ANY(%s)", [schedule_ids]
     )
@@ -57,9 +70,10 @@ def _measure(service: Service, schedule_ids: Sequence[int], *, each: int) -> lis
     )
     taken = accepted(service.stubs.logs["email"], set(ids), count=len(ids) * each)
     ways = [(min(taken[pk]) - called_at).total_seconds() for pk, _, called_at in calls]
-    if not (min(ways) >= -0.01 and max(ways) <= WAY_S):
+    if not (min(ways) >= -CLOCKS_S and max(ways) <= WAY_S):
         raise Wrong(f"the stub took first messages {min(ways):.3f} to {max(ways):.3f} s after the ledger's instants")
-    return sorted(late * 1000 for _, late, _ in calls)
+    late = [seconds * 1000 for _, seconds, _ in calls]
+    return Late(sorted(late), sorted(each + way * 1000 for each, way in zip(late, ways, strict=True)))
 
 
 def _check(ids: Sequence[int], first: datetime, *, count: int, each: int) -> None:
@@ -91,11 +105,16 @@ def main() -> None:
         running_service(stubs, template=template, channels=["email"], senders=options.senders) as service,
     ):
         late = _measure(service, _create(template, options.runs), each=options.each)
-    if late[0] < 0:
-        raise Wrong(f"the first call came {-late[0]:.1f} ms before its instant")
-    emit(NAME, "first_call_p50_ms", late[len(late) // 2], "ms")
-    emit(NAME, "first_call_p99_ms", late[int(len(late) * 0.99)], "ms")
-    emit(NAME, "first_call_max_ms", late[-1], "ms")
+    if late.called[0] < 0:
+        raise Wrong(f"the first call came {-late.called[0]:.1f} ms before its instant")
+    emit(NAME, "first_call_p50_ms", late.called[len(late.called) // 2], "ms")
+    emit(NAME, "first_call_p99_ms", _p99(late.called), "ms")
+    emit(NAME, "first_call_max_ms", late.called[-1], "ms")
+    emit(NAME, "first_accepted_p99_ms", _p99(late.accepted), "ms")
+
+
+def _p99(ordered: Sequence[float]) -> float:
+    return ordered[int(len(ordered) * 0.99)]
 
 
 if __name__ == "__main__":
