@@ -11,14 +11,40 @@ import yaml
 
 from scheduler_project import entry, probes
 from scheduler_project.local import fleet
+from tests.alarms import PROMETHEUS
 from tests.deployment import PINNED, ROOT, settings_read
 from tests.kustomize import rendered
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("overlays/production", "overlays/staging")
 ALL = (*OVERLAYS, "canary", "migrate", "check", "monitoring")
-# Of KEDA and of the Prometheus Operator: their types are not Kubernetes'.
-FOREIGN = {"ScaledObject", "PodMonitor", "ScrapeConfig"}
+# Of KEDA and of the Prometheus Operator: their types are not Kubernetes'. Read by hand in the reference of each (KEDA's
+# ScaledObject specification, the operator's API reference): the members that ours may have, with the type of each.
+_RELABEL = [{"sourceLabels": [str], "regex": str, "action": str}]
+_LABELS = {"matchLabels": {str: str}}
+FOREIGN = {
+    ("keda.sh/v1alpha1", "ScaledObject"): {
+        "scaleTargetRef": {"name": str},
+        "minReplicaCount": int,
+        "maxReplicaCount": int,
+        "pollingInterval": int,
+        "cooldownPeriod": int,
+        # Every value is text there, numbers too.
+        "triggers": [{"type": str, "metricType": str, "metadata": {str: str}}],
+    },
+    ("monitoring.coreos.com/v1", "PodMonitor"): {
+        "jobLabel": str,
+        "selector": _LABELS,
+        "podMetricsEndpoints": [{"port": str, "path": str, "metricRelabelings": _RELABEL}],
+    },
+    ("monitoring.coreos.com/v1alpha1", "ScrapeConfig"): {
+        "jobName": str,
+        "metricsPath": str,
+        "staticConfigs": [{"targets": [str]}],
+        "metricRelabelings": _RELABEL,
+    },
+}
+JOBS = {each["job_name"] for each in yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]}
 ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 
 
@@ -51,12 +77,47 @@ def matches(selector, labels):
 def test_each_manifest_is_as_the_types_of_kubernetes_say(name):
     """Read into them and written again nothing is lost: no field that there is not, none of another type."""
     for each in manifests(name):
-        if each["kind"] in FOREIGN:
+        if (each["apiVersion"], each["kind"]) in FOREIGN:
+            assert is_of(FOREIGN[each["apiVersion"], each["kind"]], each["spec"]), each["metadata"]["name"]
             continue
         group, _, version = each["apiVersion"].rpartition("/")
         module = importlib.import_module(f"lightkube.models.{group.split('.')[0] or 'core'}_{version}")
         read = msgspec.convert(each, getattr(module, each["kind"]))
         assert _without_empty(each) == _without_empty(msgspec.to_builtins(read)), each["metadata"]["name"]
+
+
+def is_of(wanted, found):
+    """Whether all that is found has its place in what is wanted: types, lists of one, members by name or all alike."""
+    if isinstance(wanted, type):
+        return type(found) is wanted
+    if isinstance(wanted, list):
+        return bool(wanted) and isinstance(found, list) and all(is_of(wanted[0], each) for each in found)
+    if not isinstance(found, dict):
+        return False
+    return all(is_of(wanted.get(name, wanted.get(str, [])), each) for name, each in found.items())
+
+
+def test_what_has_no_place_in_a_foreign_type_is_found():
+    wanted = FOREIGN["keda.sh/v1alpha1", "ScaledObject"]
+    trigger = {"type": "prometheus", "metadata": {"threshold": "5"}}
+    assert is_of(wanted, {"minReplicaCount": 2, "triggers": [trigger]})
+    for wrong in (
+        {"minReplicas": 2},
+        {"minReplicaCount": "2"},
+        {"triggers": trigger},
+        {"triggers": [{**trigger, "metadata": {"threshold": 5}}]},
+    ):
+        assert not is_of(wanted, wrong), wrong
+
+
+def test_jobs_are_called_as_the_rules_ask():
+    """Else a PodMonitor's job is NAMESPACE/NAME, and no alarm about web servers or streams would ever be heard."""
+    for each in of_kind("monitoring", "PodMonitor"):
+        assert each["spec"]["jobLabel"] in each["spec"]["selector"]["matchLabels"]
+        job = each["spec"]["selector"]["matchLabels"][each["spec"]["jobLabel"]]
+        assert job in JOBS
+    (whole,) = of_kind("monitoring", "ScrapeConfig")
+    assert whole["spec"]["jobName"] in JOBS
 
 
 def _without_empty(value):
