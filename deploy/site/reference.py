@@ -1,10 +1,10 @@
-"""An OpenAPI document as a page: operations by tag, then the objects that they take and give, all of it plain Markdown.
+"""An OpenAPI document as plain Markdown: operations by tag, webhooks, then the objects that they take and give.
 
 A page that says ``<!-- the operations of NAME.yaml -->`` has them from there on; a code host shows what stands above.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,21 @@ class Reference:
 
     def _operations(self) -> Iterator[str]:
         by_tag: dict[str, list[str]] = {}
-        for path, methods in self._document["paths"].items():
+        paths = [(path, methods, "") for path, methods in self._document["paths"].items()]
+        told = [(event, methods, "webhooks") for event, methods in self._document.get("webhooks", {}).items()]
+        for path, methods, together in [*paths, *told]:
             for method in _METHODS:
                 if method in methods:
                     operation = methods[method]
-                    shared = methods.get("parameters", [])
-                    shown = self._operation(f"{method.upper()} {path}", operation, shared)
-                    by_tag.setdefault(operation.get("tags", ["operations"])[0], []).extend(shown)
+                    shown = self._operation(f"{method.upper()} {path}", operation, methods.get("parameters", []))
+                    by_tag.setdefault(together or operation.get("tags", ["operations"])[0], []).extend(shown)
         for tag, lines in by_tag.items():
             yield from (f"## {_capital(tag.replace('-', ' '))}", "", *lines)
 
     def _operation(self, address: str, operation: Node, shared: list[Node]) -> Iterator[str]:
         yield from (f"### {_title(operation)}", "", f"`{address}`", "")
-        yield from (_prose(operation.get("description", "")), "")
+        if (words := operation.get("description", "")) != operation.get("summary"):
+            yield from (_prose(words), "")
         scopes = [scope for way in operation.get("security", []) for scopes in way.values() for scope in scopes]
         if scopes:
             yield from ("Scope: " + ", ".join(f"`{scope}`" for scope in scopes), "")
@@ -53,20 +55,21 @@ class Reference:
             yield ""
         if "requestBody" in operation:
             yield from (f"Takes {self._bodies(self._resolved(operation['requestBody']))}.", "")
-        answers = {status: self._resolved(answer) for status, answer in operation["responses"].items()}
-        good = {status: answer for status, answer in answers.items() if status < "400"}
+        yield from self._answers(operation["responses"])
+
+    def _answers(self, responses: Node) -> Iterator[str]:
+        """What went well as a table, errors in a line: they are much the same everywhere."""
+        answers = {status: self._resolved(answer) for status, answer in responses.items()}
+        errors = {status: answer for status, answer in answers.items() if status >= "400"}
         yield from ("| answer | | body |", "|---|---|---|")
-        for status, answer in good.items():
-            yield f"| {status} | {_cell(answer.get('description', ''))} | {self._bodies(answer)} |"
+        for status, answer in answers.items():
+            if status not in errors:
+                yield f"| {status} | {_cell(answer.get('description', ''))} | {self._bodies(answer)} |"
         yield ""
-        errors = [
-            f"{status} {_cell(answer.get('description', ''))}"
-            for status, answer in answers.items()
-            if status not in good
-        ]
-        kinds = dict.fromkeys(self._bodies(answer) for status, answer in answers.items() if status not in good)
         if errors:
-            yield from (f"Errors{_as(kinds)}: " + " · ".join(errors), "")
+            bodies = [body for body in dict.fromkeys(self._bodies(answer) for answer in errors.values()) if body]
+            told = " · ".join(f"{status} {_cell(answer.get('description', ''))}" for status, answer in errors.items())
+            yield from (f"{', '.join(['Errors', *bodies])}: {told}", "")
 
     def _bodies(self, holder: Node) -> str:
         kinds: dict[str, list[str]] = {}
@@ -147,11 +150,6 @@ def _capital(words: str) -> str:
 
 def _prose(text: str) -> str:
     return text.replace("<", "&lt;").strip()
-
-
-def _as(kinds: Iterable[str]) -> str:
-    told = " or ".join(filter(None, kinds))
-    return f", {told}" if told else ""
 
 
 def _cell(text: str, *, required: bool = False) -> str:

@@ -93,6 +93,7 @@ def test_an_operation_is_told_with_all_that_it_takes_and_answers() -> None:
                 },
             }
         },
+        "webhooks": {"person.gone": {"post": {"summary": "Gone.", "tags": ["people"], "responses": {"204": {}}}}},
         "components": {
             "responses": {"Gone": {"description": "Nobody."}},
             "schemas": {
@@ -113,6 +114,10 @@ def test_an_operation_is_told_with_all_that_it_takes_and_answers() -> None:
         "| `id` | path | string | **required** |",
         "| 200 | a \\| b | [Person](#api-person) as `application/json` |",
         "Errors: 404 Nobody.",
+        "## Webhooks",
+        "### Gone.",
+        "`POST person.gone`",
+        "| 204 |  |  |",
         "(api-person)=",
         "| `tags` | array of `a`, `(empty)` | **required** |",
         "| `more` | anything |  |",
