@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 _MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
 
@@ -94,6 +95,12 @@ def _hang(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += folder_page(source[0], folder=name.parent, pages=pages)
 
 
+def _hang_anew(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """What is read again though it has not changed: pages have come to a folder or gone from it."""
+    return [name for name in env.found_docs if name.endswith("/README")] if added or removed else []
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", _hang)
+    app.connect("env-get-outdated", _hang_anew)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
