@@ -68,28 +68,26 @@ class Database:
 
 
 @dataclass
-class Running:
-    """The service under test. ``sql`` and ``manage`` are the only ways in, the stubs the only way out."""
+class Service:
+    """The service under test, whoever runs it: ``sql`` is the way in, the stubs are the only way out.
+
+    ``env`` is the environment of its processes. ``counters``: one server, or the nodes of a cluster. ``postgres``: the
+    database's folder.
+    """
 
     root: Path
     env: dict[str, str]
     database: Database
     broker: Server
-    counters: Server
+    counters: list[Server]
     stub: RunningStub
     push_stub: RunningFcm
-    supervisor: Supervisor
     log: Path
     push_log: Path
+    postgres: Path
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self.database.sql(statement, *parameters)
-
-    def python(self, script: str) -> str:
-        return _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", script], self.env)
-
-    def manage(self, *arguments: str) -> str:
-        return _run([sys.executable, "manage.py", *arguments], self.env)
 
     def accepted(self) -> list[dict[str, Any]]:
         """What the stub took, by its own log."""
@@ -130,21 +128,38 @@ class Running:
 
     def restart_database(self, number: int = signal.SIGKILL) -> None:
         """End the server by a signal: SIGKILL is a crash, SIGINT an orderly restart. Its keeper starts it again."""
-        pidfile = self.root / "local" / "database" / "postmaster.pid"
-        os.kill(int(pidfile.read_text().split()[0]), number)
+        os.kill(self.postmaster(), number)
         self.database.close()
         time.sleep(0.1)
         self.sql("SELECT 1")
 
-    def flush(self, server: Server) -> None:
-        with Redis.from_url(server.url) as client:
-            client.flushall()
+    def postmaster(self) -> int:
+        """The process id of PostgreSQL's first process."""
+        return int((self.postgres / "postmaster.pid").read_text().split()[0])
+
+    def flush(self, *servers: Server) -> None:
+        for server in servers:
+            with Redis.from_url(server.url) as client:
+                client.flushall()
 
     @contextmanager
     def alongside(self, *processes: Process) -> Iterator[Supervisor]:
         """More processes of the service, up to the end of the block."""
         with Supervisor(processes, logs=self.root / "logs", output=sys.stderr) as supervisor:
             yield supervisor
+
+
+@dataclass
+class Running(Service):
+    """A service whose processes are ours to start and end, one by one; ``manage`` is another way in."""
+
+    supervisor: Supervisor
+
+    def python(self, script: str) -> str:
+        return _run([sys.executable, "manage.py", "shell", "--no-imports", "-c", script], self.env)
+
+    def manage(self, *arguments: str) -> str:
+        return _run([sys.executable, "manage.py", *arguments], self.env)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -213,4 +228,5 @@ def running_service(
         database = Database(urls.database)
         opened.callback(database.close)
         supervisor = opened.enter_context(Supervisor(processes(env), logs=root / "logs", output=sys.stderr))
-        yield Running(root, env, database, broker, counters, ses, fcm, supervisor, log, push_log)
+        postgres = root / "local" / "database"
+        yield Running(root, env, database, broker, [counters], ses, fcm, log, push_log, postgres, supervisor)

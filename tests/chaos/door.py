@@ -19,7 +19,7 @@ django.setup()
 from django.db import InterfaceError, OperationalError, connection  # noqa: E402
 
 from delivery import dispatch, erasure  # noqa: E402
-from schedules import clock, operations, templates  # noqa: E402
+from schedules import clock, operations, stops, templates  # noqa: E402
 from schedules.definition import Definition  # noqa: E402
 
 BY = "system:chaos"
@@ -27,18 +27,25 @@ _AWAY_S = 60.0
 
 
 def create(schedules: list[dict[str, Any]]) -> list[int]:
-    """Ids of new schedules: name, words, channel, group, at (ISO 8601), and more fields of ``Definition``."""
-    return [_create(**schedule) for schedule in schedules]
+    """Ids of new schedules: name, words, channel, group, at or start_at and end_at (ISO 8601), and more fields of
+    ``Definition``. Those whose words are the same share a template.
+    """
+    made: dict[str, int] = {}
+    return [_create(made, **schedule) for schedule in schedules]
 
 
-def _create(*, name: str, words: str, channel: str, group: str, at: str, **more: Any) -> int:
+def _create(made: dict[str, int], *, name: str, words: str, channel: str, group: str, **more: Any) -> int:
+    if words not in made:
+        made[words] = _template(words, channel)
+    instants = {"at": "run_at", "start_at": "start_at", "end_at": "end_at"}
+    given = {instants[field]: datetime.fromisoformat(more.pop(field)) for field in instants.keys() & more.keys()}
     definition = Definition(
         name=name,
         channel=channel,
-        template_id=_template(words, channel),
-        schedule_type="once",
+        template_id=made[words],
+        schedule_type="cron" if "cron" in more else "once",
         audience_query=_audience(group),
-        run_at=datetime.fromisoformat(at),
+        **given,
         **more,
     )
     return int(operations.create(definition=definition, by=BY, now=clock.now()).pk)
@@ -69,6 +76,14 @@ def delete(schedule: int) -> None:
     operations.delete(schedule_id=schedule, by=BY, now=clock.now())
 
 
+def stop(scope: str) -> None:
+    stops.stop_sending(scope=scope, by=BY, now=clock.now())
+
+
+def go(scope: str) -> None:
+    stops.go_sending(scope=scope, by=BY, now=clock.now())
+
+
 def erase(recipient: int) -> None:
     erasure.forget(recipient_id=recipient, by=BY, now=clock.now())
 
@@ -81,7 +96,9 @@ def take_due_and_die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-OPERATIONS = {each.__name__: each for each in (create, edit, pause, resume, cancel, delete, erase, take_due_and_die)}
+OPERATIONS = {
+    each.__name__: each for each in (create, edit, pause, resume, cancel, delete, stop, go, erase, take_due_and_die)
+}
 
 
 def _template(words: str, channel: str) -> int:

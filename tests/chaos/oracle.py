@@ -32,6 +32,9 @@ CLOCK = timedelta(milliseconds=50)
 # Outcomes without which nobody has been accounted for.
 OPEN = frozenset({"pending", "sending", "unknown"})
 UNCLEAR = "outcome_unknown"
+# Whether it sends from then on.
+_SENDS = {"pause": False, "stop": False, "cancel": False, "delete": False, "resume": True, "go": True}
+_AFTER_CHANGE, _AFTER_ERASURE = "s after the next change", "erased before"
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,11 @@ class Schedule:
     within: timedelta | None = None
     # People whom the provider was told to refuse for ever.
     refused: frozenset[str] = frozenset()
-    # What was done to it, by name: pause, resume, edit, cancel, delete.
+    # What was done to it, by name: pause, resume, stop, go, edit, cancel, delete.
     done: set[str] = field(default_factory=set)
 
     def change(self, kind: str, *, begun: datetime, done: datetime, **what: Any) -> None:
-        sends = {"pause": False, "cancel": False, "delete": False, "resume": True}.get(kind, self.spans[-1].sends)
+        sends = _SENDS.get(kind, self.spans[-1].sends)
         self.spans.append(replace(self.spans[-1], begun=begun, done=done, sends=sends, **what))
         self.done.add(kind)
 
@@ -155,6 +158,8 @@ class Verdict:
     ghost: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     repeated: int = 0
+    # Of the ghosts those that came too late after a pause, a stop, a cancellation, a deletion, an edit or an erasure.
+    late: int = 0
     unclear: int = 0
     expected: int = 0
     accepted: int = 0
@@ -222,6 +227,7 @@ def _received(plan: Plan, accepted: Iterable[Accepted], verdict: Verdict) -> dic
         received[schedule.name, person.name].append(message)
         if why := _why_not(plan, schedule, person, message):
             verdict.ghost.append(f"{schedule.name} to {person.name} at {message.at:%H:%M:%S.%f}: {why}")
+            verdict.late += _AFTER_CHANGE in why or why == _AFTER_ERASURE
         late = message.at - schedule.due(schedule.spans[-1], person)
         if schedule.within is not None and late > schedule.within:
             verdict.stuck.append(f"{schedule.name} to {person.name}: {late.total_seconds():.1f} s late")
@@ -249,7 +255,7 @@ def _why_not(plan: Plan, schedule: Schedule, person: Person, message: Accepted) 
         elif message.at < span.begun:
             reasons.append("before it was asked for")
         elif ended and message.at > ended + last_call:
-            reasons.append(f"{(message.at - ended).total_seconds():.1f} s after the next change")
+            reasons.append(f"{(message.at - ended).total_seconds():.1f} {_AFTER_CHANGE}")
         elif message.at < schedule.due(span, person) - CLOCK:
             reasons.append(f"before {schedule.due(span, person):%H:%M:%S.%f}")
         elif schedule.is_past(span, person) and schedule.on_past == "skip":
@@ -262,7 +268,7 @@ def _why_not(plan: Plan, schedule: Schedule, person: Person, message: Accepted) 
 def _is_over(plan: Plan, person: Person, message: Accepted) -> str:
     """Why nothing goes to the person any more by then, whatever it is."""
     if person.name in plan.erased and message.at > plan.erased[person.name] + LAST_CALL + plan.latency:
-        return "erased before"
+        return _AFTER_ERASURE
     if message.channel == "email" and person.name in plan.barred and message.at > plan.barred[person.name]:
         return "the address had given something back"
     return ""

@@ -7,38 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from celery import Celery
-
-from scheduler_project.local.fleet import worker
+from tests.chaos.changes import halts, marketer
+from tests.chaos.messages import delayed, hasty, tenfold
 from tests.chaos.scene import Scene, begin
-from tests.chaos.world import EMAIL_PROCESSES, EMAIL_WORKERS, Refused, World
+from tests.chaos.world import Refused, World
 
 # See tests.chaos.deadly, which belongs to the service's side.
 POISON = "poison-"
 Scenario = Callable[[World, random.Random], Scene]
-
-
-def tenfold(world: World, chance: random.Random) -> Scene:
-    """Every message ten times, to workers, materialiser and clock; two beats tick all the while."""
-    scene = begin(world, "tenfold", chance)
-    scene.people(world.size(1_000, 20_000))
-    scene.schedules(seconds=4)
-    scene.until("materialised", lambda: scene.tally("pending") > 0)
-    occurrences = _column(scene, "SELECT id FROM schedules_occurrence WHERE schedule_id = ANY(%s)")
-    batches = _column(
-        scene,
-        "SELECT b.id FROM delivery_batch b JOIN schedules_occurrence o ON o.id = b.occurrence_id"
-        " WHERE o.schedule_id = ANY(%s)",
-    )
-    broker = Celery(broker=world.running.env["BROKER_URL"])
-    for _ in range(10):
-        broker.send_task("delivery.send", kwargs={"batch_ids": batches}, queue="email")
-        for occurrence in occurrences:
-            broker.send_task("delivery.materialise", kwargs={"occurrence_id": occurrence}, queue="materialise")
-        broker.send_task("delivery.tick", queue="clock")
-        broker.send_task("delivery.sweep", queue="clock")
-    scene.drain(hurries=False)
-    return scene
 
 
 def kills(world: World, chance: random.Random) -> Scene:
@@ -58,19 +34,19 @@ def kills(world: World, chance: random.Random) -> Scene:
     scene.think(0.5)
     scene.think(0.5, channel="push")
     scene.await_sent(before + 1)
+    first, second = world.names("email")
+    # What push and in-app have in flight is repeated: under the same collapse id, or not having been written at all.
+    others = ("push", "in_app", "beat", "clock")
     victims: list[tuple[int, Callable[[], object]]] = [
-        (1, lambda: world.kill_child(EMAIL_WORKERS[0], chance)),
-        (EMAIL_PROCESSES, lambda: world.kill(EMAIL_WORKERS[1])),
-        # What these have in flight is repeated: under the same collapse id, or not having been written at all.
-        (0, lambda: world.kill("push")),
-        (0, lambda: world.kill("in_app")),
-        (0, lambda: world.kill("beat-1")),
-        (0, lambda: world.kill("clock")),
+        (1, lambda: world.kill_child(first, chance)),
+        (world.children("email"), lambda: world.kill(second)),
+        *((0, lambda kind=kind: world.kill(chance.choice(world.names(kind)))) for kind in others),
         (0, lambda: _take_due_and_die(world)),
     ]
     chance.shuffle(victims)
     for dead, strike in victims * world.size(1, 3):
         scene.pause_at_random(world.size(1, 6) * 0.5)
+        scene.points += 1
         scene.harm(dead=dead)
         strike()
     world.calm()
@@ -148,18 +124,19 @@ def counters(world: World, chance: random.Random) -> Scene:
     scene.schedules(5, seconds=2, per_day=cap)
     before = scene.tally("sent")
     scene.until("some of the second crowd", lambda: scene.tally("sent") > before)
-    world.running.flush(world.running.counters)
+    world.running.flush(*world.running.counters)
     scene.pause_at_random(1)
     scene.harm()
-    world.running.counters.kill()
+    node = chance.choice(world.running.counters)
+    node.kill()
     time.sleep(world.size(10, 60))
-    world.running.counters.start()
+    node.start()
     if not world.is_quick:
         scene.pause_at_random(5)
         scene.harm()
-        world.running.counters.silence()
+        node.silence()
         time.sleep(chance.uniform(5, 20))
-        world.running.counters.wake()
+        node.wake()
     scene.harm()
     world.calm()
     scene.drain()
@@ -231,85 +208,19 @@ def slow(world: World, chance: random.Random) -> Scene:
     return scene
 
 
-# Where the hour of UTC is the present, the past, and nobody's; where it is yet to come, they are cancelled before.
-_ZONES = ("", "UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Chatham", "Mars/Olympus")
-_LATER = "America/St_Johns"
-
-
-def marketer(world: World, chance: random.Random) -> Scene:
-    """Pause, resume, edits, cancel, delete, and people deleted, in the middle of running schedules."""
-    scene = begin(world, "marketer", chance)
-    crowd = world.size(1_200, 12_000)
-    paused, ended, removed, edited = ("paused", "ended", "removed", "edited")
-    people = {group: scene.people(crowd, group=group) for group in (paused, ended, removed)}
-    scene.people(crowd // 2, group=edited)
-    scene.people(crowd // 2, group=edited, also=("new",), prefix="both-")
-    scene.people(crowd // 2, group="new")
-    scene.people(200, group="moved", has_device=True)
-    locals_ = scene.people(70, group="local", zones=(*_ZONES, _LATER))
-    scene.people(60, group="late", zones=_ZONES)
-    scene.think(1.5)
-    world.door.await_ready()
-    at = datetime.now(UTC) + timedelta(seconds=5)
-    hour: dict[str, Any] = {"channel": "in_app", "at": at, "local": True}
-    local = scene.schedules(group="local", zone="Europe/Berlin", label="local", **hour)[0]
-    scene.schedules(group="late", zone="Asia/Tokyo", on_past="send_now", label="late", **hour)
-    moved = scene.schedules(channel="push", group="moved", seconds=3_600, label="moved")[0]
-    at = datetime.now(UTC) + timedelta(seconds=4)
-    by_group = {group: scene.schedules(group=group, at=at, label=group)[0] for group in (*people, edited)}
-    scene.edit(moved, words="second", at=datetime.now(UTC) + timedelta(seconds=4))
-    scene.await_sent(1)
-    changes = [
-        lambda: scene.change(by_group[paused], "pause"),
-        lambda: scene.change(by_group[ended], "cancel"),
-        lambda: scene.change(by_group[removed], "delete"),
-        lambda: scene.edit(by_group[edited], words="second", group="new"),
-        *(lambda person=person: scene.erase(person) for person in chance.sample(people[paused], 10)),
-    ]
-    chance.shuffle(changes)
-    for change in changes:
-        scene.pause_at_random(world.size(1, 4) * 0.1)
-        change()
-    time.sleep(8)
-    scene.change(by_group[paused], "resume")
-    punctual = sum(person.zone == "UTC" and person.is_reachable("in_app") for person in locals_)
-    of_local = [scene.ids[local.name]]
-    scene.until("those whose hour it is", lambda: scene.tally("sent", of=of_local) == punctual)
-    scene.change(local, "cancel")
-    scene.drain(hurries=False)
-    world.calm()
-    return scene
-
-
-def hasty(world: World, chance: random.Random) -> Scene:
-    """The broker hands a message out again while its task still runs: a visibility timeout of two seconds."""
-    scene = begin(world, "hasty", chance)
-    scene.people(world.size(1_500, 20_000))
-    env = {**world.running.env, "VISIBILITY_TIMEOUT_S": "2"}
-    with world.running.alongside(worker("email", name=f"{scene.name}", concurrency=2, env=env)):
-        time.sleep(world.size(4, 6))
-        scene.think(1.5)
-        scene.schedules(seconds=3)
-        scene.drain(hurries=False)
-    world.calm()
-    return scene
-
-
 def crashes(world: World, chance: random.Random) -> Scene:
-    """One person's message kills its worker each time: the loop ends, and the others get theirs."""
+    """Messages to some people kill their worker each time: the loop ends, and the others get theirs."""
     scene = begin(world, "crashes", chance)
+    deadly = world.size(1, world.points // 2)
     for channel in ("email", "push"):
         group = f"deadly-{channel}"
         scene.people(world.size(600, 4_000), group=group, has_device=True)
-        scene.doubt(scene.people(1, group=group, has_device=True, prefix=POISON, oddities=False))
+        scene.doubt(scene.people(deadly, group=group, has_device=True, prefix=POISON, oddities=False))
         scene.schedules(channel=channel, group=group)
-    scene.let_die(1)  # by e-mail nobody is tried again; by push the others are, ever farther from the deadly one
+        scene.points += deadly
+    scene.let_die(deadly)  # by e-mail nobody is tried again; by push the others are, ever farther from the deadly one
     scene.drain(hurry_s=1)
     return scene
-
-
-def _column(scene: Scene, statement: str) -> list[int]:
-    return [pk for (pk,) in scene.world.running.sql(statement, [*scene.ids.values()])]
 
 
 def _take_due_and_die(world: World) -> None:
@@ -321,5 +232,8 @@ def _take_due_and_die(world: World) -> None:
 
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
-    for each in (tenfold, kills, broker, database, race, counters, moods, slow, marketer, hasty, crashes)
+    for each in (
+        *(tenfold, kills, broker, database, race, counters, moods, slow, marketer, hasty, crashes),
+        *(halts, delayed),
+    )
 }

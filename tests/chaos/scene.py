@@ -32,8 +32,11 @@ class Scene:
     plan: Plan = field(default_factory=Plan)
     ids: dict[str, int] = field(default_factory=dict)
     recipients: dict[str, int] = field(default_factory=dict)
+    points: int = 0
     harmed: float | None = None
     recovered: float | None = None
+    # The share of the API's requests that were answered meanwhile, where that is asked for.
+    api_success: float | None = None
 
     def people(
         self,
@@ -112,8 +115,12 @@ class Scene:
         zone: str = "UTC",
         label: str = "",
         within: float | None = None,
+        grace: int | None = None,
     ) -> list[Schedule]:
-        """One-offs due in ``seconds``, or ``at``, to a group of this scene; ``zone`` is of those who have none."""
+        """One-offs due in ``seconds``, or ``at``, to a group of this scene; ``zone`` is of those who have none.
+
+        ``grace``: minutes after which it is too late to start, where that is not as usual.
+        """
         self.world.door.await_ready()
         due = at or datetime.now(UTC) + timedelta(seconds=seconds)
         names = [f"{self.name}-{label or channel}-{len(self.ids) + number}" for number in range(count)]
@@ -122,7 +129,7 @@ class Scene:
                 "name": name, "words": f"{name} first", "channel": channel, "group": f"{self.name}-{group}",
                 "at": due.isoformat(), "time_zone_mode": "user_local" if local else "fixed", "on_past": on_past,
                 "max_per_user_per_day": per_day, "max_per_user_per_week": per_week, "counts_toward_caps": counts,
-                "time_zone": zone,
+                "time_zone": zone, **({} if grace is None else {"misfire_grace_minutes": grace}),
             }
             for name in names
         ]  # fmt: skip
@@ -141,6 +148,20 @@ class Scene:
         """Pause, resume, cancel or delete, and write down when."""
         begun, done, _ = self.world.door.ask(kind, schedule=self.ids[schedule.name])
         schedule.change(kind, begun=begun, done=done)
+
+    def stop(self, scope: str, schedules: Iterable[Schedule]) -> Callable[[], None]:
+        """Stop sending; ``schedules`` are those of the scene under it. What is returned takes the stop back."""
+        begun, done, _ = self.world.door.ask("stop", scope=scope)
+        stopped = [schedule for schedule in schedules if schedule.spans[-1].sends]
+        for schedule in stopped:
+            schedule.change("stop", begun=begun, done=done)
+
+        def go() -> None:
+            begun, done, _ = self.world.door.ask("go", scope=scope)
+            for schedule in stopped:
+                schedule.change("go", begun=begun, done=done)
+
+        return go
 
     def edit(self, schedule: Schedule, *, words: str = "", group: str = "", at: datetime | None = None) -> None:
         """Change what has not been sent yet."""
@@ -164,7 +185,7 @@ class Scene:
                 schedule.aged,
                 self.ids[schedule.name],
             )
-        self.world.running.flush(self.world.running.counters)
+        self.world.running.flush(*self.world.running.counters)
 
     def erase(self, person: Person) -> None:
         _, done, _ = self.world.door.ask("erase", recipient=self.recipients[person.name])
@@ -191,6 +212,15 @@ class Scene:
 
     def pause_at_random(self, most: float) -> None:
         time.sleep(self.chance.uniform(0, most))
+
+    def strikes(self, run: Callable[[], object], *, most: float, quick: int = 2) -> Iterator[int]:
+        """As often as there are points: after ``run``, at an instant of the following ``most`` seconds."""
+        for _ in range(self.world.size(quick, self.world.points)):
+            run()
+            self.pause_at_random(most)
+            self.points += 1
+            yield self.points
+            self.world.running.assert_books_close()
 
     def until(self, what: str, found: Callable[[], bool], *, seconds: float = 60.0) -> None:
         """Wait for it; the books must close at every look. Raises AssertionError when it takes too long."""

@@ -30,7 +30,7 @@ from stubs.ses_events import Fates
 from tests.chaos.oracle import Accepted, Schedule, digest_of
 from tests.chaos.reporting import figure, fresh_root, leave_on_signals, note
 from tests.chaos.scene import Scene
-from tests.chaos.world import Door, World
+from tests.chaos.world import Door, SmallWorld
 from tests.running import read_log, running_service
 from tests.smtp_double import Mail, SmtpDouble
 
@@ -110,7 +110,7 @@ def _running_world(root: Path) -> Iterator[Soak]:
             door = Door(running.env)
             try:
                 door.open()
-                yield Soak(World(running, door, is_quick=False), "soak", random.Random(0), second=second)
+                yield Soak(SmallWorld(running, door, is_quick=False), "soak", random.Random(0), second=second)
             finally:
                 door.close()
 

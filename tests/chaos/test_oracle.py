@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.chaos import soak
+from tests.chaos import hour, soak, topology
 from tests.chaos.oracle import Accepted, Person, Plan, Row, Schedule, Span, Verdict, digest_of, judge, text_of
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -208,6 +208,51 @@ def test_an_address_that_gave_something_back_is_left_alone_and_nobody_else_is_su
     assert found(judge(plan(), [], [row("suppressed", "bounced")])) == {"lost": 1}
     in_app = plan(schedule(channel="in_app"), barred={"ann": s(5)})
     assert found(judge(in_app, [], [row("suppressed", "bounced")])) == {"lost": 1}
+
+
+@pytest.mark.parametrize(("ends", "begins"), [("stop", "go"), ("pause", "resume")])
+def test_a_call_too_long_after_a_stop_is_late_until_it_is_taken_back(ends: str, begins: str) -> None:
+    held = schedule()
+    held.change(ends, begun=s(10), done=s(11))
+    for at, late in ((15, 0), (17, 1)):
+        verdict = judge(plan(held), [mail(at)], [row()])
+        assert (len(verdict.ghost), verdict.late) == (late, late)
+    held.change(begins, begun=s(20), done=s(21))
+    verdict = judge(plan(held), [mail(22)], [row()])
+    assert (found(verdict), verdict.late) == ({}, 0)
+    assert judge(plan(erased={"ann": s(0)}), [mail(7)], [row()]).late == 1
+    assert judge(plan(), [mail(-10)], [row()]).late == 0  # too early is not too late
+
+
+# What an hour of thousands of schedules counts
+
+TEN, ELEVEN = (1, s(3600)), (1, s(7200))
+
+
+@pytest.mark.parametrize(
+    ("opened", "inbox", "kind"),
+    [
+        ({TEN: 1}, {(*TEN, 7): 1, (*TEN, 8): 1}, {}),
+        ({}, {}, {"lost": 1}),
+        ({TEN: 1}, {(*TEN, 7): 1}, {"lost": 1}),
+        ({TEN: 2}, {(*TEN, 7): 1, (*TEN, 8): 1}, {"doubled": 1}),
+        ({TEN: 1}, {(*TEN, 7): 2, (*TEN, 8): 1}, {"doubled": 1}),
+        ({TEN: 1, ELEVEN: 1}, {(*TEN, 7): 1, (*TEN, 8): 1}, {"ghost": 1}),
+        ({TEN: 1}, {(*TEN, 7): 1, (*TEN, 8): 1, (*TEN, 9): 1}, {"ghost": 1}),
+    ],
+)
+def test_each_occurrence_is_there_once_and_reaches_its_people(opened, inbox, kind) -> None:
+    assert found(hour.judge({TEN: 2}, opened, inbox)) == kind
+
+
+def test_a_clock_that_goes_ahead_and_back_reaches_an_instant_when_it_first_shows_it() -> None:
+    hour_ahead = timedelta(hours=1)
+    shown = [(s(0), timedelta(0)), (s(10), hour_ahead), (s(20), timedelta(0))]
+    assert topology.reached(s(5), after=s(0), shown=shown) == s(5)
+    assert topology.reached(s(3_600), after=s(0), shown=shown) == s(10)
+    assert topology.reached(s(3_615), after=s(0), shown=shown) == s(15)
+    assert topology.reached(s(3_600), after=s(12), shown=shown) == s(12)
+    assert topology.reached(s(3_625), after=s(0), shown=shown) == s(3_625)
 
 
 # What a soak counts besides

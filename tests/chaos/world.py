@@ -1,4 +1,4 @@
-"""A running service and a person at its door, for all scenarios."""
+"""A running service and a person at its door, for all scenarios: the small one, and what every one can."""
 
 import json
 import os
@@ -15,12 +15,14 @@ from typing import Any
 
 from scheduler_project.local.fleet import beat, worker
 from scheduler_project.local.supervisor import Process
-from tests.running import PROJECT, Running, running_service
+from tests.running import PROJECT, Running, Service, running_service
 
-EMAIL_WORKERS = ("email-1", "email-2")
-EMAIL_PROCESSES = 4  # of each
-PUSH_PROCESSES = 2
 UNKNOWN_S = 900
+# At how many random instants a long scenario strikes, unless told otherwise.
+POINTS = 20
+# Names of the small world's processes, and how many children a worker has.
+_NAMES: Mapping[str, tuple[str, ...]] = {"beat": ("beat-1", "beat-2"), "email": ("email-1", "email-2")}
+_CONCURRENCY: Mapping[str, int] = {"email": 4, "push": 2}
 _RESTARTS = 10_000
 
 
@@ -83,24 +85,38 @@ class Door:
 
 @dataclass
 class World:
-    """``is_quick``: small crowds, and deadlines shortened from outside; else real ones."""
+    """``is_quick``: small crowds, and deadlines shortened from outside; else real ones. ``points``: how often a long
+    scenario strikes.
+    """
 
-    running: Running
+    running: Service
     door: Door
     is_quick: bool
+    points: int = POINTS
     scenes: int = 0
 
     def size(self, quick: int, long: int) -> int:
         return quick if self.is_quick else long
 
+    def names(self, kind: str) -> list[str]:
+        """The processes of a kind: ``beat``, or a queue."""
+        raise NotImplementedError
+
+    def children(self, kind: str) -> int:
+        """How many processes each worker of that queue has."""
+        raise NotImplementedError
+
     def kill(self, name: str) -> None:
-        """kill -9 of a process of the fleet with its children; its supervisor starts another."""
-        self.running.supervisor.kill(name)
+        """kill -9 of a process with its children; its supervisor starts another."""
+        raise NotImplementedError
+
+    def pid(self, name: str) -> int:
+        """Raises LookupError while it isn't running."""
+        raise NotImplementedError
 
     def kill_child(self, name: str, chance: random.Random) -> None:
         """kill -9 of one of a worker's children."""
-        children = _children(self.running.supervisor.pid(name))
-        if children:
+        if children := children_of(self.pid(name)):
             os.kill(chance.choice(children), signal.SIGKILL)
 
     def calm(self) -> None:
@@ -117,32 +133,48 @@ class World:
         self.running.sql("UPDATE delivery_delivery SET leased_until = leased_until - interval '1 min' WHERE state = 1")
 
 
+@dataclass
+class SmallWorld(World):
+    """Two beats, eight e-mail processes in two workers, one worker for each other queue."""
+
+    running: Running
+
+    def names(self, kind: str) -> list[str]:
+        return [*_NAMES.get(kind, (kind,))]
+
+    def children(self, kind: str) -> int:
+        return _CONCURRENCY.get(kind, 1)
+
+    def kill(self, name: str) -> None:
+        self.running.supervisor.kill(name)
+
+    def pid(self, name: str) -> int:
+        return self.running.supervisor.pid(name)
+
+
 def _instant(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     shown = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
     return [int(line) for line in shown.stdout.split()]
 
 
 def _processes(env: dict[str, str]) -> list[Process]:
     return [
-        beat(name="beat-1", env=env, restarts=_RESTARTS),
-        beat(name="beat-2", env=env, restarts=_RESTARTS),
-        worker("clock", env=env, restarts=_RESTARTS),
-        worker("materialise", env=env, restarts=_RESTARTS),
-        *(worker("email", name=name, concurrency=EMAIL_PROCESSES, env=env, restarts=_RESTARTS)
-          for name in EMAIL_WORKERS),
-        worker("push", concurrency=PUSH_PROCESSES, env=env, restarts=_RESTARTS),
-        worker("in_app", env=env, restarts=_RESTARTS),
-    ]  # fmt: skip
+        *(beat(name=name, env=env, restarts=_RESTARTS) for name in _NAMES["beat"]),
+        *(
+            worker(queue, name=name, concurrency=_CONCURRENCY.get(queue, 1), env=env, restarts=_RESTARTS)
+            for queue in ("clock", "materialise", "email", "push", "in_app")
+            for name in _NAMES.get(queue, (queue,))
+        ),
+    ]
 
 
-@contextmanager
-def running_world(root: Path, *, is_quick: bool) -> Iterator[World]:
-    """Two beats, eight e-mail processes in two workers, one worker for each other queue, on servers of their own."""
-    shown = {
+def settings(*, is_quick: bool) -> dict[str, str]:
+    """What differs from a service that nobody harms, whatever it runs on."""
+    return {
         "EMAIL_PROVIDER": "tests.chaos.deadly.DeadlySes",
         "PUSH_PROVIDER": "tests.chaos.deadly.DeadlyFcm",
         "UNKNOWN_S": str(UNKNOWN_S),
@@ -151,10 +183,15 @@ def running_world(root: Path, *, is_quick: bool) -> Iterator[World]:
         # What is broken here is meant to fail, and nobody is there to let it go on.
         "BRAKE_FAILURES": "1000000000",
     }
-    with running_service(root, _processes, settings=shown) as running:
+
+
+@contextmanager
+def running_world(root: Path, *, is_quick: bool, points: int = POINTS) -> Iterator[World]:
+    """The small world, on servers of its own."""
+    with running_service(root, _processes, settings=settings(is_quick=is_quick)) as running:
         door = Door(running.env)
         try:
             door.open()
-            yield World(running, door, is_quick)
+            yield SmallWorld(running, door, is_quick, points)
         finally:
             door.close()
