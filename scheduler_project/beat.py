@@ -18,6 +18,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc] # untyped
     an entry has run just now.
     """
 
+    _heap: Any = None
+
     def tick(self, *arguments: Any, **named: Any) -> Any:
         self._follow_clock()
         pause = super().tick(*arguments, **named)

@@ -76,10 +76,10 @@ def halts(world: World, chance: random.Random) -> Scene:
     def run() -> None:
         group = f"run-{len(made)}"
         people[:] = scene.people(crowd, group=group)
-        made.extend(scene.schedules(group=group, seconds=2, label=group))
+        made.extend(scene.schedules(group=group, seconds=3, label=group))
 
     kinds = [kind for _ in range(world.points) for kind in chance.sample(_HALTS, len(_HALTS))]
-    for number in scene.strikes(run, most=4, quick=3):
+    for number in scene.strikes(run, most=5, quick=3):
         undo = _halt(scene, kinds[number], made, people)
         time.sleep(LAST_CALL.total_seconds() + chance.uniform(0.5, 1.5))
         undo()

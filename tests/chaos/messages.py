@@ -59,7 +59,7 @@ def delayed(world: World, chance: random.Random) -> Scene:
     channels = ("email", "push", "in_app")
     held = _Held(world.running.broker.url, longest_s=world.size(3, 30), chance=random.Random(chance.random()))
     with held:
-        for _ in scene.strikes(lambda: scene.schedules(channel=chance.choice(channels), seconds=2), most=2, quick=3):
+        for _ in scene.strikes(lambda: scene.schedules(channel=chance.choice(channels), seconds=3), most=2, quick=3):
             scene.harm()
     scene.points = held.count
     scene.drain()

@@ -18,13 +18,15 @@ CHANNELS = ("email", "push", "in_app")
 # Seconds of writes that a replica may lack when it takes over.
 _LAG_S = 5.0
 _HOUR = timedelta(hours=1)
+# Until a run is due: schedules of its channels are made before.
+_SOON_S = 4.0
 
 
 def zone(world: Deployment, chance: random.Random) -> Scene:
     """kill -9 of half of all processes, a zone with its PgBouncer, under load; and back again."""
     scene = _crowd(world, "zone", chance, thinks_s=2.0)
     with world.traffic() as counted:
-        for _ in scene.strikes(_runs(scene), most=5):
+        for _ in scene.strikes(_runs(scene), most=8):
             zone = chance.choice(ZONES)
             scene.harm(dead=world.children("email"))
             world.cluster.kill_zone(zone)
@@ -76,7 +78,7 @@ def memory(world: Deployment, chance: random.Random) -> Scene:
     """The broker's memory is used up: nothing can be queued, and what is taken can't be noted."""
     scene = _crowd(world, "memory", chance, thinks_s=0.5)
     refused = world.refused_for_memory()
-    for _ in scene.strikes(_runs(scene), most=3):
+    for _ in scene.strikes(_runs(scene), most=6):
         with world.full_broker():
             scene.harm(dead=1)  # a worker that can't note what it took begins anew
             scene.pause_at_random(6)
@@ -89,7 +91,7 @@ def memory(world: Deployment, chance: random.Random) -> Scene:
 def pool(world: Deployment, chance: random.Random) -> Scene:
     """Every connection of a zone's PgBouncer is taken, or of both: who waits longer than ten seconds is refused."""
     scene = _crowd(world, "pool", chance, thinks_s=0.5)
-    for _ in scene.strikes(_runs(scene), most=4):
+    for _ in scene.strikes(_runs(scene), most=6):
         zones = chance.choice([*((each,) for each in ZONES), ZONES])
         scene.harm()
         with world.taken_places(zones):
@@ -103,7 +105,7 @@ def sluggish(world: Deployment, chance: random.Random) -> Scene:
     """PostgreSQL stands still, or nobody may write to a table, or each write takes long."""
     scene = _crowd(world, "sluggish", chance, thinks_s=0.5)
     tables = ("delivery_batch", "delivery_delivery", "schedules_schedule", "schedules_occurrence")
-    for _ in scene.strikes(_runs(scene), most=4):
+    for _ in scene.strikes(_runs(scene), most=6):
         slow: AbstractContextManager[None] = chance.choice(
             [
                 world.still_database(),
@@ -128,7 +130,7 @@ def clocks(world: Deployment, chance: random.Random) -> Scene:
     def run() -> None:
         """Some are due at once, and some in an hour: these are sent when the clock is put there."""
         for channel in ("email", "push"):  # what lies in an inbox bears business time
-            at = datetime.now(UTC) + ahead + timedelta(seconds=chance.choice([2, 2, 3_595]))
+            at = datetime.now(UTC) + ahead + timedelta(seconds=chance.choice([_SOON_S, _SOON_S, 3_595]))
             scene.schedules(channel=channel, at=at, grace=240)
 
     def put(to: timedelta) -> None:
@@ -136,7 +138,7 @@ def clocks(world: Deployment, chance: random.Random) -> Scene:
         world.set_clock(to)
 
     try:
-        for _ in scene.strikes(run, most=4):
+        for _ in scene.strikes(run, most=6):
             ahead = chance.choice([hours * _HOUR for hours in (-1, 0, 1, 2) if hours * _HOUR != ahead])
             scene.harm()
             put(ahead)
@@ -174,7 +176,7 @@ def _runs(scene: Scene) -> Callable[[], None]:
     """To all of them by e-mail, and by another channel."""
 
     def run() -> None:
-        at = datetime.now(UTC) + timedelta(seconds=1.5)
+        at = datetime.now(UTC) + timedelta(seconds=_SOON_S)
         scene.schedules(at=at)
         scene.schedules(channel=scene.chance.choice(CHANNELS), at=at)
 
