@@ -16,7 +16,7 @@ import django
 
 django.setup()
 
-from django.db import InterfaceError, OperationalError, connection  # noqa: E402
+from django.db import InterfaceError, OperationalError, connection, transaction  # noqa: E402
 
 from delivery import dispatch, erasure  # noqa: E402
 from schedules import clock, operations, stops, templates  # noqa: E402
@@ -28,10 +28,11 @@ _AWAY_S = 60.0
 
 def create(schedules: list[dict[str, Any]]) -> list[int]:
     """Ids of new schedules: name, words, channel, group, at or start_at and end_at (ISO 8601), and more fields of
-    ``Definition``. Those whose words are the same share a template.
+    ``Definition``. Those whose words are the same share a template. None is made where one is refused.
     """
     made: dict[str, int] = {}
-    return [_create(made, **schedule) for schedule in schedules]
+    with transaction.atomic():
+        return [_create(made, **schedule) for schedule in schedules]
 
 
 def _create(made: dict[str, int], *, name: str, words: str, channel: str, group: str, **more: Any) -> int:

@@ -18,8 +18,8 @@ CHANNELS = ("email", "push", "in_app")
 # Seconds of writes that a replica may lack when it takes over.
 _LAG_S = 5.0
 _HOUR = timedelta(hours=1)
-# Until a run is due: schedules of its channels are made before.
-_SOON_S = 4.0
+# Until a run is due.
+_SOON_S = 2.5
 
 
 def zone(world: Deployment, chance: random.Random) -> Scene:
@@ -80,7 +80,7 @@ def memory(world: Deployment, chance: random.Random) -> Scene:
     refused = world.refused_for_memory()
     for _ in scene.strikes(_runs(scene), most=6):
         with world.full_broker():
-            scene.harm(dead=1)  # a worker that can't note what it took begins anew
+            scene.harm()
             scene.pause_at_random(6)
     assert world.refused_for_memory() > refused
     world.calm()
@@ -124,24 +124,22 @@ def sluggish(world: Deployment, chance: random.Random) -> Scene:
 def clocks(world: Deployment, chance: random.Random) -> Scene:
     """Business time goes ahead by hours, and back again, while runs wait and go on."""
     scene = _crowd(world, "clocks", chance, thinks_s=0.5)
-    ahead = timedelta(0)
-    shown = [(datetime.now(UTC), ahead)]
+    shown = [(datetime.now(UTC), scene.ahead)]
 
     def run() -> None:
         """Some are due at once, and some in an hour: these are sent when the clock is put there."""
         for channel in ("email", "push"):  # what lies in an inbox bears business time
-            at = datetime.now(UTC) + ahead + timedelta(seconds=chance.choice([_SOON_S, _SOON_S, 3_595]))
-            scene.schedules(channel=channel, at=at, grace=240)
+            scene.schedules(channel=channel, seconds=chance.choice([_SOON_S, _SOON_S, 3_595]), grace=240)
 
     def put(to: timedelta) -> None:
+        scene.ahead = to
         shown.append((datetime.now(UTC), to))
         world.set_clock(to)
 
     try:
         for _ in scene.strikes(run, most=6):
-            ahead = chance.choice([hours * _HOUR for hours in (-1, 0, 1, 2) if hours * _HOUR != ahead])
             scene.harm()
-            put(ahead)
+            put(chance.choice([hours * _HOUR for hours in (-1, 0, 1, 2) if hours * _HOUR != scene.ahead]))
             scene.pause_at_random(3)
         put(3 * _HOUR)  # nothing waits any more
         world.calm()
@@ -176,9 +174,8 @@ def _runs(scene: Scene) -> Callable[[], None]:
     """To all of them by e-mail, and by another channel."""
 
     def run() -> None:
-        at = datetime.now(UTC) + timedelta(seconds=_SOON_S)
-        scene.schedules(at=at)
-        scene.schedules(channel=scene.chance.choice(CHANNELS), at=at)
+        scene.schedules(seconds=_SOON_S)
+        scene.schedules(channel=scene.chance.choice(CHANNELS), seconds=_SOON_S)
 
     return run
 
