@@ -21,6 +21,7 @@ from django.db import connection
 from redis import Redis
 
 from delivery import continuity, partitions, restores
+from delivery import counters as counters_room
 from delivery.events.base import Kind
 from delivery.models import Delivery
 from delivery.providers.base import run_of
@@ -95,6 +96,7 @@ def root(tmp_path) -> Path:
 def service(django_db_setup, db, monkeypatch, settings) -> Service:
     with Redis.from_url(project.COUNTERS_URL) as counters:
         counters.flushall()
+    counters_room._pause.until = 0.0  # a test before may have taken it away
     driven = Service()
     settings.PUBLISH_AHEAD_S = 0.0
     monkeypatch.setattr("delivery.sending.PERMIT_S", 20.0)
