@@ -10,20 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from deploy.image import instructions
 from scheduler_project import entry, probes
 from scheduler_project.local import fleet
 from tests.deployment import PINNED, ROOT
 
-DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 IGNORED = (ROOT / ".dockerignore").read_text().split("\n")
 # What the demo, make cluster and the embedded servers need is no part of what an image runs.
 _NOT_RUN = ("scheduler_project/demo/", "scheduler_project/cluster/", "scheduler_project/management/commands/cluster.py")
-
-
-def instructions():
-    """Each with its words, whole."""
-    joined = re.sub(r"\\\n\s*", "", re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE))
-    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
 
 
 def test_both_stages_stand_on_the_same_pinned_base():
