@@ -35,7 +35,9 @@ setup: .venv/.installed $(TRANSLATIONS) ## a virtual environment with the pinned
 .venv/.installed: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	@# constraints.txt is whole, so nothing is resolved; and compiled on all cores. Some packages hold files of other Pythons.
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r constraints.txt
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 %.mo: %.po | .venv/.installed
