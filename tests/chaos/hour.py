@@ -125,7 +125,8 @@ def _make_schedules(scene: Hour) -> None:
             "name": name, "words": f"{scene.name} words", "channel": "in_app", "group": group,
             "cron": f"{','.join(map(str, sorted(minutes)))} * * * *",
             # On a slow machine the hour's work takes longer than the hour: nobody is too late by that.
-            "misfire_grace_minutes": 1_440, "start_at": scene.begins.isoformat(), "end_at": (scene.begins + _HOUR).isoformat(),
+            "misfire_grace_minutes": 1_440,
+            "start_at": scene.begins.isoformat(), "end_at": (scene.begins + _HOUR).isoformat(),
         })  # fmt: skip
     _, _, ids = scene.world.door.ask("create", schedules=asked)
     scene.ids |= dict(zip(scene.minutes, ids, strict=True))
