@@ -149,6 +149,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "frontend.request_ids.RequestIds",
+    "frontend.request_lines.RequestLines",
     "scheduler_project.health.Health",
     "frontend.policies.Watched",
     "frontend.policies.ProgramsByHttps",
