@@ -1,13 +1,12 @@
 """What a deployment and ``make cluster`` have in common: the files of HAProxy and PgBouncer, and who is held."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from configparser import RawConfigParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,7 +62,7 @@ def test_what_is_held_stays_away_when_it_has_ended_until_it_is_let_go(tmp_path: 
         assert supervisor.pid("sleeper") != first
 
 
-def test_one_who_is_told_twice_to_end_leaves_nothing_running(tmp_path: Path):
+def test_one_who_is_told_twice_to_end_leaves_nothing_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """``timeout make cluster`` sends SIGTERM twice: once itself, and once by make."""
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
@@ -76,8 +75,12 @@ def test_one_who_is_told_twice_to_end_leaves_nothing_running(tmp_path: Path):
     while not (tmp_path / "beat-a.log").exists() or not (tmp_path / "beat-a.log").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    again = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    again.start()
+
+    def told_again(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    waiting = SimpleNamespace(monotonic=time.monotonic, sleep=told_again)
+    monkeypatch.setattr("scheduler_project.cluster.cluster.time", waiting)
     with pytest.raises(KeyboardInterrupt):
         cluster.end()
     assert not supervisor.is_running("beat-a")
