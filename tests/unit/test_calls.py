@@ -27,7 +27,8 @@ class Picky(RecordingProvider):
 def call(claim: str, count: int, *, html: str = "", settled: tuple[str, ...] = (), by: Provider | None = None) -> Call:
     messages = [Message(f"{claim}-{n}", n, f"{n}@example.com", "s", "t", html) for n in range(count)]
     route = Route("email", by or RecordingProvider(), "email")
-    return Call(SimpleNamespace(name=claim), messages, list(settled), UNCOUNTED, PERMIT, route)
+    claimed = SimpleNamespace(name=claim, work=SimpleNamespace(occurrence_id=1))
+    return Call(claimed, messages, list(settled), UNCOUNTED, PERMIT, route)
 
 
 @given(st.lists(st.tuples(st.integers(1, 37), st.booleans()), max_size=12))
