@@ -230,4 +230,4 @@ def _unclear(channel: str, *, is_new: bool, is_complete: bool) -> list[tuple[Sta
     if channel == Channel.IN_APP or (channel == Channel.PUSH and not is_new):
         return []
     waited = [] if is_complete and channel == Channel.EMAIL else [(State.PENDING, _MAY_HAVE_BEEN_SENT)]
-    return [*waited, (State.SENDING, "true")] if channel == Channel.EMAIL else waited
+    return [*waited, (State.SENDING, "TRUE")] if channel == Channel.EMAIL else waited
