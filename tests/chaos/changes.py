@@ -36,7 +36,7 @@ def marketer(world: World, chance: random.Random) -> Scene:
     moved = scene.schedules(channel="push", group="moved", seconds=3_600, label="moved")[0]
     at = datetime.now(UTC) + timedelta(seconds=4)
     by_group = {group: scene.schedules(group=group, at=at, label=group)[0] for group in (*people, edited)}
-    scene.edit(moved, words="second", at=datetime.now(UTC) + timedelta(seconds=4))
+    scene.edit(moved, words="second", at=datetime.now(UTC) + timedelta(seconds=8))
     scene.await_sent(1)
     changes = [
         lambda: scene.change(by_group[paused], "pause"),

@@ -158,9 +158,9 @@ class Scene:
                     "create", schedules=[{**each, "at": due.isoformat()} for each in asked]
                 )
             except Refused as refused:
-                if at or _PAST not in str(refused) or seconds > _LONGEST_S:
+                if _PAST not in str(refused) or seconds > _LONGEST_S:
                     raise
-                seconds *= 2
+                at, seconds = None, seconds * 2
             else:
                 return due, begun, done, ids
 
