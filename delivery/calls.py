@@ -221,13 +221,6 @@ def ask(bundle: Sequence[Call]) -> list[Answered]:
         log.exception("provider_raised", provider=provider.name)
         unknown = Answer("", Verdict.UNKNOWN, "provider_raised", detail=type(error).__name__)
         answers = [unknown._replace(key=message.key) for message in messages]
-    log.debug(
-        "provider_called",
-        provider=provider.name,
-        occurrence_ids=sorted({call.claim.work.occurrence_id for call in bundle}),
-        messages=len(messages),
-        duration_ms=round((time.monotonic() - started) * 1000, 1),
-    )
     told = iter(answers)
     return [Answered(started, list(islice(told, len(call.messages)))) for call in bundle]
 

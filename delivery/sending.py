@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextvars import copy_context
 from datetime import datetime
 from functools import cache
 from typing import TypeVar
@@ -235,7 +234,7 @@ class _Run:
             else:
                 to_ask.append(each.call(permit, route))
         for bundle in calls.share_out(to_ask, probe):
-            self._in_flight[_executor().submit(copy_context().run, calls.ask, bundle)] = bundle
+            self._in_flight[_executor().submit(calls.ask, bundle)] = bundle
 
     def _record(self, more: Callable[[Tally], T]) -> T:
         """Record what is finished, and do ``more`` in the same transaction."""

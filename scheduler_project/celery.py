@@ -11,7 +11,7 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_ready, worker_shutting_down
 from kombu.transport import redis, virtual
 
-from scheduler_project import brokers, task_ids, watch
+from scheduler_project import brokers, watch
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "scheduler_project.settings")
 # Celery would import every page for Django's checks, 0.6 s of each process, and not tell what they found.
@@ -67,7 +67,6 @@ DRAIN_S = 25.0
 app = Celery("scheduler_project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-task_ids.connect()
 
 
 @setup_logging.connect

@@ -149,7 +149,6 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "frontend.request_ids.RequestIds",
-    "frontend.request_lines.RequestLines",
     "scheduler_project.health.Health",
     "frontend.policies.Watched",
     "frontend.policies.ProgramsByHttps",

@@ -63,17 +63,6 @@ def test_a_request_that_fails_is_a_line_with_what_failed(lines, monkeypatch):
     assert "in fail" in line["exception"]
 
 
-def test_each_request_is_one_line_with_its_route_and_neither_path_nor_query(lines):
-    answer = Api(token()).get("recipients/anna@example.com?q=secret")
-    (line,) = [line for line in lines() if line["event"] == "request"]
-    assert (line["method"], line["status"]) == ("GET", answer.status_code)
-    assert line["route"] == "api/v1/recipients/<external:external_id>"
-    assert line["request_id"] == line["correlation_id"] == answer["X-Request-ID"]
-    assert line["duration_ms"] >= 0
-    assert "anna" not in json.dumps(lines())
-    assert "secret" not in json.dumps(lines())
-
-
 def test_what_stands_in_a_line_begins_no_other():
     said = 'a\n{"event": "forged"}\r\x1b[2J\u2028'
     line = formatter(as_json=True).format(logging.LogRecord("x", logging.INFO, "", 0, said, (), None))
